@@ -1,0 +1,1 @@
+"""Serving: gateway, model server, client and the wire between them."""
