@@ -1,4 +1,4 @@
-"""Generate the *_pb2 modules from the .proto files: `python -m service.protos.generate [OUT_DIR]`."""
+"""Generate the *_pb2 modules: `python -m service.protos.generate [OUT_DIR]`."""
 import sys
 from pathlib import Path
 
@@ -24,6 +24,8 @@ def generate(out_dir: Path) -> list[Path]:
     for path in generated.glob("*_pb2.py"):
         text = path.read_text().replace(DEFAULT_POOL, OWN_POOL)
         path.write_text(text.replace("_descriptor_pool.Default()", "_POOL"))
+    for path in generated.glob("*_pb2.pyi"):  # protoc writes generics without their arguments
+        path.write_text("# mypy: ignore-errors\n" + path.read_text())
     for path in generated.glob("*_pb2_grpc.py"):
         if "Servicer" not in path.read_text():  # a file of messages alone has no services
             path.unlink()
