@@ -1,0 +1,73 @@
+"""Architectures: one file per family, every one built by `build(name, ...)`.
+
+A model takes raw pixel values (float32, 0..255) under the names of its `keras.Input`s and answers
+under the names of its heads: one tensor from the last layer, or a dict of head name -> tensor.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+
+from models.cnn import cnn_functional, cnn_sequential
+
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "cnn_sequential": cnn_sequential,
+    "cnn_functional": cnn_functional,
+}
+
+
+class UnknownModelError(ValueError):
+    """No builder of this name; the message lists the known ones, nearest first."""
+
+
+class UnknownSizeError(ValueError):
+    """The builder takes no argument of this name; the message lists the known ones."""
+
+
+def build(
+    name: str,
+    input_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    **size: Any,
+) -> keras.Model:
+    """Build a model; with the name alone, at its published full size.
+
+    Args:
+        input_shape: of one input, without the batch: (height, width, channels).
+        classes: the width of the classification heads.
+        **size: what else the family's builder takes (`sizes(name)` lists it).
+
+    Raises:
+        UnknownModelError, UnknownSizeError.
+    """
+    if name not in MODELS:
+        raise UnknownModelError(f"no model {name!r}; known: {_listed(MODELS, name)}")
+    known = sizes(name)
+    for key in size:
+        if key not in known:
+            raise UnknownSizeError(f"{name} has no size {key!r}; known: {_listed(known, key)}")
+    asked = {"input_shape": input_shape, "classes": classes}
+    return MODELS[name](**{key: value for key, value in asked.items() if value is not None}, **size)
+
+
+def sizes(name: str) -> dict[str, Any]:
+    """The arguments of a model's builder, with their defaults: its published full size."""
+    parameters = inspect.signature(MODELS[name]).parameters
+    return {key: parameter.default for key, parameter in parameters.items()}
+
+
+def heads(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """A model's outputs by head name, each the name of the layer that makes it."""
+    # Only a functional model keeps `output_names`; a stack's one head is its last layer.
+    names = getattr(model, "output_names", [model.layers[-1].name])
+    return dict(zip(names, model.outputs, strict=True))
+
+
+def _listed(known: Iterable[str], near: str) -> str:
+    def likeness(candidate: str) -> float:
+        return difflib.SequenceMatcher(None, near, candidate).ratio()
+
+    return ", ".join(sorted(known, key=likeness, reverse=True))
