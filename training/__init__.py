@@ -1,0 +1,41 @@
+"""From a recipe to a published version. Importing this loads no TensorFlow; `train` does."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.errors import TrainingError
+from training.recipes import RECIPES, Recipe
+from training.settings import configure
+
+__all__ = ["RECIPES", "Recipe", "TrainingError", "train"]
+
+
+def train(
+    recipe: str | Recipe,
+    *,
+    model_repository: Path,
+    data: Path | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    name: str | None = None,
+    allow_breaking: bool = False,
+) -> Path:
+    """Trains a recipe and publishes the result; gives `model_repository/<name>/<version>`.
+
+    data: the images' folder (or file), where the recipe's own source is not wanted or not there.
+    epochs, batch_size: short for these two of the settings.
+    settings: the recipe's fields by name; text is taken as the field's type.
+    name: the published model's, the recipe's where not given.
+    allow_breaking: publish also where clients of the version before would break.
+
+    Raises TrainingError, whose message is meant for the user.
+    """
+    from training.run import run  # TensorFlow takes seconds to load: not to list the recipes
+
+    given = {"epochs": epochs, "batch_size": batch_size}
+    asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}
+    chosen = configure(recipe, asked)
+    return run(chosen, model_repository=model_repository, data=data, name=name or chosen.name,
+               allow_breaking=allow_breaking)

@@ -1,0 +1,64 @@
+"""What can go wrong between a recipe and a published version; each message says what to do.
+
+TrainingError
+├── UnknownNameError          a recipe, model or setting that does not exist
+├── SettingError              a setting whose value is not of its type, or out of range
+├── DataError                 images or targets that cannot be trained on
+│   └── DataUnavailableError  a data set that is nowhere on this machine
+├── ResumeError               a checkpoint that belongs to another recipe
+└── PublishError              a version that must not be served
+    ├── ParityError           the written SavedModel does not answer as the Keras model does
+    └── BreakingChangeError   its signatures would break clients of the version before
+"""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TrainingError(Exception):
+    """The message is for people: which thing, what was expected, what came, what to do."""
+
+
+class UnknownNameError(TrainingError):
+    """`name` is none of `known`, which the message lists with the nearest first."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.known = nearest_first(name, known)
+        super().__init__(f"there is no {kind} {name!r}; known, nearest first: "
+                         f"{', '.join(self.known)}")
+
+
+class SettingError(TrainingError):
+    pass
+
+
+class DataError(TrainingError):
+    pass
+
+
+class DataUnavailableError(DataError):
+    pass
+
+
+class ResumeError(TrainingError):
+    pass
+
+
+class PublishError(TrainingError):
+    pass
+
+
+class ParityError(PublishError):
+    pass
+
+
+class BreakingChangeError(PublishError):
+    pass
+
+
+def nearest_first(name: str, known: Iterable[str]) -> list[str]:
+    """`known`, sorted by likeness to `name`, then by name."""
+    def distance(other: str) -> float:
+        return -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
+    return sorted(known, key=lambda other: (distance(other), other))

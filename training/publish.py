@@ -1,0 +1,39 @@
+"""Trained model -> the next version in the model repository."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from training import checks, report, samples, saved_model, warmup
+from training.dataset import Dataset
+from training.evaluate import predict
+from training.report import Run
+from training.requests import requests
+from training.version_directory import publish_directory, versions
+
+CHECKED = 64  # held-out examples that the written SavedModel is tried on
+
+
+def publish(model: keras.Model, dataset: Dataset, run: Run, repository: Path, name: str, *,
+            allow_breaking: bool = False) -> Path:
+    """Writes, checks and publishes; gives `repository/name/<N>`.
+
+    Raises ParityError, or BreakingChangeError unless `allow_breaking`.
+    """
+    model_directory = repository / name
+    trial = dataset.test.take(slice(CHECKED))
+
+    def write(staging: Path) -> None:
+        saved_model.write(model, dataset.heads, staging)
+        signatures = saved_model.signature_defs(staging)
+        asked = requests(trial, signatures)
+        checks.check_parity(staging, asked, predict(model, trial))
+        published = versions(model_directory)
+        if published and not allow_breaking:
+            checks.check_compatible(staging, model_directory / str(published[-1]))
+        warmup.write(asked, name, staging)
+        report.write(staging, model, dataset, run, signatures)
+        samples.write(staging / "samples", dataset)
+
+    return publish_directory(model_directory, write)

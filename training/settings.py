@@ -1,0 +1,59 @@
+"""A recipe by name, with some of its fields set otherwise."""
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+
+from training.errors import SettingError, UnknownNameError
+from training.recipes import RECIPES, Recipe
+
+FIXED = {"name", "summary", "source"}
+
+
+def configure(recipe: str | Recipe, settings: Mapping[str, object]) -> Recipe:
+    """The recipe with `settings` (text, or values of the fields' own types) put in.
+
+    Raises UnknownNameError for a recipe or a key that does not exist, SettingError for a value
+    that is not of the field's type.
+    """
+    chosen = find(recipe) if isinstance(recipe, str) else recipe
+    types = typing.get_type_hints(type(chosen))
+    known = [field.name for field in dataclasses.fields(chosen) if field.name not in FIXED]
+    changes: dict[str, typing.Any] = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise UnknownNameError(f"setting of recipe {chosen.name!r} called", key, known)
+        changes[key] = convert(key, value, types[key])
+    return check(dataclasses.replace(chosen, **changes))
+
+
+def find(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+def convert(key: str, value: object, kind: type) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return PARSERS[kind](value)
+    except (ValueError, KeyError):
+        raise SettingError(f"{key} is {kind.__name__}, which {value!r} is not") from None
+
+
+def parse_bool(text: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+        text.lower()]
+
+
+PARSERS: dict[type, typing.Callable[[str], object]] = {
+    int: int, float: float, str: str, bool: parse_bool}
+
+
+def check(recipe: Recipe) -> Recipe:
+    for key in ("epochs", "batch_size", "learning_rate"):
+        if not getattr(recipe, key) > 0:
+            raise SettingError(f"{key} must be above 0, not {getattr(recipe, key)}")
+    return recipe

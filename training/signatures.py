@@ -1,0 +1,109 @@
+"""A Keras model -> the graphs of the contract's signatures (docs/contract.md)."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from training.dataset import Head
+from training.heads import call
+
+TOP = 5  # classes named in an answer, where the head has that many
+DECODABLE_CHANNELS = (1, 3)
+
+Tensors = dict[str, Any]
+Signatures = dict[str, Any]
+
+
+class Servable:
+    """The graphs behind the signatures."""
+
+    def __init__(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
+        self.model = model
+        self.images = {tensor.name: tuple(tensor.shape[1:])
+                       for tensor in model.inputs if is_image(tensor)}
+        self.labels = {name: tf.constant(head.labels) for name, head in heads.items()
+                       if head.labels and not head.per_pixel}
+
+    def signatures(self) -> Signatures:
+        specs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
+                 for tensor in self.model.inputs]
+        found = {"serving_default": concrete(self.predict, specs)}
+        if self.images:
+            found["encoded"] = concrete(self.predict_encoded, [
+                bytes_spec(spec.name) if spec.name in self.images else spec for spec in specs])
+        if self.labels and len(self.images) == len(specs):
+            found["classify"] = concrete(self.classify, [bytes_spec("inputs")])
+        return found
+
+    def predict(self, **inputs: tf.Tensor) -> Tensors:
+        return call(self.model, inputs, training=False)
+
+    def predict_encoded(self, **inputs: tf.Tensor) -> Tensors:
+        outputs = self.predict(**self.decode(inputs))
+        for name, labels in self.labels.items():
+            classes, scores = best(outputs[name], labels)
+            outputs = {**outputs, f"{name}_classes": classes, f"{name}_scores": scores}
+        return outputs
+
+    def classify(self, inputs: tf.Tensor) -> Tensors:
+        """TF Serving's Classify: tf.Examples with each image's bytes under the input's name."""
+        features = {name: tf.io.FixedLenFeature([], tf.string) for name in self.images}
+        outputs = self.predict(**self.decode(tf.io.parse_example(inputs, features)))
+        head, labels = next(iter(self.labels.items()))
+        classes, scores = best(outputs[head], labels)
+        return {"classes": classes, "scores": scores}
+
+    def decode(self, inputs: Mapping[str, tf.Tensor]) -> Tensors:
+        """Images out of their bytes; the other inputs as they are."""
+        return {name: decode_images(value, self.images[name]) if name in self.images else value
+                for name, value in inputs.items()}
+
+
+def is_image(tensor: keras.KerasTensor) -> bool:
+    """[N, H, W, C] with a size and channels that a file can be brought to."""
+    return (len(tensor.shape) == 4 and None not in tensor.shape[1:]
+            and tensor.shape[-1] in DECODABLE_CHANNELS)
+
+
+def bytes_spec(name: str) -> tf.TensorSpec:
+    return tf.TensorSpec([None], tf.string, name=name)
+
+
+def concrete(function: Any, specs: list[tf.TensorSpec]) -> Any:
+    return tf.function(function).get_concrete_function(**{spec.name: spec for spec in specs})
+
+
+def decode_images(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Files [N] -> pixels [N, H, W, C] of 0..255, float32."""
+    return tf.map_fn(lambda content: decode_image(content, shape), contents,
+                     fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
+def decode_image(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """JPEG, PNG, GIF (its first frame) or BMP -> [H, W, C] of 0..255; transparency is dropped."""
+    height, width, channels = shape
+    image = tf.io.decode_image(content, expand_animations=False)  # [h, w, 1..4]
+    image = match_channels(image, channels)
+    return tf.ensure_shape(tf.image.resize(image, (height, width), antialias=True), shape)
+
+
+def match_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+    """[h, w, 1..4] (grey, grey + alpha, RGB, RGB + alpha) -> [h, w, channels], float32.
+
+    A grey image keeps its numbers exactly, which decoding it to RGB and back would not.
+    """
+    image = tf.cast(image, tf.float32)
+    grey = tf.shape(image)[-1] < 3
+    if channels == 1:
+        return tf.cond(grey, lambda: image[..., :1],
+                       lambda: tf.image.rgb_to_grayscale(image[..., :3]))
+    return tf.cond(grey, lambda: tf.repeat(image[..., :1], 3, axis=-1), lambda: image[..., :3])
+
+
+def best(scores: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores [N, classes] -> labels [N, k] and scores [N, k], best first."""
+    top = tf.math.top_k(scores, k=min(TOP, labels.shape[0]))
+    return tf.gather(labels, top.indices), top.values

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from training.dataset import Array, Dataset, Head, Split
+from training.recipes import Recipe
+
+
+def load(recipe: Recipe, data: Path | None) -> Dataset:  # noqa: ARG001 (every source's arguments)
+    """scikit-learn's digits, their 0..16 spread over 0..255, so that a PNG file holds the same."""
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    labels = digits.target.astype(np.int64)
+    seen, test = split(np.arange(len(labels)), labels, 360)
+    train, validation = split(seen, labels[seen], 180)
+    parts = [Split({"image": images[rows]}, {"label": labels[rows]})
+             for rows in (train, validation, test)]
+    return Dataset(parts[0], parts[1], parts[2], heads={"label": Head(tuple("0123456789"))},
+                   origin="scikit-learn load_digits")
+
+
+def split(rows: Array, labels: Array, held_out: int) -> tuple[Array, Array]:
+    """The same on every machine, with each class in proportion."""
+    rest, held = train_test_split(rows, test_size=held_out, stratify=labels, random_state=0)
+    return rest, held
