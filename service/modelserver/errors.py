@@ -1,0 +1,67 @@
+"""What a call can fail with, as TensorFlow Serving tells it: a gRPC code and a sentence.
+
+    ServingError
+    ├── InvalidArgument       the request contradicts the model, or itself
+    ├── NotFound              no such model or version
+    ├── FailedPrecondition    no such signature; a label on a version that is not available
+    ├── ResourceExhausted     more is asked for than this server holds
+    ├── Unavailable           the batching queue is full
+    ├── DeadlineExceeded      the caller's deadline passed while the call was waiting
+    ├── Unimplemented         TensorFlow Serving has not got it either
+    └── Unknown               anything else; the text is all there is
+"""
+from typing import ClassVar
+
+import grpc
+import tensorflow as tf
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ServingError(Exception):
+    """The base: `code` is the gRPC status of the reply, `str()` its details."""
+
+    code: ClassVar[grpc.StatusCode]
+
+
+class InvalidArgument(ServingError):
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFound(ServingError):
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class FailedPrecondition(ServingError):
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class ResourceExhausted(ServingError):
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(ServingError):
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineExceeded(ServingError):
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Unimplemented(ServingError):
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class Unknown(ServingError):
+    code = grpc.StatusCode.UNKNOWN
+
+
+def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """The gRPC code and text for anything raised while a model loads or runs."""
+    if isinstance(error, ServingError):
+        return error.code, str(error)
+    if isinstance(error, tf.errors.OpError):  # TensorFlow's codes are gRPC's numbers
+        return _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message
+    if isinstance(error, FileNotFoundError):
+        return grpc.StatusCode.NOT_FOUND, str(error)
+    return grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}"

@@ -1,0 +1,31 @@
+"""Runs TensorFlow outside the event loop, which reads and writes every call's messages."""
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from service.modelserver.servable import Run, Servable
+from service.tensors import Array
+
+
+class Runner(Protocol):
+    """`run` gives the fetched tensors by name; cancelling it keeps a run that waits from starting.
+
+    It raises what TensorFlow raises, and ServingError where the run may not wait.
+    """
+
+    async def run(self, servable: Servable, run: Run) -> dict[str, Array]: ...
+
+    async def close(self) -> None: ...
+
+
+class DirectRunner:
+    """Each run by itself, at most `threads` at once; the others wait in line."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, "run")
+
+    async def run(self, servable: Servable, run: Run) -> dict[str, Array]:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
+
+    async def close(self) -> None:
+        self._pool.shutdown()

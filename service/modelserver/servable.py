@@ -1,0 +1,90 @@
+"""One loaded version of a model: a SavedModel in a TensorFlow session of its own.
+
+The TF1 loader takes every SavedModel, those that `tf.saved_model.load` refuses included, and a
+session's callable costs less a call than a signature function does.
+"""
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.core.protobuf.config_pb2 import CallableOptions
+
+from service.protos.tensorflow_pb2 import SignatureDef
+from service.tensors import Array
+
+# A client can name any subset of a signature's outputs; each subset is a callable of its own.
+_MAX_CALLABLES = 64
+
+_Callable = Callable[..., list[Any]]
+
+
+class Run(NamedTuple):
+    """What TensorFlow is asked to do, in its own tensor names (`serving_default_x:0`)."""
+
+    feeds: dict[str, Array]
+    fetches: tuple[str, ...]  # no name twice
+
+
+class Servable:
+    """A session and the signatures it can run. Thread-safe."""
+
+    def __init__(self, session: Any, signatures: Mapping[str, SignatureDef]) -> None:
+        self.signatures = signatures
+        self._session = session
+        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], _Callable] = {}
+        self._running = 0
+        self._idle = threading.Condition()
+
+    def run(self, run: Run) -> dict[str, Array]:
+        """The fetched tensors by name. The GIL is released while TensorFlow computes.
+
+        Raises tf.errors.OpError as TensorFlow does.
+        """
+        with self._idle:
+            self._running += 1
+        try:
+            outputs = self._callable(tuple(run.feeds), run.fetches)(*run.feeds.values())
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+        return dict(zip(run.fetches, outputs, strict=True))
+
+    def close(self) -> None:
+        """Wait for the runs in progress, then free the model's memory."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._running == 0)
+        self._callables.clear()
+        self._session.close()
+        self._session = None
+
+    def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Callable:
+        found = self._callables.get((feeds, fetches))
+        if found is None:
+            found = self._make_callable(feeds, fetches)
+            if len(self._callables) < _MAX_CALLABLES:
+                self._callables[feeds, fetches] = found
+        return found
+
+    def _make_callable(self, feeds: Sequence[str], fetches: Sequence[str]) -> _Callable:
+        # Session.make_callable wraps this in Python that costs as much again as a small model.
+        made: _Callable = self._session._make_callable_from_options(
+            CallableOptions(feed=feeds, fetch=fetches))
+        return made
+
+
+def load_servable(path: Path, tags: Sequence[str], session_config: Any) -> Servable:
+    """Load the SavedModel in `path`; raises what TensorFlow raises (OSError, OpError, ...)."""
+    graph = tf.Graph()
+    with graph.as_default():
+        session = tf.compat.v1.Session(graph=graph, config=session_config)
+        try:
+            meta_graph = tf.compat.v1.saved_model.load(session, list(tags), str(path))
+        except BaseException:
+            session.close()
+            raise
+    return Servable(session, {
+        name: SignatureDef.FromString(signature.SerializeToString())
+        for name, signature in meta_graph.signature_def.items()})

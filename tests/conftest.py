@@ -1,0 +1,149 @@
+"""What several suites need: the recorded models, and real model server processes."""
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CONFORMANCE = Path(__file__).parent / "conformance"
+RUNNING = re.compile(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)")
+
+
+class ModelServerProcess:
+    """A real `python -m service.modelserver`; `log` is what it has written so far."""
+
+    def __init__(self, *flags: str) -> None:
+        self.log = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service.modelserver", "--port=0", *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def port(self) -> int:
+        found = RUNNING.search(self.log)
+        assert found, self.log
+        return int(found[1])
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def wait_for(self, text: str, timeout_s: float = 90) -> None:
+        """Until the log holds `text`, a regular expression."""
+        deadline = time.monotonic() + timeout_s
+        while not re.search(text, self.log):
+            ended = self.process.poll() is not None and not self._reader.is_alive()
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"{text!r} was not logged:\n{self.log}")
+            time.sleep(0.02)
+
+    def terminate(self, timeout_s: float = 60) -> int:
+        """SIGTERM, then the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """The exit status of a server that ends."""
+        try:
+            status = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        self._reader.join()
+        self.process.stdout.close()
+        return status
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.log += line
+
+
+LaunchModelServer = Callable[..., ModelServerProcess]
+
+
+@pytest.fixture(scope="session")
+def launch_modelserver() -> Iterator[LaunchModelServer]:
+    """`launch_modelserver(*flags, ready=True)` -> a ModelServerProcess, ended with the session."""
+    launched = []
+
+    def launch(*flags: str, ready: bool = True) -> ModelServerProcess:
+        server = ModelServerProcess(*flags)
+        launched.append(server)
+        if ready:
+            server.wait_for(RUNNING.pattern)
+        return server
+
+    yield launch
+    for server in launched:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def conformance_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models that the exchanges in conformance/ were recorded with, and models.config."""
+    directory = tmp_path_factory.mktemp("conformance-models")
+    subprocess.run([sys.executable, CONFORMANCE / "make_models.py", directory], check=True,
+                   capture_output=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def modelserver(launch_modelserver: LaunchModelServer,
+                conformance_models: Path) -> ModelServerProcess:
+    """The twin as the real server was started for the recording."""
+    return launch_modelserver(f"--model_config_file={conformance_models}/models.config",
+                              "--allow_version_labels_for_unavailable_models=true")
+
+
+class GatewayProcess(ModelServerProcess):
+    """A real `sluice gateway`: gunicorn, its workers, and `url`, where they answer."""
+
+    def __init__(self, model_server: str, **settings: object) -> None:
+        self.log = ""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        variables = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "service.cli", "gateway", f"--model-server={model_server}",
+             f"--http-port={self.url.rpartition(':')[2]}"], env=os.environ | variables,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+
+LaunchGateway = Callable[..., GatewayProcess]
+
+
+@pytest.fixture(scope="session")
+def launch_gateway() -> Iterator[LaunchGateway]:
+    """`launch_gateway(model_server_address, **settings)` -> a GatewayProcess, up and ready."""
+    launched = []
+
+    def launch(model_server: str, **settings: object) -> GatewayProcess:
+        gateway = GatewayProcess(model_server, **{"workers": 1, "threads": 8} | settings)
+        launched.append(gateway)
+        gateway.wait_for("Booting worker")
+        return gateway
+
+    yield launch
+    for gateway in launched:
+        gateway.terminate()
+
+
+@pytest.fixture(scope="session")
+def gateway(launch_gateway: LaunchGateway, modelserver: ModelServerProcess) -> GatewayProcess:
+    """The gateway before the twin that serves the recorded models."""
+    return launch_gateway(modelserver.address, models="affine")
