@@ -9,15 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from service.modelserver.errors import InvalidArgument, Unimplemented
-from service.modelserver.predict import DEFAULT_SIGNATURE, Signatures
+from service.modelserver.predict import DEFAULT_SIGNATURE, Signatures, fill_spec
 from service.modelserver.servable import Run
 from service.protos.serving_pb2 import (
+    ClassificationRequest,
+    ClassificationResponse,
     ClassificationResult,
     Classifications,
     InferenceTask,
     Input,
     ModelSpec,
+    MultiInferenceRequest,
+    MultiInferenceResponse,
     Regression,
+    RegressionRequest,
+    RegressionResponse,
     RegressionResult,
 )
 from service.protos.tensorflow_pb2 import SignatureDef
@@ -71,6 +77,60 @@ class Values(NamedTuple):
                                              for value in values.ravel().tolist()])
 
 
+class ClassifyCall:
+    """One Classify held against a version's signatures; raises InvalidArgument."""
+
+    def __init__(self, signatures: Signatures, request: ClassificationRequest) -> None:
+        self._spec = request.model_spec
+        self._labels = find_labels(signatures, request.model_spec)
+        self._examples = serialize_examples(request.input)
+        self.run = _run([self._labels], self._examples)
+
+    def respond(self, tensors: Tensors, version: int) -> ClassificationResponse:
+        result = self._labels.result(tensors, len(self._examples))
+        response = ClassificationResponse(result=result)
+        _fill_spec(response.model_spec, self._spec, version)
+        return response
+
+
+class RegressCall:
+    """One Regress held against a version's signatures; raises InvalidArgument."""
+
+    def __init__(self, signatures: Signatures, request: RegressionRequest) -> None:
+        self._spec = request.model_spec
+        self._values = find_values(signatures, request.model_spec)
+        self._examples = serialize_examples(request.input)
+        self.run = _run([self._values], self._examples)
+
+    def respond(self, tensors: Tensors, version: int) -> RegressionResponse:
+        result = self._values.result(tensors, len(self._examples))
+        response = RegressionResponse(result=result)
+        _fill_spec(response.model_spec, self._spec, version)
+        return response
+
+
+class MultiInferenceCall:
+    """Several classifications and regressions of the same examples, in one run."""
+
+    def __init__(self, signatures: Signatures, request: MultiInferenceRequest) -> None:
+        self._specs = [task.model_spec for task in request.tasks]
+        self._tasks = find_tasks(signatures, request.tasks)
+        self._examples = serialize_examples(request.input)
+        self.run = _run(self._tasks, self._examples)
+
+    def respond(self, tensors: Tensors, version: int) -> MultiInferenceResponse:
+        response = MultiInferenceResponse()
+        for spec, task in zip(self._specs, self._tasks, strict=True):
+            result = response.results.add()
+            _fill_spec(result.model_spec, spec, version)
+            if isinstance(task, Labels):
+                found = task.result(tensors, len(self._examples))
+                result.classification_result.MergeFrom(found)
+            else:
+                result.regression_result.MergeFrom(task.result(tensors, len(self._examples)))
+        return response
+
+
 def find_labels(signatures: Signatures, spec: ModelSpec) -> Labels:
     """Raises InvalidArgument for a signature that is missing or cannot classify."""
     signature = _find(signatures, spec)
@@ -105,19 +165,12 @@ def find_tasks(signatures: Signatures, tasks: Sequence[InferenceTask]) -> list[L
         if task.model_spec.name != tasks[0].model_spec.name:
             raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same "
                                   "model name.")
-        name = signature_name(task.model_spec)
+        name = _signature_name(task.model_spec)
         if name in names:
             raise InvalidArgument(f"Duplicate evaluation of signature: {name}")
         names.add(name)
         found.append(_find_task(signatures, task))
     return found
-
-
-def examples_run(examples: Array, tasks: Sequence[Labels | Values]) -> Run:
-    """One run for all the tasks; each one's input gets the same examples ("multi inference")."""
-    feeds = sorted({task.examples for task in tasks})
-    fetches = sorted({name for task in tasks for name in task.fetches})
-    return Run(dict.fromkeys(feeds, examples), tuple(fetches))
 
 
 def serialize_examples(source: Input) -> Array:
@@ -135,14 +188,25 @@ def serialize_examples(source: Input) -> Array:
     return serialized
 
 
-def signature_name(spec: ModelSpec) -> str:
+def _run(tasks: Sequence[Labels | Values], examples: Array) -> Run:
+    """One run for all the tasks; each one's input gets the same examples ("multi inference")."""
+    feeds = sorted({task.examples for task in tasks})
+    fetches = sorted({name for task in tasks for name in task.fetches})
+    return Run(dict.fromkeys(feeds, examples), tuple(fetches))
+
+
+def _fill_spec(spec: ModelSpec, asked: ModelSpec, version: int) -> None:
+    fill_spec(spec, asked.name, version, _signature_name(asked))
+
+
+def _signature_name(spec: ModelSpec) -> str:
     return spec.signature_name or DEFAULT_SIGNATURE
 
 
 def _find(signatures: Signatures, spec: ModelSpec) -> SignatureDef:
-    signature = signatures.get(signature_name(spec))
+    signature = signatures.get(_signature_name(spec))
     if signature is None:
-        raise InvalidArgument(f"No signature was found with the name: {signature_name(spec)}")
+        raise InvalidArgument(f"No signature was found with the name: {_signature_name(spec)}")
     return signature
 
 

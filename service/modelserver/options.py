@@ -38,6 +38,9 @@ class Options:
     max_num_load_retries: int = _flag(5, "how often a version that fails is tried again unchanged")
     load_retry_interval_micros: int = _flag(60_000_000, "microseconds between those")
     saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
+    enable_model_warmup: bool = _flag(
+        True, "run assets.extra/tf_serving_warmup_requests before a version takes traffic")
+    num_request_iterations_for_warmup: int = _flag(0, "how often each of them is run; 0: once")
     grpc_max_threads: int = _flag(
         4 * (os.cpu_count() or 1), "calls that run at the same time; the others wait in line")
     enable_serialization_as_tensor_content: bool = _flag(

@@ -24,25 +24,26 @@ class PredictCall:
 
     Raises FailedPrecondition for a signature that is not there and InvalidArgument for inputs or
     an output filter that do not fit it; shapes are the graph's affair ("predict, wrong shape").
+    `content` puts the elements of the reply into tensor_content instead of typed values.
     """
 
-    def __init__(self, signatures: Signatures, request: PredictRequest) -> None:
-        self.signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        signature = signatures.get(self.signature_name)
+    def __init__(self, signatures: Signatures, request: PredictRequest,
+                 content: bool = False) -> None:
+        self._model, self._content = request.model_spec.name, content
+        self._signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        signature = signatures.get(self._signature_name)
         if signature is None:
-            raise FailedPrecondition(f'Serving signature key "{self.signature_name}" not found.')
+            raise FailedPrecondition(f'Serving signature key "{self._signature_name}" not found.')
         self._outputs = {name: signature.outputs[name].name
                          for name in _output_names(signature, request.output_filter)}
         self.run = Run(_decode_inputs(signature, request.inputs),
                        tuple(sorted(set(self._outputs.values()))))
 
-    def respond(self, tensors: Mapping[str, Array], version: int, request: PredictRequest,
-                content: bool = False) -> PredictResponse:
-        """The reply; `content` puts elements into tensor_content instead of typed values."""
+    def respond(self, tensors: Mapping[str, Array], version: int) -> PredictResponse:
         response = PredictResponse()
         for name, tensor_name in self._outputs.items():
-            response.outputs[name].MergeFrom(encode_tensor(tensors[tensor_name], content))
-        fill_spec(response.model_spec, request.model_spec.name, version, self.signature_name)
+            response.outputs[name].MergeFrom(encode_tensor(tensors[tensor_name], self._content))
+        fill_spec(response.model_spec, self._model, version, self._signature_name)
         return response
 
 

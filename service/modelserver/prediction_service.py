@@ -1,22 +1,21 @@
 """tensorflow.serving.PredictionService over a repository and a runner."""
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol, TypeVar
 
-from service.modelserver import examples
 from service.modelserver.errors import InvalidArgument
-from service.modelserver.examples import Labels, Values
-from service.modelserver.predict import PredictCall, fill_spec
+from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
+from service.modelserver.predict import PredictCall, Signatures, fill_spec
 from service.modelserver.repository import Repository
 from service.modelserver.rpc import Context, Recorder, ignore_call, rpc
 from service.modelserver.runner import Runner
-from service.modelserver.servable import Servable
+from service.modelserver.servable import Run
 from service.protos import serving_pb2_grpc
 from service.protos.serving_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
     GetModelMetadataRequest,
     GetModelMetadataResponse,
-    InferenceResult,
-    Input,
     ModelSpec,
     MultiInferenceRequest,
     MultiInferenceResponse,
@@ -28,9 +27,20 @@ from service.protos.serving_pb2 import (
 )
 from service.tensors import Array
 
+Request = TypeVar("Request")
+Reply = TypeVar("Reply", covariant=True)
+
+
+class Call(Protocol[Reply]):
+    """A request held against a model: what to run, and what to make of the outcome."""
+
+    run: Run
+
+    def respond(self, tensors: Mapping[str, Array], version: int) -> Reply: ...
+
 
 class PredictionService(serving_pb2_grpc.PredictionServiceServicer):
-    """Each method finds the version, has its signature run, and fills the reply.
+    """Each call finds its version, has the signature run, and fills the reply.
 
     `content`: outputs travel in tensor_content rather than in typed values.
     """
@@ -42,46 +52,24 @@ class PredictionService(serving_pb2_grpc.PredictionServiceServicer):
 
     @rpc
     async def Predict(self, request: PredictRequest, _: Context) -> PredictResponse:  # noqa: N802
-        with self._repository.lease(request.model_spec) as (version, servable):
-            call = PredictCall(servable.signatures, request)
-            tensors = await self._runner.run(servable, call.run)
-        return call.respond(tensors, version, request, self._content)
+        call = partial(PredictCall, content=self._content)
+        return await self._answer(call, request.model_spec, request)
 
     @rpc
     async def Classify(  # noqa: N802
             self, request: ClassificationRequest, _: Context) -> ClassificationResponse:
-        response = ClassificationResponse()
-        with self._repository.lease(request.model_spec) as (version, servable):
-            labels = examples.find_labels(servable.signatures, request.model_spec)
-            tensors, count = await self._run_examples(servable, request.input, [labels])
-        response.result.MergeFrom(labels.result(tensors, count))
-        _fill(response.model_spec, request.model_spec, version)
-        return response
+        return await self._answer(ClassifyCall, request.model_spec, request)
 
     @rpc
     async def Regress(  # noqa: N802
             self, request: RegressionRequest, _: Context) -> RegressionResponse:
-        response = RegressionResponse()
-        with self._repository.lease(request.model_spec) as (version, servable):
-            values = examples.find_values(servable.signatures, request.model_spec)
-            tensors, count = await self._run_examples(servable, request.input, [values])
-        response.result.MergeFrom(values.result(tensors, count))
-        _fill(response.model_spec, request.model_spec, version)
-        return response
+        return await self._answer(RegressCall, request.model_spec, request)
 
     @rpc
     async def MultiInference(  # noqa: N802
             self, request: MultiInferenceRequest, _: Context) -> MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else ModelSpec()
-        with self._repository.lease(spec) as (version, servable):
-            found = examples.find_tasks(servable.signatures, request.tasks)
-            tensors, count = await self._run_examples(servable, request.input, found)
-        response = MultiInferenceResponse()
-        for asked, task in zip(request.tasks, found, strict=True):
-            result = response.results.add()
-            _fill_result(result, task, tensors, count)
-            _fill(result.model_spec, asked.model_spec, version)
-        return response
+        return await self._answer(MultiInferenceCall, spec, request)
 
     @rpc
     async def GetModelMetadata(  # noqa: N802
@@ -94,24 +82,12 @@ class PredictionService(serving_pb2_grpc.PredictionServiceServicer):
         fill_spec(response.model_spec, request.model_spec.name, version)
         return response
 
-    async def _run_examples(self, servable: Servable, source: Input,
-                            tasks: list[Any]) -> tuple[dict[str, Array], int]:
-        """The tasks' tensors and the number of examples."""
-        serialized = examples.serialize_examples(source)
-        run = examples.examples_run(serialized, tasks)
-        return await self._runner.run(servable, run), len(serialized)
-
-
-def _fill(spec: ModelSpec, asked: ModelSpec, version: int) -> None:
-    fill_spec(spec, asked.name, version, examples.signature_name(asked))
-
-
-def _fill_result(result: InferenceResult, task: Labels | Values, tensors: dict[str, Array],
-                 count: int) -> None:
-    if isinstance(task, Labels):
-        result.classification_result.MergeFrom(task.result(tensors, count))
-    else:
-        result.regression_result.MergeFrom(task.result(tensors, count))
+    async def _answer(self, call_class: Callable[[Signatures, Request], Call[Reply]],
+                      spec: ModelSpec, request: Request) -> Reply:
+        with self._repository.lease(spec) as (version, servable):
+            call = call_class(servable.signatures, request)
+            tensors = await self._runner.run(servable, call.run)
+        return call.respond(tensors, version)
 
 
 def _check_fields(request: GetModelMetadataRequest) -> None:

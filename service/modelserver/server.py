@@ -21,6 +21,7 @@ from service.modelserver.repository import Repository, RepositoryOptions
 from service.modelserver.runner import DirectRunner
 from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
+from service.modelserver.warmup import warm_up
 from service.protos import serving_pb2_grpc
 from service.protos.serving_pb2 import ModelConfig, ModelServerConfig
 
@@ -66,7 +67,7 @@ def _stop_event() -> asyncio.Event:
 
 
 def _repository(options: Options) -> Repository:
-    load = partial(_load, tags=options.saved_model_tags.split(","), session_config=_session())
+    load = partial(_load, options=options, session_config=_session_config())
     directory = Path(options.model_repository).absolute() if options.model_repository else None
     repository = Repository(load, RepositoryOptions(
         poll_s=options.file_system_poll_wait_seconds,
@@ -88,11 +89,18 @@ def _collect() -> None:
     gc.collect()  # a TensorFlow graph is full of cycles
 
 
-def _load(version: Version, tags: list[str], session_config: ConfigProto) -> Servable:
-    return load_servable(version.path, tags, session_config)
+def _load(version: Version, options: Options, session_config: ConfigProto) -> Servable:
+    servable = load_servable(version.path, options.saved_model_tags.split(","), session_config)
+    if options.enable_model_warmup:
+        try:
+            warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
+        except BaseException:
+            servable.close()
+            raise
+    return servable
 
 
-def _session() -> ConfigProto:
+def _session_config() -> ConfigProto:
     config = ConfigProto()
     config.gpu_options.allow_growth = True
     return config

@@ -1,0 +1,74 @@
+"""Warm-up: a version's own requests are run before it takes traffic.
+
+They lie in `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLog.
+"""
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from service.modelserver.errors import InvalidArgument, ServingError
+from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
+from service.modelserver.predict import PredictCall
+from service.modelserver.servable import Servable
+from service.protos.serving_pb2 import PredictionLog
+
+FILE = Path("assets.extra", "tf_serving_warmup_requests")
+MAX_RECORDS = 1000  # TensorFlow Serving's limit
+
+log = logging.getLogger(__name__)
+
+_CALLS: dict[str, Any] = {
+    "predict_log": PredictCall,
+    "classify_log": ClassifyCall,
+    "regress_log": RegressCall,
+    "multi_inference_log": MultiInferenceCall,
+}
+
+
+def warm_up(servable: Servable, path: Path, iterations: int = 1) -> int:
+    """Run every record of the version in `path`, each `iterations` times; how many there were.
+
+    Raises InvalidArgument with the number of the first record that cannot be read or run.
+    """
+    file = path / FILE
+    if not file.exists():
+        log.info("No warmup data file found at %s", file)
+        return 0
+    started, number = time.monotonic(), 0
+    for number, record in enumerate(_records(file), start=1):
+        if number > MAX_RECORDS:
+            raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) "
+                                  f"at {file}")
+        for _ in range(iterations):
+            _run(servable, record, number)
+    log.info("Ran %d warmup records of %s in %.1f s", number, file, time.monotonic() - started)
+    return number
+
+
+def _records(file: Path) -> Iterator[bytes]:
+    number = 0
+    try:
+        for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+            number += 1
+            yield record
+    except tf.errors.DataLossError as error:
+        raise InvalidArgument(f"warmup record {number + 1} of {file}: {error.message}. Please "
+                              "verify your warmup data is in TFRecord format.") from error
+
+
+def _run(servable: Servable, record: bytes, number: int) -> None:
+    try:
+        entry = PredictionLog.FromString(record)
+        kind = entry.WhichOneof("log_type")
+        if kind is None:
+            raise InvalidArgument("it holds no request of a known kind")
+        call = _CALLS[kind](servable.signatures, getattr(entry, kind).request)
+        call.respond(servable.run(call.run), version=0)
+    except (ServingError, tf.errors.OpError, DecodeError) as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else str(error)
+        raise InvalidArgument(f"warmup record {number} failed: {reason}") from error
