@@ -5,22 +5,22 @@ import keras
 
 import models
 from training.dataset import Dataset
-from training.errors import SettingError, UnknownNameError
+from training.errors import BadSetting, UnknownName
 from training.recipes import Recipe
 
 
 def build(recipe: Recipe, dataset: Dataset) -> keras.Model:
     """The recipe's model for the data's shape and classes, its weights drawn by the recipe's seed.
 
-    Raises UnknownNameError for the model, SettingError for a size that it cannot be built at.
+    Raises UnknownName for the model, BadSetting for a size that it cannot be built at.
     """
     if recipe.model not in models.MODELS:
-        raise UnknownNameError("model", recipe.model, models.MODELS)
+        raise UnknownName("model", recipe.model, models.MODELS)
     keras.utils.set_random_seed(recipe.seed)
     classes = len(next(iter(dataset.heads.values())).labels)
     try:
         return models.build(recipe.model, input_shape=dataset.input_shape, classes=classes,
                             **recipe.size)
     except ValueError as error:  # Keras's word for a size that comes out negative
-        raise SettingError(f"{recipe.model} cannot be built for images of {dataset.input_shape} "
+        raise BadSetting(f"{recipe.model} cannot be built for images of {dataset.input_shape} "
                          f"and {classes} classes with {recipe.size}: {error}") from error

@@ -1,14 +1,14 @@
 """What can go wrong between a recipe and a published version; each message says what to do.
 
 TrainingError
-├── UnknownNameError          a recipe, model or setting that does not exist
-├── SettingError              a setting whose value is not of its type, or out of range
-├── DataError                 images or targets that cannot be trained on
-│   └── DataUnavailableError  a data set that is nowhere on this machine
-├── ResumeError               a checkpoint that belongs to another recipe
-└── PublishError              a version that must not be served
-    ├── ParityError           the written SavedModel does not answer as the Keras model does
-    └── BreakingChangeError   its signatures would break clients of the version before
+├── UnknownName          a recipe, model or setting that does not exist
+├── BadSetting           a setting whose value is not of its type, or out of range
+├── DataError            images or targets that cannot be trained on
+│   └── DataUnavailable  a data set that is nowhere on this machine
+├── ResumeError          a checkpoint that belongs to another recipe
+└── PublishError         a version that must not be served
+    ├── ParityError      the written SavedModel does not answer as the Keras model does
+    └── BreakingChange   its signatures would break clients of the version before
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TrainingError(Exception):
     """The message is for people: which thing, what was expected, what came, what to do."""
 
 
-class UnknownNameError(TrainingError):
+class UnknownName(TrainingError):
     """`name` is none of `known`, which the message lists with the nearest first."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -29,7 +29,7 @@ class UnknownNameError(TrainingError):
                          f"{', '.join(self.known)}")
 
 
-class SettingError(TrainingError):
+class BadSetting(TrainingError):
     pass
 
 
@@ -37,7 +37,7 @@ class DataError(TrainingError):
     pass
 
 
-class DataUnavailableError(DataError):
+class DataUnavailable(DataError):
     pass
 
 
@@ -53,7 +53,7 @@ class ParityError(PublishError):
     pass
 
 
-class BreakingChangeError(PublishError):
+class BreakingChange(PublishError):
     pass
 
 

@@ -19,7 +19,7 @@ def publish(model: keras.Model, dataset: Dataset, run: Run, repository: Path, na
             allow_breaking: bool = False) -> Path:
     """Writes, checks and publishes; gives `repository/name/<N>`.
 
-    Raises ParityError, or BreakingChangeError unless `allow_breaking`.
+    Raises ParityError, or BreakingChange unless `allow_breaking`.
     """
     model_directory = repository / name
     trial = dataset.test.take(slice(CHECKED))

@@ -5,7 +5,7 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 
-from training.errors import SettingError, UnknownNameError
+from training.errors import BadSetting, UnknownName
 from training.recipes import RECIPES, Recipe
 
 FIXED = {"name", "summary", "source"}
@@ -14,7 +14,7 @@ FIXED = {"name", "summary", "source"}
 def configure(recipe: str | Recipe, settings: Mapping[str, object]) -> Recipe:
     """The recipe with `settings` (text, or values of the fields' own types) put in.
 
-    Raises UnknownNameError for a recipe or a key that does not exist, SettingError for a value
+    Raises UnknownName for a recipe or a key that does not exist, BadSetting for a value
     that is not of the field's type.
     """
     chosen = find(recipe) if isinstance(recipe, str) else recipe
@@ -23,14 +23,14 @@ def configure(recipe: str | Recipe, settings: Mapping[str, object]) -> Recipe:
     changes: dict[str, typing.Any] = {}
     for key, value in settings.items():
         if key not in known:
-            raise UnknownNameError(f"setting of recipe {chosen.name!r} called", key, known)
+            raise UnknownName(f"setting of recipe {chosen.name!r} called", key, known)
         changes[key] = convert(key, value, types[key])
     return check(dataclasses.replace(chosen, **changes))
 
 
 def find(name: str) -> Recipe:
     if name not in RECIPES:
-        raise UnknownNameError("recipe", name, RECIPES)
+        raise UnknownName("recipe", name, RECIPES)
     return RECIPES[name]
 
 
@@ -40,7 +40,7 @@ def convert(key: str, value: object, kind: type) -> object:
     try:
         return PARSERS[kind](value)
     except (ValueError, KeyError):
-        raise SettingError(f"{key} is {kind.__name__}, which {value!r} is not") from None
+        raise BadSetting(f"{key} is {kind.__name__}, which {value!r} is not") from None
 
 
 def parse_bool(text: str) -> bool:
@@ -55,5 +55,5 @@ PARSERS: dict[type, typing.Callable[[str], object]] = {
 def check(recipe: Recipe) -> Recipe:
     for key in ("epochs", "batch_size", "learning_rate"):
         if not getattr(recipe, key) > 0:
-            raise SettingError(f"{key} must be above 0, not {getattr(recipe, key)}")
+            raise BadSetting(f"{key} must be above 0, not {getattr(recipe, key)}")
     return recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from training.dataset import Array, Dataset, Head, Split
-from training.errors import DataError, DataUnavailableError
+from training.errors import DataError, DataUnavailable
 from training.recipes import Recipe
 
 FOLDER_VARIABLE = "SLUICE_FASHION_MNIST_DIR"
@@ -35,7 +35,7 @@ def part(images: Array, labels: Array, rows: Array) -> Split:
 
 
 def read(data: Path | None) -> tuple[Labelled, Labelled, str]:
-    """(train, test, origin) from the first place that has it; raises DataUnavailableError."""
+    """(train, test, origin) from the first place that has it; raises DataUnavailable."""
     named = data or os.environ.get(FOLDER_VARIABLE)
     folder = Path(named) if named else DEBIAN_FOLDER
     if named or folder.is_dir():
@@ -49,7 +49,7 @@ def download() -> tuple[Labelled, Labelled]:
     try:
         train, test = keras.datasets.fashion_mnist.load_data()
     except (OSError, ValueError) as error:  # no network, or a proxy's page in place of the file
-        raise DataUnavailableError(
+        raise DataUnavailable(
             f"Fashion-MNIST is not here. Either install Debian's package dataset-fashion-mnist "
             f"(it fills {DEBIAN_FOLDER}), or name a folder with its four *-ubyte.gz files by "
             f"--data or {FOLDER_VARIABLE}, or give this machine internet access for "

@@ -1,0 +1,46 @@
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+
+import models
+from training.dataset import Dataset
+from training.evaluate import evaluate
+from training.fit import History
+from training.publish import publish
+from training.recipes import RECIPES
+from training.report import Run
+from training.sources import digits
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    """A slice of the digits: real images, few enough for two steps."""
+    whole = digits.load(RECIPES["digits"], None)
+    return Dataset(whole.train.take(slice(96)), whole.validation.take(slice(32)),
+                   whole.test.take(slice(64)), whole.heads, whole.origin)
+
+
+@pytest.fixture(scope="session")
+def model(dataset: Dataset) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    return models.build("cnn_functional", input_shape=dataset.input_shape, classes=10,
+                        filters=4, units=8)
+
+
+@pytest.fixture(scope="session")
+def run_of(model: keras.Model, dataset: Dataset):
+    """What `publish` takes, of a model that was not trained."""
+    def make(model: keras.Model = model, dataset: Dataset = dataset) -> Run:
+        return Run(RECIPES["digits"], History({"loss": [2.0, 1.0]}, 0.1), evaluate(model, dataset))
+    return make
+
+
+@pytest.fixture(scope="session")
+def version(model: keras.Model, dataset: Dataset, run_of, tmp_path_factory) -> Path:
+    """A published version directory; not to be written to."""
+    return publish(model, dataset, run_of(), tmp_path_factory.mktemp("repository"), "digits")
