@@ -147,3 +147,12 @@ def launch_gateway() -> Iterator[LaunchGateway]:
 def gateway(launch_gateway: LaunchGateway, modelserver: ModelServerProcess) -> GatewayProcess:
     """The gateway before the twin that serves the recorded models."""
     return launch_gateway(modelserver.address, models="affine")
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the model `digits`, trained for a few epochs and published as version 1."""
+    repository = tmp_path_factory.mktemp("model-repository")
+    subprocess.run([sys.executable, "-P", "-m", "service.cli", "train", "digits", "--epochs=8",
+                    f"--model-repository={repository}"], check=True, capture_output=True)
+    return repository / "digits"

@@ -1,0 +1,48 @@
+# Everything lives in .venv in this checkout; a target installs what it needs first.
+
+PYTHON           ?= python3
+HTTP_PORT        ?= 8080
+GRPC_PORT        ?= 8500
+MODEL_REPOSITORY ?= model_repository
+RECIPE           ?= digits
+TESTS            ?= tests
+
+BIN       := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve train test lint protos clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@echo
+	@echo "  HTTP_PORT=$(HTTP_PORT) GRPC_PORT=$(GRPC_PORT) MODEL_REPOSITORY=$(MODEL_REPOSITORY) RECIPE=$(RECIPE)"
+
+install: $(INSTALLED)  ## Install everything into .venv
+
+serve: $(INSTALLED)  ## Serve the model repository; train digits first if it is empty
+	@ls -d $(MODEL_REPOSITORY)/*/[0-9]* >/dev/null 2>&1 || $(BIN)/sluice train digits --model-repository $(MODEL_REPOSITORY)
+	@exec $(BIN)/sluice up --model-repository $(MODEL_REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
+
+train: $(INSTALLED)  ## Train RECIPE and publish it into the model repository
+	@$(BIN)/sluice train $(RECIPE) --model-repository $(MODEL_REPOSITORY)
+
+test: $(INSTALLED)  ## Run the tests that need no root and no network
+	$(BIN)/python -m pytest $(TESTS) -m "not slow and not root"
+
+lint: $(INSTALLED)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+protos: $(INSTALLED)  ## Generate the message classes from service/protos/*.proto
+	$(BIN)/python -m service.protos.generate
+
+clean:  ## Remove what was installed and cached; published models stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gateway,modelserver,training,dev]'
+	@touch $@

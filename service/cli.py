@@ -1,0 +1,103 @@
+"""The `sluice` command. Each subcommand imports what it needs, so none pays for another's part."""
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+MODEL_REPOSITORY = click.option(
+    "--model-repository", type=click.Path(path_type=Path, file_okay=False), show_default=True,
+    default=Path("model_repository"), help="Directory of MODEL/VERSION/ directories.")
+HTTP_PORT = click.option("--http-port", type=click.IntRange(1, 65535), default=8080,
+                         show_default=True, help="Where HTTP clients come in.")
+GRPC_PORT = click.option("--grpc-port", type=click.IntRange(1, 65535), default=8500,
+                         show_default=True, help="Where the model server answers gRPC.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sluice")
+def main() -> None:
+    """Train Keras models, publish them, and serve them over HTTP and gRPC."""
+
+
+@main.command()
+@MODEL_REPOSITORY
+@HTTP_PORT
+@GRPC_PORT
+def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
+    """Serve a model repository: a model server and the gateway before it, until stopped."""
+    from service.supervisor import Supervisor
+    with _setting_errors():
+        supervisor = Supervisor(model_repository, http_port, grpc_port)
+    sys.exit(supervisor.run())
+
+
+@main.command()
+@click.option("--model-server", metavar="HOST:PORT[,HOST:PORT]",
+              help="The model server's gRPC address [SLUICE_MODEL_SERVER].")
+@click.option("--http-port", type=click.IntRange(1, 65535), help="[SLUICE_HTTP_PORT]")
+def gateway(model_server: str | None, http_port: int | None) -> None:
+    """Run the HTTP gateway under gunicorn; every setting is an environment variable SLUICE_*."""
+    from service.gateway.settings import Settings
+    given = {"SLUICE_MODEL_SERVER": model_server, "SLUICE_HTTP_PORT": http_port}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    with _setting_errors():
+        Settings.from_environment()
+    config = Path(__file__).parent / "gateway" / "gunicorn.conf.py"
+    # In place of this process, so that signals reach gunicorn itself; -P, so that a folder named
+    # like one of our packages in the current directory is not taken for it.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "gunicorn", "-c", str(config)])
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def modelserver(flags: tuple[str, ...]) -> None:
+    """Run the embedded model server; takes tensorflow_model_server's flags (try --help)."""
+    from service.modelserver.__main__ import main as serve
+    sys.exit(serve(list(flags)))
+
+
+@main.command()
+@click.argument("recipe")
+@MODEL_REPOSITORY
+@click.option("--data", type=click.Path(path_type=Path, exists=True),
+              help="Folder of the training data, where it is not the recipe's own.")
+@click.option("--epochs", type=click.IntRange(1))
+@click.option("--batch-size", type=click.IntRange(1))
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, callback=lambda _c, _p, all_:
+              dict(_key_and_value(each) for each in all_), help="A setting of the recipe.")
+@click.option("--name", help="Name to publish under; the recipe's own if not given.")
+@click.option("--allow-breaking", is_flag=True,
+              help="Publish even if the signatures break those of the version before.")
+def train(recipe: str, **options: Any) -> None:
+    """Train RECIPE and publish the model as the next version in the repository."""
+    import training
+    try:
+        version = training.train(recipe, **options)
+    except training.TrainingError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Published {version}")
+
+
+@contextmanager
+def _setting_errors() -> Iterator[None]:
+    """A bad SLUICE_* variable as one line, not a traceback."""
+    from service.gateway.settings import InvalidSetting
+    try:
+        yield
+    except InvalidSetting as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise click.BadParameter(f"expected KEY=VALUE, got {text!r}")
+    return key, value
+
+
+if __name__ == "__main__":
+    main()

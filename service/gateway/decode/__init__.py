@@ -1,0 +1,1 @@
+"""Request bodies to named arrays. Pure functions: no HTTP, no model server."""

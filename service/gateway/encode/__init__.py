@@ -1,0 +1,1 @@
+"""Named arrays to response bodies. Pure functions: no HTTP, no model server."""

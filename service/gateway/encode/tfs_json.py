@@ -1,0 +1,93 @@
+"""Named arrays to TensorFlow Serving's JSON: `predictions` for rows, `outputs` for columns."""
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import pybase64
+
+from service.gateway.errors import UnbatchedOutput
+from service.gateway.query import Query
+from service.tensors import Array
+
+BYTES_SUFFIX = "_bytes"  # an output so named is base64 whatever it holds, as TF Serving writes it
+_NATIVE = frozenset("fiub")  # kinds that orjson writes straight from an array's memory
+
+
+def encode_predict(outputs: Mapping[str, Array], query: Query) -> bytes:
+    """The body for `outputs`, in the format that the query came in.
+
+    A single output stands bare, several are keyed by name. Raises UnbatchedOutput where row
+    format is asked for and an output has not one row for each instance.
+    """
+    plain = {name: _plain(array, name) for name, array in outputs.items()}
+    if not query.row_format:
+        document: dict[str, Any] = {"outputs": _bare_or_named(plain)}
+    elif len(plain) == 1:
+        _check_rows(outputs, query)
+        document = {"predictions": _bare_or_named(plain)}
+    else:
+        rows = _check_rows(outputs, query)
+        document = {"predictions": [{name: values[index] for name, values in plain.items()}
+                                    for index in range(rows)]}
+    return _dump(document, has_nan=not all(map(_is_finite, outputs.values())))
+
+
+def _bare_or_named(plain: dict[str, Any]) -> Any:
+    return next(iter(plain.values())) if len(plain) == 1 else plain
+
+
+def _check_rows(outputs: Mapping[str, Array], query: Query) -> int:
+    rows: int = next(iter(query.inputs.values())).shape[0]
+    for name, array in outputs.items():
+        if not array.ndim or array.shape[0] != rows:
+            raise UnbatchedOutput(f'Output "{name}" has the shape {list(array.shape)}: not one row '
+                                  f"for each of the {rows} instances; ask for columns with "
+                                  '{"inputs": ...}')
+    return rows
+
+
+def _plain(array: Array, name: str) -> Any:
+    """Something that orjson writes: the array itself where it can, else nested lists."""
+    if array.dtype == object:
+        return _strings(array, name)
+    if array.dtype.kind not in _NATIVE:
+        array = array.astype(np.float32)  # bfloat16 and float8 are exact in float32
+    if array.dtype.kind == "f" and array.dtype.itemsize == 2:
+        array = array.astype(np.float32)
+    return np.ascontiguousarray(array) if array.ndim else array.item()
+
+
+def _strings(array: Array, name: str) -> Any:
+    values = [_string(value, name) for value in array.ravel()]
+    for size in reversed(array.shape[1:]):
+        values = [values[start:start + size] for start in range(0, len(values), size)]
+    return values if array.ndim else values[0]
+
+
+def _string(value: bytes, name: str) -> Any:
+    """Text as it is, other bytes as base64; TF Serving writes those raw, which is no JSON."""
+    if not name.endswith(BYTES_SUFFIX):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            pass
+    return {"b64": pybase64.b64encode(value).decode()}
+
+
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind in "iubO" or bool(np.isfinite(array).all())
+
+
+def _dump(document: dict[str, Any], has_nan: bool) -> bytes:
+    if has_nan:  # orjson writes null; TF Serving writes NaN, Infinity (exchanges "NaN", "Infinity")
+        return json.dumps(document, default=_listed).encode()
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _listed(value: Any) -> Any:
+    """Arrays as lists, float32 with the nine digits that tell it apart."""
+    if getattr(value, "dtype", None) == np.float32:
+        return np.vectorize(lambda number: float(str(number)), otypes=[object])(value).tolist()
+    return value.tolist()

@@ -1,0 +1,130 @@
+"""What can go wrong with a request, named by cause. Knows neither HTTP nor gRPC.
+
+    GatewayError
+    ├── RequestError                 the client's to mend
+    │   ├── MalformedRequest         the body or the path is not what it claims to be
+    │   │   ├── UnsupportedMediaType
+    │   │   └── PayloadTooLarge
+    │   ├── InvalidInput             one named input: expected this, got that, here
+    │   │   └── InputTooLarge        decoding it would take more memory than is allowed
+    │   ├── UnknownInput             an input the signature does not have, or lacks
+    │   ├── UnknownSignature
+    │   ├── UnknownLabel
+    │   ├── UnbatchedOutput          the row format cannot carry this output
+    │   └── RejectedByModel          the model server or the model itself refused the values
+    ├── NotFound
+    │   └── ModelNotFound            no such model, or no such version of it
+    └── ModelServerError             the operator's to mend
+        ├── ModelServerUnavailable
+        ├── ModelServerOverloaded
+        ├── DeadlineExceeded
+        ├── RequestCancelled
+        ├── NotImplementedByServer
+        └── ModelServerFailed        anything else that it answered
+"""
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GatewayError(Exception):
+    """The root; `str(error)` is the sentence that the client reads."""
+
+
+class RequestError(GatewayError):
+    """The same request will fail again; the message says what to change."""
+
+
+class MalformedRequest(RequestError):
+    """The bytes cannot be read as what the content type, or the path, says they are."""
+
+
+class UnsupportedMediaType(MalformedRequest):
+    """A content type or content encoding that nothing here reads."""
+
+
+class PayloadTooLarge(MalformedRequest):
+    """The body is over SLUICE_MAX_BODY_BYTES."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than the limit of {limit_bytes} bytes "
+                         "(SLUICE_MAX_BODY_BYTES); send fewer instances per request")
+
+
+class InvalidInput(RequestError):
+    """An input whose value does not fit: `inputs.NAME[ at PLACE]: expected E, got G[ (hint)]`."""
+
+    def __init__(self, name: str, expected: str, got: str, at: str = "", hint: str = "") -> None:
+        place = f" at {at}" if at else ""
+        advice = f" ({hint})" if hint else ""
+        super().__init__(f"inputs.{name}{place}: expected {expected}, got {got}{advice}")
+        self.name, self.at = name, at
+
+
+class InputTooLarge(InvalidInput):
+    """An image whose pixels would not fit the limit, however few bytes its file has."""
+
+
+class UnknownInput(RequestError):
+    """The names sent are not the names of the signature's inputs."""
+
+
+class UnknownSignature(RequestError):
+    """The model has no signature of that name."""
+
+
+class UnknownLabel(RequestError):
+    """The model has no version with that label."""
+
+
+class UnbatchedOutput(RequestError):
+    """Row format, and an output without one row for each instance."""
+
+
+class RejectedByModel(RequestError):
+    """The values passed every check here, and the model server answered that they are wrong."""
+
+
+class NotFound(GatewayError):
+    """Nothing is there."""
+
+
+class ModelNotFound(NotFound):
+    """The model server serves no such model or version."""
+
+
+class ModelServerError(GatewayError):
+    """The request may be right; the model server did not answer it."""
+
+
+class ModelServerUnavailable(ModelServerError):
+    """No connection, or it is starting or stopping; worth a retry."""
+
+
+class ModelServerOverloaded(ModelServerError):
+    """Its threads or its memory are used up; worth a retry after a pause."""
+
+
+class DeadlineExceeded(ModelServerError):
+    """No answer within the time the request had."""
+
+
+class RequestCancelled(ModelServerError):
+    """The call was cancelled before it ended."""
+
+
+class NotImplementedByServer(ModelServerError):
+    """The model server does not offer what was asked."""
+
+
+class ModelServerFailed(ModelServerError):
+    """An answer that means a fault of the model server's own."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A closing remark that lists the known names, the nearest first: `; did you mean "x"? …`."""
+    names = sorted(known)
+    listing = ", ".join(f'"{each}"' for each in names) or "none"
+    nearest = get_close_matches(name, names, n=1)
+    if nearest and len(names) > 1:
+        return f'; did you mean "{nearest[0]}"? There are: {listing}'
+    return f"; there is: {listing}" if len(names) < 2 else f"; there are: {listing}"

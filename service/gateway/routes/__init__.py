@@ -1,0 +1,1 @@
+"""One blueprint for each dialect; each turns its requests into the same five lines."""

@@ -1,0 +1,63 @@
+"""A child process that is named in the logs, remembers its last words and leaves nothing behind."""
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+LAST_LINES = 20
+
+
+class Child:
+    """A running process in a group of its own: a terminal's Ctrl-C reaches the parent alone,
+    which then stops its children in their order."""
+
+    def __init__(self, name: str, command: Sequence[str],
+                 environment: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._process = subprocess.Popen(
+            command, env=os.environ | dict(environment or {}), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            encoding="utf-8", errors="replace")
+        self._reader = threading.Thread(target=self._pass_on_output, daemon=True)
+        self._reader.start()
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; the negative signal number where a signal ended it."""
+        return self._process.poll()
+
+    def stop(self, within_s: float) -> None:
+        """SIGTERM, and SIGKILL to the whole group for what is left after `within_s` seconds."""
+        if self.exit_status is None:
+            self._process.terminate()
+            try:
+                self._process.wait(within_s)
+            except subprocess.TimeoutExpired:
+                print(f"[sluice] the {self.name} did not stop within {within_s:g} s; killing it",
+                      file=sys.stderr)
+        self._kill_group()
+        self._process.wait()
+        self._reader.join(timeout=1)
+
+    def epitaph(self) -> str:
+        """How it ended, and what it said last; only for one that has ended."""
+        self._reader.join(timeout=1)
+        status = self._process.returncode
+        how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        return "\n".join([f"the {self.name} ended {how}; its last lines:",
+                          *(f"    {line}" for line in self.last_lines)])
+
+    def _pass_on_output(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.last_lines.append(line.rstrip("\n"))
+            print(f"[{self.name}] {line}", end="", file=sys.stderr, flush=True)
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # the group ended with its leader
+            os.killpg(self._process.pid, signal.SIGKILL)
