@@ -12,10 +12,33 @@ from typing import Any
 import keras
 
 from models.cnn import cnn_functional, cnn_sequential
+from models.digit_sum import digit_sum
+from models.gan import gan
+from models.inception_v3 import inception_v3
+from models.mlp import mlp
+from models.multi_head import multi_head
+from models.resnet import resnet50, resnet101, resnet152
+from models.two_view import two_view
+from models.unet import unet
+from models.vgg import vgg16, vgg19
+from models.vit import vit_b16
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
+    "mlp": mlp,
     "cnn_sequential": cnn_sequential,
     "cnn_functional": cnn_functional,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet152": resnet152,
+    "inception_v3": inception_v3,
+    "unet": unet,
+    "vit_b16": vit_b16,
+    "gan": gan,
+    "two_view": two_view,
+    "multi_head": multi_head,
+    "digit_sum": digit_sum,
 }
 
 
@@ -57,6 +80,11 @@ def sizes(name: str) -> dict[str, Any]:
     """The arguments of a model's builder, with their defaults: its published full size."""
     parameters = inspect.signature(MODELS[name]).parameters
     return {key: parameter.default for key, parameter in parameters.items()}
+
+
+def parts(model: keras.Model) -> dict[str, keras.Model]:
+    """What of a model is published, by name: the model itself, or each player of a `gan`."""
+    return dict(getattr(model, "parts", {model.name: model}))
 
 
 def heads(model: keras.Model) -> dict[str, keras.KerasTensor]:

@@ -49,3 +49,11 @@ def _per_channel(scale: list[float], offset: list[float], channels: int) -> laye
     if channels != 3:
         return layers.Rescaling(sum(scale) / 3, offset=sum(offset) / 3, name="rescale")
     return layers.Rescaling(scale, offset=offset, name="rescale")
+
+
+def preprocess(image: keras.KerasTensor, mode: str) -> keras.KerasTensor:
+    """`preprocessing(mode)` applied to `image` [N, H, W, C]; the same shape out."""
+    x = image
+    for layer in preprocessing(mode, image.shape[-1]):
+        x = layer(x)
+    return x
