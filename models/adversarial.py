@@ -66,7 +66,7 @@ class GAN(keras.Model):  # type: ignore[misc]
         """label [N] -> an image of each [N, H, W, C], from fresh noise."""
         shape = (ops.shape(label)[0], self.generator.input_shape[0][-1])
         noise = keras.random.normal(shape, seed=self.noise)
-        return self.generator([noise, label], training=training)
+        return self.generator([noise, ops.convert_to_tensor(label)], training=training)
 
     def held_verdict(self, image: Tensor, training: bool) -> Verdict:
         """The discriminator's verdict, with no gradient to its weights."""
