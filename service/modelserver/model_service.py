@@ -3,7 +3,7 @@ import asyncio
 
 from service.modelserver.errors import InvalidArgument
 from service.modelserver.repository import Repository
-from service.modelserver.rpc import Context, Recorder, ignore_call, rpc
+from service.modelserver.rpc import Calls, Context, rpc
 from service.protos import serving_pb2_grpc
 from service.protos.serving_pb2 import (
     GetModelStatusRequest,
@@ -17,9 +17,8 @@ from service.protos.serving_pb2 import (
 class ModelService(serving_pb2_grpc.ModelServiceServicer):
     """How the models are, and which ones there are to be."""
 
-    def __init__(self, repository: Repository, record: Recorder = ignore_call) -> None:
-        self._repository = repository
-        self.record = record
+    def __init__(self, repository: Repository, calls: Calls) -> None:
+        self._repository, self.calls = repository, calls
 
     @rpc
     async def GetModelStatus(  # noqa: N802

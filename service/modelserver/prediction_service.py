@@ -7,7 +7,7 @@ from service.modelserver.errors import InvalidArgument
 from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
 from service.modelserver.predict import PredictCall, Signatures, fill_spec
 from service.modelserver.repository import Repository
-from service.modelserver.rpc import Context, Recorder, ignore_call, rpc
+from service.modelserver.rpc import Calls, Context, rpc
 from service.modelserver.runner import Runner
 from service.modelserver.servable import Run
 from service.protos import serving_pb2_grpc
@@ -45,10 +45,10 @@ class PredictionService(serving_pb2_grpc.PredictionServiceServicer):
     `content`: outputs travel in tensor_content rather than in typed values.
     """
 
-    def __init__(self, repository: Repository, runner: Runner, content: bool = False,
-                 record: Recorder = ignore_call) -> None:
+    def __init__(self, repository: Repository, runner: Runner, calls: Calls,
+                 content: bool = False) -> None:
         self._repository, self._runner, self._content = repository, runner, content
-        self.record = record
+        self.calls = calls
 
     @rpc
     async def Predict(self, request: PredictRequest, _: Context) -> PredictResponse:  # noqa: N802

@@ -9,16 +9,16 @@ from pathlib import Path
 import grpc
 from google.protobuf import text_format
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
-from grpc_health.v1.health_pb2 import HealthCheckResponse
 from tensorflow.compat.v1 import ConfigProto
 
 from service.modelserver.errors import ServingError
+from service.modelserver.health import Health
 from service.modelserver.model_service import ModelService
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.repository import Repository, RepositoryOptions
-from service.modelserver.runner import DirectRunner
+from service.modelserver.rpc import Calls
+from service.modelserver.runner import DirectRunner, Runner
 from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
@@ -27,7 +27,7 @@ from service.protos.serving_pb2 import ModelConfig, ModelServerConfig
 
 log = logging.getLogger("service.modelserver")
 
-SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 
 
 class StartError(Exception):
@@ -39,20 +39,21 @@ async def serve(options: Options) -> None:
     stop = _stop_event()
     repository = _repository(options)
     runner = DirectRunner(options.grpc_max_threads)
-    server, healths = _server(options, repository, runner)
+    calls, health = Calls(), Health(SERVICES)
+    server = _server(options, repository, runner, calls, health)
     port = _listen(server, options)
     await server.start()
-    await _set_health(healths, HealthCheckResponse.NOT_SERVING)
     gc.freeze()  # what TensorFlow's import left behind; models stay collectable
     repository.start()
     await _until_loaded_or(stop, repository)
     if not stop.is_set():
-        await _set_health(healths, HealthCheckResponse.SERVING)
+        await health.set(serving=True)
         log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
     await stop.wait()
     log.info("Draining: no new calls, %g s for those in progress", options.drain_seconds)
-    await _set_health(healths, HealthCheckResponse.NOT_SERVING)
-    await server.stop(options.drain_seconds)
+    await health.end()
+    await calls.drain(options.drain_seconds)
+    await server.stop(grace=1)
     await runner.close()
     await asyncio.to_thread(repository.stop)
     log.info("Stopped")
@@ -121,18 +122,17 @@ def read_config(path: Path) -> ModelServerConfig:
         raise StartError(f"Invalid protobuf file: '{path}': {error}") from error
 
 
-def _server(options: Options, repository: Repository,
-            runner: DirectRunner) -> tuple[grpc.aio.Server, HealthServicer]:
+def _server(options: Options, repository: Repository, runner: Runner, calls: Calls,
+            health: Health) -> grpc.aio.Server:
     server = grpc.aio.server(options=[
         ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0)])  # a taken port is an error, not a second server on it
+    content = options.enable_serialization_as_tensor_content
     serving_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(repository, runner, options.enable_serialization_as_tensor_content),
-        server)
-    serving_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(repository), server)
-    healths = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healths, server)
-    return server, healths
+        PredictionService(repository, runner, calls, content), server)
+    serving_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(repository, calls), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    return server
 
 
 def _listen(server: grpc.aio.Server, options: Options) -> int:
@@ -140,11 +140,6 @@ def _listen(server: grpc.aio.Server, options: Options) -> int:
         return server.add_insecure_port(f"0.0.0.0:{options.port}")
     except RuntimeError as error:
         raise StartError(f"port {options.port} cannot be listened on: {error}") from error
-
-
-async def _set_health(healths: HealthServicer, status: HealthCheckResponse) -> None:
-    for service in SERVICES:
-        await healths.set(service, status)
 
 
 async def _until_loaded_or(stop: asyncio.Event, repository: Repository) -> None:

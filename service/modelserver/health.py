@@ -1,0 +1,57 @@
+"""grpc.health.v1: whether the server, and each of its services, takes calls.
+
+grpcio-health-checking's own servicer keeps a Watch open until the client hangs up, which would
+hold up every drain.
+"""
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from service.modelserver.rpc import Context
+
+SERVING = HealthCheckResponse.SERVING
+NOT_SERVING = HealthCheckResponse.NOT_SERVING
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """One status for all the `services`, NOT_SERVING at first; "" is the server as a whole."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = {"", *services}
+        self._status = NOT_SERVING
+        self._ended = False
+        self._changed = asyncio.Condition()
+
+    async def set(self, serving: bool) -> None:
+        async with self._changed:
+            self._status = SERVING if serving else NOT_SERVING
+            self._changed.notify_all()
+
+    async def end(self) -> None:
+        """NOT_SERVING for good; every Watch hears it and ends."""
+        self._ended = True
+        await self.set(False)
+
+    async def Check(  # noqa: N802
+            self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
+        if request.service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
+        return HealthCheckResponse(status=self._status)
+
+    async def Watch(  # noqa: N802
+            self, request: HealthCheckRequest, _: Context) -> AsyncIterator[HealthCheckResponse]:
+        known = request.service in self._services
+        told = None
+        while True:
+            status = self._status if known else HealthCheckResponse.SERVICE_UNKNOWN
+            if status != told:
+                told = status
+                yield HealthCheckResponse(status=status)
+            elif self._ended:
+                return
+            else:
+                async with self._changed:
+                    await self._changed.wait()

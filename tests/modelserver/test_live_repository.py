@@ -1,0 +1,138 @@
+"""A running twin and the directory it watches: versions come, fail and go; nobody is refused."""
+import shutil
+import threading
+
+import grpc
+import pytest
+
+
+class Load:
+    """Calls a model from four threads inside the block; `answers` and `failures` afterwards."""
+
+    def __init__(self, client, model):
+        self.answers, self.failures = [], []
+        self._client, self._model, self._stop = client, model, threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(4)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self):
+        while not self._stop.is_set():
+            try:
+                self.answers.append(self._client.predict(self._model))
+            except grpc.RpcError as error:
+                self.failures.append(error)
+
+
+def code_of(call, *arguments, **named):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*arguments, **named)
+    return caught.value.code()
+
+
+def test_a_model_that_appears_is_served(client, models, until):
+    assert code_of(client.predict, "new") == grpc.StatusCode.NOT_FOUND
+    models.publish("affine/1", "new", 7)
+    until(lambda: client.states("new") == {7: "AVAILABLE"})
+    assert client.predict("new") == 2.5
+
+
+def test_a_newer_version_takes_over_without_a_failed_request(client, models, until):
+    models.publish("affine/1", "swap", 1)
+    until(lambda: client.states("swap") == {1: "AVAILABLE"})
+    with Load(client, "swap") as load:
+        until(lambda: 2.5 in load.answers)
+        models.publish("affine/2", "swap", 2)
+        until(lambda: client.states("swap") == {2: "AVAILABLE", 1: "END"})
+        until(lambda: load.answers[-1] == 3.5)
+    assert not load.failures
+    assert set(load.answers) == {2.5, 3.5}
+
+
+def test_a_version_that_does_not_load_leaves_the_old_one_serving(client, models, until):
+    models.publish("affine/1", "broken", 1)
+    until(lambda: client.states("broken") == {1: "AVAILABLE"})
+    with Load(client, "broken") as load:
+        version = models.directory / "broken" / "2"
+        version.mkdir()
+        (version / "saved_model.pb").write_bytes(b"no model")
+        until(lambda: client.states("broken") == {1: "AVAILABLE", 2: "END"})
+    assert client.status("broken")[2].status.error_message
+    assert not load.failures
+
+
+def test_a_half_copied_version_is_tried_again_as_it_grows(client, models, until):
+    models.publish("affine/1", "copied", 1)
+    until(lambda: client.states("copied") == {1: "AVAILABLE"})
+    whole = models.publish("affine/3", "elsewhere", 3)
+    half = models.directory / "copied" / "2"
+    half.mkdir()
+    shutil.copy(whole / "saved_model.pb", half)
+    until(lambda: client.states("copied") == {1: "AVAILABLE", 2: "END"})
+    assert client.predict("copied") == 2.5
+    shutil.copytree(whole, half, dirs_exist_ok=True)
+    until(lambda: client.states("copied") == {2: "AVAILABLE", 1: "END"})
+    assert client.predict("copied") == 2.0
+
+
+def test_names_that_are_no_integers_are_no_versions(client, models, until):
+    base = models.publish("affine/1", "named", 1).parent
+    for name in ("2.tmp", "v3", "latest", "4x"):
+        shutil.copytree(base / "1", base / name)
+    (base / "5").write_text("a file")
+    until(lambda: client.states("named") == {1: "AVAILABLE"})
+
+
+def test_a_model_that_is_removed_is_unloaded(client, models, until):
+    models.publish("affine/1", "gone", 1)
+    until(lambda: client.states("gone") == {1: "AVAILABLE"})
+    models.remove("gone")
+    until(lambda: client.states("gone") == {1: "END"})
+    assert code_of(client.predict, "gone") == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_version_is_warmed_up_with_its_own_requests(client, models, until, predict_log, watcher):
+    models.publish("affine/1", "warm", 1, warmup=[predict_log("warm"), predict_log("warm", 2.0)])
+    until(lambda: client.states("warm") == {1: "AVAILABLE"})
+    assert "Ran 2 warmup records" in watcher.log
+
+
+def test_a_bad_warmup_record_fails_the_load_with_its_number(client, models, until, predict_log):
+    bad = predict_log("cold", signature_name="nope")
+    models.publish("affine/1", "cold", 1, warmup=[predict_log("cold"), bad])
+    until(lambda: client.states("cold") == {1: "END"})
+    status = client.status("cold")[1].status
+    assert status.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert status.error_message == (
+        'warmup record 2 failed: Serving signature key "nope" not found.')
+
+
+@pytest.mark.parametrize(("record", "reason"), [
+    (b"", "warmup record 1 failed: it holds no request of a known kind"),
+    (b"\xff\xff", "warmup record 1 failed: Error parsing message"),
+])
+def test_a_warmup_record_that_is_none_fails_the_load(client, models, until, record, reason):
+    model = f"unreadable-{len(record)}"
+    models.publish("affine/1", model, 1, warmup=[record])
+    until(lambda: client.states(model) == {1: "END"})
+    assert client.status(model)[1].status.error_message.startswith(reason)
+
+
+def test_a_torn_warmup_file_fails_the_load(client, models, until, predict_log):
+    models.publish("affine/1", "whole", 1, warmup=[predict_log("whole")])
+    until(lambda: client.states("whole") == {1: "AVAILABLE"})
+    torn = models.directory / "whole" / "torn"
+    shutil.copytree(models.directory / "whole" / "1", torn)
+    file = torn / "assets.extra" / "tf_serving_warmup_requests"
+    file.write_bytes(file.read_bytes()[:-6])
+    torn.rename(models.directory / "whole" / "2")
+    until(lambda: client.states("whole") == {1: "AVAILABLE", 2: "END"})
+    assert "verify your warmup data" in client.status("whole")[2].status.error_message
