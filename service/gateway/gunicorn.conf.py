@@ -16,7 +16,7 @@ settings = Settings.from_environment()
 
 wsgi_app = "service.gateway.app:from_environment()"
 bind = f"{settings.http_host}:{settings.http_port}"
-worker_class = "gthread"  # grpcio waits without the GIL; gevent would have to patch it
+worker_class = "service.gateway.worker.DrainingWorker"  # gthread: grpcio waits without the GIL
 workers = settings.workers
 threads = settings.threads
 graceful_timeout = math.ceil(settings.drain_timeout_s)

@@ -1,4 +1,4 @@
-"""Bad requests over real HTTP: each gets its status and a message that helps; the next is answered."""
+"""Bad requests over real HTTP: each gets its status and a message that helps, the next an answer."""
 import gzip
 import io
 import socket
@@ -27,21 +27,26 @@ def post(small):
         return reply.status_code, reply.json()["error"]
 
     yield send
-    good = requests.post(f"{small.url}/v1/models/affine:predict", json={"instances": [1]}, timeout=30)
+    good = requests.post(f"{small.url}/v1/models/affine:predict", json={"instances": [1]},
+                         timeout=30)
     assert good.json() == {"predictions": [3.5]}
 
 
 @pytest.mark.parametrize(("path", "document", "status", "message"), [
     ("affine:predict", {"instances": [[1, 2]]}, 400,
      "inputs.x: expected float32 [N], got [1,2] (1 axes, not 2)"),
-    ("echo:predict", {"instances": [[1, 2, 3]]}, 400, "inputs.matrix: expected float32 [N,2,3], got [1,3]"),
-    ("echo:predict", {"inputs": [[1, 2, 3], [4, 5, 6]]}, 400, "got [2,3] (the batch axis is missing)"),
+    ("echo:predict", {"instances": [[1, 2, 3]]}, 400,
+     "inputs.matrix: expected float32 [N,2,3], got [1,3]"),
+    ("echo:predict", {"inputs": [[1, 2, 3], [4, 5, 6]]}, 400,
+     "got [2,3] (the batch axis is missing)"),
     ("pair:predict", {"inputs": {"image": [[[1, 2], [3, 4]]], "meta": [[1, 2, 3]]}}, 400,
      "inputs.image: expected float32 [N,2,2,1], got [1,2,2] (the channel axis is missing)"),
     ("pair:predict", {"inputs": {"image": [], "meta": []}}, 400, "inputs.image: expected float32"),
     ("pair:predict", {"inputs": {"imag": 1, "meta": 1}}, 400, 'did you mean "image"?'),
-    ("affine:predict", {"inputs": []}, 400, "inputs.x: expected at least one row, got an empty batch"),
-    ("pair:predict", {"inputs": {"image": [[[[1], [2]], [[3], [4]]]], "meta": [[1, 2, 3]] * 2}}, 400,
+    ("affine:predict", {"inputs": []}, 400,
+     "inputs.x: expected at least one row, got an empty batch"),
+    ("pair:predict", {"inputs": {"image": [[[[1], [2]], [[3], [4]]]], "meta": [[1, 2, 3]] * 2}},
+     400,
      "inputs.meta: expected 1 rows, as in inputs.image, got 2 rows"),
     ("nope:predict", {"instances": [1]}, 404, "nope"),
     ("affine/versions/9:predict", {"instances": [1]}, 404, "9"),

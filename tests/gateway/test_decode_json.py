@@ -88,16 +88,18 @@ def test_two_inputs_by_row_and_by_column_are_the_same():
     (b'{"instances": [[1, 2], [3]]}', InvalidInput,
      "inputs.x at /instances/1: expected a list of 2, as its neighbours are, got 1"),
     (b'{"instances": [[1, 2], [3, [4]]]}', InvalidInput, "/instances/1/1: expected float32"),
-    (b'{"instances": [[1, null]]}', InvalidInput, "/instances/0/1: expected float32, a number, got null"),
-    (b'{"instances": [[1, 2], [true, 2]]}', InvalidInput, "/instances/1/0: expected float32, a number, "
-                                                          "got true"),
+    (b'{"instances": [[1, null]]}', InvalidInput,
+     "/instances/0/1: expected float32, a number, got null"),
+    (b'{"instances": [[1, 2], [true, 2]]}', InvalidInput,
+     "/instances/1/0: expected float32, a number, got true"),
     (b'{"instances": [[1, "1.0"]]}', InvalidInput, 'got the string "1.0"'),
-    (b'{"instances": [[1, 1e400]]}', InvalidInput, "/instances/0/1: expected float32, a number, got "
-                                                   "1e400, too big to be stored in a double"),
+    (b'{"instances": [[1, 1e400]]}', InvalidInput, "/instances/0/1: expected float32, a number, "
+                                                   "got 1e400, too big to be stored in a double"),
     (b'{"instances": [[1, ' + b"9" * 400 + b"]]}", InvalidInput, "integer of more than 77 digits"),
     (b'{"instances": [{"b64": "aGk="}]}', InvalidInput, "got an object with the keys b64"),
     (b'{"inputs": {"x": [[1, {}]]}}', InvalidInput, "/inputs/x/0/1: expected"),
-    (b'{"instances": [{"x": [1, 2]}, {"x": [1]}]}', InvalidInput, "/instances/1/x: expected shape [2]"),
+    (b'{"instances": [{"x": [1, 2]}, {"x": [1]}]}', InvalidInput,
+     "/instances/1/x: expected shape [2]"),
 ])
 def test_what_is_wrong_is_said_with_its_place(body, error, message):
     with pytest.raises(error) as raised:
@@ -142,7 +144,7 @@ def test_of_equal_keys_the_first_counts():
 
 def test_nan_infinity_and_numbers_beyond_float32():
     query = decode(b'{"instances": [[NaN, -Infinity], [1e39, 0]]}')
-    np.testing.assert_array_equal(query.inputs["x"], np.array([[np.nan, -np.inf], [np.inf, 0]], FLOAT))
+    np.testing.assert_array_equal(query.inputs["x"], [[np.nan, -np.inf], [np.inf, 0]])
 
 
 def fast(body, dtype):

@@ -24,7 +24,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A JSON object by TensorFlow Serving's reading: NaN and Infinity are numbers, and of equal
     keys the first counts. Raises MalformedRequest for any other document, and for text after it."""
     try:
-        document = json.loads(body.decode(), parse_float=_float, object_pairs_hook=_first_of_equal_keys)
+        document = json.loads(body.decode(), parse_float=_float,
+                              object_pairs_hook=_first_of_equal_keys)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno} (character {error.pos})"
         raise MalformedRequest(f"The body is not JSON: {error.msg} at {where}") from None

@@ -1,0 +1,137 @@
+"""`sluice up` as a user starts it, and clients that load it."""
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+class Up:
+    """A running `sluice up`."""
+
+    def __init__(self, repository: Path, **environment: str) -> None:
+        self.http_port, self.grpc_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.log = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "service.cli", "up", f"--model-repository={repository}",
+             f"--http-port={self.http_port}", f"--grpc-port={self.grpc_port}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=repository,
+            env=os.environ | environment)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.log += line
+
+    def wait_for(self, pattern: str, timeout_s: float = 90) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not re.search(pattern, self.log):
+            assert self.process.poll() is None or self._reader.is_alive(), self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+    def family(self) -> list[psutil.Process]:
+        """Every process below this one."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def child(self, words: str) -> psutil.Process:
+        """The eldest process below whose command line holds `words`."""
+        return next(each for each in self.family() if words in " ".join(each.cmdline()))
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        status = self.process.wait(60)
+        self._reader.join()
+        self.process.stdout.close()
+        return status
+
+
+@pytest.fixture
+def up() -> Iterator[Callable[..., Up]]:
+    """`up(repository, **environment)` -> a ready Up; stopped at the end, with all its family."""
+    started = []
+
+    def start(repository: Path, ready: bool = True, **environment: str) -> Up:
+        running = Up(repository, **environment)
+        started.append(running)
+        if ready:
+            running.wait_for("Try:|No model is in")
+        return running
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> int:
+    return free_port()
+
+
+def ask(url: str, body: bytes, content_type: str) -> tuple[str, object]:
+    """("answered", document), ("refused", why) if no connection came about, else ("lost", why)."""
+    request = urllib.request.Request(url, body, {"Content-Type": content_type})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return "answered", json.load(reply)
+    except urllib.error.HTTPError as error:
+        return "lost", f"{error.code} {error.read()!r}"
+    except urllib.error.URLError as error:
+        refused = isinstance(error.reason, ConnectionRefusedError)
+        return ("refused" if refused else "lost"), repr(error.reason)
+    except OSError as error:
+        return "lost", repr(error)
+
+
+class Load:
+    """Clients that ask the same thing over and over, each request on a connection of its own."""
+
+    def __init__(self, url: str, body: bytes, content_type: str, clients: int,
+                 requests: int) -> None:
+        self.outcomes: list[tuple[str, object]] = []
+        self._pool = ThreadPoolExecutor(clients)
+        self._jobs = [self._pool.submit(self._one, url, body, content_type)
+                      for _ in range(requests)]
+
+    def _one(self, url: str, body: bytes, content_type: str) -> None:
+        self.outcomes.append(ask(url, body, content_type))
+
+    def wait_until(self, count: int) -> None:
+        """Until so many requests have an outcome."""
+        deadline = time.monotonic() + 60
+        while len(self.outcomes) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def finish(self) -> dict[str, list[object]]:
+        """What became of all requests, by outcome."""
+        for job in self._jobs:
+            job.result()
+        self._pool.shutdown()
+        return {kind: [what for each, what in self.outcomes if each == kind]
+                for kind in ("answered", "refused", "lost")}
+
+
+@pytest.fixture(scope="session")
+def load() -> type[Load]:
+    return Load

@@ -1,0 +1,140 @@
+"""`sluice up`: real processes, real signals, real load."""
+import http.client
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+SAMPLES = "1/samples/{}-0.png"
+PNG = "image/png"
+
+
+@pytest.fixture
+def repository(published, tmp_path):
+    """A model repository with version 1 of `digits`."""
+    shutil.copytree(published, tmp_path / "digits")
+    return tmp_path
+
+
+@pytest.fixture
+def image(published):
+    return (published / SAMPLES.format(3)).read_bytes()
+
+
+def test_a_repository_is_served_and_says_how(up, repository, published):
+    running = up(repository)
+    url = f"{running.url}/v1/models/digits"
+    assert requests.get(f"{running.url}/readyz", timeout=10).json()["models"] == {
+        "digits": "AVAILABLE"}
+    for command in [line.split("] ", 1)[1].strip() for line in running.log.splitlines()
+                    if "curl" in line]:
+        answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True,
+                                cwd=repository, check=True).stdout
+        assert "error" not in json.loads(answer), command
+    right = 0
+    for digit in range(10):
+        file = (published / SAMPLES.format(digit)).read_bytes()
+        raw = requests.post(f"{url}:predict", data=file, headers={"Content-Type": PNG}, timeout=10)
+        form = requests.post(f"{url}:predict", files={"image": file}, timeout=10)
+        assert raw.json() == form.json()
+        right += raw.json()["predictions"][0]["label_classes"][0] == str(digit)
+    assert right >= 8  # a few epochs only
+    assert running.stop() == 0
+
+
+def test_sigterm_under_load_loses_no_accepted_request(up, repository, image, load):
+    running = up(repository)
+    family = running.family()
+    assert len(family) >= 3  # model server, gunicorn, workers
+    clients = load(f"{running.url}/v1/models/digits:predict", image, PNG, clients=8, requests=200)
+    clients.wait_until(60)
+    running.process.send_signal(signal.SIGTERM)
+    outcome = clients.finish()
+    assert outcome["lost"] == []
+    assert len(outcome["answered"]) >= 60
+    assert len(outcome["answered"]) + len(outcome["refused"]) == 200
+    assert running.process.wait(60) == 0
+    assert not [each for each in family if each.is_running()]
+
+
+def test_a_kept_alive_connection_is_closed_in_order(up, repository, image):
+    running = up(repository)
+    connection = http.client.HTTPConnection("127.0.0.1", running.http_port, timeout=30)
+    ask = ("POST", "/v1/models/digits:predict", image, {"Content-Type": PNG})
+    connection.request(*ask)
+    assert connection.getresponse().read()
+    running.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    connection.request(*ask)
+    reply = connection.getresponse()
+    assert (reply.status, reply.headers["Connection"]) == (200, "close")
+    connection.close()
+
+
+def test_a_new_version_takes_over_under_load(up, repository, image, load, tmp_path):
+    running = up(repository)
+    elsewhere = tmp_path / "elsewhere"
+    train(elsewhere, "--epochs=1", "--set=seed=7")
+    clients = load(f"{running.url}/v1/models/digits:predict", image, PNG, clients=4, requests=1500)
+    clients.wait_until(100)
+    shutil.copytree(elsewhere / "digits/1", repository / "digits/.publishing")
+    (repository / "digits/.publishing").rename(repository / "digits/2")
+    running.wait_for(r"Successfully (un)?loaded .*version: 2")
+    outcome = clients.finish()
+    assert outcome["lost"] == outcome["refused"] == []
+    answers = [json.dumps(answer, sort_keys=True) for answer in outcome["answered"]]
+    assert len(answers) == 1500
+    assert len(set(answers)) == 2, "the old version's answer, then the new one's"
+    assert answers[-1] != answers[0]
+
+
+def test_an_empty_repository_waits_for_its_first_model(up, tmp_path, published):
+    running = up(tmp_path)
+    assert requests.get(f"{running.url}/readyz", timeout=10).status_code in (200, 503)
+    shutil.copytree(published, tmp_path / ".incoming")
+    (tmp_path / ".incoming").rename(tmp_path / "digits")
+    running.wait_for("Successfully loaded .*digits")
+    deadline = time.monotonic() + 15
+    while requests.get(f"{running.url}/v1/models/digits", timeout=10).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("words", "name"), [("service.modelserver", "model server"),
+                                             ("gunicorn", "gateway")])
+def test_a_child_that_dies_ends_the_whole_and_is_named(up, repository, words, name):
+    running = up(repository)
+    family = running.family()
+    running.child(words).kill()
+    assert running.process.wait(60) == 1
+    running.wait_for(f"the {name} ended by signal SIGKILL; its last lines:")
+    assert not [each for each in family if each.is_running()]
+
+
+def test_a_port_in_use_is_named_before_anything_starts(repository, free_port):
+    with socket.create_server(("", free_port)):
+        outcome = subprocess.run(
+            [sys.executable, "-m", "service.cli", "up", f"--model-repository={repository}",
+             f"--http-port={free_port}"], capture_output=True, text=True, timeout=60, check=False)
+    assert outcome.returncode == 1
+    assert f"port {free_port} cannot be used" in outcome.stderr
+    assert "--http-port" in outcome.stderr
+
+
+def test_a_bad_setting_is_one_line():
+    outcome = subprocess.run(
+        [sys.executable, "-m", "service.cli", "gateway"], capture_output=True, text=True,
+        env={"SLUICE_HTTP_PORT": "many"}, timeout=60, check=False)
+    assert outcome.returncode == 1
+    assert outcome.stderr == "Error: SLUICE_HTTP_PORT: expected int, got 'many'\n"
+
+
+def train(repository, *options):
+    subprocess.run([sys.executable, "-m", "service.cli", "train", "digits",
+                    f"--model-repository={repository}", *options], check=True, capture_output=True)

@@ -1,0 +1,152 @@
+"""The docs against the code: what they list exists, and what they tell to type works."""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from service.gateway import errors
+from service.gateway.error_responses import status_of
+from service.gateway.settings import Settings, environment_variable
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").rglob("*.md")]
+
+
+def test_every_setting_is_documented_with_its_default_and_meaning():
+    rows = [f"| `{environment_variable(each.name)}` | {f'`{each.default}`' if each.default else ''}"
+            f" | {each.metadata['meaning']} |" for each in fields(Settings)]
+    documented = [line for line in
+                  (ROOT / "docs/settings.md").read_text().splitlines() if "`SLUICE_" in line]
+    assert documented == rows
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(document):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_status_of_an_error_is_documented():
+    documented = {int(status) for status in
+                  re.findall(r"^\| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.M)}
+    client_side = {status_of(kind("", "", "")) if issubclass(kind, errors.InvalidInput)
+                   else status_of(kind(0)) for kind in leaves(errors.RequestError)}
+    assert client_side <= documented
+    assert {404, 429, 503, 504} <= documented
+
+
+def leaves(kind):
+    below = kind.__subclasses__()
+    return {kind} if not below else set().union(*map(leaves, below), {kind})
+
+
+def test_the_error_tree_is_drawn_as_it_is():
+    drawn = re.findall(r"(?:├|└)── (\w+)", errors.__doc__)
+    assert sorted(drawn) == sorted(kind.__name__ for kind in leaves(errors.GatewayError)
+                                   if kind is not errors.GatewayError)
+
+
+@pytest.fixture(scope="module")
+def readme_server(tmp_path_factory):
+    """`make serve` on free ports and an empty repository, as a newcomer types it."""
+    if not (ROOT / ".venv/.installed").exists():
+        pytest.skip("make serve has not set .venv up here")
+    directory = tmp_path_factory.mktemp("newcomer")
+    http_port, grpc_port = free_port(), free_port()
+    log = (directory / "log").open("w+")
+    server = subprocess.Popen(
+        ["make", "serve", f"HTTP_PORT={http_port}", f"GRPC_PORT={grpc_port}",
+         f"MODEL_REPOSITORY={directory}/model_repository"], cwd=ROOT, stdout=log, stderr=log,
+        start_new_session=True)
+    wait_until_ready(http_port, server, directory / "log")
+    yield directory, http_port, grpc_port
+    os.killpg(server.pid, signal.SIGINT)  # Ctrl-C
+    server.wait(60)
+    log.close()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+
+
+def test_the_readmes_commands_answer_with_the_digits_label(readme_server):
+    commands = [block for block in blocks("sh") if "curl" in block]
+    assert len(commands) == 3
+    for command in commands:
+        (prediction,) = json.loads(type_in(command, readme_server))["predictions"]
+        assert prediction["label_classes"][0] == "3"
+
+
+def test_the_readmes_official_client_gets_the_same_label_and_numbers(readme_server):
+    directory, _, grpc_port = readme_server
+    (script,) = blocks("python")
+    script = script.replace("8500", str(grpc_port)) + (
+        "\nprint(list(reply.outputs['label_scores'].float_val))")
+    label, scores = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", script], cwd=directory,
+        capture_output=True, text=True, check=True).stdout.splitlines()
+    over_http = json.loads(type_in(next(each for each in blocks("sh") if "curl" in each),
+                                   readme_server))["predictions"][0]
+    assert label == "3"
+    assert json.loads(scores) == pytest.approx(over_http["label_scores"], rel=1e-6)
+
+
+def test_training_again_is_served_as_the_next_version(readme_server):
+    directory, http_port, _ = readme_server
+    (command,) = [block for block in blocks("sh") if "sluice train" in block]
+    type_in(command.replace(".venv", f"{ROOT}/.venv"), readme_server)
+    assert (directory / "model_repository/digits/2/saved_model.pb").exists()
+    deadline = time.monotonic() + 30
+    url = f"http://localhost:{http_port}/v1/models/digits/versions/2"
+    while '"AVAILABLE"' not in read(url):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def type_in(command, server):
+    directory, http_port, _ = server
+    command = command.replace("localhost:8080", f"localhost:{http_port}")
+    outcome = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True,
+                             check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
+
+
+def wait_until_ready(port, server, log):
+    deadline = time.monotonic() + 240
+    while '"ready"' not in read(f"http://localhost:{port}/readyz"):
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+
+
+def read(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return reply.read().decode()
+    except (urllib.error.URLError, OSError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        return ""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_what_the_readme_needs_is_here():
+    assert shutil.which("curl") and shutil.which("make")

@@ -1,0 +1,58 @@
+"""The import rules of docs/architecture.md, read off the sources."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [path for part in ("service", "models", "training")
+           for path in (ROOT / part).rglob("*.py") if "_pb2" not in path.name]
+
+# Where (a path's start), what may not be imported there, and the files where it may after all.
+RULES = [
+    ("service", {"training", "models"}, {"service/cli.py"}),
+    ("models", {"service", "training", "tensorflow"}, set()),
+    ("service/gateway", {"tensorflow", "keras", "service.modelserver"}, set()),
+    ("service/gateway", {"grpc", "service.protos.serving_pb2_grpc"},
+     {"service/gateway/model_server.py"}),
+    ("service/gateway/decode", {"flask", "werkzeug"}, set()),
+    ("service/gateway/encode", {"flask", "werkzeug"}, set()),
+    ("service/gateway/errors.py", {"flask", "werkzeug", "service"}, set()),
+    ("service/modelserver", {"service.gateway", "flask", "gunicorn"}, set()),
+    ("service/client", {"service.gateway", "service.modelserver", "flask", "tensorflow"}, set()),
+    ("service/protos", {"tensorflow"}, set()),
+    ("service/tensors.py", {"tensorflow", "flask", "grpc"}, set()),
+    ("training", {"flask", "gunicorn", "service.gateway", "service.modelserver", "service.client"},
+     set()),
+]
+
+
+def imports_of(path):
+    """Every module that a file imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(("where", "forbidden", "exempt"), RULES, ids=lambda value: str(value)[:40])
+def test_no_import_crosses_a_line(where, forbidden, exempt):
+    checked = [path for path in SOURCES if str(path.relative_to(ROOT)).startswith(where)
+               and str(path.relative_to(ROOT)) not in exempt]
+    crossings = [(str(path.relative_to(ROOT)), name)
+                 for path in checked for name in imports_of(path)
+                 if any(name == each or name.startswith(f"{each}.") for each in forbidden)]
+    assert crossings == []
+    assert checked or where == "service/client"
+
+
+@pytest.mark.parametrize("module", ["service.gateway", "service.gateway.app", "service.cli",
+                                    "service.supervisor", "service.tensors", "training"])
+def test_importing_it_loads_no_tensorflow(module):
+    code = (f"import {module}, sys; "
+            "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
