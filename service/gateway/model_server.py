@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 
 from service.gateway import errors
+from service.gateway.query import ExamplesQuery
 from service.gateway.signature import ModelSpec, Signatures
 from service.protos import serving_pb2 as serving
 from service.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
@@ -109,6 +110,22 @@ class ModelServer:
         reply = self._call(lambda: self._prediction.Predict, request, model, timeout_s)
         self._forget_if_replaced(model, reply.model_spec.version.value)
         return {name: decode_tensor(tensor) for name, tensor in reply.outputs.items()}
+
+    def classify(self, model: ModelSpec, query: ExamplesQuery) -> serving.ClassificationResult:
+        """Labels and scores of each example; raises as `predict` does."""
+        request = serving.ClassificationRequest(
+            model_spec=_proto(model, query.signature_name), input=query.examples)
+        reply: serving.ClassificationResponse = self._call(
+            lambda: self._prediction.Classify, request, model)
+        return reply.result
+
+    def regress(self, model: ModelSpec, query: ExamplesQuery) -> serving.RegressionResult:
+        """A value for each example; raises as `predict` does."""
+        request = serving.RegressionRequest(
+            model_spec=_proto(model, query.signature_name), input=query.examples)
+        reply: serving.RegressionResponse = self._call(
+            lambda: self._prediction.Regress, request, model)
+        return reply.result
 
     def metadata(self, model: ModelSpec) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises as `signatures` does."""

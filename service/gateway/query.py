@@ -1,7 +1,8 @@
-"""A decoded request: what every dialect's decoder makes, and every encoder is handed back."""
+"""Decoded requests: what every dialect's decoder makes, and every encoder is handed back."""
 from dataclasses import dataclass
 
 from service.gateway.signature import Signature
+from service.protos.serving_pb2 import Input
 from service.tensors import Array
 
 
@@ -12,3 +13,11 @@ class Query:
     signature: Signature
     inputs: dict[str, Array]
     row_format: bool = True  # TF Serving's "instances" -> "predictions"; else "inputs" -> "outputs"
+
+
+@dataclass(frozen=True)
+class ExamplesQuery:
+    """tf.Examples for a classify or regress signature; no name stands for the server's default."""
+
+    signature_name: str
+    examples: Input

@@ -17,16 +17,9 @@ DEVIATIONS = {
     "body has a tail": (400, "text after the JSON document"),
     "status of a missing label": (400, "a label that no version has"),
 }
-NOT_YET = {
-    row["name"]: ":classify and :regress" for row in ROWS
-    if row["path"].endswith((":classify", ":regress"))
-}
-
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
 def test_exchange(row, gateway):
-    if row["name"] in NOT_YET:
-        pytest.xfail(NOT_YET[row["name"]])
     body = None if row["body"] is None else row["body"].encode()
     reply = requests.request(row["method"], gateway.url + row["path"], data=body, timeout=30)
     status, _reason = DEVIATIONS.get(row["name"], (row["status"], None))

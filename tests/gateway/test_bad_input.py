@@ -1,4 +1,4 @@
-"""Bad requests over real HTTP: each gets its status and a message that helps, the next an answer."""
+"""Bad requests over real HTTP: each gets its status and a message that helps."""
 import gzip
 import io
 import socket

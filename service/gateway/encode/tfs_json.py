@@ -9,6 +9,7 @@ import pybase64
 
 from service.gateway.errors import UnbatchedOutput
 from service.gateway.query import Query
+from service.protos.serving_pb2 import ClassificationResult, RegressionResult
 from service.tensors import Array
 
 BYTES_SUFFIX = "_bytes"  # an output so named is base64 whatever it holds, as TF Serving writes it
@@ -32,6 +33,23 @@ def encode_predict(outputs: Mapping[str, Array], query: Query) -> bytes:
         document = {"predictions": [{name: values[index] for name, values in plain.items()}
                                     for index in range(rows)]}
     return _dump(document, has_nan=not all(map(_is_finite, outputs.values())))
+
+
+def encode_classifications(result: ClassificationResult) -> bytes:
+    """`results`: for each example, its labels with their scores."""
+    return _results([[[each.label, np.float32(each.score)] for each in classified.classes]
+                     for classified in result.classifications])
+
+
+def encode_regressions(result: RegressionResult) -> bytes:
+    """`results`: for each example, its value."""
+    return _results([np.float32(regression.value) for regression in result.regressions])
+
+
+def _results(rows: list[Any]) -> bytes:
+    # orjson writes null for NaN
+    return _dump({"results": rows}, has_nan=b"null" in orjson.dumps(
+        rows, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _bare_or_named(plain: dict[str, Any]) -> Any:

@@ -9,9 +9,14 @@ from werkzeug.routing import BaseConverter
 
 from service.gateway import error_responses, errors
 from service.gateway.body import read_body
+from service.gateway.decode.examples import decode_examples
 from service.gateway.decode.images import check_images, decode_form, decode_image
 from service.gateway.decode.tfs_json import decode_predict
-from service.gateway.encode.tfs_json import encode_predict
+from service.gateway.encode.tfs_json import (
+    encode_classifications,
+    encode_predict,
+    encode_regressions,
+)
 from service.gateway.model_server import ModelServer
 from service.gateway.query import Query
 from service.gateway.settings import Settings
@@ -61,6 +66,18 @@ def predict(model: ModelSpec) -> Response:
     query, inputs = _validated(server, model, decode)
     outputs = server.predict(model, query.signature.name, inputs)
     return Response(encode_predict(outputs, query), mimetype=JSON)
+
+
+@for_each_model_path(":classify", "POST")
+def classify(model: ModelSpec) -> Response:
+    result = _model_server().classify(model, decode_examples(_body()))
+    return Response(encode_classifications(result), mimetype=JSON)
+
+
+@for_each_model_path(":regress", "POST")
+def regress(model: ModelSpec) -> Response:
+    result = _model_server().regress(model, decode_examples(_body()))
+    return Response(encode_regressions(result), mimetype=JSON)
 
 
 @for_each_model_path("", "GET")
@@ -129,7 +146,7 @@ def _decoder() -> Decoder:
     name, kind = _signature_argument(), request.mimetype
     if kind == "multipart/form-data":
         return _form_decoder(settings, name)
-    body = read_body(request, settings.max_body_bytes)
+    body = _body()
     if kind.startswith("image/"):
         return lambda signatures: decode_image(body, signatures, settings.max_image_pixels, name)
     if name is not None:
@@ -154,6 +171,11 @@ def _signature_argument() -> str | None:
         raise errors.MalformedRequest(
             f"Malformed request: the query argument {', '.join(sorted(unknown))} is not known")
     return request.args.get("signature_name")
+
+
+def _body() -> bytes:
+    settings: Settings = current_app.extensions["settings"]
+    return read_body(request, settings.max_body_bytes)
 
 
 def _model_server() -> ModelServer:
