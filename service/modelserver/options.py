@@ -26,6 +26,8 @@ class Options:
     model_name: str = _flag("default", "name of the one model (without --model_config_file)")
     model_base_path: str = _flag("", "directory of the one model: <base>/<version>/saved_model.pb")
     model_config_file: str = _flag("", "ModelServerConfig in text form: the models to serve")
+    model_config_file_poll_wait_seconds: float = _flag(
+        0, "seconds between readings of the config file; 0: read it once")
     model_repository: str = _flag(
         "", "ours: serve every model directory under this one, later ones included")
     allow_version_labels_for_unavailable_models: bool = _flag(

@@ -49,7 +49,9 @@ async def serve(options: Options) -> None:
     if not stop.is_set():
         await health.set(serving=True)
         log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
+    following = asyncio.create_task(_follow_config(options, repository))
     await stop.wait()
+    following.cancel()
     log.info("Draining: no new calls, %g s for those in progress", options.drain_seconds)
     await health.end()
     await calls.drain(options.drain_seconds)
@@ -112,6 +114,20 @@ def _configs(options: Options) -> list[ModelConfig]:
         return [ModelConfig(name=options.model_name,
                             base_path=str(Path(options.model_base_path).absolute()))]
     return list(read_config(Path(options.model_config_file)).model_config_list.config)
+
+
+async def _follow_config(options: Options, repository: Repository) -> None:
+    """Serve what the config file says as it changes; one that cannot be followed is passed over."""
+    wait_s, known = options.model_config_file_poll_wait_seconds, _configs(options)
+    while options.model_config_file and wait_s > 0:
+        await asyncio.sleep(wait_s)
+        try:
+            configs = _configs(options)
+            if configs != known:
+                repository.configure(configs)
+                known = configs
+        except (StartError, ServingError) as error:
+            log.error("The model config file cannot be followed: %s", error)
 
 
 def read_config(path: Path) -> ModelServerConfig:
