@@ -25,7 +25,8 @@ def test_features_of_every_kind():
 
 
 def test_a_context_is_sent_once_beside_the_examples():
-    shared = decode({"context": {"x": 1.5}, "examples": [{}, {}]}).examples.example_list_with_context
+    query = decode({"context": {"x": 1.5}, "examples": [{}, {}]})
+    shared = query.examples.example_list_with_context
     assert shared.context.features.feature["x"].float_list.value == [1.5]
     assert len(shared.examples) == 2
 
