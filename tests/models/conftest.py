@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 
 import keras
@@ -7,14 +8,15 @@ import models
 
 
 @pytest.fixture(scope="session")
-def count_at_full_size() -> Callable[[str], int]:
-    """A model's parameters with its name alone, counted without allocating them."""
+def full_size() -> Callable[[str], keras.Model]:
+    """A model by its name alone, with its graph and counts but no memory behind its weights."""
 
-    def count(name: str) -> int:
+    @functools.cache
+    def build(name: str) -> keras.Model:
         with keras.StatelessScope(initialize_variables=False):
-            parameters: int = models.build(name).count_params()
+            model = models.build(name)
         # Keras keeps the variables in a list, to allocate at the end of the next scope of its own.
         keras.utils.clear_session()
-        return parameters
+        return model
 
-    return count
+    return build

@@ -107,9 +107,9 @@ def test_every_family_is_listed_here() -> None:
 
 @pytest.mark.parametrize("name", FULL)
 def test_the_name_alone_gives_the_published_size(
-    name: str, count_at_full_size: Callable[[str], int]
+    name: str, full_size: Callable[[str], keras.Model]
 ) -> None:
-    assert count_at_full_size(name) == FULL[name]
+    assert full_size(name).count_params() == FULL[name]
 
 
 @pytest.mark.parametrize("name", FULL)
