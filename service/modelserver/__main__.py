@@ -1,11 +1,13 @@
 """`python -m service.modelserver`: from flags to a server that runs until it is told to stop."""
 import asyncio
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 
-from service.modelserver.options import UsageError, parse, usage
+from service.modelserver.options import IGNORED, UsageError, parse, usage
 
 log = logging.getLogger("service.modelserver")
 
@@ -16,6 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--help" in arguments:
         print(usage())
         return 0
+    if "--version" in arguments:
+        print(f"sluice modelserver {version('sluice')}")
+        return 0
     try:
         options, ignored = parse(arguments)
     except UsageError as error:
@@ -24,20 +29,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr,
                         format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ignored:
-        log.info("--%s has no meaning here and is ignored", name)
-    _quieten_tensorflow()
-    from service.modelserver.server import StartError, serve  # imports tensorflow: 5 s
+        log.info("--%s has no meaning here: %s", name, IGNORED[name])
+    with _quiet_tensorflow():
+        from service.modelserver.files import StartError
+        from service.modelserver.server import serve  # imports tensorflow: seconds
+        devices = _find_devices()
+    log.info(devices)
     try:
-        asyncio.run(serve(options))
+        finished = asyncio.run(serve(options))
     except StartError as error:
         log.error("Failed to start server. Error: %s", error)
         return 1
+    if not finished:
+        # Python would wait for the threads that TensorFlow still runs in.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 
-def _quieten_tensorflow() -> None:
+def _find_devices() -> str:
+    import tensorflow as tf
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return f"TensorFlow {tf.__version__}, {gpus} GPU(s), {os.cpu_count()} CPUs"
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keep TensorFlow's import from writing to stderr, which no log level of its own does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path)
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 if __name__ == "__main__":

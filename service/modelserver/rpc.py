@@ -42,13 +42,17 @@ class Calls:
     def end(self) -> None:
         self._running -= 1
 
-    async def drain(self, timeout_s: float) -> None:
-        """Refuse new calls, and wait until those in progress are done and nobody calls any more."""
+    async def drain(self, timeout_s: float) -> int:
+        """Refuse new calls, and wait until those in progress are done and nobody calls any more.
+
+        Returns how many were still in progress after `timeout_s`.
+        """
         self._draining = True
         deadline = time.monotonic() + timeout_s
         while (self._running or time.monotonic() - self._last < _QUIET_S) and (
                 time.monotonic() < deadline):
             await asyncio.sleep(_QUIET_S / 10)
+        return self._running
 
 
 class Service(Protocol):

@@ -1,6 +1,8 @@
 """Model directories made of the recorded models, and clients of a twin that watches them."""
 import shutil
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +88,15 @@ class Models:
 
     def remove(self, model: str) -> None:
         shutil.rmtree(self.directory / model)
+
+
+@pytest.fixture(scope="session")
+def own_models(tmp_path_factory) -> Path:
+    """The models of make_models.py beside this file."""
+    directory = tmp_path_factory.mktemp("own-models")
+    subprocess.run([sys.executable, Path(__file__).with_name("make_models.py"), directory],
+                   check=True, capture_output=True)
+    return directory
 
 
 @pytest.fixture(scope="module")

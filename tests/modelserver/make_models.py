@@ -1,6 +1,6 @@
 """Write the SavedModels that the twin's own tests need: `python make_models.py DIR`.
 
-slow    y = x after `steps` rounds of work that TensorFlow cannot skip
+slow    y = x after steps[0] rounds of work that TensorFlow cannot skip
 dtypes  every dtype that a placeholder takes, as it came in
 uneven  outputs that are not batched as the input is
 wide    y = x for x [N, length], any length
@@ -20,10 +20,10 @@ def spec(shape, dtype, name):
 
 
 class Slow(tf.Module):
-    @tf.function(input_signature=[spec([None], tf.float32, "x"), spec([], tf.int32, "steps")])
+    @tf.function(input_signature=[spec([None], tf.float32, "x"), spec([None], tf.int32, "steps")])
     def predict(self, x, steps):
         work = tf.random.uniform([200, 200])
-        for _ in tf.range(steps):
+        for _ in tf.range(steps[0]):
             work = tf.nn.l2_normalize(tf.linalg.matmul(work, work))
         return {"y": x + 0.0 * work[0, 0]}
 

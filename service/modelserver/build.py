@@ -1,0 +1,168 @@
+"""The server's parts, made as the options say."""
+import gc
+import logging
+from functools import partial
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from tensorflow.core.protobuf.config_pb2 import ConfigProto
+
+from service.modelserver.batching import BatchingRunner, batching_options
+from service.modelserver.errors import ServingError
+from service.modelserver.files import StartError, read_text_proto
+from service.modelserver.health import Health
+from service.modelserver.metrics import DEFAULT_PATH, Metrics, MetricsServer
+from service.modelserver.model_service import ModelService
+from service.modelserver.options import Options
+from service.modelserver.prediction_service import PredictionService
+from service.modelserver.reflection import add_reflection
+from service.modelserver.repository import Repository, RepositoryOptions
+from service.modelserver.rpc import Calls
+from service.modelserver.runner import DirectRunner, Runner
+from service.modelserver.servable import Servable, load_servable
+from service.modelserver.version import Version
+from service.modelserver.warmup import warm_up
+from service.protos import serving_pb2_grpc
+from service.protos.serving_pb2 import (
+    BatchingParameters,
+    ModelConfig,
+    ModelServerConfig,
+    MonitoringConfig,
+    SSLConfig,
+)
+
+SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService",
+            "grpc.health.v1.Health")
+
+log = logging.getLogger("service.modelserver")
+
+
+def make_repository(options: Options) -> Repository:
+    """Configured, not started. Raises StartError for models that cannot be asked for."""
+    load = partial(_load, options=options, session_config=_session_config(options))
+    directory = Path(options.model_repository).absolute() if options.model_repository else None
+    repository = Repository(load, RepositoryOptions(
+        poll_s=options.file_system_poll_wait_seconds,
+        load_threads=options.num_load_threads or 2,
+        max_load_retries=options.max_num_load_retries,
+        load_retry_interval_s=options.load_retry_interval_micros / 1e6,
+        unavailable_labels=options.allow_version_labels_for_unavailable_models,
+        any_unavailable_labels=options.force_allow_any_version_labels_for_unavailable_models,
+    ), directory, unloaded=_collect)
+    if directory is None:
+        try:
+            repository.configure(read_configs(options))
+        except ServingError as error:
+            raise StartError(str(error)) from error
+    return repository
+
+
+def read_configs(options: Options) -> list[ModelConfig]:
+    """The models that the flags or the config file name now. Raises StartError."""
+    if not options.model_config_file:
+        return [ModelConfig(name=options.model_name,
+                            base_path=str(Path(options.model_base_path).absolute()))]
+    config = read_text_proto(options.model_config_file, ModelServerConfig())
+    if config.WhichOneof("config") == "custom_model_config":
+        raise StartError("ModelServer does not yet support custom model config.")
+    return list(config.model_config_list.config)
+
+
+def make_runner(options: Options) -> Runner:
+    """Raises StartError for batching parameters that cannot be followed."""
+    if not options.enable_batching:
+        return DirectRunner(options.grpc_max_threads)
+    parameters = BatchingParameters()
+    if options.batching_parameters_file:
+        read_text_proto(options.batching_parameters_file, parameters)
+    try:
+        return BatchingRunner(batching_options(parameters))
+    except ServingError as error:
+        raise StartError(str(error)) from error
+
+
+def make_server(options: Options, repository: Repository, runner: Runner, calls: Calls,
+                health: Health) -> grpc.aio.Server:
+    """With every service; it does not listen yet."""
+    server = grpc.aio.server(options=[
+        ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
+        *options.channel_arguments()])
+    content = options.enable_serialization_as_tensor_content
+    serving_pb2_grpc.add_PredictionServiceServicer_to_server(
+        PredictionService(repository, runner, calls, content), server)
+    serving_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(repository, calls), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    add_reflection(server, SERVICES)
+    return server
+
+
+def listen(server: grpc.aio.Server, options: Options) -> int:
+    """Bind the port, which is returned, and the socket. Raises StartError."""
+    addresses = [f"0.0.0.0:{options.port}"]
+    if options.grpc_socket_path:
+        addresses.append(f"unix:{Path(options.grpc_socket_path).absolute()}")
+    credentials = _credentials(options)
+    try:
+        ports = [server.add_insecure_port(address) if credentials is None
+                 else server.add_secure_port(address, credentials) for address in addresses]
+    except RuntimeError as error:
+        raise StartError(f"{' and '.join(addresses)} cannot be listened on: {error}") from error
+    return ports[0]
+
+
+def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | None:
+    """None unless --monitoring_config_file asks for one. Raises StartError."""
+    if not options.monitoring_config_file:
+        return None
+    config = read_text_proto(options.monitoring_config_file, MonitoringConfig()).prometheus_config
+    if not config.enable:
+        return None
+    if not options.rest_api_port:
+        raise StartError("metrics need a port of their own: --rest_api_port")
+    try:
+        server = MetricsServer(options.rest_api_port, config.path or DEFAULT_PATH, metrics.render)
+    except OSError as error:
+        raise StartError(f"port {options.rest_api_port} cannot be listened on: {error}") from error
+    log.info("Exporting metrics at 0.0.0.0:%d%s", server.port, config.path or DEFAULT_PATH)
+    return server
+
+
+def _load(version: Version, options: Options, session_config: ConfigProto) -> Servable:
+    servable = load_servable(version.path, options.saved_model_tags.split(","), session_config)
+    if options.enable_model_warmup:
+        try:
+            warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
+        except BaseException:
+            servable.close()
+            raise
+    return servable
+
+
+def _collect() -> None:
+    gc.collect()  # a TensorFlow graph is full of cycles
+
+
+def _session_config(options: Options) -> ConfigProto:
+    config = ConfigProto()
+    if options.tensorflow_session_config_file:
+        read_text_proto(options.tensorflow_session_config_file, config)
+    both = options.tensorflow_session_parallelism
+    config.intra_op_parallelism_threads = options.tensorflow_intra_op_parallelism or both
+    config.inter_op_parallelism_threads = options.tensorflow_inter_op_parallelism or both
+    if options.per_process_gpu_memory_fraction:
+        config.gpu_options.per_process_gpu_memory_fraction = (
+            options.per_process_gpu_memory_fraction)
+    else:
+        config.gpu_options.allow_growth = True
+    return config
+
+
+def _credentials(options: Options) -> grpc.ServerCredentials | None:
+    if not options.ssl_config_file:
+        return None
+    config = read_text_proto(options.ssl_config_file, SSLConfig())
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        config.custom_ca.encode() or None, config.client_verify)

@@ -1,0 +1,21 @@
+"""The files that flags name: protos in text form."""
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
+
+Proto = TypeVar("Proto", bound=Message)
+
+
+class StartError(Exception):
+    """The server cannot begin: a port that is taken, a file that cannot be read or followed."""
+
+
+def read_text_proto(path: str, message: Proto) -> Proto:
+    """Fill `message` from the file. Raises StartError with the line at fault."""
+    try:
+        text_format.Parse(Path(path).read_text(), message)
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise StartError(f"Invalid protobuf file: '{path}': {error}") from error
+    return message

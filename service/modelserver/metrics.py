@@ -1,0 +1,141 @@
+"""Figures under TensorFlow Serving's names, in Prometheus's text form, on a port of their own.
+
+Latencies are in microseconds and count successes only, as TensorFlow Serving's do.
+"""
+import threading
+from bisect import bisect_left
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+import grpc
+
+DEFAULT_PATH = "/monitoring/prometheus/metrics"
+# TensorFlow Serving's buckets: 10 µs times powers of 1.8, up to some 20 minutes.
+_BOUNDS = tuple(10 * 1.8 ** power for power in range(33))
+_INFERENCE = ("Predict", "Classify", "Regress", "MultiInference")
+
+Labels = tuple[str, ...]
+
+
+class Counter:
+    """One number for each combination of label values."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, text: str, labels: Labels) -> None:
+        self.name, self.text, self.labels = name, text, labels
+        self._counts: dict[Labels, int] = {}
+
+    def add(self, *values: str) -> None:
+        self._counts[values] = self._counts.get(values, 0) + 1
+
+    def lines(self) -> list[str]:
+        return [f"{self.name}{{{_pairs(self.labels, values)}}} {count}"
+                for values, count in list(self._counts.items())]
+
+
+class _Cell(NamedTuple):
+    counts: list[int]  # one a bucket, and one for what is above them all
+    total: list[float]  # a single number
+
+
+class Histogram:
+    """A distribution of microseconds for each combination of label values."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, text: str, labels: Labels) -> None:
+        self.name, self.text, self.labels = name, text, labels
+        self._cells: dict[Labels, _Cell] = {}
+
+    def add(self, seconds: float, *values: str) -> None:
+        cell = self._cells.get(values)
+        if cell is None:
+            cell = self._cells[values] = _Cell([0] * (len(_BOUNDS) + 1), [0.0])
+        microseconds = seconds * 1e6
+        cell.counts[bisect_left(_BOUNDS, microseconds)] += 1
+        cell.total[0] += microseconds
+
+    def lines(self) -> list[str]:
+        return [line for values, cell in list(self._cells.items())
+                for line in self._cell_lines(_pairs(self.labels, values), cell)]
+
+    def _cell_lines(self, labels: str, cell: _Cell) -> list[str]:
+        lines, below = [], 0
+        for bound, count in zip((*map(_number, _BOUNDS), "+Inf"), cell.counts, strict=True):
+            below += count
+            lines.append(f'{self.name}_bucket{{{labels},le="{bound}"}} {below}')
+        return [*lines, f"{self.name}_sum{{{labels}}} {_number(cell.total[0])}",
+                f"{self.name}_count{{{labels}}} {below}"]
+
+
+class Metrics:
+    """The figures of one server. `is_model` keeps names that callers made up out of the labels."""
+
+    def __init__(self, is_model: Callable[[str], bool]) -> None:
+        self._is_model = is_model
+        self._requests = Counter(":tensorflow:serving:request_count",
+                                 "The total number of requests.", ("model_name", "status"))
+        self._latency = Histogram(
+            ":tensorflow:serving:request_latency",
+            "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
+            ("model_name", "API", "entrypoint"))
+
+    def record(self, model: str, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """Told of every call; those about models rather than to them are not counted."""
+        if method not in _INFERENCE:
+            return
+        name = model if self._is_model(model) else ""
+        self._requests.add(name, code.name)
+        if code is grpc.StatusCode.OK:
+            self._latency.add(seconds, name, method, "GRPC")
+
+    def render(self) -> str:
+        lines = []
+        for metric in (self._requests, self._latency):
+            lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}"]
+            lines += metric.lines()
+        return "\n".join(lines) + "\n"
+
+
+class MetricsServer:
+    """Answers GET `path` with what `render` gives; anything else is a 404 with a reason."""
+
+    def __init__(self, port: int, path: str, render: Callable[[], str]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                known = self.path == path
+                body = (render() if known else _UNKNOWN).encode()
+                self.send_response(HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
+                self.send_header("Content-Type", "text/plain" if known else "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """A scrape every few seconds is no news."""
+
+        self._server = ThreadingHTTPServer(("", port), Handler)
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+_UNKNOWN = '{"error": "this server has no REST API, only metrics; the gateway has the REST API"}'
+
+
+def _pairs(names: Labels, values: Labels) -> str:
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True))
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _number(value: float) -> str:
+    return f"{value:.15g}"

@@ -1,0 +1,83 @@
+"""What keeps a server from beginning: files that cannot be followed, ports that are taken."""
+import asyncio
+import socket
+
+import grpc
+import pytest
+
+from service.modelserver.batching import BatchingRunner
+from service.modelserver.build import listen, make_metrics_server, make_repository, make_runner
+from service.modelserver.files import StartError
+from service.modelserver.metrics import Metrics
+from service.modelserver.options import Options
+
+LABELLED = '''model_config_list { config {
+    name: "m" base_path: "/m" version_labels { key: "stable" value: 1 } } }'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file"
+
+    def write(text):
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_a_label_on_a_version_that_is_not_loaded_needs_the_flag(file):
+    options = {"model_config_file": file(LABELLED)}
+    with pytest.raises(StartError, match="label to version 1 of model m, which is not currently"):
+        make_repository(Options(**options))
+    make_repository(Options(**options, allow_version_labels_for_unavailable_models=True))
+
+
+def test_a_config_of_another_kind_is_refused(file):
+    config = file('custom_model_config { type_url: "x" }')
+    with pytest.raises(StartError, match="custom model config"):
+        make_repository(Options(model_config_file=config))
+
+
+def test_a_config_file_that_is_not_there_is_named():
+    with pytest.raises(StartError, match="'/no/such/file': .*No such file"):
+        make_repository(Options(model_config_file="/no/such/file"))
+
+
+def test_batching_parameters_that_cannot_be_followed_are_refused(file):
+    options = Options(enable_batching=True, batching_parameters_file=file(
+        "max_batch_size { value: 8 } allowed_batch_sizes: 4"))
+    with pytest.raises(StartError, match="must match max_batch_size"):
+        make_runner(options)
+
+
+def test_batching_has_defaults():
+    assert isinstance(make_runner(Options(enable_batching=True)), BatchingRunner)
+
+
+def test_a_taken_port_is_named():
+    async def try_to_listen(port):
+        listen(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), Options(port=port))
+
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"0.0.0.0:{port} cannot be listened on"):
+            asyncio.run(try_to_listen(port))
+
+
+def test_metrics_need_a_port_that_is_free(file):
+    monitoring = file("prometheus_config { enable: true }")
+    metrics = Metrics(lambda _: True)
+    with pytest.raises(StartError, match="--rest_api_port"):
+        make_metrics_server(Options(monitoring_config_file=monitoring), metrics)
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"port {port} cannot be listened on"):
+            make_metrics_server(Options(monitoring_config_file=monitoring, rest_api_port=port),
+                                metrics)
+
+
+@pytest.mark.parametrize("text", ["", "prometheus_config { enable: false }"])
+def test_metrics_are_off_unless_asked_for(file, text):
+    options = Options(monitoring_config_file=file(text), rest_api_port=1)
+    assert make_metrics_server(options, Metrics(lambda _: True)) is None

@@ -1,0 +1,74 @@
+"""The command line is tensorflow_model_server's: its spellings, its flags, an error for others."""
+import dataclasses
+
+import pytest
+
+from service.modelserver.__main__ import main
+from service.modelserver.options import IGNORED, Options, UsageError, parse, usage
+
+MODEL = "--model_base_path=/m"
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--port=1"], {"port": 1}),
+    (["--port", "1"], {"port": 1}),
+    (["--enable_batching"], {"enable_batching": True}),
+    (["--enable_batching=true"], {"enable_batching": True}),
+    (["--enable_batching=0"], {"enable_batching": False}),
+    (["--enable_batching", "--port=1"], {"enable_batching": True, "port": 1}),
+    (["--file_system_poll_wait_seconds", "-1"], {"file_system_poll_wait_seconds": -1.0}),
+    (["--model_name="], {"model_name": ""}),
+    (["--port=1", "--port=2"], {"port": 2}),
+])
+def test_flags_are_spelled_as_tensorflow_serving_spells_them(arguments, expected):
+    options, ignored = parse([MODEL, *arguments])
+    assert options == Options(model_base_path="/m", **expected)
+    assert not ignored
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--prot=1"], "unknown flag --prot"),
+    (["port=1"], "unexpected argument 'port=1'"),
+    (["--port=x"], "--port is a number, not 'x'"),
+    (["--port"], "--port needs a value"),
+    (["--enable_batching=maybe"], "--enable_batching is true or false, not 'maybe'"),
+    (["--batching_parameters_file=f"], "without --enable_batching"),
+    (["--grpc_channel_arguments=a=1,b"], "'b' is not name=value"),
+    (["--model_repository=d"], "--model_repository cannot be combined"),
+])
+def test_what_cannot_be_followed_is_named(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        parse([MODEL, *arguments])
+
+
+def test_no_model_at_all_is_an_error():
+    with pytest.raises(UsageError, match="name the models"):
+        parse([])
+
+
+@pytest.mark.parametrize("spelling", ["--{}=3", "--{}"])
+def test_flags_of_tensorflow_serving_without_meaning_are_reported(spelling):
+    arguments = [spelling.format(name) for name in IGNORED]
+    assert parse([MODEL, *arguments])[1] == list(IGNORED)
+
+
+def test_channel_arguments_are_numbers_where_they_can_be():
+    options = Options(grpc_channel_arguments="grpc.max_connection_age_ms=2000,grpc.x=y")
+    assert options.channel_arguments() == [("grpc.max_connection_age_ms", 2000), ("grpc.x", "y")]
+
+
+def test_the_usage_has_every_flag(capsys):
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.strip() == usage()
+    for field in dataclasses.fields(Options):
+        assert f"--{field.name}=" in usage()
+
+
+def test_a_wrong_command_line_ends_with_2_and_the_reason(capsys):
+    assert main(["--prot=1"]) == 2
+    assert "unknown flag --prot; --help lists the flags" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("sluice modelserver ")
