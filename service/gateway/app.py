@@ -8,7 +8,8 @@ from werkzeug.exceptions import HTTPException
 from service.gateway import errors
 from service.gateway.error_responses import tfs_body
 from service.gateway.model_server import ModelServer
-from service.gateway.routes import ops, tfs
+from service.gateway.routes import oip, ops, tfs
+from service.gateway.routes.model_paths import CONVERTERS
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 
@@ -19,12 +20,14 @@ def create_app(settings: Settings, model_server: ModelServer) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.url_map.merge_slashes = False
-    app.url_map.converters |= {"model": tfs.ModelName, "version": tfs.Version}
+    app.url_map.converters |= CONVERTERS
     telemetry = Telemetry()
     app.extensions |= {"settings": settings, "model_server": model_server, "telemetry": telemetry}
     telemetry.attach(app)
     app.register_blueprint(tfs.routes)
+    app.register_blueprint(oip.routes)
     app.register_blueprint(ops.routes)
+    app.register_error_handler(errors.GatewayError, tfs.error_response)
     app.register_error_handler(HTTPException, _http_error)
     return app
 

@@ -11,6 +11,7 @@
     │   ├── UnknownSignature
     │   ├── UnknownLabel
     │   ├── UnbatchedOutput          the row format cannot carry this output
+    │   ├── NotText                  JSON cannot carry this output's bytes
     │   └── RejectedByModel          the model server or the model itself refused the values
     ├── NotFound
     │   └── ModelNotFound            no such model, or no such version of it
@@ -78,6 +79,10 @@ class UnknownLabel(RequestError):
 
 class UnbatchedOutput(RequestError):
     """Row format, and an output without one row for each instance."""
+
+
+class NotText(RequestError):
+    """An output whose strings are no text, asked for in a format that has nothing else."""
 
 
 class RejectedByModel(RequestError):

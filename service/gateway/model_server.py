@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
@@ -62,6 +62,13 @@ CHANNEL_OPTIONS = [
 ]
 
 
+class Prediction(NamedTuple):
+    """Outputs by name, and the version that gave them."""
+
+    outputs: dict[str, Array]
+    version: int
+
+
 class _Remembered(NamedTuple):
     signatures: Signatures
     version: int
@@ -102,14 +109,20 @@ class ModelServer:
         return signatures
 
     def predict(self, model: ModelSpec, signature_name: str, inputs: Mapping[str, Array],
-                timeout_s: float | None = None) -> dict[str, Array]:
-        """The outputs by name. Raises RejectedByModel, ModelNotFound or a ModelServerError."""
-        request = serving.PredictRequest(model_spec=_proto(model, signature_name))
+                outputs: Sequence[str] = (), timeout_s: float | None = None) -> Prediction:
+        """The named outputs, or all.
+
+        Raises RejectedByModel, ModelNotFound or a ModelServerError.
+        """
+        request = serving.PredictRequest(model_spec=_proto(model, signature_name),
+                                         output_filter=outputs)
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(encode_tensor(array, content=True))
         reply = self._call(lambda: self._prediction.Predict, request, model, timeout_s)
-        self._forget_if_replaced(model, reply.model_spec.version.value)
-        return {name: decode_tensor(tensor) for name, tensor in reply.outputs.items()}
+        version = reply.model_spec.version.value
+        self._forget_if_replaced(model, version)
+        return Prediction({name: decode_tensor(tensor) for name, tensor in reply.outputs.items()},
+                          version)
 
     def classify(self, model: ModelSpec, query: ExamplesQuery) -> serving.ClassificationResult:
         """Labels and scores of each example; raises as `predict` does."""

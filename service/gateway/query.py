@@ -12,7 +12,30 @@ class Query:
 
     signature: Signature
     inputs: dict[str, Array]
-    row_format: bool = True  # TF Serving's "instances" -> "predictions"; else "inputs" -> "outputs"
+
+
+@dataclass(frozen=True)
+class TfsQuery(Query):
+    """TensorFlow Serving's JSON: `instances` -> `predictions`, or `inputs` -> `outputs`."""
+
+    row_format: bool = True
+
+
+@dataclass(frozen=True)
+class RequestedOutput:
+    """An output that is wanted, as raw bytes or as JSON numbers."""
+
+    name: str
+    binary: bool
+
+
+@dataclass(frozen=True)
+class OipQuery(Query):
+    """The Open Inference Protocol: an id that is handed back, and the outputs that are wanted."""
+
+    id: str | None = None
+    outputs: tuple[RequestedOutput, ...] = ()  # all of the signature's where none is named
+    binary_outputs: bool = False  # for those that are not named
 
 
 @dataclass(frozen=True)

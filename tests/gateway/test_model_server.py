@@ -45,8 +45,9 @@ def test_no_status_is_given_twice_in_one_line_of_descent():
 def test_predict_and_signatures(server):
     signature = server.signatures(AFFINE).get()
     assert str(signature.inputs["x"]) == "float32 [N]"
-    outputs = server.predict(AFFINE, signature.name, {"x": np.float32([1, 2])})
-    np.testing.assert_array_equal(outputs["y"], np.float32([3.5, 4]))
+    prediction = server.predict(AFFINE, signature.name, {"x": np.float32([1, 2])})
+    np.testing.assert_array_equal(prediction.outputs["y"], np.float32([3.5, 4]))
+    assert prediction.version == 2
 
 
 def test_signatures_are_asked_for_once(server):

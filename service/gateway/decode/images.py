@@ -7,6 +7,7 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,16 +21,17 @@ from service.gateway.errors import (
     UnsupportedMediaType,
     did_you_mean,
 )
-from service.gateway.query import Query
+from service.gateway.query import Query, TfsQuery
 from service.gateway.signature import Signature, Signatures, TensorSpec
 from service.tensors import Array
 
+AnyQuery = TypeVar("AnyQuery", bound=Query)
 ENCODED_SIGNATURE = "encoded"  # docs/contract.md
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")  # what the graph's decoder reads
 
 
 def decode_image(body: bytes, signatures: Signatures, max_pixels: int,
-                 signature_name: str | None = None) -> Query:
+                 signature_name: str | None = None) -> TfsQuery:
     """One image file as the body: a batch of one for the only image input."""
     signature = _image_signature(signatures, signature_name)
     if len(signature.inputs) != 1:
@@ -37,12 +39,12 @@ def decode_image(body: bytes, signatures: Signatures, max_pixels: int,
                            f"{', '.join(signature.inputs)}; send multipart/form-data "
                            "with one field for each")
     (name, spec), = signature.inputs.items()
-    return Query(signature, {name: _files([body], spec, max_pixels)})
+    return TfsQuery(signature, {name: _files([body], spec, max_pixels)})
 
 
 def decode_form(files: Mapping[str, Sequence[bytes]], texts: Mapping[str, Sequence[str]],
                 signatures: Signatures, max_pixels: int,
-                signature_name: str | None = None) -> Query:
+                signature_name: str | None = None) -> TfsQuery:
     """Form fields named as the inputs; a field that comes several times makes a batch.
 
     A file is an image for a string input; a text is one row of JSON for any other.
@@ -57,10 +59,10 @@ def decode_form(files: Mapping[str, Sequence[bytes]], texts: Mapping[str, Sequen
                                f"{did_you_mean(name, signature.inputs)}")
     inputs = {name: _files(files[name], signature.inputs[name], max_pixels) for name in files}
     inputs |= {name: _texts(texts[name], signature.inputs[name]) for name in texts}
-    return Query(signature, inputs)
+    return TfsQuery(signature, inputs)
 
 
-def check_images(query: Query, max_pixels: int) -> Query:
+def check_images(query: AnyQuery, max_pixels: int) -> AnyQuery:
     """`query`, whose strings for the signature `encoded` are images; InvalidInput if they are not.
 
     A picture of 30,000 x 30,000 pixels is a few kilobytes of PNG, and 2.7 GB in the model server.

@@ -8,15 +8,15 @@ import numpy as np
 from service.gateway.decode.numbers import SIGNATURE, regular_numbers
 from service.gateway.decode.values import HugeNumber, array_of
 from service.gateway.errors import InvalidInput, MalformedRequest, UnknownInput, did_you_mean
-from service.gateway.query import Query
+from service.gateway.query import TfsQuery
 from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
 from service.tensors import Array
 
 ROWS, COLUMNS = "instances", "inputs"
 
 
-def decode_predict(body: bytes, signatures: Signatures) -> Query:
-    """The Query of a `:predict` body; raises MalformedRequest, UnknownInput or InvalidInput."""
+def decode_predict(body: bytes, signatures: Signatures) -> TfsQuery:
+    """The query of a `:predict` body; raises MalformedRequest, UnknownInput or InvalidInput."""
     return _decode_numbers(body, signatures) or _decode_document(parse_object(body), signatures)
 
 
@@ -39,7 +39,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _decode_numbers(body: bytes, signatures: Signatures) -> Query | None:
+def _decode_numbers(body: bytes, signatures: Signatures) -> TfsQuery | None:
     """The fast way, for what most requests are: one regular array of numbers for the one input."""
     def dtype_for(name: str | None) -> np.dtype | None:
         spec = _numeric_input(signatures, name)
@@ -49,7 +49,7 @@ def _decode_numbers(body: bytes, signatures: Signatures) -> Query | None:
     if numbers is None or numbers.key not in (ROWS, COLUMNS):
         return None
     signature = signatures.get(numbers.signature_name or DEFAULT_SIGNATURE)
-    return Query(signature, dict.fromkeys(signature.inputs, numbers.array),
+    return TfsQuery(signature, dict.fromkeys(signature.inputs, numbers.array),
                  row_format=numbers.key == ROWS)
 
 
@@ -60,14 +60,14 @@ def _numeric_input(signatures: Signatures, name: str | None) -> TensorSpec | Non
     return specs[0] if len(specs) == 1 and specs[0].dtype.kind in "fiu" else None
 
 
-def _decode_document(document: dict[str, Any], signatures: Signatures) -> Query:
+def _decode_document(document: dict[str, Any], signatures: Signatures) -> TfsQuery:
     signature = signatures.get(_signature_name(document))
     if (ROWS in document) == (COLUMNS in document):
         found = "both" if ROWS in document else "neither"
         raise MalformedRequest(f"Expected one of the keys 'instances' and 'inputs', got {found}")
     if ROWS in document:
-        return Query(signature, _decode_rows(document[ROWS], signature))
-    return Query(signature, _decode_columns(document[COLUMNS], signature), row_format=False)
+        return TfsQuery(signature, _decode_rows(document[ROWS], signature))
+    return TfsQuery(signature, _decode_columns(document[COLUMNS], signature), row_format=False)
 
 
 def _signature_name(document: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ class _Kind(NamedTuple):
 
     types: tuple[type, ...]
     expected: str
-    convert: Callable[[Any, np.dtype], Any] | None = None
+    convert: Callable[[Any, np.dtype], Any]
 
 
 def array_of(value: object, spec: TensorSpec, pointer: str) -> Array:
@@ -44,11 +44,14 @@ def array_of(value: object, spec: TensorSpec, pointer: str) -> Array:
     """
     shape, leaves = _flatten(value, spec, pointer)
     kind = _kind_of(spec.dtype)
-    for index, leaf in enumerate(leaves):
-        if type(leaf) not in kind.types:
-            raise InvalidInput(spec.name, kind.expected, _describe(leaf),
-                               at=_place(pointer, index, shape))
-    return _convert(leaves, spec, kind, pointer, shape).reshape(shape)
+    if not set(map(type, leaves)) <= set(kind.types):
+        index = next(i for i, leaf in enumerate(leaves) if type(leaf) not in kind.types)
+        raise InvalidInput(spec.name, kind.expected, _describe(leaves[index]),
+                           at=_place(pointer, index, shape))
+    array = _together(leaves, spec.dtype)
+    if array is None:
+        array = _one_by_one(leaves, spec, kind, pointer, shape)
+    return array.reshape(shape)
 
 
 def _flatten(value: object, spec: TensorSpec, pointer: str) -> tuple[tuple[int, ...], list[Any]]:
@@ -59,20 +62,41 @@ def _flatten(value: object, spec: TensorSpec, pointer: str) -> tuple[tuple[int, 
         if len(shape) == MAX_RANK:
             raise InvalidInput(spec.name, str(spec), f"lists nested more than {MAX_RANK} deep")
         size = len(level[0])
-        for index, item in enumerate(level):
-            if type(item) is not list or len(item) != size:
-                got = f"{len(item)}" if type(item) is list else _describe(item)
-                raise InvalidInput(spec.name, f"a list of {size}, as its neighbours are", got,
-                                   at=_place(pointer, index, shape), hint="ragged lists")
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            raise _ragged(level, size, spec, pointer, shape)
         level = list(chain.from_iterable(level))
         shape = (*shape, size)
     return shape, level
 
 
-def _convert(leaves: list[Any], spec: TensorSpec, kind: _Kind, pointer: str,
-             shape: tuple[int, ...]) -> Array:
-    if kind.convert is None:
-        return np.array(leaves, spec.dtype)
+def _ragged(level: list[Any], size: int, spec: TensorSpec, pointer: str,
+            shape: tuple[int, ...]) -> InvalidInput:
+    index, item = next((i, item) for i, item in enumerate(level)
+                       if type(item) is not list or len(item) != size)
+    got = str(len(item)) if type(item) is list else _describe(item)
+    return InvalidInput(spec.name, f"a list of {size}, as its neighbours are", got,
+                        at=_place(pointer, index, shape), hint="ragged lists")
+
+
+def _together(leaves: list[Any], dtype: np.dtype) -> Array | None:
+    """All leaves in one call, or None where one of them has to be looked at for its place."""
+    if dtype.kind == "b":
+        return np.array(leaves, dtype)
+    if dtype.kind in "iu":
+        bounds = np.iinfo(dtype)
+        fits = bounds.min <= min(leaves, default=0) and max(leaves, default=0) <= bounds.max
+        return np.array(leaves, dtype) if fits else None
+    if dtype.kind == "O":
+        return None
+    try:
+        with np.errstate(over="ignore"):  # 1e39 is Infinity as float32 ("1e39 for float32")
+            return np.array(leaves, np.float64).astype(dtype)
+    except OverflowError:
+        return None
+
+
+def _one_by_one(leaves: list[Any], spec: TensorSpec, kind: _Kind, pointer: str,
+                shape: tuple[int, ...]) -> Array:
     elements = np.empty(len(leaves), object)
     for index, leaf in enumerate(leaves):
         try:
@@ -80,16 +104,11 @@ def _convert(leaves: list[Any], spec: TensorSpec, kind: _Kind, pointer: str,
         except Misfit as misfit:
             raise InvalidInput(spec.name, str(misfit), _describe(leaf),
                                at=_place(pointer, index, shape)) from None
-    return _cast(elements, spec.dtype)
+    return elements.astype(spec.dtype)
 
 
-def _cast(elements: Array, dtype: np.dtype) -> Array:
-    if dtype.kind == "O":
-        return elements
-    if dtype.kind in "iu":
-        return elements.astype(dtype)
-    with np.errstate(over="ignore"):  # 1e39 is Infinity as float32 (exchange "1e39 for float32")
-        return elements.astype(np.float64).astype(dtype)
+def _as_it_is(leaf: Any, _dtype: np.dtype) -> Any:
+    return leaf
 
 
 def _integer(leaf: int, dtype: np.dtype) -> int:
@@ -135,11 +154,11 @@ def _kind_of(dtype: np.dtype) -> _Kind:
     if dtype.kind == "O":
         return _Kind((str, dict), 'a string or {"b64": "..."}', _bytes)
     if dtype.kind == "b":
-        return _Kind((bool,), "true or false")
+        return _Kind((bool,), "true or false", _as_it_is)
     if dtype.kind in "iu":
         return _Kind((int,), f"{dtype.name}, a whole number written without a point", _integer)
     if dtype.kind == "c" or dtype.names:
-        return _Kind((), f"another encoding: JSON cannot carry {dtype_name(dtype)}")
+        return _Kind((), f"another encoding: JSON cannot carry {dtype_name(dtype)}", _as_it_is)
     return _Kind((int, float), f"{dtype.name}, a number", _float)
 
 

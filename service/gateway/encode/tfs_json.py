@@ -8,7 +8,7 @@ import orjson
 import pybase64
 
 from service.gateway.errors import UnbatchedOutput
-from service.gateway.query import Query
+from service.gateway.query import TfsQuery
 from service.protos.serving_pb2 import ClassificationResult, RegressionResult
 from service.tensors import Array
 
@@ -16,7 +16,7 @@ BYTES_SUFFIX = "_bytes"  # an output so named is base64 whatever it holds, as TF
 _NATIVE = frozenset("fiub")  # kinds that orjson writes straight from an array's memory
 
 
-def encode_predict(outputs: Mapping[str, Array], query: Query) -> bytes:
+def encode_predict(outputs: Mapping[str, Array], query: TfsQuery) -> bytes:
     """The body for `outputs`, in the format that the query came in.
 
     A single output stands bare, several are keyed by name. Raises UnbatchedOutput where row
@@ -56,7 +56,7 @@ def _bare_or_named(plain: dict[str, Any]) -> Any:
     return next(iter(plain.values())) if len(plain) == 1 else plain
 
 
-def _check_rows(outputs: Mapping[str, Array], query: Query) -> int:
+def _check_rows(outputs: Mapping[str, Array], query: TfsQuery) -> int:
     rows: int = next(iter(query.inputs.values())).shape[0]
     for name, array in outputs.items():
         if not array.ndim or array.shape[0] != rows:

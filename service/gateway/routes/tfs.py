@@ -5,10 +5,8 @@ from flask import Blueprint, Response, current_app, request
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.routing import BaseConverter
 
 from service.gateway import error_responses, errors
-from service.gateway.body import read_body
 from service.gateway.decode.examples import decode_examples
 from service.gateway.decode.images import check_images, decode_form, decode_image
 from service.gateway.decode.tfs_json import decode_predict
@@ -17,80 +15,52 @@ from service.gateway.encode.tfs_json import (
     encode_predict,
     encode_regressions,
 )
-from service.gateway.model_server import ModelServer
-from service.gateway.query import Query
-from service.gateway.settings import Settings
+from service.gateway.predicting import model_server, read_request_body, settings, validated
+from service.gateway.query import TfsQuery
+from service.gateway.routes.model_paths import model_paths
 from service.gateway.signature import ModelSpec, Signatures
 from service.protos import serving_pb2 as serving
-from service.tensors import Array
 
 routes = Blueprint("tfs", __name__)
 
-SIGNATURES_MAY_BE_STALE_S = 1.0
 JSON = "application/json"
-Decoder = Callable[[Signatures], Query]
+Decoder = Callable[[Signatures], TfsQuery]
 
 
-class ModelName(BaseConverter):
-    """A path segment without the colon that starts the verb."""
-
-    regex = r"[^/:]+"
+at_model = model_paths(routes, "/v1/models/<model:name>",
+                       ("", "/versions/<version:version>", "/labels/<model:label>"))
 
 
-class Version(BaseConverter):
-    """A version number; unlike werkzeug's `int` it needs no limit of digits to stay an int64."""
-
-    regex = r"\d{1,18}"
-
-    def to_python(self, value: str) -> int:
-        return int(value)
-
-
-def for_each_model_path(suffix: str, method: str) -> Callable[[Callable[[ModelSpec], Response]],
-                                                              Callable[[ModelSpec], Response]]:
-    """Register a view of a ModelSpec under the plain, the version and the label path."""
-    def register(view: Callable[[ModelSpec], Response]) -> Callable[[ModelSpec], Response]:
-        def endpoint(name: str, version: int | None = None, label: str | None = None) -> Response:
-            return view(ModelSpec(name, version, label))
-
-        for place in ("", "/versions/<version:version>", "/labels/<model:label>"):
-            path = f"/v1/models/<model:name>{place}{suffix}"
-            routes.add_url_rule(path, f"{view.__name__}{place}", endpoint, methods=[method])
-        return view
-    return register
-
-
-@for_each_model_path(":predict", "POST")
+@at_model(":predict", "POST")
 def predict(model: ModelSpec) -> Response:
-    server, decode = _model_server(), _decoder()
-    query, inputs = _validated(server, model, decode)
-    outputs = server.predict(model, query.signature.name, inputs)
-    return Response(encode_predict(outputs, query), mimetype=JSON)
+    query, inputs = validated(model, _decoder())
+    prediction = model_server().predict(model, query.signature.name, inputs)
+    return Response(encode_predict(prediction.outputs, query), mimetype=JSON)
 
 
-@for_each_model_path(":classify", "POST")
+@at_model(":classify", "POST")
 def classify(model: ModelSpec) -> Response:
-    result = _model_server().classify(model, decode_examples(_body()))
+    result = model_server().classify(model, decode_examples(read_request_body()))
     return Response(encode_classifications(result), mimetype=JSON)
 
 
-@for_each_model_path(":regress", "POST")
+@at_model(":regress", "POST")
 def regress(model: ModelSpec) -> Response:
-    result = _model_server().regress(model, decode_examples(_body()))
+    result = model_server().regress(model, decode_examples(read_request_body()))
     return Response(encode_regressions(result), mimetype=JSON)
 
 
-@for_each_model_path("", "GET")
+@at_model("", "GET")
 def status(model: ModelSpec) -> Response:
     if model.label is not None:  # GetModelStatus passes an unknown label over; this does not
-        _model_server().metadata(model)
-    reply = serving.GetModelStatusResponse(model_version_status=_model_server().status(model))
+        model_server().metadata(model)
+    reply = serving.GetModelStatusResponse(model_version_status=model_server().status(model))
     return _proto_response(reply)
 
 
-@for_each_model_path("/metadata", "GET")
+@at_model("/metadata", "GET")
 def metadata(model: ModelSpec) -> Response:
-    reply = _model_server().metadata(model)
+    reply = model_server().metadata(model)
     signatures = serving.SignatureDefMap()
     reply.metadata["signature_def"].Unpack(signatures)
     return _json_response({"model_spec": _plain(reply.model_spec) | {
@@ -110,59 +80,33 @@ def malformed(rest: str) -> Response:
         "[/versions/N|/labels/L]:predict, or GET the same path with /metadata or nothing behind it")
 
 
-@routes.errorhandler(errors.GatewayError)
-def error(error: errors.GatewayError) -> Response:
-    return error_response(error)
-
-
 def error_response(error: errors.GatewayError) -> Response:
     return Response(error_responses.tfs_body(str(error)), error_responses.status_of(error),
                     mimetype=JSON)
 
 
-def _validated(server: ModelServer, model: ModelSpec, decode: Decoder
-               ) -> tuple[Query, dict[str, Array]]:
-    """The query and its inputs, held against the signature.
-
-    Remembered signatures may be those of a version that was replaced: they may let a request
-    pass, but only fresh ones turn it away.
-    """
-    signatures = server.signatures(model)
-    try:
-        query = decode(signatures)
-        return query, query.signature.validate(query.inputs)
-    except errors.RequestError:
-        fresh = server.signatures(model, max_age_s=SIGNATURES_MAY_BE_STALE_S)
-        if fresh is signatures:
-            raise
-        query = decode(fresh)
-        return query, query.signature.validate(query.inputs)
-
-
 def _decoder() -> Decoder:
     """How this request's body is read, by its content type; what is no image or form is JSON,
     as curl's `-d` names no JSON either."""
-    settings: Settings = current_app.extensions["settings"]
-    name, kind = _signature_argument(), request.mimetype
+    name, kind, pixels = _signature_argument(), request.mimetype, settings().max_image_pixels
     if kind == "multipart/form-data":
-        return _form_decoder(settings, name)
-    body = _body()
+        return _form_decoder(name, pixels)
+    body = read_request_body()
     if kind.startswith("image/"):
-        return lambda signatures: decode_image(body, signatures, settings.max_image_pixels, name)
+        return lambda signatures: decode_image(body, signatures, pixels, name)
     if name is not None:
         raise errors.MalformedRequest("?signature_name= goes with an image; in JSON it is a key")
-    return lambda signatures: check_images(decode_predict(body, signatures),
-                                           settings.max_image_pixels)
+    return lambda signatures: check_images(decode_predict(body, signatures), pixels)
 
 
-def _form_decoder(settings: Settings, name: str | None) -> Decoder:
+def _form_decoder(name: str | None, pixels: int) -> Decoder:
     try:
         files = {field: [file.read() for file in request.files.getlist(field)]
                  for field in request.files}
         texts = {field: request.form.getlist(field) for field in request.form}
     except RequestEntityTooLarge:
-        raise errors.PayloadTooLarge(settings.max_body_bytes) from None
-    return lambda signatures: decode_form(files, texts, signatures, settings.max_image_pixels, name)
+        raise errors.PayloadTooLarge(settings().max_body_bytes) from None
+    return lambda signatures: decode_form(files, texts, signatures, pixels, name)
 
 
 def _signature_argument() -> str | None:
@@ -171,16 +115,6 @@ def _signature_argument() -> str | None:
         raise errors.MalformedRequest(
             f"Malformed request: the query argument {', '.join(sorted(unknown))} is not known")
     return request.args.get("signature_name")
-
-
-def _body() -> bytes:
-    settings: Settings = current_app.extensions["settings"]
-    return read_body(request, settings.max_body_bytes)
-
-
-def _model_server() -> ModelServer:
-    server: ModelServer = current_app.extensions["model_server"]
-    return server
 
 
 def _proto_response(message: Message) -> Response:

@@ -1,0 +1,174 @@
+"""Open Inference Protocol v2: an infer request, JSON with raw tensors behind it, to a query.
+
+The binary tensor extension: after the JSON, whose length a header gives, come the raw little-endian
+bytes of every input with a `binary_data_size`, in the order of the inputs. A string (BYTES) is its
+length in four bytes, then itself.
+"""
+import math
+import struct
+from typing import Any
+
+import numpy as np
+
+from service.gateway.datatypes import DATATYPES, datatype_of
+from service.gateway.decode.tfs_json import parse_object
+from service.gateway.decode.values import array_of
+from service.gateway.errors import InvalidInput, MalformedRequest, UnknownInput, did_you_mean
+from service.gateway.query import OipQuery, RequestedOutput
+from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
+from service.tensors import MAX_RANK, Array
+
+MAX_ELEMENTS = 1 << 40
+
+
+def decode_infer(body: bytes, json_length: int | None, signatures: Signatures) -> OipQuery:
+    """The query of an infer body; `json_length` is the header's, None where there is none, and 0
+    for a body that is nothing but the one input's raw bytes."""
+    if json_length == 0:
+        return _decode_raw(body, signatures)
+    if json_length is not None and not 0 < json_length <= len(body):
+        raise MalformedRequest(f"Inference-Header-Content-Length is {json_length}, "
+                               f"and the body has {len(body)} bytes")
+    document = parse_object(body[:json_length])
+    parameters = _parameters(document, "")
+    signature = signatures.get(_string(parameters, "signature_name", "/parameters")
+                               or DEFAULT_SIGNATURE)
+    return OipQuery(signature, _decode_inputs(document, memoryview(body)[json_length or len(body):],
+                                              signature),
+                    id=_string(document, "id", ""), outputs=_decode_outputs(document, signature),
+                    binary_outputs=bool(parameters.get("binary_data_output")))
+
+
+def _decode_inputs(document: dict[str, Any], raw: memoryview, signature: Signature
+                   ) -> dict[str, Array]:
+    inputs: dict[str, Array] = {}
+    for index, tensor in enumerate(_objects(document, "inputs")):
+        pointer = f"/inputs/{index}"
+        spec = _spec(tensor, signature, pointer)
+        size = _parameters(tensor, pointer).get("binary_data_size")
+        if size is None:
+            inputs[spec.name] = _decode_json_tensor(tensor, spec, pointer)
+            continue
+        if type(size) is not int or not 0 <= size <= len(raw):
+            raise InvalidInput(spec.name, f"a binary_data_size of at most {len(raw)}, which the "
+                               "body has left", str(size), pointer)
+        inputs[spec.name] = _decode_raw_tensor(raw[:size], tensor, spec, pointer)
+        raw = raw[size:]
+    if len(raw):
+        raise MalformedRequest(f"The body has {len(raw)} bytes more than its inputs' "
+                               "binary_data_size add up to")
+    return inputs
+
+
+def _spec(tensor: dict[str, Any], signature: Signature, pointer: str) -> TensorSpec:
+    """The signature's spec for a tensor, in the dtype that the request declares."""
+    name = str(_string(tensor, "name", pointer))
+    if name not in signature.inputs:
+        raise UnknownInput(f'{pointer}: signature "{signature.name}" has no input "{name}"'
+                           f"{did_you_mean(name, signature.inputs)}")
+    datatype = tensor.get("datatype")
+    if datatype not in DATATYPES:
+        raise InvalidInput(name, f"a datatype ({', '.join(DATATYPES)})", repr(datatype), pointer)
+    return TensorSpec(name, DATATYPES[datatype], signature.inputs[name].shape)
+
+
+def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:
+    if not isinstance(tensor.get("data"), list):
+        raise InvalidInput(spec.name, "'data', a list, or a binary_data_size",
+                           "neither", pointer)
+    array = array_of(tensor["data"], spec, f"{pointer}/data")
+    return _shaped(array, tensor, spec, pointer)
+
+
+def _decode_raw_tensor(raw: memoryview, tensor: dict[str, Any], spec: TensorSpec, pointer: str
+                       ) -> Array:
+    if spec.is_string:
+        return _shaped(split_strings(raw, spec.name, pointer), tensor, spec, pointer)
+    if len(raw) % spec.dtype.itemsize:
+        raise InvalidInput(spec.name, f"a multiple of {spec.dtype.itemsize} bytes, as "
+                           f"{datatype_of(spec.dtype)} takes", f"{len(raw)}", pointer)
+    return _shaped(np.frombuffer(raw, spec.dtype), tensor, spec, pointer)
+
+
+def _shaped(array: Array, tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:
+    """`array` in the shape that the request declares, if it has that many elements."""
+    shape = tensor.get("shape")
+    if (not isinstance(shape, list) or len(shape) > MAX_RANK
+            or not all(type(size) is int and 0 <= size < MAX_ELEMENTS for size in shape)):
+        raise InvalidInput(spec.name, "a shape, a list of sizes", repr(shape)[:80], pointer)
+    if math.prod(shape) != array.size:
+        raise InvalidInput(spec.name, f"{math.prod(shape)} elements for the shape {shape}",
+                           str(array.size), pointer)
+    return array.reshape(shape)
+
+
+def split_strings(raw: memoryview, name: str, pointer: str) -> Array:
+    """BYTES as they travel: each a little-endian uint32 of its length, then itself."""
+    strings, start = [], 0
+    while start < len(raw):
+        if start + 4 > len(raw):
+            raise InvalidInput(name, "four bytes of a string's length", f"{len(raw) - start}",
+                               pointer)
+        (length,) = struct.unpack_from("<I", raw, start)
+        start += 4
+        if start + length > len(raw):
+            raise InvalidInput(name, f"a string of {length} bytes", f"{len(raw) - start}", pointer)
+        strings.append(bytes(raw[start:start + length]))
+        start += length
+    array = np.empty(len(strings), object)
+    array[:] = strings
+    return array
+
+
+def _decode_raw(body: bytes, signatures: Signatures) -> OipQuery:
+    """The default signature's one input as nothing but bytes; one size may be left open."""
+    signature = signatures.get()
+    if len(signature.inputs) != 1:
+        raise UnknownInput(f'Signature "{signature.name}" has the inputs '
+                           f"{', '.join(signature.inputs)}; raw bytes fit a single one")
+    (name, spec), = signature.inputs.items()
+    if spec.is_string:
+        return OipQuery(signature, {name: np.array([body], object)})
+    sizes = [-1 if size is None else size for size in spec.shape or (-1,)]
+    try:
+        array = np.frombuffer(body, spec.dtype).reshape(sizes)
+    except ValueError:
+        raise InvalidInput(name, f"the raw bytes of {spec}", f"{len(body)} bytes") from None
+    return OipQuery(signature, {name: array}, binary_outputs=True)
+
+
+def _decode_outputs(document: dict[str, Any], signature: Signature) -> tuple[RequestedOutput, ...]:
+    if "outputs" not in document:
+        return ()
+    by_default = bool(_parameters(document, "").get("binary_data_output"))
+    outputs = []
+    for index, output in enumerate(_objects(document, "outputs")):
+        pointer = f"/outputs/{index}"
+        name = str(_string(output, "name", pointer))
+        if name not in signature.outputs:
+            raise UnknownInput(f'{pointer}: signature "{signature.name}" has no output "{name}"'
+                               f"{did_you_mean(name, signature.outputs)}")
+        binary = _parameters(output, pointer).get("binary_data", by_default)
+        outputs.append(RequestedOutput(name, bool(binary)))
+    return tuple(outputs)
+
+
+def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    values = document.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise MalformedRequest(f"/{key}: expected a list of objects")
+    return values
+
+
+def _parameters(document: dict[str, Any], pointer: str) -> dict[str, Any]:
+    parameters = document.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise MalformedRequest(f"{pointer}/parameters: expected an object")
+    return parameters
+
+
+def _string(document: dict[str, Any], key: str, pointer: str) -> str | None:
+    value = document.get(key)
+    if value is not None and not isinstance(value, str):
+        raise MalformedRequest(f"{pointer}/{key}: expected a string, got {type(value).__name__}")
+    return value

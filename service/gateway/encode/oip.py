@@ -1,0 +1,83 @@
+"""Open Inference Protocol v2: outputs and a model's metadata to response bodies."""
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from service.gateway.datatypes import datatype_of
+from service.gateway.errors import NotText
+from service.gateway.query import OipQuery, RequestedOutput
+from service.gateway.signature import ModelSpec, Signature, TensorSpec
+from service.tensors import Array
+
+
+class InferBody(NamedTuple):
+    """A body and the length of the JSON it starts with; None where it is JSON alone."""
+
+    data: bytes
+    json_length: int | None
+
+
+def encode_infer(outputs: Mapping[str, Array], version: int, model: ModelSpec, query: OipQuery
+                 ) -> InferBody:
+    """The answer to an infer request. Raises NotText for strings that JSON cannot carry."""
+    wanted = query.outputs or [RequestedOutput(name, query.binary_outputs)
+                               for name in sorted(outputs)]
+    tensors, raw = [], []
+    for output in wanted:
+        array = outputs[output.name]
+        tensor: dict[str, Any] = {"name": output.name, "datatype": datatype_of(array.dtype),
+                                  "shape": list(array.shape)}
+        if output.binary:
+            raw.append(join_strings(array) if array.dtype.kind == "O" else array.tobytes())
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            tensor["data"] = _plain(array, output.name)
+        tensors.append(tensor)
+    document = {"model_name": model.name, "model_version": str(version), "outputs": tensors}
+    if query.id is not None:
+        document["id"] = query.id
+    text = _dump(document, [outputs[output.name] for output in wanted if not output.binary])
+    return InferBody(b"".join([text, *raw]), len(text) if raw else None)
+
+
+def encode_metadata(model: ModelSpec, versions: list[int], signature: Signature) -> dict[str, Any]:
+    """What a model takes and gives: -1 for any size."""
+    return {"name": model.name, "versions": [str(version) for version in versions],
+            "platform": "tensorflow_savedmodel",
+            "inputs": [_described(spec) for spec in signature.inputs.values()],
+            "outputs": [_described(spec) for spec in signature.outputs.values()]}
+
+
+def join_strings(array: Array) -> bytes:
+    """BYTES as they travel; the other half of `decode.oip.split_strings`."""
+    return b"".join(struct.pack("<I", len(string)) + string for string in array.ravel())
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    sizes = (None,) if spec.shape is None else spec.shape
+    shape = [-1 if size is None else size for size in sizes]
+    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
+
+
+def _plain(array: Array, name: str) -> Any:
+    """The elements in row-major order, as the protocol's own clients expect them."""
+    flat = array.ravel()
+    if array.dtype.kind == "O":
+        try:
+            return [string.decode() for string in flat]
+        except UnicodeDecodeError:
+            raise NotText(f'Output "{name}" holds bytes that are no text; ask for it as binary_data'
+                          ) from None
+    if array.dtype.kind in "iub" or array.dtype in (np.float32, np.float64):
+        return flat
+    return flat.astype(np.float32)
+
+
+def _dump(document: dict[str, Any], arrays: list[Array]) -> bytes:
+    if all(array.dtype.kind in "iubO" or np.isfinite(array).all() for array in arrays):
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return json.dumps(document, default=lambda array: array.tolist()).encode()
