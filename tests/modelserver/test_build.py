@@ -40,7 +40,7 @@ def test_a_config_of_another_kind_is_refused(file):
 
 
 def test_a_config_file_that_is_not_there_is_named():
-    with pytest.raises(StartError, match="'/no/such/file': .*No such file"):
+    with pytest.raises(StartError, match=r"'/no/such/file': .*No such file"):
         make_repository(Options(model_config_file="/no/such/file"))
 
 
