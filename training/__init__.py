@@ -20,14 +20,18 @@ def train(
     batch_size: int | None = None,
     settings: Mapping[str, object] | None = None,
     name: str | None = None,
+    resume: bool = False,
     allow_breaking: bool = False,
-) -> Path:
+) -> Path | None:
     """Trains a recipe and publishes the result; gives `model_repository/<name>/<version>`.
+
+    Of several machines that train together (TF_CONFIG) the first publishes; the others get None.
 
     data: the images' folder (or file), where the recipe's own source is not wanted or not there.
     epochs, batch_size: short for these two of the settings.
     settings: the recipe's fields by name; text is taken as the field's type.
     name: the published model's, the recipe's where not given.
+    resume: go on after the last finished epoch of a run that was cut off; same settings, please.
     allow_breaking: publish also where clients of the version before would break.
 
     Raises TrainingError, whose message is meant for the user.
@@ -38,4 +42,4 @@ def train(
     asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}
     chosen = configure(recipe, asked)
     return run(chosen, model_repository=model_repository, data=data, name=name or chosen.name,
-               allow_breaking=allow_breaking)
+               resume=resume, allow_breaking=allow_breaking)

@@ -8,8 +8,10 @@ from training.dataset import Dataset
 from training.errors import BadSetting, UnknownName
 from training.recipes import Recipe
 
+FLOAT32 = keras.DTypePolicy("float32")
 
-def build(recipe: Recipe, dataset: Dataset) -> keras.Model:
+
+def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = FLOAT32) -> keras.Model:
     """The recipe's model for the data's shape and classes, its weights drawn by the recipe's seed.
 
     Raises UnknownName for the model, BadSetting for a size that it cannot be built at.
@@ -17,10 +19,13 @@ def build(recipe: Recipe, dataset: Dataset) -> keras.Model:
     if recipe.model not in models.MODELS:
         raise UnknownName("model", recipe.model, models.MODELS)
     keras.utils.set_random_seed(recipe.seed)
-    classes = len(next(iter(dataset.heads.values())).labels)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
     try:
-        return models.build(recipe.model, input_shape=dataset.input_shape, classes=classes,
+        return models.build(recipe.model, input_shape=dataset.input_shape, classes=dataset.classes,
                             **recipe.size)
     except ValueError as error:  # Keras's word for a size that comes out negative
         raise BadSetting(f"{recipe.model} cannot be built for images of {dataset.input_shape} "
-                         f"and {classes} classes with {recipe.size}: {error}") from error
+                         f"and {dataset.classes} classes with {recipe.size}: {error}") from error
+    finally:
+        keras.config.set_dtype_policy(before)

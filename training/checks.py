@@ -7,31 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from training.dataset import Array
 from training.errors import BreakingChange, ParityError
-from training.requests import Requests
+from training.heads import Array
 from training.saved_model import Session, signature_defs
+from training.trials import Trials
 
 RTOL = 1e-5
 ATOL = 1e-6  # of probabilities: what float32 sums may differ by where a score is all but 0
 
 
-def check_parity(directory: Path, requests: Requests, expected: Mapping[str, Array]) -> None:
-    """Holds every signature's answers against the Keras model's own, `expected` by head name.
+def check_parity(directory: Path, trials: Trials) -> None:
+    """Holds every signature's answers against the Keras model's own.
 
     Raises ParityError, naming signature, output and the worst row.
     """
     with Session(directory) as session:
         # Twice: a layer that draws random numbers may give the seed's own the first time.
-        for signature, inputs in [*requests.items()] * 2:
-            answers = session.run(signature, inputs)
-            if signature == "classify":
-                head, scores = next(iter(expected.items()))
-                best = np.sort(scores, axis=-1)[:, ::-1][:, :answers["scores"].shape[1]]
-                compare(f"classify (head {head})", "scores", answers["scores"], best)
-            else:
-                for head, scores in expected.items():
-                    compare(signature, head, answers[head], scores)
+        for signature, trial in [*trials.items()] * 2:
+            answers = session.run(signature, trial.inputs)
+            for output, expected in trial.expected.items():
+                compare(signature, output, answers[output], expected)
 
 
 def compare(signature: str, output: str, answered: Array, expected: Array) -> None:

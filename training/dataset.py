@@ -1,33 +1,17 @@
 """What is trained on: arrays by the names of the model's inputs and heads."""
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
+from training.heads import Array, Head
 
-Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Head:
-    """One output of a model.
-
-    labels: the names of its classes, in the order of the output's last axis.
-    per_pixel: True where it gives every pixel a class, [N, H, W, classes].
-    """
-
-    labels: tuple[str, ...]
-    per_pixel: bool = False
-    loss_weight: float = 1.0
-
-
-@dataclass(frozen=True)
 class Split:
-    """inputs: uint8 [N, H, W, C] each; targets: class numbers, int64 [N] or [N, H, W] each."""
+    """inputs: uint8 [N, H, W, C] each; targets: as their heads take them, [N, ...] each."""
 
     inputs: Arrays
     targets: Arrays
@@ -35,7 +19,7 @@ class Split:
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
-    def take(self, rows: npt.NDArray[np.int64] | slice) -> Split:
+    def take(self, rows: Array | slice) -> Split:
         return Split({name: array[rows] for name, array in self.inputs.items()},
                      {name: array[rows] for name, array in self.targets.items()})
 
@@ -54,8 +38,17 @@ class Dataset:
     heads: Mapping[str, Head]
     origin: str
 
+    def changed(self, change: Callable[[Split], Split]) -> Dataset:
+        return replace(self, train=change(self.train), validation=change(self.validation),
+                       test=change(self.test))
+
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """[H, W, C] of the first input."""
         height, width, channels = next(iter(self.train.inputs.values())).shape[1:]
         return height, width, channels
+
+    @property
+    def classes(self) -> int:
+        """What a model is built for: the fewest that a head names (a sum of digits has more)."""
+        return min(len(head.labels) for head in self.heads.values() if head.labels)

@@ -7,13 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from training.batches import batches
-from training.dataset import Array, Dataset, Split
-from training.heads import call
-
-BATCH = 256
+from training.dataset import Dataset
+from training.heads import Array
+from training.inference import predict
 
 
 @dataclass(frozen=True)
@@ -24,40 +21,27 @@ class Evaluation:
     metrics: Mapping[str, Mapping[str, Any]]
 
     @property
-    def accuracy(self) -> float:
-        """The first head's."""
-        return float(next(iter(self.metrics.values()))["accuracy"])
+    def accuracy(self) -> float | None:
+        """The first head's that names classes; None where none does."""
+        return next((metrics["accuracy"] for metrics in self.metrics.values()
+                     if "accuracy" in metrics), None)
 
 
 def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
-    outputs = predict(model, dataset.test)
-    metrics = {name: classification(outputs[name], dataset.test.targets[name], head.labels)
+    outputs = predict(model, dataset.test.inputs)
+    metrics = {name: head.metrics(dataset.test.targets[name], outputs[name])
                for name, head in dataset.heads.items()}
     return Evaluation(outputs, metrics)
 
 
-def predict(model: keras.Model, split: Split) -> dict[str, Array]:
-    """Every head's outputs on the whole of `split`, in order."""
-    def infer(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images = {name: tf.cast(image, tf.float32) for name, image in inputs.items()}
-        return call(model, images, training=False)
-
-    compiled = tf.function(infer, reduce_retracing=True)
-    rows = np.arange(len(split))
-    answers = [compiled(inputs) for inputs, _ in batches(split, rows, BATCH)]
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-
-
-def classification(scores: Array, targets: Array, labels: tuple[str, ...]) -> dict[str, Any]:
-    """accuracy over all, and each class's recall."""
-    correct = scores.argmax(-1) == targets
-    return {"accuracy": float(correct.mean()),
-            "per_class": {label: float(correct[targets == number].mean())
-                          for number, label in enumerate(labels) if (targets == number).any()}}
-
-
-def confusion(scores: Array, targets: Array) -> Array:
+def confusion(target: Array, output: Array) -> Array:
     """How often class r was taken for class c: [classes, classes]."""
-    classes = scores.shape[-1]
-    pairs = targets.reshape(-1) * classes + scores.argmax(-1).reshape(-1)
+    classes = output.shape[-1]
+    pairs = target.reshape(-1) * classes + output.argmax(-1).reshape(-1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def worst(target: Array, output: Array, count: int) -> Array:
+    """The rows of the wrong answers that were given with the greatest certainty, worst first."""
+    wrong = np.flatnonzero(output.argmax(-1) != target)
+    return wrong[np.argsort(-output[wrong].max(-1), kind="stable")[:count]]

@@ -5,14 +5,35 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 import models
+from models.adversarial import GAN
+from training.dataset import Arrays
+
+BATCH = 256
 
 
 def call(model: keras.Model, inputs: Mapping[str, Any], *, training: bool) -> dict[str, Any]:
+    model = answering(model)
     values = [inputs[tensor.name] for tensor in model.inputs]
     outputs = model(values if len(values) > 1 else values[0], training=training)
     if isinstance(outputs, dict):
         return outputs
     flat = outputs if isinstance(outputs, list | tuple) else [outputs]
     return dict(zip(models.heads(model), flat, strict=True))
+
+
+def answering(model: keras.Model) -> keras.Model:
+    """The model that is asked about images: of a GAN, the discriminator."""
+    return model.discriminator if isinstance(model, GAN) else model
+
+
+def predict(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
+    """Every head's outputs [N, ...] on pixels [N, H, W, C] by input name."""
+    compiled = tf.function(lambda batch: call(model, batch, training=False), reduce_retracing=True)
+    rows = len(next(iter(inputs.values())))
+    answers = [compiled({name: tf.cast(images[start:start + BATCH], tf.float32)
+                         for name, images in inputs.items()}) for start in range(0, rows, BATCH)]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

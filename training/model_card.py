@@ -2,19 +2,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+PICTURES = {"training.png": "Loss and measures by epoch", "confusion.png": "Confusion",
+            "mistakes.png": "The worst mistakes", "masks.png": "Masks", "samples.png": "Drawn"}
 
-def render(facts: Mapping[str, Any]) -> str:
+
+def render(facts: Mapping[str, Any], directory: Path) -> str:
     recipe, examples = facts["recipe"], facts["examples"]
     return "\n\n".join([
         f"# {recipe['name']}",
         f"{recipe['summary']}. Model `{recipe['model']}`, {facts['parameters']:,} parameters.",
         "## Results",
-        table(("head", "accuracy on the test images"),
-              [(name, f"{metrics['accuracy']:.4f}") for name, metrics in facts["heads"].items()]),
-        "![Loss and accuracy](training.png)",
-        "![Confusion](confusion.png)",
+        table(("head", "on the test images"),
+              [(name, measured(metrics)) for name, metrics in facts["heads"].items()]),
+        *(f"![{title}]({file})" for file, title in PICTURES.items() if (directory / file).exists()),
         "## Data",
         f"{facts['data']}: {examples['train']:,} images to train on, {examples['validation']:,} to "
         f"watch the training by, {examples['test']:,} held out for the figures above.",
@@ -29,6 +32,11 @@ def render(facts: Mapping[str, Any]) -> str:
         "Trained in " + f"{facts['seconds']:.0f} s with " + ", ".join(
             f"{name} {version}" for name, version in facts["versions"].items()) + ".",
     ]) + "\n"
+
+
+def measured(metrics: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items()
+                     if isinstance(value, float))
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -1,6 +1,7 @@
-"""Curves and confusion as PNG files, drawn without a display."""
+"""Curves, confusion and images as PNG files, drawn without a display."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.dataset import Array
-from training.fit import Curves
+from training.checkpoint import Curves
+from training.heads import Array
 
 NAMED_CLASSES = 30  # beyond, labels and numbers would run into each other
+COLUMNS = 8
 
 
 def draw_curves(curves: Curves, path: Path) -> None:
@@ -26,7 +28,7 @@ def draw_curves(curves: Curves, path: Path) -> None:
         if validation in curves:
             axes.plot(epochs, curves[validation], "--", marker=".", color=line.get_color(),
                       label=words(validation))
-    for axes, title in ((loss, "loss"), (rest, "accuracy")):
+    for axes, title in ((loss, "loss"), (rest, "measures")):
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -51,6 +53,42 @@ def draw_confusion(matrix: Array, labels: tuple[str, ...], title: str, path: Pat
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8,
                       color="white" if share[row, column] > 0.5 else "black")
     figure.savefig(path, dpi=100)
+
+
+def draw_grid(images: Array, captions: Sequence[str], path: Path) -> None:
+    """uint8 [N, H, W, C], COLUMNS to a row, each under its caption if there are any."""
+    rows = max(1, -(-len(images) // COLUMNS))
+    figure = Figure(figsize=(1.5 * COLUMNS, (1.9 if captions else 1.5) * rows))
+    # Not "constrained": that takes a second for a grid of 24.
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99 - 0.25 / rows * bool(captions), 0.1, 0.4)
+    for axes in np.ravel(figure.subplots(rows, COLUMNS)):
+        axes.axis("off")
+    for number, (axes, image) in enumerate(zip(figure.axes, images, strict=False)):
+        show(axes, image)
+        if captions:
+            axes.set_title(captions[number], fontsize=7)
+    figure.savefig(path, dpi=100)
+
+
+def draw_masks(images: Array, true: Array, answered: Array, path: Path) -> None:
+    """Columns: the image [H, W, C], the true mask and the answered one [H, W]."""
+    figure = Figure(figsize=(1.5 * len(images), 5))
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.1, 0.15)
+    grid = figure.subplots(3, len(images), squeeze=False)
+    for column, rows in zip(grid.T, zip(images, true, answered, strict=True), strict=True):
+        for axes, picture, title in zip(column, rows, ("image", "true", "answered"), strict=True):
+            axes.axis("off")
+            axes.set_title(title, fontsize=7)
+            show(axes, picture)
+    figure.savefig(path, dpi=100)
+
+
+def show(axes: Axes, image: Array) -> None:
+    """[H, W], or [H, W, C] of 0..255."""
+    if image.ndim == 3:
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+    else:
+        axes.imshow(image, cmap="viridis")
 
 
 def words(name: str) -> str:

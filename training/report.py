@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import model_card, pictures
+from models.adversarial import GAN
+from training import gallery, model_card
+from training.checkpoint import Progress
 from training.checks import described
 from training.dataset import Dataset
-from training.evaluate import Evaluation, confusion
-from training.fit import History
+from training.evaluate import Evaluation
 from training.recipes import Recipe
 
 
@@ -26,7 +27,7 @@ class Run:
     """One training run."""
 
     recipe: Recipe
-    history: History
+    progress: Progress
     evaluation: Evaluation
 
 
@@ -34,13 +35,9 @@ def write(directory: Path, model: keras.Model, dataset: Dataset, run: Run,
           signatures: Mapping[str, Any]) -> None:
     facts = gather(model, dataset, run, signatures)
     (directory / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (directory / "model-card.md").write_text(model_card.render(facts))
     (directory / "architecture.txt").write_text(architecture(model))
-    pictures.draw_curves(run.history.curves, directory / "training.png")
-    for number, (name, head) in enumerate(dataset.heads.items()):
-        matrix = confusion(run.evaluation.outputs[name], dataset.test.targets[name])
-        file = "confusion.png" if number == 0 else f"confusion-{name}.png"
-        pictures.draw_confusion(matrix, head.labels, f"{name}, test images", directory / file)
+    gallery.draw(directory, model, dataset, run.progress.curves, run.evaluation)
+    (directory / "model-card.md").write_text(model_card.render(facts, directory))
 
 
 def gather(model: keras.Model, dataset: Dataset, run: Run,
@@ -57,8 +54,8 @@ def gather(model: keras.Model, dataset: Dataset, run: Run,
                      "test": len(dataset.test)},
         "signatures": {name: described_signature(definition)
                        for name, definition in signatures.items()},
-        "curves": run.history.curves,
-        "seconds": round(run.history.seconds, 2),
+        "curves": run.progress.curves,
+        "seconds": round(run.progress.seconds, 2),
         "versions": {"python": platform.python_version(), "keras": keras.__version__,
                      "tensorflow": tf.__version__, "numpy": np.__version__},
     }
@@ -72,5 +69,6 @@ def described_signature(definition: Any) -> dict[str, dict[str, str]]:
 
 def architecture(model: keras.Model) -> str:
     lines: list[str] = []
-    model.summary(print_fn=lambda text, **_: lines.append(text), line_length=100)
+    for part in (model.parts.values() if isinstance(model, GAN) else [model]):
+        part.summary(print_fn=lambda text, **_: lines.append(text), line_length=100)
     return "\n".join(lines) + "\n"

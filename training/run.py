@@ -3,20 +3,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from training import devices
 from training.build import build
 from training.evaluate import evaluate
-from training.fit import fit
+from training.fit import CHECKPOINT, fit
 from training.load import load
 from training.publish import publish
 from training.recipes import Recipe
 from training.report import Run
+from training.workspace import prepare
 
 
-def run(recipe: Recipe, *, model_repository: Path, data: Path | None, name: str,
-        allow_breaking: bool) -> Path:
-    dataset = load(recipe, data)
+def run(recipe: Recipe, *, model_repository: Path, data: Path | None, name: str, resume: bool,
+        allow_breaking: bool) -> Path | None:
+    strategy = devices.strategy()
+    workspace = prepare(model_repository / name, keep=resume or not devices.is_chief(strategy))
+    dataset = load(recipe, data, workspace)
     model = build(recipe, dataset)
-    history = fit(model, dataset, recipe)
+    progress = fit(model, dataset, recipe, strategy, workspace, resume=resume)
+    if not devices.is_chief(strategy):
+        return None
     evaluation = evaluate(model, dataset)
-    return publish(model, dataset, Run(recipe, history, evaluation), model_repository, name,
-                   allow_breaking=allow_breaking)
+    version = publish(model, dataset, Run(recipe, progress, evaluation), model_repository, name,
+                      allow_breaking=allow_breaking)
+    (workspace / CHECKPOINT).unlink()  # there is nothing left to resume
+    return version

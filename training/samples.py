@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from training.dataset import Dataset
-from training.requests import encode_png
+from training.heads import Mask
+from training.trials import encode_png
 
 PER_CLASS = 2
 
@@ -32,7 +33,7 @@ def write(directory: Path, dataset: Dataset) -> list[str]:
 def chosen(dataset: Dataset) -> list[tuple[str, int, int]]:
     """(label, count, row) of the samples."""
     name, head = next(iter(dataset.heads.items()))
-    if head.per_pixel:
+    if isinstance(head, Mask):
         return [("sample", row, row) for row in range(min(PER_CLASS * 5, len(dataset.test)))]
     targets = dataset.test.targets[name]
     return [(slug(label), count, int(row)) for number, label in enumerate(head.labels)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
-from training.dataset import Array, Head
+from training.heads import Array, Head
 from training.signatures import Servable
 
 SERVING_TAG = "serve"

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from training.dataset import Head
-from training.heads import call
+from models.adversarial import GAN
+from training.heads import Classes, Head, Mask
+from training.inference import answering, call
 
 TOP = 5  # classes named in an answer, where the head has that many
 DECODABLE_CHANNELS = (1, 3)
@@ -21,21 +22,25 @@ class Servable:
     """The graphs behind the signatures."""
 
     def __init__(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
-        self.model = model
+        self.model, self.asked = model, answering(model)
         self.images = {tensor.name: tuple(tensor.shape[1:])
-                       for tensor in model.inputs if is_image(tensor)}
+                       for tensor in self.asked.inputs if is_image(tensor)}
         self.labels = {name: tf.constant(head.labels) for name, head in heads.items()
-                       if head.labels and not head.per_pixel}
+                       if isinstance(head, Classes) and not isinstance(head, Mask)}
 
     def signatures(self) -> Signatures:
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
-                 for tensor in self.model.inputs]
+                 for tensor in self.asked.inputs]
         found = {"serving_default": concrete(self.predict, specs)}
         if self.images:
             found["encoded"] = concrete(self.predict_encoded, [
                 bytes_spec(spec.name) if spec.name in self.images else spec for spec in specs])
         if self.labels and len(self.images) == len(specs):
             found["classify"] = concrete(self.classify, [bytes_spec("inputs")])
+        if isinstance(self.model, GAN):
+            found["generate"] = concrete(self.generate, [
+                tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
+                for tensor in self.model.generator.inputs])
         return found
 
     def predict(self, **inputs: tf.Tensor) -> Tensors:
@@ -55,6 +60,10 @@ class Servable:
         head, labels = next(iter(self.labels.items()))
         classes, scores = best(outputs[head], labels)
         return {"classes": classes, "scores": scores}
+
+    def generate(self, noise: tf.Tensor, label: tf.Tensor) -> Tensors:
+        """A GAN's own: noise [N, latent] and class numbers [N] -> images [N, H, W, C] of 0..255."""
+        return {"image": self.model.generator([noise, label], training=False)}
 
     def decode(self, inputs: Mapping[str, tf.Tensor]) -> Tensors:
         """Images out of their bytes; the other inputs as they are."""

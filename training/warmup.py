@@ -3,24 +3,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from service.protos import serving_pb2, tensorflow_pb2
-from training.dataset import Array
-from training.requests import Requests
+from training.heads import Array
+from training.trials import Trials
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
 
 
-def write(requests: Requests, model_name: str, directory: Path) -> None:
+def write(trials: Trials, model_name: str, directory: Path) -> None:
     """One PredictionLog record per signature, each with that signature's first row."""
     path = directory / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests.items():
+        for signature, trial in trials.items():
             spec = serving_pb2.ModelSpec(name=model_name, signature_name=signature)
-            first = {name: array[:1] for name, array in inputs.items()}
+            first = {name: array[:1] for name, array in trial.inputs.items()}
             log = classify_log(spec, first) if signature == "classify" else predict_log(spec, first)
             writer.write(log.SerializeToString(deterministic=True))
 
@@ -40,11 +39,13 @@ def classify_log(spec: serving_pb2.ModelSpec,
 
 
 def encode_tensor(array: Array) -> tensorflow_pb2.TensorProto:
-    """float32 and bytes, which is what requests for our signatures hold."""
+    """float32, int32 and bytes, which is what requests for our signatures hold."""
     shape = tensorflow_pb2.TensorShapeProto(
         dim=[tensorflow_pb2.TensorShapeProto.Dim(size=size) for size in array.shape])
     if array.dtype == object:
         return tensorflow_pb2.TensorProto(dtype=tensorflow_pb2.DT_STRING, tensor_shape=shape,
                                           string_val=array.ravel().tolist())
-    return tensorflow_pb2.TensorProto(dtype=tensorflow_pb2.DT_FLOAT, tensor_shape=shape,
-                                      tensor_content=array.astype(np.dtype("<f4")).tobytes())
+    dtype = {"float32": tensorflow_pb2.DT_FLOAT, "int32": tensorflow_pb2.DT_INT32}[array.dtype.name]
+    return tensorflow_pb2.TensorProto(
+        dtype=dtype, tensor_shape=shape,
+        tensor_content=array.astype(array.dtype.newbyteorder("<")).tobytes())

@@ -8,9 +8,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import models
+from training.checkpoint import Progress
 from training.dataset import Dataset
 from training.evaluate import evaluate
-from training.fit import History
 from training.publish import publish
 from training.recipes import RECIPES
 from training.report import Run
@@ -36,7 +36,7 @@ def model(dataset: Dataset) -> keras.Model:
 def run_of(model: keras.Model, dataset: Dataset):
     """What `publish` takes, of a model that was not trained."""
     def make(model: keras.Model = model, dataset: Dataset = dataset) -> Run:
-        return Run(RECIPES["digits"], History({"loss": [2.0, 1.0]}, 0.1), evaluate(model, dataset))
+        return Run(RECIPES["digits"], Progress({"loss": [2.0, 1.0]}, 0.1), evaluate(model, dataset))
     return make
 
 

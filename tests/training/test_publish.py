@@ -11,12 +11,13 @@ from PIL import Image
 import models
 from service.protos import serving_pb2
 from training import checks, warmup
-from training.dataset import Dataset, Head
+from training.dataset import Dataset
 from training.errors import BreakingChange, ParityError
-from training.evaluate import predict
+from training.heads import Classes
+from training.inference import predict
 from training.publish import publish
-from training.requests import as_examples, as_files, encode_png
 from training.saved_model import Session, signature_defs
+from training.trials import as_examples, as_files, encode_png
 from training.version_directory import versions
 
 
@@ -28,13 +29,14 @@ def session(version):
 
 @pytest.fixture(scope="module")
 def expected(model, dataset):
-    return predict(model, dataset.test)["label"]
+    return predict(model, dataset.test.inputs)["label"]
 
 
 def test_a_version_holds_what_the_contract_says(version):
     assert {entry.name for entry in version.iterdir()} == {
         "saved_model.pb", "variables", "assets", "fingerprint.pb", "assets.extra", "metrics.json",
-        "training.png", "confusion.png", "architecture.txt", "model-card.md", "samples"}
+        "training.png", "confusion.png", "mistakes.png", "architecture.txt",
+        "model-card.md", "samples"}
     assert version.name == "1"
     assert [entry.name for entry in version.parent.iterdir()] == ["1"]
 
@@ -204,7 +206,7 @@ class TestRefusals:
         image = keras.Input(shape, name=input_name)
         other = keras.Model(image, keras.layers.Dense(10, "softmax", name=head)(
             keras.layers.Flatten()(image)))
-        write_only(other, {head: Head(tuple("0123456789"))}, tmp_path)
+        write_only(other, {head: Classes(tuple("0123456789"))}, tmp_path)
         with pytest.raises(BreakingChange, match=message):
             checks.check_compatible(tmp_path, version)
 
@@ -218,7 +220,7 @@ class TestRefusals:
         x = keras.layers.Flatten()(image)
         outputs = {name: keras.layers.Dense(12, "softmax", name=name)(x)
                    for name in ("label", "more")}
-        labels = Head(tuple("0123456789ab"))
+        labels = Classes(tuple("0123456789ab"))
         write_only(keras.Model(image, outputs), {"label": labels, "more": labels}, tmp_path)
         checks.check_compatible(tmp_path, version)
 

@@ -1,8 +1,21 @@
 """The recipes by name. Nothing here imports Keras."""
 from training.recipes.base import Recipe
+from training.recipes.cnn import CNN, CNNSequential
+from training.recipes.digit_sum import DigitSum
 from training.recipes.digits import Digits
 from training.recipes.fashion import Fashion
+from training.recipes.gan import GAN
+from training.recipes.inception import InceptionV3
+from training.recipes.mlp import MLP
+from training.recipes.multi_head import MultiHead
+from training.recipes.resnet import ResNet50, ResNet101, ResNet152
+from training.recipes.two_view import TwoView
+from training.recipes.unet import UNet
+from training.recipes.vgg import VGG16, VGG19
+from training.recipes.vit_b16 import ViT
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (Digits(), Fashion())}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
+    Digits(), Fashion(), MLP(), CNNSequential(), CNN(), VGG16(), VGG19(), ResNet50(), ResNet101(),
+    ResNet152(), InceptionV3(), ViT(), UNet(), GAN(), TwoView(), MultiHead(), DigitSum())}
 
 __all__ = ["RECIPES", "Recipe"]

@@ -9,24 +9,34 @@ from dataclasses import dataclass
 class Recipe:
     """One model trained on one source of images.
 
-    A field that a subclass adds to these is a size argument of its model:
-    `models.build(recipe.model, ..., **recipe.size)`.
+    A field that a subclass adds to these is a size argument of its model,
+    `models.build(recipe.model, ..., **recipe.size)`; another model is built at its own size.
     """
 
     name: str  # also the published model's name
     summary: str
-    source: str  # a key of training.load.SOURCES
     model: str  # a key of models.MODELS
+    source: str = "fashion"  # a key of training.load.SOURCES
+    task: str = "labels"  # a key of training.tasks.TASKS: what is asked about the images
+    limit: int = 0  # training images to take, by seed; 0: all
+    image_size: int = 0  # side in pixels that images are brought to; 0: as they are, a folder's 64
+    channels: int = 3  # that a folder's images are brought to: 1 or 3
     epochs: int = 10
     batch_size: int = 64  # over all devices and machines together
     learning_rate: float = 1e-3  # its peak: it rises for 5% of the steps, then falls on a cosine
+    beta_1: float = 0.9  # Adam's memory of the direction
     weight_decay: float = 0.0
     shift: float = 0.0  # augmentation: up to this fraction of the height and width, either way
     flip: bool = False  # augmentation: left and right
+    patience: int = 0  # epochs without a lower validation loss before it stops; 0: it never does
+    precision: str = "auto"  # auto, float32, mixed_bfloat16, mixed_float16
+    deterministic: bool = False  # the same numbers to the bit in every run; slower on a GPU
     seed: int = 0
 
     @property
     def size(self) -> dict[str, object]:
-        own = {field.name for field in dataclasses.fields(Recipe)}
-        return {field.name: getattr(self, field.name)
-                for field in dataclasses.fields(self) if field.name not in own}
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        if self.model != fields["model"].default:
+            return {}
+        own = fields.keys() - {field.name for field in dataclasses.fields(Recipe)}
+        return {name: getattr(self, name) for name in fields if name in own}

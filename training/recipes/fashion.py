@@ -9,9 +9,8 @@ from training.recipes.base import Recipe
 class Fashion(Recipe):
     name: str = "fashion"
     summary: str = "Fashion-MNIST's 70,000 garments, 28x28, in ten classes"
-    source: str = "fashion"
     model: str = "cnn_functional"
-    epochs: int = 8
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    epochs: int = 10
     flip: bool = True
+    shift: float = 0.04
+    units: int = 128

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from training.dataset import Array, Dataset, Head, Split
+from training.dataset import Dataset, Split
+from training.heads import Array, Classes
 from training.recipes import Recipe
 
 
@@ -19,7 +20,7 @@ def load(recipe: Recipe, data: Path | None) -> Dataset:  # noqa: ARG001 (every s
     train, validation = split(seen, labels[seen], 180)
     parts = [Split({"image": images[rows]}, {"label": labels[rows]})
              for rows in (train, validation, test)]
-    return Dataset(parts[0], parts[1], parts[2], heads={"label": Head(tuple("0123456789"))},
+    return Dataset(parts[0], parts[1], parts[2], heads={"label": Classes(tuple("0123456789"))},
                    origin="scikit-learn load_digits")
 
 

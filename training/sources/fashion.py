@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.dataset import Array, Dataset, Head, Split
+from training.dataset import Dataset, Split
 from training.errors import DataError, DataUnavailable
+from training.heads import Array, Classes
 from training.recipes import Recipe
 
 FOLDER_VARIABLE = "SLUICE_FASHION_MNIST_DIR"
@@ -27,7 +28,7 @@ def load(recipe: Recipe, data: Path | None) -> Dataset:
     held_out = min(VALIDATION, len(labels) // 10)
     return Dataset(part(images, labels, rows[held_out:]), part(images, labels, rows[:held_out]),
                    part(test_images, test_labels, np.arange(len(test_labels))),
-                   heads={"label": Head(LABELS)}, origin=origin)
+                   heads={"label": Classes(LABELS)}, origin=origin)
 
 
 def part(images: Array, labels: Array, rows: Array) -> Split:

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.recipes.base import Recipe
+
+
+@dataclass(frozen=True)
+class DigitSum(Recipe):
+    name: str = "digit_sum"
+    summary: str = "Two handwritten digits, and their sum"
+    model: str = "digit_sum"
+    source: str = "digits"
+    task: str = "sums"
+    epochs: int = 12
+    batch_size: int = 128
+    shift: float = 0.05
