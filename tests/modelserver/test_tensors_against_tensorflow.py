@@ -62,7 +62,7 @@ def test_any_proto_is_read_as_tensorflow_reads_it(proto):
                          ids=lambda value: DataType.Name(value) if value > 1 else str(value))
 def test_what_is_written_tensorflow_reads(dtype, content):
     numpy_dtype = tensors.numpy_dtype(dtype)
-    array = np.array([[b"a"], [b"\0b"]], object) if numpy_dtype == object else (
+    array = np.array([[b"a"], [b"\0b"]], object) if numpy_dtype.kind == "O" else (
         np.array([[0], [1]]).astype(numpy_dtype))
     written = tensors.encode_tensor(array, content)
     assert outcome(decode_by_tensorflow, written) == outcome(tensors.decode_tensor, written)
