@@ -1,21 +1,19 @@
 """Open Inference Protocol v2: an infer request, JSON with raw tensors behind it, to a query.
 
-The binary tensor extension: after the JSON, whose length a header gives, come the raw little-endian
-bytes of every input with a `binary_data_size`, in the order of the inputs. A string (BYTES) is its
-length in four bytes, then itself.
+The binary tensor extension: after the JSON, whose length a header gives, come the raw bytes
+(service/oip.py) of every input with a `binary_data_size`, in the order of the inputs.
 """
 import math
-import struct
 from typing import Any
 
 import numpy as np
 
-from service.gateway.datatypes import DATATYPES, datatype_of
 from service.gateway.decode.tfs_json import parse_object
 from service.gateway.decode.values import array_of
 from service.gateway.errors import InvalidInput, MalformedRequest, UnknownInput, did_you_mean
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
+from service.oip import DATATYPES, RawTensorError, decode_raw
 from service.tensors import MAX_RANK, Array
 
 MAX_ELEMENTS = 1 << 40
@@ -82,12 +80,11 @@ def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) 
 
 def _decode_raw_tensor(raw: memoryview, tensor: dict[str, Any], spec: TensorSpec, pointer: str
                        ) -> Array:
-    if spec.is_string:
-        return _shaped(split_strings(raw, spec.name, pointer), tensor, spec, pointer)
-    if len(raw) % spec.dtype.itemsize:
-        raise InvalidInput(spec.name, f"a multiple of {spec.dtype.itemsize} bytes, as "
-                           f"{datatype_of(spec.dtype)} takes", f"{len(raw)}", pointer)
-    return _shaped(np.frombuffer(raw, spec.dtype), tensor, spec, pointer)
+    try:
+        array = decode_raw(raw, spec.dtype)
+    except RawTensorError as error:
+        raise InvalidInput(spec.name, error.expected, error.got, pointer) from None
+    return _shaped(array, tensor, spec, pointer)
 
 
 def _shaped(array: Array, tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:
@@ -100,24 +97,6 @@ def _shaped(array: Array, tensor: dict[str, Any], spec: TensorSpec, pointer: str
         raise InvalidInput(spec.name, f"{math.prod(shape)} elements for the shape {shape}",
                            str(array.size), pointer)
     return array.reshape(shape)
-
-
-def split_strings(raw: memoryview, name: str, pointer: str) -> Array:
-    """BYTES as they travel: each a little-endian uint32 of its length, then itself."""
-    strings, start = [], 0
-    while start < len(raw):
-        if start + 4 > len(raw):
-            raise InvalidInput(name, "four bytes of a string's length", f"{len(raw) - start}",
-                               pointer)
-        (length,) = struct.unpack_from("<I", raw, start)
-        start += 4
-        if start + length > len(raw):
-            raise InvalidInput(name, f"a string of {length} bytes", f"{len(raw) - start}", pointer)
-        strings.append(bytes(raw[start:start + length]))
-        start += length
-    array = np.empty(len(strings), object)
-    array[:] = strings
-    return array
 
 
 def _decode_raw(body: bytes, signatures: Signatures) -> OipQuery:

@@ -1,16 +1,15 @@
 """Open Inference Protocol v2: outputs and a model's metadata to response bodies."""
 import json
-import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from service.gateway.datatypes import datatype_of
 from service.gateway.errors import NotText
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signature import ModelSpec, Signature, TensorSpec
+from service.oip import datatype_of, encode_raw
 from service.tensors import Array
 
 
@@ -32,7 +31,7 @@ def encode_infer(outputs: Mapping[str, Array], version: int, model: ModelSpec, q
         tensor: dict[str, Any] = {"name": output.name, "datatype": datatype_of(array.dtype),
                                   "shape": list(array.shape)}
         if output.binary:
-            raw.append(join_strings(array) if array.dtype.kind == "O" else array.tobytes())
+            raw.append(encode_raw(array))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
             tensor["data"] = _plain(array, output.name)
@@ -50,11 +49,6 @@ def encode_metadata(model: ModelSpec, versions: list[int], signature: Signature)
             "platform": "tensorflow_savedmodel",
             "inputs": [_described(spec) for spec in signature.inputs.values()],
             "outputs": [_described(spec) for spec in signature.outputs.values()]}
-
-
-def join_strings(array: Array) -> bytes:
-    """BYTES as they travel; the other half of `decode.oip.split_strings`."""
-    return b"".join(struct.pack("<I", len(string)) + string for string in array.ravel())
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:

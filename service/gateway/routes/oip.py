@@ -14,11 +14,9 @@ from service.gateway.query import OipQuery
 from service.gateway.readiness import readiness
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.signature import DEFAULT_SIGNATURE, ModelSpec, Signatures
+from service.oip import JSON_LENGTH
 
 routes = Blueprint("oip", __name__)
-
-JSON_LENGTH = "Inference-Header-Content-Length"
-
 
 # The protocol lets a version be any string: here, a number or a label.
 at_model = model_paths(routes, "/v2/models/<name>",
