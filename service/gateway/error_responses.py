@@ -7,6 +7,7 @@ from service.gateway import errors
 STATUS: dict[type[errors.GatewayError], int] = {
     errors.RequestError: 400,
     errors.NotFound: 404,
+    errors.NotAcceptable: 406,
     errors.PayloadTooLarge: 413,
     errors.InputTooLarge: 413,
     errors.UnsupportedMediaType: 415,

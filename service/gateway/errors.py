@@ -12,6 +12,7 @@
     │   ├── UnknownLabel
     │   ├── UnbatchedOutput          the row format cannot carry this output
     │   ├── NotText                  JSON cannot carry this output's bytes
+    │   ├── NotAcceptable            no form that the client accepts can carry the answer
     │   └── RejectedByModel          the model server or the model itself refused the values
     ├── NotFound
     │   └── ModelNotFound            no such model, or no such version of it
@@ -83,6 +84,10 @@ class UnbatchedOutput(RequestError):
 
 class NotText(RequestError):
     """An output whose strings are no text, asked for in a format that has nothing else."""
+
+
+class NotAcceptable(RequestError):
+    """The outputs do not fit into the one form that the client accepts."""
 
 
 class RejectedByModel(RequestError):

@@ -1,17 +1,19 @@
-"""Image files, raw or as fields of a form, to a Query of a signature that takes encoded images.
+"""Image files, raw or as fields of a form, to a query.
 
-Only the header is read here: the pixels are decoded in the model's graph, so what is fed to the
-network is what training fed to it.
+A signature that takes strings (`encoded`, docs/contract.md) gets the files as they are: the pixels
+are then decoded in the model's graph, and what is fed to the network is what training fed to it.
+Only their headers are read here. For a model without one they are decoded and resized here.
 """
 import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from service.gateway.decode.pixels import RESIZES, decode_pixels, takes_pixels
 from service.gateway.decode.values import array_of
 from service.gateway.errors import (
     InputTooLarge,
@@ -22,34 +24,41 @@ from service.gateway.errors import (
     did_you_mean,
 )
 from service.gateway.query import Query, TfsQuery
-from service.gateway.signature import Signature, Signatures, TensorSpec
+from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
 from service.tensors import Array
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)
-ENCODED_SIGNATURE = "encoded"  # docs/contract.md
+ENCODED_SIGNATURE = "encoded"
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")  # what the graph's decoder reads
 
 
-def decode_image(body: bytes, signatures: Signatures, max_pixels: int,
-                 signature_name: str | None = None) -> TfsQuery:
-    """One image file as the body: a batch of one for the only image input."""
-    signature = _image_signature(signatures, signature_name)
+class ImageOptions(NamedTuple):
+    """How a client wants its files read."""
+
+    max_pixels: int
+    signature_name: str | None = None  # `encoded`, or the default where there is none
+    resize: str = "stretch"
+
+
+def decode_image(body: bytes, signatures: Signatures, options: ImageOptions) -> TfsQuery:
+    """One image file as the body: a batch of one for the only input."""
+    signature = _image_signature(signatures, options)
     if len(signature.inputs) != 1:
         raise UnknownInput(f'Signature "{signature.name}" has the inputs '
                            f"{', '.join(signature.inputs)}; send multipart/form-data "
                            "with one field for each")
     (name, spec), = signature.inputs.items()
-    return TfsQuery(signature, {name: _files([body], spec, max_pixels)})
+    return TfsQuery(signature, {name: _files([body], spec, options)})
 
 
 def decode_form(files: Mapping[str, Sequence[bytes]], texts: Mapping[str, Sequence[str]],
-                signatures: Signatures, max_pixels: int,
-                signature_name: str | None = None) -> TfsQuery:
+                signatures: Signatures, options: ImageOptions) -> TfsQuery:
     """Form fields named as the inputs; a field that comes several times makes a batch.
 
-    A file is an image for a string input; a text is one row of JSON for any other.
+    A file is an image; a text is one row of JSON for an input that takes numbers, and itself for
+    one that takes strings under another signature than `encoded`.
     """
-    signature = _image_signature(signatures, signature_name)
+    signature = _image_signature(signatures, options)
     if not files and not texts:
         raise MalformedRequest("The form has no fields; expected one for each of "
                                f"{', '.join(signature.inputs)}")
@@ -57,8 +66,8 @@ def decode_form(files: Mapping[str, Sequence[bytes]], texts: Mapping[str, Sequen
         if name not in signature.inputs:
             raise UnknownInput(f'Signature "{signature.name}" has no input "{name}"'
                                f"{did_you_mean(name, signature.inputs)}")
-    inputs = {name: _files(files[name], signature.inputs[name], max_pixels) for name in files}
-    inputs |= {name: _texts(texts[name], signature.inputs[name]) for name in texts}
+    inputs = {name: _files(files[name], signature.inputs[name], options) for name in files}
+    inputs |= {name: _texts(texts[name], signature.inputs[name], signature) for name in texts}
     return TfsQuery(signature, inputs)
 
 
@@ -95,35 +104,57 @@ def check_image(data: bytes, name: str, at: str, max_pixels: int) -> None:
                             "SLUICE_MAX_IMAGE_PIXELS; scale it down")
 
 
-def _image_signature(signatures: Signatures, name: str | None) -> Signature:
-    """The signature asked for, else `encoded`; it must take strings."""
-    if name is None and ENCODED_SIGNATURE not in signatures:
-        raise UnsupportedMediaType('The model has no signature "encoded" that takes image files; '
-                                   "send the pixels as JSON")
-    signature = signatures.get(name or ENCODED_SIGNATURE)
-    if not any(spec.is_string for spec in signature.inputs.values()):
-        raise UnsupportedMediaType(f'Signature "{signature.name}" takes no image files; '
-                                   "send the pixels as JSON")
+def _image_signature(signatures: Signatures, options: ImageOptions) -> Signature:
+    """The signature asked for, else `encoded`, else the default; one of its inputs takes images."""
+    name = options.signature_name
+    if name is None:
+        name = ENCODED_SIGNATURE if ENCODED_SIGNATURE in signatures else DEFAULT_SIGNATURE
+    signature = signatures.get(name)
+    if not any(spec.is_string or takes_pixels(spec) for spec in signature.inputs.values()):
+        takes = ", ".join(f"{name} ({spec})" for name, spec in signature.inputs.items())
+        raise UnsupportedMediaType(f'Signature "{signature.name}" takes no images, but {takes}')
     return signature
 
 
-def _files(files: Sequence[bytes], spec: TensorSpec, max_pixels: int) -> Array:
-    """[N] strings; N files."""
-    if not spec.is_string:
+def _files(files: Sequence[bytes], spec: TensorSpec, options: ImageOptions) -> Array:
+    """[N] strings, or [N, H, W, C] pixels; N files."""
+    places = [f"file {index}" if len(files) > 1 else "" for index in range(len(files))]
+    if not (spec.is_string or takes_pixels(spec)):
         raise InvalidInput(spec.name, f"{spec} as a text field of JSON", "a file")
-    for index, data in enumerate(files):
-        check_image(data, spec.name, f"file {index}" if len(files) > 1 else "", max_pixels)
-    strings = np.empty(len(files), object)
-    strings[:] = files
-    return strings
-
-
-def _texts(texts: Sequence[str], spec: TensorSpec) -> Array:
-    """[N, ...]: each text is the JSON of one row."""
+    for data, at in zip(files, places, strict=True):
+        check_image(data, spec.name, at, options.max_pixels)
     if spec.is_string:
+        strings = np.empty(len(files), object)
+        strings[:] = files
+        return strings
+    return _stacked([decode_pixels(data, spec, options.resize, at)
+                     for data, at in zip(files, places, strict=True)], spec)
+
+
+def _stacked(images: list[Array], spec: TensorSpec) -> Array:
+    """[N, H, W, C]; where the model leaves H and W open, the files must agree."""
+    for index, image in enumerate(images):
+        if image.shape != images[0].shape:
+            raise InvalidInput(spec.name, f"{list(images[0].shape)}, as file 0",
+                               str(list(image.shape)), f"file {index}")
+    return np.stack(images)
+
+
+def _texts(texts: Sequence[str], spec: TensorSpec, signature: Signature) -> Array:
+    """[N, ...]: each text is one row."""
+    if spec.is_string and signature.name == ENCODED_SIGNATURE:
         raise InvalidInput(spec.name, "an image file", "a text field", hint="curl: -F name=@file")
+    if spec.is_string:
+        return array_of(list(texts), spec, "")
     try:
         rows = [json.loads(text) for text in texts]
     except ValueError as error:
         raise MalformedRequest(f"The form field {spec.name} is not JSON: {error}") from None
     return array_of(rows, spec, "")
+
+
+def resize_option(name: str) -> str:
+    """`name`, if it is a way to resize. Raises MalformedRequest."""
+    if name not in RESIZES:
+        raise MalformedRequest(f'?resize="{name}" is not known{did_you_mean(name, RESIZES)}')
+    return name

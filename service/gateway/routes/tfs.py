@@ -1,5 +1,7 @@
-"""TensorFlow Serving's REST API, and images where it has no answer."""
+"""TensorFlow Serving's REST API, and files (images, numpy's) where it has no answer."""
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 from flask import Blueprint, Response, current_app, request
 from google.protobuf import json_format
@@ -8,8 +10,17 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.gateway import error_responses, errors
 from service.gateway.decode.examples import decode_examples
-from service.gateway.decode.images import check_images, decode_form, decode_image
+from service.gateway.decode.images import (
+    ImageOptions,
+    check_images,
+    decode_form,
+    decode_image,
+    resize_option,
+)
+from service.gateway.decode.numpy_files import NPY, NPZ, decode_npy, decode_npz
 from service.gateway.decode.tfs_json import decode_predict
+from service.gateway.encode.labels import keep_best
+from service.gateway.encode.numpy_files import encode_npy, encode_npz
 from service.gateway.encode.tfs_json import (
     encode_classifications,
     encode_predict,
@@ -20,22 +31,32 @@ from service.gateway.query import TfsQuery
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.signature import ModelSpec, Signatures
 from service.protos import serving_pb2 as serving
+from service.tensors import Array
 
 routes = Blueprint("tfs", __name__)
+at_model = model_paths(routes, "/v1/models/<model:name>",
+                       ("", "/versions/<version:version>", "/labels/<model:label>"))
 
 JSON = "application/json"
 Decoder = Callable[[Signatures], TfsQuery]
 
 
-at_model = model_paths(routes, "/v1/models/<model:name>",
-                       ("", "/versions/<version:version>", "/labels/<model:label>"))
+class Arguments(NamedTuple):
+    """What may stand behind the `?` of a prediction; TensorFlow Serving knows none of it."""
+
+    signature_name: str | None = None
+    resize: str = "stretch"
+    top_k: int = 0  # 0: all that the model gives
 
 
 @at_model(":predict", "POST")
 def predict(model: ModelSpec) -> Response:
-    query, inputs = validated(model, _decoder())
-    prediction = model_server().predict(model, query.signature.name, inputs)
-    return Response(encode_predict(prediction.outputs, query), mimetype=JSON)
+    arguments = _arguments()
+    query, inputs = validated(model, _decoder(arguments))
+    outputs = model_server().predict(model, query.signature.name, inputs).outputs
+    if arguments.top_k:
+        outputs = keep_best(outputs, arguments.top_k)
+    return _encoded(outputs, query)
 
 
 @at_model(":classify", "POST")
@@ -55,7 +76,7 @@ def status(model: ModelSpec) -> Response:
     if model.label is not None:  # GetModelStatus passes an unknown label over; this does not
         model_server().metadata(model)
     reply = serving.GetModelStatusResponse(model_version_status=model_server().status(model))
-    return _proto_response(reply)
+    return _json_response(_plain(reply))
 
 
 @at_model("/metadata", "GET")
@@ -85,40 +106,56 @@ def error_response(error: errors.GatewayError) -> Response:
                     mimetype=JSON)
 
 
-def _decoder() -> Decoder:
-    """How this request's body is read, by its content type; what is no image or form is JSON,
-    as curl's `-d` names no JSON either."""
-    name, kind, pixels = _signature_argument(), request.mimetype, settings().max_image_pixels
+def _decoder(arguments: Arguments) -> Decoder:
+    """How this request's body is read, by its content type; what is no image, form or numpy file
+    is JSON, as curl's `-d` names no JSON either."""
+    kind, name = request.mimetype, arguments.signature_name
+    images = ImageOptions(settings().max_image_pixels, name, arguments.resize)
     if kind == "multipart/form-data":
-        return _form_decoder(name, pixels)
+        return _form_decoder(images)
     body = read_request_body()
     if kind.startswith("image/"):
-        return lambda signatures: decode_image(body, signatures, pixels, name)
+        return partial(decode_image, body, options=images)
+    if kind == NPY:
+        return partial(decode_npy, body, signature_name=name)
+    if kind == NPZ:
+        return partial(decode_npz, body, limit_bytes=settings().max_body_bytes, signature_name=name)
     if name is not None:
-        raise errors.MalformedRequest("?signature_name= goes with an image; in JSON it is a key")
-    return lambda signatures: check_images(decode_predict(body, signatures), pixels)
+        raise errors.MalformedRequest("?signature_name= goes with a file; in JSON it is a key")
+    return lambda signatures: check_images(decode_predict(body, signatures), images.max_pixels)
 
 
-def _form_decoder(name: str | None, pixels: int) -> Decoder:
+def _form_decoder(images: ImageOptions) -> Decoder:
     try:
         files = {field: [file.read() for file in request.files.getlist(field)]
                  for field in request.files}
         texts = {field: request.form.getlist(field) for field in request.form}
     except RequestEntityTooLarge:
         raise errors.PayloadTooLarge(settings().max_body_bytes) from None
-    return lambda signatures: decode_form(files, texts, signatures, pixels, name)
+    return partial(decode_form, files, texts, options=images)
 
 
-def _signature_argument() -> str | None:
-    unknown = set(request.args) - {"signature_name"}
+def _arguments() -> Arguments:
+    unknown = set(request.args) - set(Arguments._fields)
     if unknown:
         raise errors.MalformedRequest(
-            f"Malformed request: the query argument {', '.join(sorted(unknown))} is not known")
-    return request.args.get("signature_name")
+            f"Malformed request: the query argument {', '.join(sorted(unknown))} is not known"
+            f"{errors.did_you_mean(min(unknown), Arguments._fields)}")
+    top_k = request.args.get("top_k", "0")
+    if not (top_k.isascii() and top_k.isdigit() and len(top_k) < 9):
+        raise errors.MalformedRequest(f"?top_k={top_k}: expected a number of labels")
+    return Arguments(request.args.get("signature_name"),
+                     resize_option(request.args.get("resize", "stretch")), int(top_k))
 
 
-def _proto_response(message: Message) -> Response:
-    return _json_response(_plain(message))
+def _encoded(outputs: dict[str, Array], query: TfsQuery) -> Response:
+    """In the form that the client accepts best; JSON where it names none of the others."""
+    kind = request.accept_mimetypes.best_match([JSON, NPY, NPZ], JSON)
+    if kind == NPY:
+        return Response(encode_npy(outputs), mimetype=NPY)
+    if kind == NPZ:
+        return Response(encode_npz(outputs), mimetype=NPZ)
+    return Response(encode_predict(outputs, query), mimetype=JSON)
 
 
 def _json_response(document: dict[str, object]) -> Response:

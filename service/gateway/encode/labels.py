@@ -1,0 +1,24 @@
+"""The best labels of a classification: `<head>_classes` and `<head>_scores`, best first."""
+from service.gateway.errors import MalformedRequest
+from service.tensors import Array
+
+CLASSES, SCORES = "_classes", "_scores"
+
+
+def keep_best(outputs: dict[str, Array], count: int) -> dict[str, Array]:
+    """`outputs` with `count` labels and scores for each head ([N, k] -> [N, count]).
+
+    Raises MalformedRequest where the model gives no labels, or fewer.
+    """
+    heads = [name.removesuffix(CLASSES) for name in outputs if name.endswith(CLASSES)
+             and f"{name.removesuffix(CLASSES)}{SCORES}" in outputs]
+    if not heads:
+        raise MalformedRequest("?top_k= is for a model that gives labels (NAME_classes and "
+                               f"NAME_scores); this one gives {', '.join(sorted(outputs))}")
+    kept = dict(outputs)
+    for name in [f"{head}{suffix}" for head in heads for suffix in (CLASSES, SCORES)]:
+        if outputs[name].ndim != 2 or outputs[name].shape[1] < count:
+            raise MalformedRequest(f"?top_k={count}: {name} has the shape "
+                                   f"{list(outputs[name].shape)}")
+        kept[name] = outputs[name][:, :count]
+    return kept
