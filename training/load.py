@@ -11,7 +11,7 @@ import tensorflow as tf
 from training.dataset import Dataset, Split
 from training.heads import Array
 from training.recipes import Recipe
-from training.sources import digits, fashion
+from training.sources import digits, fashion, folder, table
 from training.tasks import TASKS
 
 SOURCES: dict[str, Callable[[Recipe, Path | None], Dataset]] = {
@@ -19,8 +19,16 @@ SOURCES: dict[str, Callable[[Recipe, Path | None], Dataset]] = {
 
 
 def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
-    """The recipe's images, or those at `data`, as its task asks about them. Raises DataError."""
-    dataset = SOURCES[recipe.source](recipe, data)
+    """The recipe's images, or those at `data`, as its task asks about them. Raises DataError.
+
+    data: a CSV file, a folder of images by class, or a folder with the source's own files.
+    """
+    if data is not None and data.is_file():
+        return table.load(recipe, data, workspace)
+    if data is not None and any(entry.is_dir() for entry in data.iterdir()):
+        dataset = folder.load(recipe, data, workspace)
+    else:
+        dataset = SOURCES[recipe.source](recipe, data)
     return TASKS[recipe.task](resized(limited(dataset, recipe), recipe.image_size))
 
 
@@ -40,8 +48,10 @@ def resize(images: Array, side: int) -> Array:
 
 
 def limited(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """With no more training images than the recipe's limit, drawn by its seed."""
+    """With no more training images than the recipe's limit, drawn by its seed, and for validation
+    no more than a tenth of that."""
     if not 0 < recipe.limit < len(dataset.train):
         return dataset
     rows = np.random.default_rng(recipe.seed).permutation(len(dataset.train))[:recipe.limit]
-    return replace(dataset, train=dataset.train.take(rows))
+    return replace(dataset, train=dataset.train.take(rows),
+                   validation=dataset.validation.take(slice(max(1, recipe.limit // 10))))

@@ -6,12 +6,12 @@ from pathlib import Path
 from training import devices
 from training.build import build
 from training.evaluate import evaluate
-from training.fit import CHECKPOINT, fit
+from training.fit import fit
 from training.load import load
 from training.publish import publish
 from training.recipes import Recipe
 from training.report import Run
-from training.workspace import prepare
+from training.workspace import finish, prepare
 
 
 def run(recipe: Recipe, *, model_repository: Path, data: Path | None, name: str, resume: bool,
@@ -26,5 +26,5 @@ def run(recipe: Recipe, *, model_repository: Path, data: Path | None, name: str,
     evaluation = evaluate(model, dataset)
     version = publish(model, dataset, Run(recipe, progress, evaluation), model_repository, name,
                       allow_breaking=allow_breaking)
-    (workspace / CHECKPOINT).unlink()  # there is nothing left to resume
+    finish(workspace)
     return version

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from training.errors import BadSetting, UnknownName
 from training.recipes import RECIPES, Recipe
 
-FIXED = {"name", "summary", "source"}
+FIXED = {"name", "summary", "source", "task"}
 
 
 def configure(recipe: str | Recipe, settings: Mapping[str, object]) -> Recipe:
@@ -34,13 +34,14 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def convert(key: str, value: object, kind: type) -> object:
+def convert(key: str, value: object, kind: object) -> object:
     if not isinstance(value, str):
         return value
     try:
         return PARSERS[kind](value)
     except (ValueError, KeyError):
-        raise BadSetting(f"{key} is {kind.__name__}, which {value!r} is not") from None
+        raise BadSetting(f"{key} takes {getattr(kind, '__name__', kind)}, which {value!r} is not"
+                         ) from None
 
 
 def parse_bool(text: str) -> bool:
@@ -48,8 +49,13 @@ def parse_bool(text: str) -> bool:
         text.lower()]
 
 
-PARSERS: dict[type, typing.Callable[[str], object]] = {
-    int: int, float: float, str: str, bool: parse_bool}
+def parse_ints(text: str) -> tuple[int, ...]:
+    """2,2,2"""
+    return tuple(int(part) for part in text.split(","))
+
+
+PARSERS: dict[object, typing.Callable[[str], object]] = {
+    int: int, float: float, str: str, bool: parse_bool, tuple[int, ...]: parse_ints}
 
 
 def check(recipe: Recipe) -> Recipe:

@@ -18,3 +18,9 @@ def prepare(model_directory: Path, *, keep: bool) -> Path:
             elif entry.name not in REMEMBERED:
                 entry.unlink()
     return workspace
+
+
+def finish(workspace: Path) -> None:
+    """Nothing is left to resume: of a published run, the logs and the split remain."""
+    for entry in [*workspace.glob("*.npz"), *workspace.glob("*.npy")]:
+        entry.unlink()

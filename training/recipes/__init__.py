@@ -8,14 +8,15 @@ from training.recipes.gan import GAN
 from training.recipes.inception import InceptionV3
 from training.recipes.mlp import MLP
 from training.recipes.multi_head import MultiHead
-from training.recipes.resnet import ResNet50, ResNet101, ResNet152
+from training.recipes.resnet import ResNet50, ResNet101, ResNet152, ResNetSmall
 from training.recipes.two_view import TwoView
 from training.recipes.unet import UNet
 from training.recipes.vgg import VGG16, VGG19
-from training.recipes.vit_b16 import ViT
+from training.recipes.vit import ViTB16, ViTSmall
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
-    Digits(), Fashion(), MLP(), CNNSequential(), CNN(), VGG16(), VGG19(), ResNet50(), ResNet101(),
-    ResNet152(), InceptionV3(), ViT(), UNet(), GAN(), TwoView(), MultiHead(), DigitSum())}
+    Digits(), Fashion(), MLP(), CNNSequential(), CNN(), ResNetSmall(), ViTSmall(), TwoView(),
+    MultiHead(), DigitSum(), UNet(), GAN(), VGG16(), VGG19(), ResNet50(), ResNet101(), ResNet152(),
+    InceptionV3(), ViTB16())}
 
 __all__ = ["RECIPES", "Recipe"]

@@ -12,6 +12,6 @@ class DigitSum(Recipe):
     model: str = "digit_sum"
     source: str = "digits"
     task: str = "sums"
-    epochs: int = 12
+    epochs: int = 6
     batch_size: int = 128
     shift: float = 0.05

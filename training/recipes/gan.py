@@ -10,7 +10,7 @@ class GAN(Recipe):
     name: str = "gan"
     summary: str = "Garments drawn on demand, and a judge that says what is real and of which class"
     model: str = "gan"
-    limit: int = 20_000
+    limit: int = 12_000
     epochs: int = 12
     learning_rate: float = 2e-4
     beta_1: float = 0.5

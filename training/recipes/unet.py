@@ -11,8 +11,8 @@ class UNet(Recipe):
     summary: str = "Which pixels of a picture belong to the garment that lies on it"
     model: str = "unet"
     task: str = "masks"
-    limit: int = 12_000
-    epochs: int = 5
+    limit: int = 8_000
+    epochs: int = 4
     batch_size: int = 32
     width: int = 16
     depth: int = 3

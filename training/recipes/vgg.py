@@ -8,19 +8,19 @@ from training.recipes.base import Recipe
 @dataclass(frozen=True)
 class VGG16(Recipe):
     name: str = "vgg16"
-    summary: str = "Garments by a narrow VGG-16"
+    summary: str = "VGG-16 at its published width, with smaller dense layers, for a GPU"
     model: str = "vgg16"
-    image_size: int = 32
-    epochs: int = 10
-    batch_size: int = 128
+    image_size: int = 64
+    epochs: int = 20
+    learning_rate: float = 2e-4
     flip: bool = True
-    width: int = 16
-    units: int = 128
-    preprocess: str = "unit"
+    shift: float = 0.07
+    width: int = 64
+    units: int = 512
 
 
 @dataclass(frozen=True)
 class VGG19(VGG16):
     name: str = "vgg19"
-    summary: str = "Garments by a narrow VGG-19"
+    summary: str = "VGG-19 at its published width, with smaller dense layers, for a GPU"
     model: str = "vgg19"

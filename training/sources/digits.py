@@ -7,12 +7,16 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from training.dataset import Dataset, Split
+from training.errors import DataError
 from training.heads import Array, Classes
 from training.recipes import Recipe
 
 
-def load(recipe: Recipe, data: Path | None) -> Dataset:  # noqa: ARG001 (every source's arguments)
+def load(_: Recipe, data: Path | None) -> Dataset:
     """scikit-learn's digits, their 0..16 spread over 0..255, so that a PNG file holds the same."""
+    if data is not None:
+        raise DataError(f"{data} has no folder of images in it: expected one for each class. "
+                        f"scikit-learn's digits need no --data")
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = digits.target.astype(np.int64)
