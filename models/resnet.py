@@ -30,9 +30,12 @@ def resnet(
     Args:
         depths: blocks of each stage; every stage after the first halves H and W.
         width: bottleneck channels of the first stage; they double stage by stage.
-        stem: "7x7" divides H and W by 4; "3x3", for small images, keeps them (section 4.2).
+        stem: "7x7" divides H and W by 4. For small images "3x3" keeps them (section 4.2), and
+            "3x3_pool" halves them, at a quarter of the work.
         preprocess: a mode of `models.preprocessing`.
     """
+    if stem not in STEMS:
+        raise ValueError(f"no stem {stem!r}; known: {', '.join(STEMS)}")
     image = keras.Input(input_shape, name="image")  # [N, 224, 224, 3]
     x = preprocessed(image, preprocess)
     x = STEMS[stem](x, width)  # [N, 56, 56, 64]
@@ -59,7 +62,13 @@ def stem_3x3(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     return layers.Activation("relu", name="conv1_relu")(x)
 
 
-STEMS = {"7x7": stem_7x7, "3x3": stem_3x3}
+def stem_3x3_pool(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
+    """[N, H, W, C] -> [N, H / 2, W / 2, filters]."""
+    x = stem_3x3(x, filters)
+    return layers.MaxPooling2D(2, name="pool1_pool")(x)
+
+
+STEMS = {"7x7": stem_7x7, "3x3": stem_3x3, "3x3_pool": stem_3x3_pool}
 
 
 def residual_stage(
