@@ -16,7 +16,6 @@ from service.modelserver.metrics import DEFAULT_PATH, Metrics, MetricsServer
 from service.modelserver.model_service import ModelService
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
-from service.modelserver.reflection import add_reflection
 from service.modelserver.repository import Repository, RepositoryOptions
 from service.modelserver.rpc import Calls
 from service.modelserver.runner import DirectRunner, Runner
@@ -31,6 +30,7 @@ from service.protos.serving_pb2 import (
     MonitoringConfig,
     SSLConfig,
 )
+from service.reflection import add_async_reflection
 
 SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService",
             "grpc.health.v1.Health")
@@ -94,7 +94,7 @@ def make_server(options: Options, repository: Repository, runner: Runner, calls:
         PredictionService(repository, runner, calls, content), server)
     serving_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(repository, calls), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    add_reflection(server, SERVICES)
+    add_async_reflection(server, SERVICES)
     return server
 
 

@@ -1,7 +1,7 @@
 """Write official.json: the official definition of every name that our .proto files define.
 
-    PYTHONPATH=. python tests/protos/snapshot.py        # where tensorflow-serving-api and
-                                                        # grpcio-reflection are installed
+    PYTHONPATH=. python tests/protos/snapshot.py        # where tensorflow-serving-api, tritonclient
+                                                        # and grpcio-reflection are installed
 """
 import importlib
 import json
@@ -17,9 +17,10 @@ OFFICIAL = [
     "tensorflow_serving.config.model_server_config_pb2",
     "tensorflow_serving.config.file_system_storage_path_source_pb2",
     "grpc_reflection.v1alpha.reflection_pb2",
+    "tritonclient.grpc.service_pb2",
 ]
 OURS = [f"service.protos.{name}_pb2" for name in
-        ("error_codes", "reflection", "serving", "tensorflow")]
+        ("error_codes", "inference", "reflection", "serving", "tensorflow")]
 
 
 def describe(files):

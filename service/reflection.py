@@ -1,11 +1,11 @@
-"""grpc.reflection: what a tool needs in order to call the server without our .proto files."""
-from collections.abc import AsyncIterator, Iterable
+"""grpc.reflection: what a tool needs in order to call a server without our .proto files."""
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 
-from service.modelserver.rpc import Context
 from service.protos import POOL
 from service.protos.reflection_pb2 import (
     ErrorResponse,
@@ -19,17 +19,33 @@ from service.protos.reflection_pb2 import (
 NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
     """Answer reflection in both its versions, whose messages are the same on the wire."""
     listed = sorted({*services, *NAMES})
 
+    def answer_all(requests: Iterator[ServerReflectionRequest], _: grpc.ServicerContext
+                   ) -> Iterator[ServerReflectionResponse]:
+        for request in requests:
+            yield answer(request, listed)
+
+    _add(server, answer_all)
+
+
+def add_async_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+    """The same on an event loop."""
+    listed = sorted({*services, *NAMES})
+
     async def answer_all(requests: AsyncIterator[ServerReflectionRequest],
-                         _: Context) -> AsyncIterator[ServerReflectionResponse]:
+                         _: Any) -> AsyncIterator[ServerReflectionResponse]:
         async for request in requests:
             yield answer(request, listed)
 
+    _add(server, answer_all)
+
+
+def _add(server: grpc.Server | grpc.aio.Server, behavior: Callable[..., Any]) -> None:
     handler = grpc.stream_stream_rpc_method_handler(
-        answer_all, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString)
+        behavior, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString)
     server.add_generic_rpc_handlers(tuple(
         grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
         for name in NAMES))
