@@ -19,7 +19,7 @@ from service.protos.tensorflow_pb2 import DataType, TensorProto, TensorShapeProt
 Array = NDArray[Any]
 
 # A few bytes can ask for a tensor of any size, by a large shape and one value to fill it with.
-MAX_FILLED_BYTES = 1 << 30
+MAX_FILLED_BYTES = 1 << 26
 MAX_RANK = 64  # numpy's own limit
 _MAX_ELEMENTS = 1 << 40  # more than any message can hold, and far from overflow in numpy
 

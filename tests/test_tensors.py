@@ -109,7 +109,7 @@ def test_typed_values_fill_the_shape_as_tensorflow_fills_it(proto, expected):
     (proto_of(DataType.DT_FLOAT, [10**5, 10**5, 10**5], float_val=[1]), "more than 2.40 elements"),
     (proto_of(DataType.DT_FLOAT, [0, 2**62, 2**62]), "more than 2.40 elements"),
     (proto_of(DataType.DT_FLOAT, [10**6, 10**6], float_val=[1]),
-     "1 values for shape .* takes 4000000000000 bytes, more than the 1073741824 allowed"),
+     "1 values for shape .* takes 4000000000000 bytes, more than the 67108864 allowed"),
     (proto_of(DataType.DT_STRING, [10**12], string_val=[b"a"]), "more than the .* allowed"),
     (proto_of(DataType.DT_STRING, [10**12], tensor_content=b"\0"), "too few for 1000000000000"),
     (proto_of(DataType.DT_STRING, [1], tensor_content=b"\5abc"), "take 6"),

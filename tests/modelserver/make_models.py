@@ -4,6 +4,7 @@ slow    y = x after steps[0] rounds of work that TensorFlow cannot skip
 dtypes  every dtype that a placeholder takes, as it came in
 uneven  outputs that are not batched as the input is
 wide    y = x for x [N, length], any length
+heavy   y = x, with 20 MB of weights
 """
 import sys
 from pathlib import Path
@@ -46,8 +47,19 @@ class Wide(tf.Module):
         return {"y": x}
 
 
+class Heavy(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights = tf.Variable(tf.ones([5_000_000]))
+
+    @tf.function(input_signature=[spec([None], tf.float32, "x")])
+    def predict(self, x):
+        return {"y": x * self.weights[-1]}
+
+
 def main(root):
-    for name, module in {"slow": Slow(), "uneven": Uneven(), "wide": Wide()}.items():
+    for name, module in {"slow": Slow(), "uneven": Uneven(), "wide": Wide(),
+                         "heavy": Heavy()}.items():
         tf.saved_model.save(module, str(Path(root, name, "1")),
                             signatures={"serving_default": module.predict})
     dtypes = Dtypes()
