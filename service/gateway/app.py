@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 from service.gateway import errors
 from service.gateway.error_responses import tfs_body
 from service.gateway.model_server import ModelServer
-from service.gateway.routes import oip, ops, tfs
+from service.gateway.routes import docs, oip, ops, tfs
 from service.gateway.routes.model_paths import CONVERTERS
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
@@ -25,6 +25,7 @@ def create_app(settings: Settings, model_server: ModelServer) -> Flask:
     app.extensions |= {"settings": settings, "model_server": model_server, "telemetry": telemetry}
     telemetry.attach(app)
     app.register_blueprint(tfs.routes)
+    app.register_blueprint(docs.routes)
     app.register_blueprint(oip.routes)
     app.register_blueprint(ops.routes)
     app.register_error_handler(errors.GatewayError, tfs.error_response)

@@ -1,4 +1,5 @@
-"""The model server as the gateway sees it, over gRPC. The only module here that imports grpc."""
+"""The model server as the gateway sees it, over gRPC. Only this module and `rpc` import grpc."""
+import functools
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 
 from service.gateway import errors
+from service.gateway.caller import CALLER
 from service.gateway.query import ExamplesQuery
 from service.gateway.signature import ModelSpec, Signatures
 from service.protos import serving_pb2 as serving
@@ -19,6 +21,9 @@ from service.tensors import Array, decode_tensor, encode_tensor
 
 State = serving.ModelVersionStatus.State
 Reply = TypeVar("Reply")
+Checked = TypeVar("Checked")
+SIGNATURES_MAY_BE_STALE_S = 1.0
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 # gRPC status -> error; tests walk every grpc.StatusCode. OUT_OF_RANGE and the like are what
 # TensorFlow's kernels answer to values they cannot work with.
@@ -108,6 +113,21 @@ class ModelServer:
                                           time.monotonic()))
         return signatures
 
+    def checked(self, model: ModelSpec, check: Callable[[Signatures], Checked]) -> Checked:
+        """`check` of the model's signatures, which raises a RequestError for what does not fit.
+
+        Remembered signatures may be those of a version that was replaced: they may let a request
+        pass, but only fresh ones turn it away.
+        """
+        signatures = self.signatures(model)
+        try:
+            return check(signatures)
+        except errors.RequestError:
+            fresh = self.signatures(model, max_age_s=SIGNATURES_MAY_BE_STALE_S)
+            if fresh is signatures:
+                raise
+            return check(fresh)
+
     def predict(self, model: ModelSpec, signature_name: str, inputs: Mapping[str, Array],
                 outputs: Sequence[str] = (), timeout_s: float | None = None) -> Prediction:
         """The named outputs, or all.
@@ -123,6 +143,17 @@ class ModelServer:
         self._forget_if_replaced(model, version)
         return Prediction({name: decode_tensor(tensor) for name, tensor in reply.outputs.items()},
                           version)
+
+    def forward(self, method: str, request: bytes, model: ModelSpec | None = None) -> bytes:
+        """The raw reply to a serialized request of "/SERVICE/METHOD"; raises as `predict` does."""
+        return self._call(lambda: self._raw(method), request, model or ModelSpec(""))
+
+    def forward_predict(self, request: bytes, model: ModelSpec) -> bytes:
+        """The raw reply to a serialized PredictRequest, read for the version that gave it."""
+        reply = self.forward(PREDICT, request, model)
+        self._forget_if_replaced(
+            model, serving.PredictResponse.FromString(reply).model_spec.version.value)
+        return reply
 
     def classify(self, model: ModelSpec, query: ExamplesQuery) -> serving.ClassificationResult:
         """Labels and scores of each example; raises as `predict` does."""
@@ -155,13 +186,17 @@ class ModelServer:
         reply = self._call(lambda: self._models.GetModelStatus, request, model, timeout_s)
         return list(reply.model_version_status)
 
+    def available_versions(self, model_name: str, timeout_s: float | None = None) -> list[int]:
+        """The versions that take requests, newest first; raises ModelNotFound."""
+        return [each.version for each in self.status(ModelSpec(model_name), timeout_s)
+                if each.state == State.AVAILABLE]
+
     def is_available(self, model_name: str, timeout_s: float) -> bool:
         """Whether some version of the model takes requests; raises a ModelServerError."""
         try:
-            versions = self.status(ModelSpec(model_name), timeout_s)
+            return bool(self.available_versions(model_name, timeout_s))
         except errors.NotFound:
             return False
-        return any(version.state == State.AVAILABLE for version in versions)
 
     def close(self) -> None:
         if self._connected_pid == os.getpid():
@@ -171,9 +206,11 @@ class ModelServer:
     def _call(self, method: Callable[[], Callable[..., Reply]], request: Any, model: ModelSpec,
               timeout_s: float | None = None) -> Reply:
         self._connect()
-        timeout_s = timeout_s or self._timeout_s
+        caller = CALLER.get()
+        timeout_s = caller.time_left_s(timeout_s or self._timeout_s)
         try:
-            return method()(request, timeout=timeout_s)
+            reply: Reply = caller.call(method(), request, timeout_s)
+            return reply
         except grpc.RpcError as error:
             raise self._translated(error, model, timeout_s) from error
 
@@ -197,6 +234,7 @@ class ModelServer:
                 self._channel = grpc.insecure_channel(_target(self._addresses), CHANNEL_OPTIONS)
                 self._prediction = PredictionServiceStub(self._channel)
                 self._models = ModelServiceStub(self._channel)
+                self._raw = functools.cache(self._channel.unary_unary)  # bytes in, bytes out
                 self._connected_pid = os.getpid()
 
     def _remember(self, model: ModelSpec, entry: _Remembered) -> None:

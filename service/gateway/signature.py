@@ -99,6 +99,9 @@ class Signatures:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def names(self) -> list[str]:
+        return sorted(self._protos)
+
     def get(self, name: str = DEFAULT_SIGNATURE) -> Signature:
         """Raises UnknownSignature, with the known names."""
         if name not in self._parsed:

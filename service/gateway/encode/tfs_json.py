@@ -105,7 +105,8 @@ def _dump(document: dict[str, Any], has_nan: bool) -> bytes:
 
 
 def _listed(value: Any) -> Any:
-    """Arrays as lists, float32 with the nine digits that tell it apart."""
-    if getattr(value, "dtype", None) == np.float32:
-        return np.vectorize(lambda number: float(str(number)), otypes=[object])(value).tolist()
-    return value.tolist()
+    """Arrays as lists; a float32 as the shortest number that is it, not as the double beside it."""
+    if value.dtype != np.float32:
+        return value.tolist()
+    shortest = [float(str(number)) for number in value.ravel()]
+    return np.array(shortest, object).reshape(value.shape).tolist()

@@ -1,0 +1,45 @@
+"""The gateway describes itself: an OpenAPI document and pages that need no other host."""
+from flask import Blueprint, Response, jsonify, render_template, request
+
+from service.gateway import errors
+from service.gateway.curl import curl_line
+from service.gateway.decode.images import ENCODED_SIGNATURE
+from service.gateway.openapi import document
+from service.gateway.predicting import model_server, settings
+from service.gateway.signature import ModelSpec, Signatures
+
+routes = Blueprint("docs", __name__)
+
+
+@routes.get("/openapi.json")
+def openapi() -> Response:
+    return jsonify(document(_models(), request.host_url.rstrip("/")))
+
+
+@routes.get("/docs")
+def index() -> str:
+    models = _models()
+    return render_template("docs.html", title="Sluice", model=None, models=models,
+                           document=document(models, request.host_url.rstrip("/")))
+
+
+@routes.get("/docs/<model>")
+def page(model: str) -> str:
+    signatures = model_server().signatures(ModelSpec(model))
+    url = f"{request.host_url}v1/models/{model}"
+    single_image = (ENCODED_SIGNATURE in signatures
+                    and len(signatures.get(ENCODED_SIGNATURE).inputs) == 1)
+    return render_template("docs.html", title=f"{model} · Sluice", model=model,
+                           curl=curl_line(url, signatures), single_image=single_image,
+                           signatures=[signatures.get(name) for name in signatures.names()])
+
+
+def _models() -> dict[str, Signatures]:
+    """The named models that are AVAILABLE, by name."""
+    found = {}
+    for name in settings().model_names():
+        try:
+            found[name] = model_server().signatures(ModelSpec(name))
+        except errors.NotFound:
+            continue
+    return found
