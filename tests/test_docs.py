@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.gateway import errors
-from service.gateway.error_responses import status_of
+from service.gateway.error_responses import STATUS
 from service.gateway.settings import Settings, environment_variable
 
 ROOT = Path(__file__).parent.parent
@@ -41,10 +41,20 @@ def test_relative_links_lead_somewhere(document):
 def test_every_status_of_an_error_is_documented():
     documented = {int(status) for status in
                   re.findall(r"^\| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.M)}
-    client_side = {status_of(kind("", "", "")) if issubclass(kind, errors.InvalidInput)
-                   else status_of(kind(0)) for kind in leaves(errors.RequestError)}
-    assert client_side <= documented
+    assert {status_of_kind(kind) for kind in leaves(errors.RequestError)} <= documented
     assert {404, 429, 503, 504} <= documented
+
+
+def test_the_catalogue_of_errors_is_whole():
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (ROOT / "docs/errors.md").read_text(), re.M)
+    raised = [kind for kind in leaves(errors.GatewayError)
+              if kind not in (errors.GatewayError, errors.RequestError, errors.NotFound,
+                              errors.ModelServerError)]
+    assert sorted(rows) == sorted((kind.__name__, str(status_of_kind(kind))) for kind in raised)
+
+
+def status_of_kind(kind):
+    return next(STATUS[each] for each in kind.__mro__ if each in STATUS)
 
 
 def leaves(kind):
