@@ -4,6 +4,7 @@ In the binary tensor extension a tensor's little-endian bytes follow the JSON, w
 header JSON_LENGTH gives. A string (BYTES) is its length in four bytes, then itself.
 """
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -22,6 +23,16 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "BYTES": np.dtype(object),
+}
+# The field of gRPC's InferTensorContents for each; FP16 and BF16 have none and travel raw.
+CONTENTS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents", "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
 }
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
@@ -66,6 +77,11 @@ def split_strings(raw: bytes | memoryview) -> Array:
             raise RawTensorError(f"a string of {length} bytes", f"{len(raw) - start}")
         strings.append(bytes(raw[start:start + length]))
         start += length
+    return string_array(strings)
+
+
+def string_array(strings: Sequence[bytes]) -> Array:
+    """An object array [N] of bytes."""
     array = np.empty(len(strings), object)
     array[:] = strings
     return array

@@ -1,5 +1,6 @@
 """grpc.reflection: what a tool needs in order to call a server without our .proto files."""
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -28,6 +29,8 @@ def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
         for request in requests:
             yield answer(request, listed)
 
+    # A stream holds a thread for as long as it is open: not one of those that answer calls.
+    answer_all.experimental_thread_pool = ThreadPoolExecutor(4)  # type: ignore[attr-defined]
     _add(server, answer_all)
 
 

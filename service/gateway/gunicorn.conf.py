@@ -7,6 +7,8 @@ import gc
 import math
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -37,6 +39,16 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     def _remove_metrics():
         if os.getpid() == _owner:
             shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+
+
+def on_starting(server):
+    """Workers share the gRPC port among themselves, and would with a stranger: so look first."""
+    if settings.grpc_port:
+        try:
+            socket.create_server((settings.http_host, settings.grpc_port)).close()
+        except OSError as error:
+            sys.exit(f"SLUICE_GRPC_PORT: port {settings.grpc_port} cannot be used "
+                     f"({error.strerror})")
 
 
 def post_worker_init(worker):

@@ -146,7 +146,8 @@ class ModelServer:
 
     def forward(self, method: str, request: bytes, model: ModelSpec | None = None) -> bytes:
         """The raw reply to a serialized request of "/SERVICE/METHOD"; raises as `predict` does."""
-        return self._call(lambda: self._raw(method), request, model or ModelSpec(""))
+        reply: bytes = self._call(lambda: self._raw(method), request, model or ModelSpec(""))
+        return reply
 
     def forward_predict(self, request: bytes, model: ModelSpec) -> bytes:
         """The raw reply to a serialized PredictRequest, read for the version that gave it."""

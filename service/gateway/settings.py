@@ -1,7 +1,7 @@
 """Every setting of the gateway, once: its name, type, default, environment variable and meaning."""
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ class InvalidSetting(Exception):
     """An environment variable whose value cannot be used."""
 
 
-def _setting(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"meaning": meaning})
+def _setting(default: Any, meaning: str, may_be_zero: bool = False) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "may_be_zero": may_be_zero})
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Settings:
                                       "name the models; read again at each use")
     http_host: str = _setting("0.0.0.0", "address to listen on")
     http_port: int = _setting(8080, "port to listen on")
+    grpc_port: int = _setting(0, "port to answer gRPC on, at the same address; none if it is not "
+                              "given", may_be_zero=True)
     workers: int = _setting(2, "gunicorn worker processes")
     threads: int = _setting(16, "threads in each worker: requests it works on at the same time")
     request_timeout_s: float = _setting(30.0, "deadline of a prediction, seconds")
@@ -40,7 +42,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Raises InvalidSetting for a value of the wrong type."""
-        given = {each.name: _parse(each.type, variable, environment[variable])
+        given = {each.name: _parse(each, variable, environment[variable])
                  for each in fields(cls)
                  if (variable := environment_variable(each.name)) in environment}
         return cls(**given)
@@ -58,12 +60,13 @@ def environment_variable(setting: str) -> str:
     return f"SLUICE_{setting.upper()}"
 
 
-def _parse(kind: Any, variable: str, text: str) -> Any:
+def _parse(setting: Field[Any], variable: str, text: str) -> Any:
+    kind: Any = setting.type
     try:
         value = kind(text)
     except ValueError:
         raise InvalidSetting(f"{variable}: expected {kind.__name__}, got {text!r}") from None
-    if kind is not str and value <= 0:
+    if kind is not str and (value < 0 or (value == 0 and not setting.metadata["may_be_zero"])):
         raise InvalidSetting(f"{variable}: expected a number above 0, got {text!r}")
     return value
 

@@ -44,6 +44,12 @@ class Telemetry:
         app.after_request(self._answered)
         app.teardown_request(self._end)
 
+    def observe(self, method: str, route: str, status: str, seconds: float, size: int) -> None:
+        """A request that has been answered; `size` is its body's, in bytes."""
+        self.requests.labels(method, route, status).inc()
+        self.seconds.labels(route).observe(seconds)
+        self.request_bytes.labels(route).observe(size)
+
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""
         if MULTIPROCESS_DIR not in os.environ:
@@ -59,10 +65,9 @@ class Telemetry:
 
     def _answered(self, response: Response) -> Response:
         if "began" in g:
-            seconds, route = time.perf_counter() - g.began, _route()
-            self.requests.labels(request.method, route, response.status_code).inc()
-            self.seconds.labels(route).observe(seconds)
-            self.request_bytes.labels(route).observe(request.content_length or 0)
+            seconds = time.perf_counter() - g.began
+            self.observe(request.method, _route(), str(response.status_code), seconds,
+                         request.content_length or 0)
             access_log.info("%s %s %d %.1f ms", request.method, request.path,
                             response.status_code, seconds * 1e3)
         return response

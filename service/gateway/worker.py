@@ -3,16 +3,36 @@
 gunicorn's own stops accepting at SIGTERM but keeps the listening socket open until it ends, so for
 those seconds clients still connect, wait, and are reset. This one takes what is in the listen
 queue, then closes the socket: whoever comes later is refused at once and can go elsewhere.
+
+Where a gRPC port is set, the worker answers there as well, and drains both at the same time.
 """
 import select
+from types import FrameType
+from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
 
 class DrainingWorker(ThreadWorker):
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        from service.gateway.rpc.server import start  # after the fork, as all that is gRPC's
+        known: dict[str, Any] = self.wsgi.extensions  # type: ignore[attr-defined]  # Flask's
+        self._rpc = start(known["settings"], known["model_server"], known["telemetry"])
+
+    def run(self) -> None:
+        super().run()
+        self._rpc.drain()
+        self._rpc.finish(self.notify)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        self._rpc.stop()
+        super().handle_quit(sig, frame)
+
     def set_accept_enabled(self, enabled: bool | None) -> None:
         super().set_accept_enabled(enabled)
         if not self.alive:
+            self._rpc.drain()
             self._answer_listen_queue()
 
     def _answer_listen_queue(self) -> None:

@@ -50,7 +50,7 @@ def _decode_inputs(document: dict[str, Any], raw: memoryview, signature: Signatu
         if type(size) is not int or not 0 <= size <= len(raw):
             raise InvalidInput(spec.name, f"a binary_data_size of at most {len(raw)}, which the "
                                "body has left", str(size), pointer)
-        inputs[spec.name] = _decode_raw_tensor(raw[:size], tensor, spec, pointer)
+        inputs[spec.name] = raw_tensor(raw[:size], tensor.get("shape"), spec, pointer)
         raw = raw[size:]
     if len(raw):
         raise MalformedRequest(f"The body has {len(raw)} bytes more than its inputs' "
@@ -59,12 +59,15 @@ def _decode_inputs(document: dict[str, Any], raw: memoryview, signature: Signatu
 
 
 def _spec(tensor: dict[str, Any], signature: Signature, pointer: str) -> TensorSpec:
+    return declared(str(_string(tensor, "name", pointer)), tensor.get("datatype"), signature,
+                    pointer)
+
+
+def declared(name: str, datatype: Any, signature: Signature, pointer: str) -> TensorSpec:
     """The signature's spec for a tensor, in the dtype that the request declares."""
-    name = str(_string(tensor, "name", pointer))
     if name not in signature.inputs:
         raise UnknownInput(f'{pointer}: signature "{signature.name}" has no input "{name}"'
                            f"{did_you_mean(name, signature.inputs)}")
-    datatype = tensor.get("datatype")
     if datatype not in DATATYPES:
         raise InvalidInput(name, f"a datatype ({', '.join(DATATYPES)})", repr(datatype), pointer)
     return TensorSpec(name, DATATYPES[datatype], signature.inputs[name].shape)
@@ -75,21 +78,20 @@ def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) 
         raise InvalidInput(spec.name, "'data', a list, or a binary_data_size",
                            "neither", pointer)
     array = array_of(tensor["data"], spec, f"{pointer}/data")
-    return _shaped(array, tensor, spec, pointer)
+    return shaped(array, tensor.get("shape"), spec, pointer)
 
 
-def _decode_raw_tensor(raw: memoryview, tensor: dict[str, Any], spec: TensorSpec, pointer: str
-                       ) -> Array:
+def raw_tensor(raw: bytes | memoryview, shape: Any, spec: TensorSpec, pointer: str) -> Array:
+    """The array of a tensor's raw bytes. Raises InvalidInput."""
     try:
         array = decode_raw(raw, spec.dtype)
     except RawTensorError as error:
         raise InvalidInput(spec.name, error.expected, error.got, pointer) from None
-    return _shaped(array, tensor, spec, pointer)
+    return shaped(array, shape, spec, pointer)
 
 
-def _shaped(array: Array, tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:
+def shaped(array: Array, shape: Any, spec: TensorSpec, pointer: str) -> Array:
     """`array` in the shape that the request declares, if it has that many elements."""
-    shape = tensor.get("shape")
     if (not isinstance(shape, list) or len(shape) > MAX_RANK
             or not all(type(size) is int and 0 <= size < MAX_ELEMENTS for size in shape)):
         raise InvalidInput(spec.name, "a shape, a list of sizes", repr(shape)[:80], pointer)
@@ -124,12 +126,16 @@ def _decode_outputs(document: dict[str, Any], signature: Signature) -> tuple[Req
     for index, output in enumerate(_objects(document, "outputs")):
         pointer = f"/outputs/{index}"
         name = str(_string(output, "name", pointer))
-        if name not in signature.outputs:
-            raise UnknownInput(f'{pointer}: signature "{signature.name}" has no output "{name}"'
-                               f"{did_you_mean(name, signature.outputs)}")
+        check_output(name, signature, pointer)
         binary = _parameters(output, pointer).get("binary_data", by_default)
         outputs.append(RequestedOutput(name, bool(binary)))
     return tuple(outputs)
+
+
+def check_output(name: str, signature: Signature, pointer: str) -> None:
+    if name not in signature.outputs:
+        raise UnknownInput(f'{pointer}: signature "{signature.name}" has no output "{name}"'
+                           f"{did_you_mean(name, signature.outputs)}")
 
 
 def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ from service.gateway.signature import (
     ModelSpec,
     Signature,
     Signatures,
-    TensorSpec,
     dtype_name,
     shape_text,
 )
@@ -54,9 +53,9 @@ def _decode_inputs(protos: Mapping[str, TensorProto], signature: Signature, max_
             if spec and spec.dtype != array.dtype:
                 raise InvalidInput(name, str(spec), f"{dtype_name(array.dtype)} values")
             if spec and spec.is_string and signature.name == ENCODED_SIGNATURE:
-                array = _strings(proto, spec)
+                array = decode_tensor(proto, max_filled_bytes=0)  # no image for many rows
         except TensorError as error:
-            raise InvalidInput(name, str(spec or "a tensor"), f"a tensor whose {error}") from None
+            raise InvalidInput(name, str(spec or "a tensor"), str(error)) from None
         inputs[name] = array
     return inputs
 
@@ -70,10 +69,3 @@ def _stand_in(name: str, proto: TensorProto, max_bytes: int) -> Array:
                             f"{dtype_name(dtype)} {shape_text(shape)}, {size} bytes",
                             hint="SLUICE_MAX_BODY_BYTES")
     return np.broadcast_to(np.empty((), dtype), shape)
-
-
-def _strings(proto: TensorProto, spec: TensorSpec) -> Array:
-    """The images themselves, one for each row: a single one is not spread over the shape."""
-    if not spec.accepts(decode_shape(proto.tensor_shape)):
-        return np.empty(0, object).reshape(0)
-    return decode_tensor(proto, max_filled_bytes=0)

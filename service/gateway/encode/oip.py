@@ -1,6 +1,7 @@
 """Open Inference Protocol v2: outputs and a model's metadata to response bodies."""
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version as installed_version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +24,11 @@ class InferBody(NamedTuple):
 def encode_infer(outputs: Mapping[str, Array], version: int, model: ModelSpec, query: OipQuery
                  ) -> InferBody:
     """The answer to an infer request. Raises NotText for strings that JSON cannot carry."""
-    wanted = query.outputs or [RequestedOutput(name, query.binary_outputs)
-                               for name in sorted(outputs)]
+    wanted = wanted_outputs(outputs, query)
     tensors, raw = [], []
     for output in wanted:
         array = outputs[output.name]
-        tensor: dict[str, Any] = {"name": output.name, "datatype": datatype_of(array.dtype),
-                                  "shape": list(array.shape)}
+        tensor = described(output.name, array)
         if output.binary:
             raw.append(encode_raw(array))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
@@ -43,15 +42,32 @@ def encode_infer(outputs: Mapping[str, Array], version: int, model: ModelSpec, q
     return InferBody(b"".join([text, *raw]), len(text) if raw else None)
 
 
+def wanted_outputs(outputs: Iterable[str], query: OipQuery) -> Sequence[RequestedOutput]:
+    """Those that are named, else all."""
+    return query.outputs or [RequestedOutput(name, query.binary_outputs)
+                             for name in sorted(outputs)]
+
+
+def described(name: str, array: Array) -> dict[str, Any]:
+    """An output tensor less its elements."""
+    return {"name": name, "datatype": datatype_of(array.dtype), "shape": list(array.shape)}
+
+
+def encode_server() -> dict[str, Any]:
+    """What this server is."""
+    return {"name": "sluice", "version": installed_version("sluice"),
+            "extensions": ["binary_tensor_data"]}
+
+
 def encode_metadata(model: ModelSpec, versions: list[int], signature: Signature) -> dict[str, Any]:
     """What a model takes and gives: -1 for any size."""
     return {"name": model.name, "versions": [str(version) for version in versions],
             "platform": "tensorflow_savedmodel",
-            "inputs": [_described(spec) for spec in signature.inputs.values()],
-            "outputs": [_described(spec) for spec in signature.outputs.values()]}
+            "inputs": [_specified(spec) for spec in signature.inputs.values()],
+            "outputs": [_specified(spec) for spec in signature.outputs.values()]}
 
 
-def _described(spec: TensorSpec) -> dict[str, Any]:
+def _specified(spec: TensorSpec) -> dict[str, Any]:
     sizes = (None,) if spec.shape is None else spec.shape
     shape = [-1 if size is None else size for size in sizes]
     return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}

@@ -1,14 +1,12 @@
 """The Open Inference Protocol v2 over HTTP, as KServe's and Triton's clients speak it."""
 from collections.abc import Callable
-from importlib.metadata import version as installed_version
 
 from flask import Blueprint, Response, jsonify, request
 
 from service.gateway import errors
 from service.gateway.decode.images import check_images
 from service.gateway.decode.oip import decode_infer
-from service.gateway.encode.oip import encode_infer, encode_metadata
-from service.gateway.model_server import State
+from service.gateway.encode.oip import encode_infer, encode_metadata, encode_server
 from service.gateway.predicting import model_server, read_request_body, settings, validated
 from service.gateway.query import OipQuery
 from service.gateway.readiness import readiness
@@ -39,8 +37,7 @@ def infer(model: ModelSpec) -> Response:
 def metadata(model: ModelSpec) -> Response:
     signature = model_server().signatures(model).get(
         request.args.get("signature_name", DEFAULT_SIGNATURE))
-    versions = [each.version for each in model_server().status(ModelSpec(model.name))
-                if each.state == State.AVAILABLE]
+    versions = model_server().available_versions(model.name)
     return jsonify(encode_metadata(model, versions, signature))
 
 
@@ -53,8 +50,7 @@ def model_ready(model: ModelSpec) -> Response:
 
 @routes.get("/v2")
 def server_metadata() -> Response:
-    return jsonify(name="sluice", version=installed_version("sluice"),
-                   extensions=["binary_tensor_data"])
+    return jsonify(encode_server())
 
 
 @routes.get("/v2/health/live")
