@@ -6,12 +6,16 @@ import os
 import keras
 import tensorflow as tf
 
+from training.recipes import Recipe
 
-def strategy() -> tf.distribute.Strategy:
+
+def prepare(recipe: Recipe) -> tf.distribute.Strategy:
     """By TF_CONFIG (several machines), else by the GPUs in sight.
 
     To be called before TensorFlow has done anything else, which several machines need.
     """
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
     if "TF_CONFIG" in os.environ:
         return tf.distribute.MultiWorkerMirroredStrategy()
     if len(tf.config.list_logical_devices("GPU")) > 1:
@@ -26,6 +30,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         return True
     return resolver.task_type == "chief" or (
         resolver.task_id == 0 and "chief" not in resolver.cluster_spec().as_dict())
+
+
+def meet(strategy: tf.distribute.Strategy) -> None:
+    """Waits for the other machines, since one that leaves early is taken for one that crashed."""
+    if strategy.cluster_resolver is not None:
+        meeting = tf.function(lambda: strategy.run(
+            lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones([]))))
+        meeting()
 
 
 def precision(asked: str) -> keras.DTypePolicy:

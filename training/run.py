@@ -16,15 +16,16 @@ from training.workspace import finish, prepare
 
 def run(recipe: Recipe, *, model_repository: Path, data: Path | None, name: str, resume: bool,
         allow_breaking: bool) -> Path | None:
-    strategy = devices.strategy()
+    strategy = devices.prepare(recipe)
     workspace = prepare(model_repository / name, keep=resume or not devices.is_chief(strategy))
     dataset = load(recipe, data, workspace)
     model = build(recipe, dataset)
     progress = fit(model, dataset, recipe, strategy, workspace, resume=resume)
-    if not devices.is_chief(strategy):
-        return None
-    evaluation = evaluate(model, dataset)
-    version = publish(model, dataset, Run(recipe, progress, evaluation), model_repository, name,
-                      allow_breaking=allow_breaking)
-    finish(workspace)
+    version = None
+    if devices.is_chief(strategy):
+        evaluation = evaluate(model, dataset)
+        version = publish(model, dataset, Run(recipe, progress, evaluation), model_repository,
+                          name, allow_breaking=allow_breaking)
+        finish(workspace)
+    devices.meet(strategy)
     return version

@@ -1,0 +1,92 @@
+"""A run that was cut off goes on as if it had not been."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import training
+from training import fit
+from training.errors import ResumeError
+
+SETTINGS = {"limit": "320", "shift": "0.05"}
+SCRIPT = """
+import sys, training
+from pathlib import Path
+_, repository, mode = sys.argv
+training.train("digits", model_repository=Path(repository), epochs=4, resume=mode == "resume",
+               settings={"limit": "640", "deterministic": "true"})
+"""
+
+
+def curves(version):
+    return json.loads((version / "metrics.json").read_text())["curves"]
+
+
+@pytest.fixture
+def cut_off(monkeypatch):
+    """Epochs fail from the third on; calling it heals them."""
+    whole = fit.train_epoch
+
+    def failing(trainer, dataset, recipe, epoch, *, verbose):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return whole(trainer, dataset, recipe, epoch, verbose=verbose)
+
+    monkeypatch.setattr(fit, "train_epoch", failing)
+    return lambda: monkeypatch.setattr(fit, "train_epoch", whole)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, cut_off):
+    asked = {"epochs": 3, "settings": SETTINGS}
+    with pytest.raises(KeyboardInterrupt):
+        training.train("digits", model_repository=tmp_path, name="cut", **asked)
+    cut_off()
+    resumed = training.train("digits", model_repository=tmp_path, name="cut", resume=True, **asked)
+    whole = training.train("digits", model_repository=tmp_path, name="whole", **asked)
+    for measure, values in curves(whole).items():
+        assert curves(resumed)[measure] == pytest.approx(values, rel=1e-6, abs=1e-6), measure
+    assert {entry.name for entry in (resumed.parent / ".training").iterdir()} == {"tensorboard"}
+
+
+def test_other_settings_are_not_resumed(tmp_path, cut_off):
+    with pytest.raises(KeyboardInterrupt):
+        training.train("digits", model_repository=tmp_path, epochs=3, settings=SETTINGS)
+    cut_off()
+    with pytest.raises(ResumeError, match=r"learning_rate was 0\.002, is 0\.1"):
+        training.train("digits", model_repository=tmp_path, epochs=3, resume=True,
+                       settings={**SETTINGS, "learning_rate": "0.1"})
+
+
+def test_there_must_be_something_to_resume(tmp_path):
+    with pytest.raises(ResumeError, match="nothing to resume"):
+        training.train("digits", model_repository=tmp_path, epochs=1, resume=True,
+                       settings=SETTINGS)
+
+
+@pytest.mark.slow
+def test_after_kill_9_in_the_middle_of_an_epoch(tmp_path):
+    def start(name, mode):
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / name), mode],
+                                stdout=subprocess.PIPE, text=True,
+                                env={**os.environ, "PYTHONUNBUFFERED": "1"})
+
+    with start("killed", "new") as run:
+        for line in run.stdout:
+            if "Epoch 3/4" in line:
+                time.sleep(0.05)
+                run.send_signal(signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL
+    assert not list((tmp_path / "killed").glob("*/1"))
+    for name, mode in (("killed", "resume"), ("whole", "new")):
+        with start(name, mode) as run:
+            run.communicate()
+        assert run.returncode == 0
+    [killed, whole] = [json.loads((tmp_path / name / "digits/1/metrics.json").read_text())
+                       for name in ("killed", "whole")]
+    assert killed["heads"] == whole["heads"]
+    for measure, values in whole["curves"].items():
+        assert killed["curves"][measure] == pytest.approx(values, rel=1e-6, abs=1e-6), measure
