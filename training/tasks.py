@@ -15,7 +15,7 @@ from training.dataset import Dataset, Split
 from training.errors import DataError
 from training.heads import Array, Classes, Mask, Number
 
-PAIRS_PER_IMAGE = 16
+PAIRS_PER_IMAGE = 32
 INK = 16  # a pixel above this, of 255, belongs to the object and not to its black ground
 CANVAS = 32  # side of a segmentation image: U-Net halves it
 

@@ -14,4 +14,3 @@ class DigitSum(Recipe):
     task: str = "sums"
     epochs: int = 6
     batch_size: int = 128
-    shift: float = 0.05

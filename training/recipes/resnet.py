@@ -10,15 +10,15 @@ class ResNetSmall(Recipe):
     name: str = "resnet_small"
     summary: str = "ResNet's bottleneck blocks, few and narrow, for garments on two cores"
     model: str = "resnet50"
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 3e-3
-    weight_decay: float = 5e-3
+    weight_decay: float = 2e-2
     flip: bool = True
-    shift: float = 0.07
+    shift: float = 0.04
     width: int = 16
-    depths: tuple[int, ...] = (1, 2, 2)
-    stem: str = "3x3"
+    depths: tuple[int, ...] = (2, 2, 2)
+    stem: str = "3x3_pool"
     preprocess: str = "unit"
 
 

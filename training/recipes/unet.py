@@ -12,8 +12,8 @@ class UNet(Recipe):
     model: str = "unet"
     task: str = "masks"
     limit: int = 8_000
-    epochs: int = 4
-    batch_size: int = 32
-    width: int = 16
+    epochs: int = 15
+    learning_rate: float = 3e-3
+    width: int = 8
     depth: int = 3
     dropout: float = 0.1

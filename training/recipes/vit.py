@@ -10,17 +10,15 @@ class ViTSmall(Recipe):
     name: str = "vit_small"
     summary: str = "A small Vision Transformer, for garments on two cores"
     model: str = "vit_b16"
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int = 128
-    weight_decay: float = 1e-3
+    weight_decay: float = 2e-2
     flip: bool = True
-    shift: float = 0.04
-    patch: int = 4
-    width: int = 64
-    depth: int = 3
+    patch: int = 7
+    width: int = 96
+    depth: int = 4
     heads: int = 4
-    mlp_width: int = 128
-    dropout: float = 0.0
+    mlp_width: int = 192
 
 
 @dataclass(frozen=True)
