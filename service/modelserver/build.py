@@ -17,12 +17,11 @@ from service.modelserver.model_service import ModelService
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.repository import Repository, RepositoryOptions
-from service.modelserver.rpc import Calls
+from service.modelserver.rpc import Calls, add_service
 from service.modelserver.runner import DirectRunner, Runner
 from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
-from service.protos import serving_pb2_grpc
 from service.protos.serving_pb2 import (
     BatchingParameters,
     ModelConfig,
@@ -32,8 +31,9 @@ from service.protos.serving_pb2 import (
 )
 from service.reflection import add_async_reflection
 
-SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService",
-            "grpc.health.v1.Health")
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
 
 log = logging.getLogger("service.modelserver")
 
@@ -89,10 +89,10 @@ def make_server(options: Options, repository: Repository, runner: Runner, calls:
         ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
         *options.channel_arguments()])
-    content = options.enable_serialization_as_tensor_content
-    serving_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(repository, runner, calls, content), server)
-    serving_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(repository, calls), server)
+    predictions = PredictionService(
+        repository, runner, content=options.enable_serialization_as_tensor_content)
+    add_service(server, PREDICTION_SERVICE, predictions, calls)
+    add_service(server, MODEL_SERVICE, ModelService(repository), calls)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_async_reflection(server, SERVICES)
     return server

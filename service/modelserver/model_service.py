@@ -1,10 +1,9 @@
 """tensorflow.serving.ModelService over a repository."""
+# ruff: noqa: N802 (methods have the names that the .proto gives them)
 import asyncio
 
 from service.modelserver.errors import InvalidArgument
 from service.modelserver.repository import Repository
-from service.modelserver.rpc import Calls, Context, rpc
-from service.protos import serving_pb2_grpc
 from service.protos.serving_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
@@ -14,23 +13,19 @@ from service.protos.serving_pb2 import (
 )
 
 
-class ModelService(serving_pb2_grpc.ModelServiceServicer):
+class ModelService:
     """How the models are, and which ones there are to be."""
 
-    def __init__(self, repository: Repository, calls: Calls) -> None:
-        self._repository, self.calls = repository, calls
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
 
-    @rpc
-    async def GetModelStatus(  # noqa: N802
-            self, request: GetModelStatusRequest, _: Context) -> GetModelStatusResponse:
+    async def GetModelStatus(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
         if not request.HasField("model_spec"):
             raise InvalidArgument("Missing ModelSpec")
         return GetModelStatusResponse(
             model_version_status=self._repository.status(request.model_spec))
 
-    @rpc
-    async def HandleReloadConfigRequest(  # noqa: N802
-            self, request: ReloadConfigRequest, _: Context) -> ReloadConfigResponse:
+    async def HandleReloadConfigRequest(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
         if request.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgument("ServerModelConfig type not supported by "
                                   "HandleReloadConfigRequest. Only ModelConfigList is currently "

@@ -1,4 +1,5 @@
 """tensorflow.serving.PredictionService over a repository and a runner."""
+# ruff: noqa: N802 (methods have the names that the .proto gives them)
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol, TypeVar
@@ -7,10 +8,8 @@ from service.modelserver.errors import InvalidArgument
 from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
 from service.modelserver.predict import PredictCall, Signatures, fill_spec
 from service.modelserver.repository import Repository
-from service.modelserver.rpc import Calls, Context, rpc
 from service.modelserver.runner import Runner
 from service.modelserver.servable import Run
-from service.protos import serving_pb2_grpc
 from service.protos.serving_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
@@ -39,41 +38,30 @@ class Call(Protocol[Reply]):
     def respond(self, tensors: Mapping[str, Array], version: int) -> Reply: ...
 
 
-class PredictionService(serving_pb2_grpc.PredictionServiceServicer):
+class PredictionService:
     """Each call finds its version, has the signature run, and fills the reply.
 
     `content`: outputs travel in tensor_content rather than in typed values.
     """
 
-    def __init__(self, repository: Repository, runner: Runner, calls: Calls,
-                 content: bool = False) -> None:
+    def __init__(self, repository: Repository, runner: Runner, content: bool = False) -> None:
         self._repository, self._runner, self._content = repository, runner, content
-        self.calls = calls
 
-    @rpc
-    async def Predict(self, request: PredictRequest, _: Context) -> PredictResponse:  # noqa: N802
+    async def Predict(self, request: PredictRequest) -> PredictResponse:
         call = partial(PredictCall, content=self._content)
         return await self._answer(call, request.model_spec, request)
 
-    @rpc
-    async def Classify(  # noqa: N802
-            self, request: ClassificationRequest, _: Context) -> ClassificationResponse:
+    async def Classify(self, request: ClassificationRequest) -> ClassificationResponse:
         return await self._answer(ClassifyCall, request.model_spec, request)
 
-    @rpc
-    async def Regress(  # noqa: N802
-            self, request: RegressionRequest, _: Context) -> RegressionResponse:
+    async def Regress(self, request: RegressionRequest) -> RegressionResponse:
         return await self._answer(RegressCall, request.model_spec, request)
 
-    @rpc
-    async def MultiInference(  # noqa: N802
-            self, request: MultiInferenceRequest, _: Context) -> MultiInferenceResponse:
+    async def MultiInference(self, request: MultiInferenceRequest) -> MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else ModelSpec()
         return await self._answer(MultiInferenceCall, spec, request)
 
-    @rpc
-    async def GetModelMetadata(  # noqa: N802
-            self, request: GetModelMetadataRequest, _: Context) -> GetModelMetadataResponse:
+    async def GetModelMetadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
         _check_fields(request)
         with self._repository.lease(request.model_spec) as (version, servable):
             signatures = SignatureDefMap(signature_def=servable.signatures)

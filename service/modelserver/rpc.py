@@ -1,15 +1,18 @@
 """The edge between a service's methods and gRPC: errors become statuses, calls are counted."""
 import asyncio
-import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import grpc
 import tensorflow as tf
+from google.protobuf import message_factory
+from google.protobuf.message import DecodeError, Message
 
 from service.modelserver.errors import ServingError, Unavailable, status_of
+from service.protos import POOL
 
 Context = Any  # grpc.aio.ServicerContext; the stubs leave its abort() untyped
 Record = Callable[[str, str, grpc.StatusCode, float], None]  # model, method, code, seconds
@@ -32,15 +35,17 @@ class Calls:
         self._draining = False
         self._last = time.monotonic()
 
-    def begin(self) -> None:
-        """Raises Unavailable while draining."""
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One call, inside the block. Raises Unavailable while draining."""
         self._last = time.monotonic()
         if self._draining:
             raise Unavailable("The server is shutting down; call another one")
         self._running += 1
-
-    def end(self) -> None:
-        self._running -= 1
+        try:
+            yield
+        finally:
+            self._running -= 1
 
     async def drain(self, timeout_s: float) -> int:
         """Refuse new calls, and wait until those in progress are done and nobody calls any more.
@@ -55,45 +60,49 @@ class Calls:
         return self._running
 
 
-class Service(Protocol):
-    calls: Calls
+def add_service(server: grpc.aio.Server, name: str, servicer: object, calls: Calls) -> None:
+    """Answer every method of the service `name` with the servicer's coroutine of that name.
+
+    It takes the request and may raise ServingError or what TensorFlow raises.
+    """
+    handlers = {}
+    for method in POOL.FindServiceByName(name).methods:
+        request_class = message_factory.GetMessageClass(method.input_type)
+        handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+            _handler(getattr(servicer, method.name), method.name, request_class, calls),
+            response_serializer=message_factory.GetMessageClass(
+                method.output_type).SerializeToString)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
-Reply = TypeVar("Reply")
-Method = Callable[[Any, Any, Context], Awaitable[Reply]]
+def _handler(method: Callable[[Any], Awaitable[Message]], name: str,
+             request_class: type[Message], calls: Calls) -> Callable[..., Awaitable[Message]]:
+    """The request is parsed here: grpc.aio calls bytes that are no message UNKNOWN, and logs a
+    trace for each."""
 
-
-def rpc(method: Method[Reply]) -> Method[Reply]:
-    """A method that may raise ServingError or TensorFlow's own errors -> a gRPC handler."""
-
-    @functools.wraps(method)
-    async def handler(service: Service, request: Any, context: Context) -> Reply:
+    async def handle(raw: bytes, context: Context) -> Message:
         started = time.perf_counter()
-        code, details = grpc.StatusCode.CANCELLED, ""
+        code, details, model = grpc.StatusCode.CANCELLED, "", ""
         try:
-            reply = await _count(service.calls, method(service, request, context))
+            request = request_class.FromString(raw)
+            model = _model_of(request)
+            with calls.counted():
+                reply = await method(request)
             code = grpc.StatusCode.OK
             return reply
         except (ServingError, tf.errors.OpError) as error:
             code, details = status_of(error)
+        except DecodeError as error:  # as gRPC's own servers answer it
+            code, details = grpc.StatusCode.INTERNAL, str(error)
         except Exception as error:  # a bug of ours: the caller gets an answer, the log the trace
             code, details = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-            log.exception("%s failed", method.__name__)
+            log.exception("%s failed", name)
         finally:
-            seconds = time.perf_counter() - started
-            service.calls.record(_model_of(request), method.__name__, code, seconds)
+            calls.record(model, name, code, time.perf_counter() - started)
         await context.abort(code, details)
         raise AssertionError("abort() raises")
 
-    return handler
-
-
-async def _count(calls: Calls, answer: Awaitable[Reply]) -> Reply:
-    calls.begin()
-    try:
-        return await answer
-    finally:
-        calls.end()
+    return handle
 
 
 def _model_of(request: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
+from service.modelserver.errors import InvalidArgument
 from service.protos.tensorflow_pb2 import SignatureDef
 from service.tensors import Array
 
@@ -40,12 +41,15 @@ class Servable:
     def run(self, run: Run) -> dict[str, Array]:
         """The fetched tensors by name. The GIL is released while TensorFlow computes.
 
-        Raises tf.errors.OpError as TensorFlow does.
+        Raises tf.errors.OpError as TensorFlow does, InvalidArgument where it fails to.
         """
         with self._idle:
             self._running += 1
         try:
             outputs = self._callable(tuple(run.feeds), run.fetches)(*run.feeds.values())
+        except UnicodeDecodeError as error:
+            # TensorFlow quoted an input in its error, and its Python layer cannot take the bytes.
+            raise InvalidArgument(error.object.decode(errors="backslashreplace")) from error
         finally:
             with self._idle:
                 self._running -= 1

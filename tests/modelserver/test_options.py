@@ -1,5 +1,6 @@
 """The command line is tensorflow_model_server's: its spellings, its flags, an error for others."""
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,17 @@ def test_a_wrong_command_line_ends_with_2_and_the_reason(capsys):
 def test_the_version_is_told(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("sluice modelserver ")
+
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "modelserver.md").read_text()
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Options), ids=lambda field: field.name)
+def test_every_flag_is_documented_as_its_help_says(field):
+    [row] = [line for line in DOCUMENTED.splitlines() if line.startswith(f"| `--{field.name}` |")]
+    assert row.endswith(f"| {field.metadata['help']} |")
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_every_flag_without_meaning_is_documented_with_its_reason(name):
+    assert f"- `--{name}`: {IGNORED[name]}\n" in DOCUMENTED
