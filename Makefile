@@ -11,7 +11,7 @@ BIN       := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test lint protos clean
+.PHONY: help install serve train test lint bench bench-modelserver protos clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,6 +33,12 @@ test: $(INSTALLED)  ## Run the tests that need no root and no network
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## Measure the gateway beside Flask and TensorFlow alone
+	$(BIN)/python benchmarks/gateway.py
+
+bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside TensorFlow alone
+	$(BIN)/python benchmarks/modelserver.py
 
 protos: $(INSTALLED)  ## Generate the message classes from service/protos/*.proto
 	$(BIN)/python -m service.protos.generate
