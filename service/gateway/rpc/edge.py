@@ -2,7 +2,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -10,7 +11,12 @@ from google.protobuf.message import DecodeError, Message
 
 from service.gateway.caller import CALLER, Caller
 from service.gateway.error_responses import grpc_code_of
-from service.gateway.errors import GatewayError, MalformedRequest, RequestCancelled
+from service.gateway.errors import (
+    GatewayError,
+    MalformedRequest,
+    ModelServerUnavailable,
+    RequestCancelled,
+)
 from service.gateway.telemetry import Telemetry, access_log
 
 Method = Callable[[bytes], bytes]
@@ -24,12 +30,13 @@ log = logging.getLogger(__name__)
 
 
 class Edge:
-    """Makes gRPC handlers of methods, and knows whether calls are in flight."""
+    """Makes gRPC handlers of methods, and knows which calls are in flight."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._lock = threading.Lock()
-        self._running, self._last = 0, 0.0
+        self._running, self._last_begun, self._last_ended = 0, 0.0, 0.0
+        self._refusing = False
 
     def handlers(self, service: str, methods: Mapping[str, Method]
                  ) -> "grpc.GenericRpcHandler[bytes, bytes]":
@@ -37,18 +44,21 @@ class Edge:
         return grpc.method_handlers_generic_handler(service, {
             name: self._handler(f"/{service}/{name}", method) for name, method in methods.items()})
 
-    def is_quiet(self) -> bool:
+    def refuse(self) -> None:
+        """Answer UNAVAILABLE from now on."""
+        self._refusing = True
+
+    def nobody_calls(self) -> bool:
+        return time.monotonic() - self._last_begun > QUIET_S
+
+    def is_idle(self) -> bool:
         """No call is in flight, and none was a moment ago: one may stand in the threads' queue."""
-        with self._lock:
-            return not self._running and time.monotonic() - self._last > QUIET_S
+        return not self._running and time.monotonic() - self._last_ended > QUIET_S
 
     def _handler(self, path: str, method: Method) -> "grpc.RpcMethodHandler[bytes, bytes]":
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
-            self._count(1)
-            try:
+            with self._counted():
                 return self._answer(path, method, request, context)
-            finally:
-                self._count(-1)
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
@@ -57,6 +67,8 @@ class Edge:
         began, code, details = time.perf_counter(), "OK", ""
         caller = CALLER.set(RpcCaller(context))
         try:
+            if self._refusing:
+                raise ModelServerUnavailable("The gateway is shutting down; call another one")
             return method(request)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)
@@ -71,11 +83,18 @@ class Edge:
         context.abort(grpc.StatusCode[code], details[:MAX_DETAILS])
         raise AssertionError("abort() raises")
 
-    def _count(self, more: int) -> None:
-        self._telemetry.in_flight.inc(more)
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         with self._lock:
-            self._running += more
-            self._last = time.monotonic()
+            self._running += 1
+            self._last_begun = time.monotonic()
+        try:
+            with self._telemetry.in_flight.track_inprogress():
+                yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._last_ended = time.monotonic()
 
 
 class RpcCaller(Caller):

@@ -1,6 +1,7 @@
 """The gRPC server of one worker: started after the fork, drained with it."""
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -18,6 +19,7 @@ from service.gateway.telemetry import Telemetry
 from service.reflection import add_reflection
 
 SERVICES = (tfs.PREDICTION_SERVICE, tfs.MODEL_SERVICE, oip.SERVICE, "grpc.health.v1.Health")
+MAX_REFUSING_S = 2.0  # for clients that call again at once, over and over
 MAX_CALLS = 1000  # in flight or waiting for a thread, as gunicorn's worker_connections
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class GrpcServer:
         self._grace_s = settings.drain_timeout_s
         self._edge = Edge(telemetry)
         self._health = Health(SERVICES, lambda: readiness(settings, server).ready)
-        self._stopped: threading.Event | None = None
+        self._draining = threading.Thread(target=self._drain, daemon=True)
         self._server = grpc.server(ThreadPoolExecutor(settings.threads, "grpc"), options=[
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", settings.max_body_bytes),
@@ -72,19 +74,30 @@ class GrpcServer:
         log.info("Answering gRPC at %s:%d", settings.http_host, settings.grpc_port)
 
     def drain(self) -> None:
-        if self._stopped is None:
-            self._health.end()
-            self._stopped = self._server.stop(self._grace_s)
+        if self._draining.ident is None:
+            self._draining.start()
 
     def finish(self, beat: Callable[[], None]) -> None:
-        """Streams that are merely open (a Watch, reflection) do not hold it up."""
-        assert self._stopped is not None, "drain() comes first"
-        while not self._stopped.wait(QUIET_S) and not self._edge.is_quiet():
+        while self._draining.is_alive():
             beat()
-        self._server.stop(0).wait()
+            self._draining.join(QUIET_S)
 
     def stop(self) -> None:
         self._server.stop(None)
+
+    def _drain(self) -> None:
+        """Refuse calls before the connections are told to go: gRPC's own stop() answers CANCELLED,
+        which nobody tries again, to the calls that cross it on their way. Streams that are merely
+        open (a Watch, reflection) hold nothing up."""
+        began = time.monotonic()
+        self._health.end()
+        self._edge.refuse()
+        while not self._edge.nobody_calls() and time.monotonic() - began < MAX_REFUSING_S:
+            time.sleep(QUIET_S / 4)
+        stopped = self._server.stop(began + self._grace_s - time.monotonic())
+        while not self._edge.is_idle() and not stopped.wait(QUIET_S / 4):
+            pass
+        self._server.stop(0).wait()
 
     def _add_services(self, settings: Settings, server: ModelServer) -> None:
         tensorflow_serving = tfs.Tfs(settings, server)

@@ -1,0 +1,169 @@
+"""What a gRPC call carries through the gateway, and what becomes of it when the gateway stops."""
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from service.protos import reflection_pb2, serving_pb2_grpc
+from service.protos.reflection_pb2_grpc import ServerReflectionStub
+from service.protos.serving_pb2 import (
+    GetModelMetadataResponse,
+    ModelSpec,
+    PredictRequest,
+    PredictResponse,
+    SignatureDefMap,
+)
+from service.tensors import encode_tensor
+
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+
+class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
+    """Answers Predict when `go` is set, and remembers what it saw of each call."""
+
+    def __init__(self):
+        self.go, self.arrived, self.cancelled = (threading.Event() for _ in range(3))
+        self.contexts = []
+
+    def GetModelMetadata(self, request, _):  # noqa: N802
+        signatures = SignatureDefMap()
+        tensor = signatures.signature_def["serving_default"].inputs["x"]
+        tensor.dtype = 1
+        tensor.tensor_shape.dim.add(size=-1)
+        reply = GetModelMetadataResponse(model_spec=request.model_spec)
+        reply.metadata["signature_def"].Pack(signatures)
+        return reply
+
+    def Predict(self, request, context):  # noqa: N802
+        context.add_callback(lambda: None if self.go.is_set() else self.cancelled.set())
+        self.contexts.append((dict(context.invocation_metadata()), context.time_remaining()))
+        self.arrived.set()
+        self.go.wait(30)
+        return PredictResponse(model_spec=request.model_spec)
+
+
+@pytest.fixture
+def slow():
+    """A slow model server, and its address."""
+    service, server = SlowModelServer(), grpc.server(ThreadPoolExecutor(16))
+    serving_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield service, f"127.0.0.1:{port}"
+    service.go.set()
+    server.stop(0).wait()
+
+
+@pytest.fixture
+def gateway(launch_grpc_gateway, slow):
+    """(GatewayProcess, a channel to its gRPC port), before the slow model server."""
+    gateway, address = launch_grpc_gateway(slow[1], drain_timeout_s=5)
+    with grpc.insecure_channel(address) as channel:
+        yield gateway, channel
+
+
+def predict(channel, timeout=30, metadata=()):
+    request = PredictRequest(model_spec=ModelSpec(name="slow"))
+    request.inputs["x"].CopyFrom(encode_tensor(np.ones(1, "f4")))
+    return serving_pb2_grpc.PredictionServiceStub(channel).Predict.future(
+        request, timeout=timeout, metadata=metadata)
+
+
+def test_the_clients_deadline_and_request_id_reach_the_model_server(gateway, slow):
+    slow[0].go.set()
+    predict(gateway[1], timeout=5, metadata=[("x-request-id", "abc"), ("cookie", "x")]).result()
+    metadata, left_s = slow[0].contexts[0]
+    assert metadata["x-request-id"] == "abc"
+    assert "cookie" not in metadata
+    assert 0 < left_s < 5
+
+
+def test_the_gateways_own_limit_holds_where_the_client_sets_none(gateway, slow):
+    slow[0].go.set()
+    predict(gateway[1], timeout=None).result()
+    assert 25 < slow[0].contexts[0][1] < 31
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+def test_a_client_that_gives_up_ends_the_call_at_the_model_server(gateway, slow, end):
+    call = predict(gateway[1], timeout=1 if end == "deadline" else 30)
+    assert slow[0].arrived.wait(10)
+    if end == "cancel":
+        call.cancel()
+    assert slow[0].cancelled.wait(10)
+    slow[0].go.set()
+    predict(gateway[1]).result()
+
+
+def test_sigterm_ends_what_is_merely_open_and_finishes_what_is_in_flight(gateway, slow):
+    process, channel = gateway
+    watch = health_pb2_grpc.HealthStub(channel).Watch(HealthCheckRequest(), timeout=60)
+    assert next(watch).status == NOT_SERVING, "this model server has no ModelService"
+    reflection = ServerReflectionStub(channel).ServerReflectionInfo(endless(), timeout=60)
+    next(reflection)
+    call = predict(channel)
+    assert slow[0].arrived.wait(10)
+    process.process.send_signal(signal.SIGTERM)
+    late = refused(channel)
+    assert late.code() == grpc.StatusCode.UNAVAILABLE
+    assert not call.done()
+    began = time.monotonic()
+    slow[0].go.set()
+    assert call.code() == grpc.StatusCode.OK
+    assert process.wait() == 0
+    assert time.monotonic() - began < 4, "an open stream held the drain up"
+
+
+def endless():
+    yield reflection_pb2.ServerReflectionRequest(list_services="")
+    time.sleep(20)
+
+
+def refused(channel):
+    """The first call that is not taken any more; those before it are cancelled."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        call = predict(channel)
+        time.sleep(0.3)
+        if call.done():
+            return call
+        call.cancel()
+    raise AssertionError("calls are still taken")
+
+
+def test_the_drain_is_bounded(gateway, slow):
+    process, channel = gateway
+    call = predict(channel)
+    assert slow[0].arrived.wait(10)
+    began = time.monotonic()
+    assert process.terminate() == 0
+    assert 4 < time.monotonic() - began < 15
+    assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_sigterm_under_load_refuses_late_calls_and_cuts_off_none(gateway, slow):
+    slow[0].go.set()
+    process, channel = gateway
+    codes, stop = [], threading.Event()
+
+    def call():
+        while not stop.is_set():
+            codes.append(predict(channel).code())
+            if codes[-1] != grpc.StatusCode.OK:
+                return
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    time.sleep(1)
+    assert process.terminate() == 0
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
