@@ -44,7 +44,7 @@ def from_environment() -> Flask:
 
 def _http_error(error: HTTPException) -> Response:
     """What no route took, and what Werkzeug refuses by itself, in the one shape of all errors."""
-    if request.path.lower().startswith("/v1/"):
+    if error.code in (404, 405) and request.path.lower().startswith("/v1/"):
         return tfs.error_response(errors.MalformedRequest(
             f"Malformed request: {request.method} {request.path}"))
     return Response(tfs_body(f"{error.name}: {request.method} {request.path}"), error.code,

@@ -136,9 +136,17 @@ def _valid(array: Array, spec: TensorSpec) -> Array:
                            hint=_shape_hint(array.shape, spec))
     if array.dtype == spec.dtype:
         return array
-    if not np.can_cast(array.dtype, spec.dtype, "safe"):
+    if not _widens(array.dtype, spec.dtype):
         raise InvalidInput(spec.name, str(spec), f"{dtype_name(array.dtype)} values")
     return array.astype(spec.dtype)
+
+
+def _widens(given: np.dtype, wanted: np.dtype) -> bool:
+    """Whether every number of one dtype is one of the other; a bool or a string is no number.
+
+    numpy itself lets anything become an object, which is our strings' dtype.
+    """
+    return not {given.kind, wanted.kind} & set("Ob") and np.can_cast(given, wanted, "safe")
 
 
 def _shape_hint(got: tuple[int, ...], spec: TensorSpec) -> str:

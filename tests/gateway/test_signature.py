@@ -50,8 +50,15 @@ def test_batches_that_differ():
 def test_a_dtype_is_widened_but_never_narrowed():
     widened = ONE.validate({"image": zeros(1, 28, 28, 1, dtype=np.uint8)})
     assert widened["image"].dtype == np.float32
-    with pytest.raises(InvalidInput, match="got float64 values"):
-        ONE.validate({"image": zeros(1, 28, 28, 1, dtype=np.float64)})
+    for dtype in (np.float64, bool, object):
+        with pytest.raises(InvalidInput, match="values"):
+            ONE.validate({"image": zeros(1, 28, 28, 1, dtype=dtype)})
+
+
+def test_a_number_is_no_string():
+    text = Signature("text", {"x": TensorSpec("x", np.dtype(object), (None,))}, {})
+    with pytest.raises(InvalidInput, match=r"expected string \[N\], got int32 values"):
+        text.validate({"x": zeros(1, dtype=np.int32)})
 
 
 def test_an_unknown_rank_takes_anything():

@@ -1,0 +1,184 @@
+"""Every dialect as the same thing: a model asked with arrays that answers arrays or refuses."""
+import base64
+import io
+import json
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import requests
+
+Arrays = dict[str, np.ndarray]
+
+DATATYPES = {"bool": "BOOL", "uint8": "UINT8", "int32": "INT32", "int64": "INT64",
+             "float16": "FP16", "float32": "FP32", "float64": "FP64", "object": "BYTES"}
+DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
+
+
+class Refused(Exception):
+    """An error answer: its HTTP status (or what stands for it) and its message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status, self.message = status, message
+
+
+class Place:
+    """Which servable, in the spelling of a URL."""
+
+    def __init__(self, model: str, version: int | None = None, label: str | None = None) -> None:
+        self.model, self.version, self.label = model, version, label
+
+    def v1(self) -> str:
+        version = f"/versions/{self.version}" if self.version else ""
+        return f"/v1/models/{self.model}{version}{f'/labels/{self.label}' if self.label else ''}"
+
+    def v2(self) -> str:
+        chosen = self.version or self.label
+        return f"/v2/models/{self.model}{f'/versions/{chosen}' if chosen else ''}"
+
+
+def _checked(reply: requests.Response) -> requests.Response:
+    if reply.status_code != 200:
+        raise Refused(reply.status_code, reply.json()["error"])
+    return reply
+
+
+def _jsonable(array: np.ndarray) -> object:
+    if array.dtype != object:
+        return array.tolist()
+    return np.array([{"b64": _b64(each)} for each in array.ravel()], object).reshape(
+        array.shape).tolist()
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _from_json(value: object, like: np.ndarray) -> np.ndarray:
+    def leaf(each: object) -> object:
+        if isinstance(each, dict):
+            return base64.b64decode(each["b64"])
+        return each.encode() if isinstance(each, str) else each
+
+    plain = np.array(value, object)
+    flat = [leaf(each) for each in plain.ravel()]
+    return np.array(flat, object).reshape(plain.shape).astype(like.dtype)
+
+
+def rows(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None) -> Arrays:
+    count = max((len(array) for array in inputs.values() if array.ndim), default=1)
+    body = {"instances": [{name: _jsonable(array[index:index + 1])[0] if array.dtype == object
+                           else array[index].tolist() for name, array in inputs.items()}
+                          for index in range(count)]}
+    if signature:
+        body["signature_name"] = signature
+    reply = _checked(requests.post(f"{url}{place.v1()}:predict", json=body, timeout=30)).json()
+    answers = reply["predictions"]
+    if len(outputs) == 1:
+        (name,) = outputs
+        return {name: _from_json(answers, outputs[name])}
+    return {name: _from_json([row[name] for row in answers], like)
+            for name, like in outputs.items()}
+
+
+def columns(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None
+            ) -> Arrays:
+    body: dict[str, object] = {"inputs": {name: _jsonable(each) for name, each in inputs.items()}}
+    if signature:
+        body["signature_name"] = signature
+    reply = _checked(requests.post(f"{url}{place.v1()}:predict", json=body, timeout=30)).json()
+    found = {next(iter(outputs)): reply["outputs"]} if len(outputs) == 1 else reply["outputs"]
+    return {name: _from_json(found[name], like) for name, like in outputs.items()}
+
+
+def npz(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None) -> Arrays:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: array.astype("S") if array.dtype == object else array
+                        for name, array in inputs.items()})
+    query = f"?signature_name={signature}" if signature else ""
+    reply = _checked(requests.post(
+        f"{url}{place.v1()}:predict{query}", data=buffer.getvalue(), timeout=30,
+        headers={"Content-Type": "application/x-npz", "Accept": "application/x-npz"}))
+    with np.load(io.BytesIO(reply.content)) as found:
+        return {name: found[name].astype(like.dtype) for name, like in outputs.items()}
+
+
+def _tensor(name: str, array: np.ndarray) -> dict[str, object]:
+    return {"name": name, "shape": list(array.shape), "datatype": DATATYPES[str(array.dtype)]}
+
+
+def _parameters(signature: str | None) -> dict[str, object]:
+    return {"parameters": {"signature_name": signature}} if signature else {}
+
+
+def oip_json(url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+             ) -> Arrays:
+    document = {"inputs": [
+        _tensor(name, array) | {"data": [each.decode() for each in array.ravel()]
+                                if array.dtype == object else array.ravel().tolist()}
+        for name, array in inputs.items()], **_parameters(signature)}
+    reply = _checked(requests.post(f"{url}{place.v2()}/infer", json=document, timeout=30)).json()
+    return {tensor["name"]: _from_json(tensor["data"], np.empty(0, DTYPES[tensor["datatype"]]))
+            .reshape(tensor["shape"]) for tensor in reply["outputs"]}
+
+
+def oip_binary(url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+               ) -> Arrays:
+    raw = {name: b"".join(struct.pack("<I", len(each)) + each for each in array.ravel())
+           if array.dtype == object else array.tobytes() for name, array in inputs.items()}
+    head = json.dumps({
+        "inputs": [_tensor(name, array) | {"parameters": {"binary_data_size": len(raw[name])}}
+                   for name, array in inputs.items()],
+        "parameters": {"binary_data_output": True} | _parameters(signature).get("parameters", {}),
+    }).encode()
+    reply = _checked(requests.post(
+        f"{url}{place.v2()}/infer", data=head + b"".join(raw.values()), timeout=30,
+        headers={"Inference-Header-Content-Length": str(len(head))}))
+    length = int(reply.headers["Inference-Header-Content-Length"])
+    rest, found = reply.content[length:], {}
+    for tensor in json.loads(reply.content[:length])["outputs"]:
+        size = tensor["parameters"]["binary_data_size"]
+        found[tensor["name"]] = _from_raw(rest[:size], tensor)
+        rest = rest[size:]
+    assert not rest
+    return found
+
+
+def _from_raw(raw: bytes, tensor: dict[str, object]) -> np.ndarray:
+    if tensor["datatype"] != "BYTES":
+        return np.frombuffer(raw, DTYPES[tensor["datatype"]]).reshape(tensor["shape"])
+    strings = []
+    while raw:
+        (length,) = struct.unpack_from("<I", raw)
+        strings.append(raw[4:4 + length])
+        raw = raw[4 + length:]
+    return np.array(strings, object).reshape(tensor["shape"])
+
+
+DIALECTS: dict[str, Callable[..., Arrays]] = {
+    each.__name__: each for each in (rows, columns, npz, oip_json, oip_binary)}
+
+
+@pytest.fixture
+def refused() -> type[Refused]:
+    return Refused
+
+
+@pytest.fixture
+def place() -> type[Place]:
+    return Place
+
+
+@pytest.fixture(params=DIALECTS.values(), ids=DIALECTS.keys())
+def ask(request, gateway):
+    """`ask(place, inputs, outputs, signature)` -> outputs; raises Refused. Once for each dialect.
+
+    `outputs` says the names and dtypes to expect, for the dialects that do not carry them.
+    """
+    def send(place: Place, inputs: Arrays, outputs: Arrays, signature: str | None = None) -> Arrays:
+        return request.param(gateway.url, place, inputs, outputs, signature)
+
+    send.dialect = request.param.__name__
+    return send
