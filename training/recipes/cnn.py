@@ -13,6 +13,8 @@ class CNN(Recipe):
     epochs: int = 10
     flip: bool = True
     shift: float = 0.04
+    filters: int = 32
+    units: int = 64
 
 
 @dataclass(frozen=True)

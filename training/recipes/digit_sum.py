@@ -14,3 +14,4 @@ class DigitSum(Recipe):
     task: str = "sums"
     epochs: int = 6
     batch_size: int = 128
+    width: int = 32

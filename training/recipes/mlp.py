@@ -13,3 +13,4 @@ class MLP(Recipe):
     epochs: int = 8
     batch_size: int = 128
     flip: bool = True
+    units: tuple[int, ...] = (512, 256)
