@@ -1,0 +1,81 @@
+"""A twin and a gateway that serve the recorded models and `digits`, and clients of every kind."""
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+
+from service.client import AsyncClient, Client
+from service.protos.serving_pb2 import ModelServerConfig
+
+
+class Awaited:
+    """An AsyncClient whose methods wait for their results, so that one suite tests both."""
+
+    def __init__(self, url: str, **options: object) -> None:
+        self._runner = asyncio.Runner()
+        self._client = AsyncClient(url, **options)
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        method = getattr(self._client, name)
+        return lambda *args, **kwargs: self._runner.run(method(*args, **kwargs))
+
+    def close(self) -> None:
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+
+KINDS = {"http": ("http", Client), "http-async": ("http", Awaited),
+         "grpc": ("grpc", Client), "grpc-async": ("grpc", Awaited)}
+
+
+@pytest.fixture(scope="session")
+def urls(launch_modelserver, launch_gateway, conformance_models, published,
+         tmp_path_factory) -> dict[str, str]:
+    """By scheme, where the recorded models and `digits` are served."""
+    config = text_format.Parse((conformance_models / "models.config").read_text(),
+                               ModelServerConfig())
+    config.model_config_list.config.add(name="digits", base_path=str(published),
+                                        model_platform="tensorflow")
+    path = tmp_path_factory.mktemp("client") / "models.config"
+    path.write_text(text_format.MessageToString(config))
+    server = launch_modelserver(f"--model_config_file={path}",
+                                "--allow_version_labels_for_unavailable_models=true")
+    gateway = launch_gateway(server.address, model_config_file=path)
+    return {"http": gateway.url, "grpc": f"grpc://{server.address}"}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def connect(kind: str) -> Iterator[Callable[..., Client]]:
+    """`connect(url, **options)` -> a client of this kind; closed at the end."""
+    opened = []
+
+    def open_client(url: str, **options: object) -> Client:
+        opened.append(KINDS[kind][1](url, **options))
+        return opened[-1]
+
+    yield open_client
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def scheme(kind: str) -> str:
+    return KINDS[kind][0]
+
+
+@pytest.fixture
+def client(connect: Callable[..., Client], urls: dict[str, str], scheme: str) -> Client:
+    return connect(urls[scheme])
+
+
+@pytest.fixture(scope="session")
+def samples(published: Path) -> list[Path]:
+    """An image file of each digit."""
+    return [published / f"1/samples/{digit}-0.png" for digit in range(10)]

@@ -1,0 +1,98 @@
+"""`sluice predict`, against a real gateway and a real model server."""
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from service.client.command import predict
+
+
+@pytest.fixture(params=["http", "grpc"])
+def ask(request, urls):
+    """`ask(*arguments)` -> what the command prints; `ask.fails(*arguments)` -> its one line."""
+    def run(*arguments, exit_code=0):
+        result = CliRunner().invoke(predict, [f"--url={urls[request.param]}",
+                                              *map(str, arguments)])
+        assert result.exit_code == exit_code, result.output
+        return result.output
+
+    def fails(*arguments):
+        line = run(*arguments, exit_code=1)
+        assert line.startswith("Error: ")
+        assert line.count("\n") == 1
+        return line
+
+    run.fails = fails
+    return run
+
+
+def test_a_table_of_labels(ask, samples):
+    header, three, seven = ask("digits", samples[3], samples[7]).splitlines()
+    assert header.split() == ["FILE", "HEAD", "LABEL", "SCORE"]
+    assert three.split()[:3] == [str(samples[3]), "label", "3"]
+    assert seven.split()[:3] == [str(samples[7]), "label", "7"]
+    assert len(ask("digits", samples[3], samples[7], "--top-k", 3).splitlines()) == 7
+
+
+def test_json_has_every_output_of_each_file(ask, samples):
+    document = json.loads(ask("digits", samples[3], samples[7], "--json", "--top-k", 2))
+    assert (document["model"], document["version"], document["outputs"]) == ("digits", 1, {})
+    three, seven = document["rows"]
+    assert three["file"] == str(samples[3])
+    assert three["labels"]["label"][0]["label"] == "3"
+    assert len(seven["labels"]["label"]) == 2
+    assert len(seven["outputs"]["label"]) == 10
+    assert seven["outputs"]["label_classes"][0] == "7"
+
+
+def test_arrays_and_their_values(ask, tmp_path):
+    for name, rows in {"a": [[1, 2]], "b": [[3, 4], [5, 6]]}.items():
+        np.save(tmp_path / f"{name}.npy", np.array(rows, "f8"))
+    files = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    assert [line.split() for line in ask("unbatched", *files).splitlines()] == [
+        ["OUTPUT", "DTYPE", "SHAPE", "VALUES"],
+        ["mean", "float32", "[]", "3.5"],
+        ["rows", "float32", "[3,", "2]", "2", "4", "6", "8", "10", "12"]]
+    document = json.loads(ask("unbatched", *files, "--json"))
+    assert document["outputs"] == {"mean": 3.5}
+    assert document["rows"][2] == {"file": f"{files[1]}[1]", "labels": {},
+                                   "outputs": {"rows": [10, 12]}}
+
+
+def test_a_version_a_label_a_signature(ask, tmp_path):
+    np.save(tmp_path / "one.npy", np.array([1.0]))
+    assert " 2.5\n" in ask("affine", tmp_path / "one.npy", "--version", 1)
+    assert " 3.5\n" in ask("affine", tmp_path / "one.npy", "--label", "canary")
+    assert "not both" in ask.fails("affine", tmp_path / "one.npy", "--label=canary", "--version=1")
+    assert 'no signature "other"' in ask.fails("affine", tmp_path / "one.npy", "--signature=other")
+
+
+def test_a_file_that_cannot_be_used_is_named(ask, samples, tmp_path):
+    assert "none.png: No such file" in ask.fails("digits", samples[3], tmp_path / "none.png")
+    assert f"{tmp_path}: Is a directory" in ask.fails("digits", tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+    assert "notes.txt: neither an image" in ask.fails("digits", tmp_path / "notes.txt")
+    (tmp_path / "short.npy").write_bytes(b"\x93NUMPY")
+    assert "short.npy: " in ask.fails("digits", tmp_path / "short.npy")
+    np.save(tmp_path / "number.npy", 1.0)
+    assert "number.npy: a single number" in ask.fails("digits", tmp_path / "number.npy")
+    row, table = tmp_path / "row.npy", tmp_path / "table.npy"
+    np.save(row, [1.0])
+    np.save(table, [[1.0]])
+    assert "row.npy is no image, others are" in ask.fails("digits", row, samples[3])
+    assert "no batch" in ask.fails("digits", row, table)
+
+
+def test_what_the_server_refuses_is_one_line(ask, tmp_path):
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    assert "image" in ask.fails("digits", tmp_path / "cut.png")
+    assert "nobody" in ask.fails("nobody", tmp_path / "cut.png")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "grpc://127.0.0.1:1", "localhost:8080"])
+def test_no_server(url, published):
+    result = CliRunner().invoke(predict, ["digits", str(published / "1/samples/3-0.png"),
+                                          "--url", url])
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1

@@ -1,0 +1,83 @@
+"""The steps that a client takes, walked by hand: no server, no waiting."""
+import numpy as np
+import pytest
+
+from service.client import BadRequest, DeadlineExceeded, ModelMetadata, Overloaded, Unavailable
+from service.client._calls import Attempt, GetMetadata, GetStatus, ModelSpec, Pause, Predict
+from service.client._flows import Flows
+from service.client.results import Signature, TensorSpec
+
+SPEC = TensorSpec(np.dtype("f4"), (None,))
+METADATA = ModelMetadata("m", 1, {"serving_default": Signature({"x": SPEC}, {"y": SPEC})})
+
+
+def walk(flow, *answers):
+    """The steps that a flow takes until the answers are used up; exceptions are thrown."""
+    steps = [next(flow)]
+    for answer in answers:
+        error = isinstance(answer, Exception)
+        steps.append(flow.throw(answer) if error else flow.send(answer))
+    return steps
+
+
+def predict(flows):
+    return flows.predict(ModelSpec("m"), {None: [1.0]}, None, (), None)
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), Overloaded("busy")])
+def test_it_is_asked_again_with_longer_pauses_until_the_retries_are_used_up(error):
+    flow = Flows(timeout_s=60, retries=3).status("m", None)
+    steps = walk(flow, error, None, error, None, error, None)
+    pauses = [step.seconds for step in steps if isinstance(step, Pause)]
+    for pause_s, longest_s in zip(pauses, (0.1, 0.2, 0.4), strict=True):
+        assert longest_s / 2 <= pause_s <= longest_s
+    with pytest.raises(type(error)):
+        flow.throw(error)
+
+
+def test_the_servers_own_pause_is_kept():
+    _, pause = walk(Flows(60, 3).status("m", None), Overloaded("busy", "429", retry_after_s=7))
+    assert pause == Pause(7)
+
+
+def test_no_pause_goes_beyond_the_deadline():
+    flow = Flows(60, 3).status("m", 5)
+    next(flow)
+    with pytest.raises(Overloaded):
+        flow.throw(Overloaded("busy", "429", retry_after_s=7))
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded("late"), BadRequest("wrong")])
+def test_nothing_else_is_asked_again(error):
+    flow = Flows(60, 3).status("m", None)
+    next(flow)
+    with pytest.raises(type(error)):
+        flow.throw(error)
+
+
+def test_each_attempt_has_what_is_left_of_the_time():
+    first, _, second = walk(Flows(60, 3).status("m", 5), Unavailable("down"), None)
+    assert first.call == second.call == GetStatus("m")
+    assert second.timeout_s < first.timeout_s <= 5
+
+
+def test_readiness_is_asked_once():
+    flow = Flows(60, 3).ready("m", None)
+    next(flow)
+    with pytest.raises(StopIteration) as end:
+        flow.throw(Unavailable("down"))
+    assert end.value.value is False
+
+
+def test_metadata_is_asked_once_and_again_after_a_refusal():
+    flows = Flows(60, 3)
+    metadata, prediction = walk(predict(flows), METADATA)
+    assert (type(metadata.call), type(prediction.call)) == (GetMetadata, Predict)
+    flow = predict(flows)
+    (again,) = walk(flow)
+    assert isinstance(again, Attempt)
+    assert isinstance(again.call, Predict)
+    with pytest.raises(BadRequest):
+        flow.throw(BadRequest("a new version wants something else"))
+    (afresh,) = walk(predict(flows))
+    assert afresh.call == GetMetadata(ModelSpec("m"))
