@@ -48,7 +48,7 @@ def on_starting(server):
             socket.create_server((settings.http_host, settings.grpc_port)).close()
         except OSError as error:
             sys.exit(f"SLUICE_GRPC_PORT: port {settings.grpc_port} cannot be used "
-                     f"({error.strerror})")
+                     f"({os.strerror(error.errno)})")
 
 
 def post_worker_init(worker):
