@@ -1,0 +1,103 @@
+"""Images for a signature `encoded` over gRPC: under the limits that hold over HTTP."""
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.oip import encode_raw, string_array
+from service.protos import serving_pb2_grpc
+from service.protos.inference_pb2 import ModelInferRequest
+from service.protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from service.protos.serving_pb2 import (
+    GetModelMetadataResponse,
+    ModelSpec,
+    PredictRequest,
+    PredictResponse,
+    SignatureDefMap,
+)
+from service.protos.tensorflow_pb2 import DataType, TensorProto
+from service.tensors import encode_shape, encode_tensor
+
+LIMIT = 10_000
+STRING = DataType.DT_STRING
+
+
+class ImageModelServer(serving_pb2_grpc.PredictionServiceServicer):
+    """Has a signature `encoded`, and answers everything that it gets."""
+
+    def GetModelMetadata(self, request, _):  # noqa: N802
+        signatures = SignatureDefMap()
+        tensor = signatures.signature_def["encoded"].inputs["image"]
+        tensor.dtype = STRING
+        tensor.tensor_shape.dim.add(size=-1)
+        reply = GetModelMetadataResponse(model_spec=request.model_spec)
+        reply.metadata["signature_def"].Pack(signatures)
+        return reply
+
+    def Predict(self, request, _):  # noqa: N802
+        return PredictResponse(model_spec=request.model_spec)
+
+
+@pytest.fixture(scope="module")
+def channel(launch_grpc_gateway):
+    server = grpc.server(ThreadPoolExecutor(4))
+    serving_pb2_grpc.add_PredictionServiceServicer_to_server(ImageModelServer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    _, address = launch_grpc_gateway(f"127.0.0.1:{port}", max_image_pixels=LIMIT)
+    with grpc.insecure_channel(address) as channel:
+        yield channel
+    server.stop(0).wait()
+
+
+def png(width, height):
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def over_tfs(channel, proto):
+    request = PredictRequest(model_spec=ModelSpec(name="m", signature_name="encoded"))
+    request.inputs["image"].CopyFrom(proto)
+    return serving_pb2_grpc.PredictionServiceStub(channel).Predict.future(request, timeout=30)
+
+
+def over_oip(channel, array, datatype="BYTES"):
+    request = ModelInferRequest(model_name="m", raw_input_contents=[encode_raw(array)])
+    request.parameters["signature_name"].string_param = "encoded"
+    request.inputs.add(name="image", datatype=datatype, shape=array.shape)
+    return GRPCInferenceServiceStub(channel).ModelInfer.future(request, timeout=30)
+
+
+@pytest.mark.parametrize(("files", "message"), [
+    ([png(100, 100)] * 3, ""),
+    ([png(100, 100), png(101, 100)],
+     "inputs.image at row 1: expected an image of at most 10000 pixels, got 101 x 100 = 10100"),
+    ([b"no image"], "inputs.image at row 0: expected an image (JPEG, PNG, GIF, BMP), got 8 bytes")])
+def test_the_limits_of_images_hold_in_both_protocols(channel, files, message):
+    images = string_array(files)
+    for call in (over_tfs(channel, encode_tensor(images)),
+                 over_tfs(channel, encode_tensor(images, content=True)),
+                 over_oip(channel, images)):
+        assert call.code().name == ("INVALID_ARGUMENT" if message else "OK"), call.details()
+        assert message in call.details()
+
+
+@pytest.mark.parametrize("proto", [
+    TensorProto(dtype=STRING, tensor_shape=encode_shape([1000]), string_val=[png(9, 9)]),
+    TensorProto(dtype=STRING, tensor_shape=encode_shape([1000]), tensor_content=b"x"),
+    encode_tensor(string_array([png(9, 9)]).reshape(1, 1)),
+    encode_tensor(np.zeros(3, "f4"))], ids=["one for many", "torn", "rank", "numbers"])
+def test_what_is_no_row_of_images(channel, proto):
+    call = over_tfs(channel, proto)
+    assert call.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "inputs.image: expected string [N], got " in call.details()
+
+
+def test_numbers_for_images_over_the_open_inference_protocol(channel):
+    call = over_oip(channel, np.zeros(3, "f4"), "FP32")
+    assert call.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "inputs.image: expected string [N], got float32 values" in call.details()
