@@ -36,14 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         devices = _find_devices()
     log.info(devices)
     try:
-        finished = asyncio.run(serve(options))
+        asyncio.run(serve(options))
     except StartError as error:
         log.error("Failed to start server. Error: %s", error)
         return 1
-    if not finished:
-        # Python would wait for the threads that TensorFlow still runs in.
-        logging.shutdown()
-        os._exit(0)
     return 0
 
 

@@ -4,9 +4,7 @@
     ├── InvalidArgument       the request contradicts the model, or itself
     ├── NotFound              no such model or version
     ├── FailedPrecondition    no such signature; a label on a version that is not available
-    ├── ResourceExhausted     more is asked for than this server holds
-    ├── Unavailable           the batching queue is full
-    ├── DeadlineExceeded      the caller's deadline passed while the call was waiting
+    ├── Unavailable           the batching queue is full, or the server is shutting down
     ├── Unimplemented         TensorFlow Serving has not got it either
     └── Unknown               anything else; the text is all there is
 """
@@ -36,16 +34,8 @@ class FailedPrecondition(ServingError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
-class ResourceExhausted(ServingError):
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
 class Unavailable(ServingError):
     code = grpc.StatusCode.UNAVAILABLE
-
-
-class DeadlineExceeded(ServingError):
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class Unimplemented(ServingError):

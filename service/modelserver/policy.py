@@ -15,8 +15,9 @@ _VERSION = re.compile(r"-?[0-9]{1,19}")
 def find_versions(base_path: Path) -> dict[int, Path]:
     """The version directories under `base_path`; raises OSError where it cannot be listed."""
     with os.scandir(base_path) as entries:
-        return {int(entry.name): Path(entry.path)
-                for entry in entries if _VERSION.fullmatch(entry.name) and entry.is_dir()}
+        return {number: Path(entry.path) for entry in entries
+                if _VERSION.fullmatch(entry.name) and entry.is_dir()
+                and -2**63 <= (number := int(entry.name)) < 2**63}
 
 
 def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[int, Path]:

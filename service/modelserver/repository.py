@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class RepositoryOptions(NamedTuple):
     """How to watch; the flags of the same names say more."""
 
-    poll_s: float = 1.0  # 0: look once; below 0: never
+    poll_s: float = 1.0  # 0 or less: look once
     load_threads: int = 1
     max_load_retries: int = 5
     load_retry_interval_s: float = 60.0
@@ -60,11 +60,13 @@ class Repository:
         Raises InvalidArgument for a spec without a name and for an unknown label, NotFound where
         nothing is available ("predict, missing label", "predict, missing version").
         """
-        version = self._find(spec)
-        with version.lease() as servable:
-            if servable is None:  # unloaded between the look-up and the lease
-                raise _not_found(spec, version.number)
+        with self._changed:  # or the version might be unloaded before it is held
+            version = self._find(spec)
+            servable = version.hold()
+        try:
             yield version.number, servable
+        finally:
+            version.release()
 
     def status(self, spec: ModelSpec) -> list[ModelVersionStatus]:
         """Newest first; a label is ignored ("status, label"). Raises NotFound."""
@@ -88,8 +90,10 @@ class Repository:
         """Serve these models and no others; a label that may not be set changes nothing.
 
         Raises InvalidArgument for a config that contradicts itself and FailedPrecondition for a
-        label on a version that is not available.
+        label on a version that is not available, and where a directory says what the models are.
         """
+        if self._directory is not None:
+            raise FailedPrecondition(f"The models are those in {self._directory}; put them there")
         by_name = _index(configs)
         with self._changed:
             self._labels = {name: self._check_labels(config) for name, config in by_name.items()}
@@ -218,7 +222,7 @@ class Repository:
         for number, path in wanted.items():
             known = versions.get(number)
             if known is None or (known.path != path and known.state == State.END):
-                versions[number] = Version(name, number, path)
+                versions[number] = Version(name, number, path, self._changed)
         options = self._options
         for number in sorted(wanted, reverse=True):
             version = versions[number]

@@ -2,7 +2,9 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
+from typing import NoReturn
 
 from service.modelserver.build import (
     SERVICES,
@@ -24,8 +26,8 @@ from service.modelserver.rpc import Calls
 log = logging.getLogger("service.modelserver")
 
 
-async def serve(options: Options) -> bool:
-    """Run until SIGTERM or SIGINT; whether every call had finished then. Raises StartError."""
+async def serve(options: Options) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError."""
     stop = _stop_event()
     repository, runner = make_repository(options), make_runner(options)
     metrics = Metrics(repository.knows)
@@ -49,15 +51,22 @@ async def serve(options: Options) -> bool:
     await health.end()
     unfinished = await calls.drain(options.drain_seconds)
     if unfinished:
-        log.warning("%d call(s) did not finish in time and are cut off", unfinished)
-        return False
+        _give_up(f"{unfinished} call(s) did not finish in time and are cut off")
     await server.stop(grace=1)
     await runner.close()
-    await asyncio.to_thread(repository.stop)
     if metrics_server is not None:
         metrics_server.close()
+    unloading = asyncio.create_task(asyncio.to_thread(repository.stop))
+    if not (await asyncio.wait({unloading}, timeout=options.drain_seconds))[0]:
+        _give_up("a version is still being loaded")
     log.info("Stopped")
-    return True
+
+
+def _give_up(reason: str) -> NoReturn:
+    """End at once: Python would wait for the threads that TensorFlow is still busy in."""
+    log.warning("Stopped: %s", reason)
+    logging.shutdown()
+    os._exit(0)
 
 
 def _stop_event() -> asyncio.Event:

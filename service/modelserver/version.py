@@ -2,8 +2,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -20,9 +19,13 @@ log = logging.getLogger(__name__)
 
 
 class Version:
-    """One version directory of one model, and its servable while there is one. Thread-safe."""
+    """One version directory of one model, and its servable while there is one.
 
-    def __init__(self, model: str, number: int, path: Path) -> None:
+    Thread-safe; `changed` guards the states of all versions, so that who holds it sees a swap
+    either not begun or done.
+    """
+
+    def __init__(self, model: str, number: int, path: Path, changed: threading.Condition) -> None:
         self.model, self.number, self.path = model, number, path
         self.state = State.START
         self.failures = 0
@@ -31,21 +34,19 @@ class Version:
         self._status = StatusProto()
         self._servable: Servable | None = None
         self._leases = 0
-        self._changed = threading.Condition()
+        self._changed = changed
 
-    @contextmanager
-    def lease(self) -> Iterator[Servable | None]:
-        """The servable, which stays loaded inside the block; None where it is not AVAILABLE."""
+    def hold(self) -> Servable:
+        """The servable of an AVAILABLE version, which stays loaded until `release`."""
+        assert self._servable is not None
+        self._leases += 1
+        return self._servable
+
+    def release(self) -> None:
         with self._changed:
-            servable = self._servable if self.state == State.AVAILABLE else None
-            self._leases += servable is not None
-        try:
-            yield servable
-        finally:
-            if servable is not None:
-                with self._changed:
-                    self._leases -= 1
-                    self._changed.notify_all()
+            self._leases -= 1
+            if self._leases == 0 and self.state == State.UNLOADING:
+                self._changed.notify_all()
 
     def load(self, load: Load) -> None:
         """Become AVAILABLE, or END with the error. Blocks; never raises."""

@@ -36,7 +36,7 @@ def test_the_latest_are_never_older_than_those_left_out(present, count):
 
 
 def test_only_directories_named_by_integers_are_versions(tmp_path):
-    for name in ("1", "0002", "10", "3.tmp", "v4", "five", "9" * 20):
+    for name in ("1", "0002", "10", "3.tmp", "v4", "five", "9" * 19, "9" * 20):
         (tmp_path / name).mkdir()
     (tmp_path / "6").write_text("a file")
     assert set(find_versions(tmp_path)) == {1, 2, 10}

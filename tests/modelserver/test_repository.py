@@ -1,5 +1,6 @@
 """Repository: who is loaded and unloaded when; a stand-in takes the SavedModel's place."""
 import shutil
+import sys
 import threading
 
 import pytest
@@ -203,3 +204,31 @@ def test_a_reload_waits_for_the_models_that_are_new(site, load, tmp_path):
     (tmp_path / "b" / "1").mkdir(parents=True)
     with pytest.raises(Unknown, match="name: b version: -1"):
         site.repository.reload([new, ModelConfig(name="b", base_path=str(tmp_path / "b"))])
+
+
+def test_no_request_falls_between_two_versions(site, until):
+    """The version that a request found may be unloaded before the request holds it."""
+    site.publish(1)
+    until(lambda: site.states() == {1: State.AVAILABLE})
+    stop, failures = threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            try:
+                site.key()
+            except NotFound as error:
+                failures.append(error)
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    for asker in askers:
+        asker.start()
+    for version in range(2, 60):
+        site.publish(version)
+        until(lambda: site.states()[version - 1] == State.END)  # noqa: B023 (called at once)
+    stop.set()
+    sys.setswitchinterval(interval)
+    for asker in askers:
+        asker.join()
+    assert not failures
