@@ -5,7 +5,8 @@ TrainingError
 ├── BadSetting           a setting whose value is not of its type, or out of range
 ├── DataError            images or targets that cannot be trained on
 │   └── DataUnavailable  a data set that is nowhere on this machine
-├── ResumeError          a checkpoint that belongs to another recipe
+├── ResumeError          no checkpoint, or one of a run with other settings
+├── Diverged             a loss that is no number any more
 └── PublishError         a version that must not be served
     ├── ParityError      the written SavedModel does not answer as the Keras model does
     └── BreakingChange   its signatures would break clients of the version before
@@ -42,6 +43,10 @@ class DataUnavailable(DataError):
 
 
 class ResumeError(TrainingError):
+    pass
+
+
+class Diverged(TrainingError):
     pass
 
 

@@ -1,6 +1,7 @@
 """Model and data -> trained model and its curves."""
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from training.batches import ordered_rows, shuffled_rows
 from training.checkpoint import Progress
 from training.dataset import Dataset
 from training.devices import is_chief
-from training.errors import BadSetting, DataError
+from training.errors import BadSetting, DataError, Diverged
 from training.recipes import Recipe
 from training.trainer import Means, Trainer
 
@@ -32,6 +33,9 @@ def fit(model: keras.Model, dataset: Dataset, recipe: Recipe, strategy: tf.distr
     while not finished(progress, recipe):
         started = time.monotonic()
         means = train_epoch(trainer, dataset, recipe, progress.epochs, verbose=chief)
+        if not math.isfinite(means["loss"]):
+            raise Diverged(f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
+                           f"learning_rate below {recipe.learning_rate}")
         progress.record(means)
         progress.seconds += time.monotonic() - started
         if recipe.patience and progress.best_epoch == progress.epochs - 1:

@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
+from tensorflow.core.util import event_pb2
 
 import training
-from training.errors import UnknownName
+from training.errors import Diverged, UnknownName
 
 
 def test_train_publishes_what_it_trained(tmp_path, capsys):
@@ -28,6 +30,45 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
     [first, second] = [json.loads((version / "metrics.json").read_text())["curves"]["loss"]
                        for version in versions]
     assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_it_stops_early_and_publishes_the_best_weights(tmp_path):
+    version = training.train("digits", model_repository=tmp_path, epochs=40,
+                             settings={"limit": "200", "patience": "1", "learning_rate": "0.05"})
+    losses = json.loads((version / "metrics.json").read_text())["curves"]["validation_loss"]
+    assert len(losses) < 40
+    assert losses.index(min(losses)) == len(losses) - 2
+
+
+def test_a_loss_that_is_no_number_is_an_error(tmp_path):
+    with pytest.raises(Diverged, match="learning_rate below 1e"):
+        training.train("digits", model_repository=tmp_path, epochs=2,
+                       settings={"limit": "200", "learning_rate": "1e30"})
+    assert not list(tmp_path.glob("digits/[0-9]*"))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_trains_and_publishes_float32(tmp_path, precision):
+    version = training.train("digits", model_repository=tmp_path, epochs=1,
+                             settings={"limit": "200", "precision": precision})
+    facts = json.loads((version / "metrics.json").read_text())
+    assert facts["signatures"]["serving_default"]["outputs"] == {"label": "float32[?,10]"}
+    assert facts["curves"]["loss"][0] < 2.5
+
+
+def test_tensorboard_can_read_the_curves(tmp_path):
+    version = training.train("digits", model_repository=tmp_path, epochs=2,
+                             settings={"limit": "200"})
+    curves = json.loads((version / "metrics.json").read_text())["curves"]
+    for run, prefix in (("train", ""), ("validation", "validation_")):
+        logged = {}
+        for file in sorted((tmp_path / "digits" / ".training" / "tensorboard" / run).iterdir()):
+            for raw in tf.data.TFRecordDataset(str(file)):
+                event = event_pb2.Event.FromString(raw.numpy())
+                for value in event.summary.value:
+                    logged.setdefault(value.tag, []).append(value.simple_value)
+        assert logged["loss"] == pytest.approx(curves[f"{prefix}loss"])
+        assert set(logged) == {"loss", "label_accuracy"}
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_first(tmp_path):
