@@ -51,9 +51,8 @@ def generator(
         x = layers.Activation("relu", name=f"up{block}_relu")(x)
         x = layers.Conv2DTranspose(filters, 4, 2, "same", name=f"up{block}_conv_transpose")(x)
     x = layers.LeakyReLU(0.2, name="up_out")(x)  # [N, 28, 28, 64]
-    x = layers.Conv2D(channels, 5, padding="same", activation="tanh", dtype="float32", name="ink")(
-        x
-    )
+    x = layers.Conv2D(channels, 5, padding="same", name="ink")(x)
+    x = layers.Activation("tanh", dtype="float32", name="ink_tanh")(x)
     image = layers.Rescaling(127.5, offset=127.5, dtype="float32", name="image")(x)
     return keras.Model([noise, label], image, name="generator")
 
