@@ -167,6 +167,8 @@ PNG = {"Content-Type": "image/png"}
     ({"files": {"picture": png(8, 8)}}, 400, 'has no input "picture"; there is: "image"'),
     ({"files": [("image", png(8, 8)), ("image", b"x")]}, 400, "inputs.image at file 1: expected"),
     ({"data": {"image": "text"}, "files": {"image": png(8, 8)}}, 400, "expected an image file"),
+    ({"data": b'--x\r\nContent-Disposition: form-data; filename="i"\r\n\r\ni\r\n--x--\r\n',
+      "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, 'has no input ""'),
     ({"data": b"--x", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400,
      "The form has no fields"),
     ({"data": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "no fields"),

@@ -186,6 +186,8 @@ def bomb():
 @pytest.mark.parametrize(("path", "body", "kind", "status", "message"), [
     ("affine:predict", b"x", NPY, 400, "the body is no .npy file"),
     ("affine:predict", b"x", NPZ, 400, "The body is no .npz file"),
+    ("affine:predict", npz(x=np.zeros(1))[1:], NPZ, 400, "The body is no .npz file"),
+    ("affine:predict", npz(x=np.zeros(1)).replace(b"NUMPY", b"NUMBY"), NPZ, 400, "Bad CRC-32"),
     ("affine:predict", bomb(), NPZ, 413, "larger than the limit"),
     ("affine:predict", npy(np.zeros(2)), NPY, 400, "expected float32 [N], got float64 values"),
     ("pair:predict", ONES, NPY, 400, "send them as application/x-npz"),

@@ -127,9 +127,10 @@ def _decoder(arguments: Arguments) -> Decoder:
 
 def _form_decoder(images: ImageOptions) -> Decoder:
     try:
-        files = {field: [file.read() for file in request.files.getlist(field)]
+        # A part of a form may have no name, which Werkzeug gives as None.
+        files = {field or "": [file.read() for file in request.files.getlist(field)]
                  for field in request.files}
-        texts = {field: request.form.getlist(field) for field in request.form}
+        texts = {field or "": request.form.getlist(field) for field in request.form}
     except RequestEntityTooLarge:
         raise errors.PayloadTooLarge(settings().max_body_bytes) from None
     return partial(decode_form, files, texts, options=images)
