@@ -17,7 +17,20 @@ GRPC_PORT = click.option("--grpc-port", type=click.IntRange(1, 65535), default=8
                          show_default=True, help="Where the model server answers gRPC.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class LazyGroup(click.Group):
+    """Adds `predict` when it is asked for: the client's libraries are not every command's."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), "predict"])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name != "predict":
+            return super().get_command(context, name)
+        from service.client.command import predict
+        return predict
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sluice")
 def main() -> None:
     """Train Keras models, publish them, and serve them over HTTP and gRPC."""
@@ -69,6 +82,7 @@ def modelserver(flags: tuple[str, ...]) -> None:
 @click.option("--batch-size", type=click.IntRange(1))
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, callback=lambda _c, _p, all_:
               dict(_key_and_value(each) for each in all_), help="A setting of the recipe.")
+@click.option("--resume", is_flag=True, help="Go on where a run that was cut off had come to.")
 @click.option("--name", help="Name to publish under; the recipe's own if not given.")
 @click.option("--allow-breaking", is_flag=True,
               help="Publish even if the signatures break those of the version before.")
@@ -79,7 +93,15 @@ def train(recipe: str, **options: Any) -> None:
         version = training.train(recipe, **options)
     except training.TrainingError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"Published {version}")
+    click.echo(f"Published {version}" if version else "Trained; the first machine publishes")
+
+
+@main.command()
+@MODEL_REPOSITORY
+def models(model_repository: Path) -> None:
+    """List what is published: versions, signatures, and how good each was on its test images."""
+    from training.listing import table
+    click.echo(table(model_repository))
 
 
 @contextmanager

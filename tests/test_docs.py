@@ -92,11 +92,17 @@ def blocks(language):
 
 
 def test_the_readmes_commands_answer_with_the_digits_label(readme_server):
-    commands = [block for block in blocks("sh") if "curl" in block]
-    assert len(commands) == 3
-    for command in commands:
-        (prediction,) = json.loads(type_in(command, readme_server))["predictions"]
+    for words in ("--data-binary", "curl -F", "base64"):
+        (prediction,) = json.loads(type_in(words, readme_server))["predictions"]
         assert prediction["label_classes"][0] == "3"
+
+
+def test_the_readmes_shell_command_names_every_digit(readme_server):
+    lines = type_in("sluice predict", readme_server).splitlines()
+    named = {line.split()[0]: line.split()[1] for line in lines if "-0.png" in line}
+    right = [Path(file).name[0] == label for file, label in named.items()]
+    assert len(right) == 10
+    assert sum(right) >= 9
 
 
 def test_the_readmes_official_client_gets_the_same_label_and_numbers(readme_server):
@@ -107,27 +113,30 @@ def test_the_readmes_official_client_gets_the_same_label_and_numbers(readme_serv
     label, scores = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", script], cwd=directory,
         capture_output=True, text=True, check=True).stdout.splitlines()
-    over_http = json.loads(type_in(next(each for each in blocks("sh") if "curl" in each),
-                                   readme_server))["predictions"][0]
+    over_http = json.loads(type_in("--data-binary", readme_server))["predictions"][0]
     assert label == "3"
     assert json.loads(scores) == pytest.approx(over_http["label_scores"], rel=1e-6)
 
 
 def test_training_again_is_served_as_the_next_version(readme_server):
     directory, http_port, _ = readme_server
-    (command,) = [block for block in blocks("sh") if "sluice train" in block]
-    type_in(command.replace(".venv", f"{ROOT}/.venv"), readme_server)
+    type_in("sluice train", readme_server)
     assert (directory / "model_repository/digits/2/saved_model.pb").exists()
     deadline = time.monotonic() + 30
     url = f"http://localhost:{http_port}/v1/models/digits/versions/2"
     while '"AVAILABLE"' not in read(url):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    assert re.findall(r"digits +(\d)", type_in("sluice models", readme_server)) == ["1", "2"]
 
 
-def type_in(command, server):
+def type_in(words, server):
+    """Run the README's block that holds `words`, with the ports of this server; what it prints."""
     directory, http_port, _ = server
+    command = next(block for block in blocks("sh") if words in block)
     command = command.replace("localhost:8080", f"localhost:{http_port}")
+    command = command.replace("sluice predict", f"sluice predict --url http://localhost:{http_port}")
+    command = command.replace(".venv", f"{ROOT}/.venv")
     outcome = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True,
                              check=False)
     assert outcome.returncode == 0, outcome.stderr
