@@ -15,10 +15,13 @@ from training.heads import Array
 NAMED_CLASSES = 30  # beyond, labels and numbers would run into each other
 COLUMNS = 8
 
+Extent = tuple[float, float, float, float]
+
 
 def draw_curves(curves: Curves, path: Path) -> None:
     """Loss on the left, every other measure on the right; validation dashed."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4))
+    figure.subplots_adjust(0.06, 0.13, 0.98, 0.91)
     loss, rest = figure.subplots(1, 2)
     for name in (name for name in curves if not name.startswith("validation_")):
         axes: Axes = loss if name == "loss" else rest
@@ -57,16 +60,21 @@ def draw_confusion(matrix: Array, labels: tuple[str, ...], title: str, path: Pat
 
 def draw_grid(images: Array, captions: Sequence[str], path: Path) -> None:
     """uint8 [N, H, W, C], COLUMNS to a row, each under its caption if there are any."""
+    height, width = images.shape[1:3]
+    gap = height * 0.35 if captions else height * 0.05
     rows = max(1, -(-len(images) // COLUMNS))
-    figure = Figure(figsize=(1.5 * COLUMNS, (1.9 if captions else 1.5) * rows))
-    # Not "constrained": that takes a second for a grid of 24.
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99 - 0.25 / rows * bool(captions), 0.1, 0.4)
-    for axes in np.ravel(figure.subplots(rows, COLUMNS)):
-        axes.axis("off")
-    for number, (axes, image) in enumerate(zip(figure.axes, images, strict=False)):
-        show(axes, image)
+    whole = (COLUMNS * width * 1.08, rows * (height + gap))
+    figure = Figure(figsize=(12, 12 * whole[1] / whole[0]))
+    # One pair of axes for all: a pair for each image takes seconds.
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, whole[0]), ylim=(whole[1], 0))
+    axes.axis("off")
+    for number, image in enumerate(images):
+        x = number % COLUMNS * width * 1.08
+        y = number // COLUMNS * (height + gap) + gap
+        show(axes, image, extent=(x, x + width, y + height, y))
         if captions:
-            axes.set_title(captions[number], fontsize=7)
+            axes.text(x + width / 2, y - gap * 0.1, captions[number], fontsize=7, ha="center")
+    axes.set(xlim=(0, whole[0]), ylim=(whole[1], 0), aspect="equal")
     figure.savefig(path, dpi=100)
 
 
@@ -83,10 +91,11 @@ def draw_masks(images: Array, true: Array, answered: Array, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def show(axes: Axes, image: Array) -> None:
-    """[H, W], or [H, W, C] of 0..255."""
+def show(axes: Axes, image: Array, extent: Extent | None = None) -> None:
+    """[H, W], or [H, W, C] of 0..255; extent: left, right, bottom, top."""
     if image.ndim == 3:
-        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255,
+                    extent=extent)
     else:
         axes.imshow(image, cmap="viridis")
 

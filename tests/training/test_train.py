@@ -1,4 +1,6 @@
 """`train` as the command line calls it, on real digits."""
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -10,32 +12,46 @@ from tensorflow.core.util import event_pb2
 import training
 from training.errors import Diverged, UnknownName
 
+SMALL = {"limit": "200"}
 
-def test_train_publishes_what_it_trained(tmp_path, capsys):
-    version = training.train("digits", model_repository=tmp_path, epochs=2, batch_size=64,
-                             settings={"learning_rate": "0.01"})
-    facts = json.loads((version / "metrics.json").read_text())
-    assert version == tmp_path / "digits" / "1"
+
+def facts_of(version):
+    return json.loads((version / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(version, what was printed)"""
+    repository = tmp_path_factory.mktemp("repository")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        version = training.train("digits", model_repository=repository, epochs=2, batch_size=64,
+                                 settings={"learning_rate": "0.01"})
+    return version, printed.getvalue()
+
+
+def test_train_publishes_what_it_trained(trained):
+    version, printed = trained
+    facts = facts_of(version)
+    assert version.parts[-2:] == ("digits", "1")
     assert facts["recipe"]["epochs"] == 2 and facts["recipe"]["learning_rate"] == 0.01
     assert [len(curve) for curve in facts["curves"].values()] == [2] * len(facts["curves"])
     assert set(facts["curves"]) == {"loss", "label_accuracy", "validation_loss",
                                     "validation_label_accuracy"}
     assert facts["accuracy"] > 0.5
-    assert "Epoch 2/2" in capsys.readouterr().out
+    assert "Epoch 2/2" in printed
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path):
-    versions = [training.train("digits", model_repository=tmp_path, epochs=1, name=name)
-                for name in ("a", "b")]
-    [first, second] = [json.loads((version / "metrics.json").read_text())["curves"]["loss"]
-                       for version in versions]
+    versions = [training.train("digits", model_repository=tmp_path, epochs=1, name=name,
+                               settings=SMALL) for name in ("a", "b")]
+    [first, second] = [facts_of(version)["curves"]["loss"] for version in versions]
     assert first == pytest.approx(second, rel=1e-5)
 
 
 def test_it_stops_early_and_publishes_the_best_weights(tmp_path):
     version = training.train("digits", model_repository=tmp_path, epochs=40,
-                             settings={"limit": "200", "patience": "1", "learning_rate": "0.05"})
-    losses = json.loads((version / "metrics.json").read_text())["curves"]["validation_loss"]
+                             settings={**SMALL, "patience": "1", "learning_rate": "0.05"})
+    losses = facts_of(version)["curves"]["validation_loss"]
     assert len(losses) < 40
     assert losses.index(min(losses)) == len(losses) - 2
 
@@ -43,26 +59,26 @@ def test_it_stops_early_and_publishes_the_best_weights(tmp_path):
 def test_a_loss_that_is_no_number_is_an_error(tmp_path):
     with pytest.raises(Diverged, match="learning_rate below 1e"):
         training.train("digits", model_repository=tmp_path, epochs=2,
-                       settings={"limit": "200", "learning_rate": "1e30"})
+                       settings={**SMALL, "learning_rate": "1e30"})
     assert not list(tmp_path.glob("digits/[0-9]*"))
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [
+    "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_half_precision_trains_and_publishes_float32(tmp_path, precision):
     version = training.train("digits", model_repository=tmp_path, epochs=1,
-                             settings={"limit": "200", "precision": precision})
-    facts = json.loads((version / "metrics.json").read_text())
+                             settings={**SMALL, "precision": precision})
+    facts = facts_of(version)
     assert facts["signatures"]["serving_default"]["outputs"] == {"label": "float32[?,10]"}
     assert facts["curves"]["loss"][0] < 2.5
 
 
-def test_tensorboard_can_read_the_curves(tmp_path):
-    version = training.train("digits", model_repository=tmp_path, epochs=2,
-                             settings={"limit": "200"})
-    curves = json.loads((version / "metrics.json").read_text())["curves"]
+def test_tensorboard_can_read_the_curves(trained):
+    version, _ = trained
+    curves = facts_of(version)["curves"]
     for run, prefix in (("train", ""), ("validation", "validation_")):
         logged = {}
-        for file in sorted((tmp_path / "digits" / ".training" / "tensorboard" / run).iterdir()):
+        for file in sorted((version.parent / ".training" / "tensorboard" / run).iterdir()):
             for raw in tf.data.TFRecordDataset(str(file)):
                 event = event_pb2.Event.FromString(raw.numpy())
                 for value in event.summary.value:
