@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.gateway import errors
-from service.gateway.error_responses import STATUS
+from service.gateway.error_responses import GRPC_CODE, STATUS
 from service.gateway.settings import Settings, environment_variable
 
 ROOT = Path(__file__).parent.parent
@@ -46,15 +46,17 @@ def test_every_status_of_an_error_is_documented():
 
 
 def test_the_catalogue_of_errors_is_whole():
-    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (ROOT / "docs/errors.md").read_text(), re.M)
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (\w+) \|",
+                      (ROOT / "docs/errors.md").read_text(), re.M)
     raised = [kind for kind in leaves(errors.GatewayError)
               if kind not in (errors.GatewayError, errors.RequestError, errors.NotFound,
                               errors.ModelServerError)]
-    assert sorted(rows) == sorted((kind.__name__, str(status_of_kind(kind))) for kind in raised)
+    assert sorted(rows) == sorted((kind.__name__, str(nearest(STATUS, kind)),
+                                   nearest(GRPC_CODE, kind)) for kind in raised)
 
 
-def status_of_kind(kind):
-    return next(STATUS[each] for each in kind.__mro__ if each in STATUS)
+def nearest(table, kind):
+    return next(table[each] for each in kind.__mro__ if each in table)
 
 
 def leaves(kind):

@@ -2,7 +2,7 @@
 
 The request is passed on as the bytes it came in. Its elements are looked at only where they are
 images; every other input is stood in for by an array of its dtype and shape that holds nothing
-(docs/decisions/0010-grpc-at-the-gateway.md).
+(docs/decisions/0005-grpc-in-the-gateways-workers.md).
 """
 import math
 from collections.abc import Mapping
