@@ -38,9 +38,10 @@ SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
 log = logging.getLogger("service.modelserver")
 
 
-def make_repository(options: Options) -> Repository:
+def make_repository(options: Options, metrics: Metrics) -> Repository:
     """Configured, not started. Raises StartError for models that cannot be asked for."""
-    load = partial(_load, options=options, session_config=_session_config(options))
+    load = partial(_load, options=options, metrics=metrics,
+                   session_config=_session_config(options))
     directory = Path(options.model_repository).absolute() if options.model_repository else None
     repository = Repository(load, RepositoryOptions(
         poll_s=options.file_system_poll_wait_seconds,
@@ -129,15 +130,17 @@ def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | N
     return server
 
 
-def _load(version: Version, options: Options, session_config: ConfigProto) -> Servable:
-    servable = load_servable(version.path, options.saved_model_tags.split(","), session_config)
-    if options.enable_model_warmup:
-        try:
-            warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
-        except BaseException:
-            servable.close()
-            raise
-    return servable
+def _load(version: Version, options: Options, metrics: Metrics,
+          session_config: ConfigProto) -> Servable:
+    with metrics.loading(version.model, version.path):
+        servable = load_servable(version.path, options.saved_model_tags.split(","), session_config)
+        if options.enable_model_warmup:
+            try:
+                warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
+            except BaseException:
+                servable.close()
+                raise
+        return servable
 
 
 def _collect() -> None:

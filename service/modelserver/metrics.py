@@ -3,10 +3,13 @@
 Latencies are in microseconds and count successes only, as TensorFlow Serving's do.
 """
 import threading
+import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
 
 import grpc
@@ -28,8 +31,8 @@ class Counter:
         self.name, self.text, self.labels = name, text, labels
         self._counts: dict[Labels, int] = {}
 
-    def add(self, *values: str) -> None:
-        self._counts[values] = self._counts.get(values, 0) + 1
+    def add(self, *values: str, by: int = 1) -> None:
+        self._counts[values] = self._counts.get(values, 0) + by
 
     def lines(self) -> list[str]:
         return [f"{self.name}{{{_pairs(self.labels, values)}}} {count}"
@@ -72,29 +75,54 @@ class Histogram:
 
 
 class Metrics:
-    """The figures of one server. `is_model` keeps names that callers made up out of the labels."""
+    """The figures of one server. Names of models that callers made up are kept out of the labels.
 
-    def __init__(self, is_model: Callable[[str], bool]) -> None:
-        self._is_model = is_model
+    Each metric is written from one thread at a time: those of calls on the event loop, those of
+    loads under a lock.
+    """
+
+    def __init__(self) -> None:
+        self._models: set[str] = set()
+        self._loading = threading.Lock()
         self._requests = Counter(":tensorflow:serving:request_count",
                                  "The total number of requests.", ("model_name", "status"))
         self._latency = Histogram(
             ":tensorflow:serving:request_latency",
             "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
             ("model_name", "API", "entrypoint"))
+        self._loads = Counter(":tensorflow:cc:saved_model:load_attempt_count",
+                              "The number of times a SavedModel was requested to be loaded.",
+                              ("model_path", "status"))
+        self._load_time = Counter(":tensorflow:cc:saved_model:load_latency",
+                                  "Latency in microseconds for SavedModels that were successfully "
+                                  "loaded.", ("model_path",))
 
-    def record(self, model: str, method: str, code: grpc.StatusCode, seconds: float) -> None:
+    def called(self, model: str, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """Told of every call; those about models rather than to them are not counted."""
         if method not in _INFERENCE:
             return
-        name = model if self._is_model(model) else ""
+        name = model if model in self._models else ""
         self._requests.add(name, code.name)
         if code is grpc.StatusCode.OK:
             self._latency.add(seconds, name, method, "GRPC")
 
+    @contextmanager
+    def loading(self, model: str, path: Path) -> Iterator[None]:
+        """The load of a version, warm-up included, inside the block."""
+        self._models.add(model)
+        started, status = time.monotonic(), "fail"
+        try:
+            yield
+            status = "success"
+        finally:
+            with self._loading:
+                self._loads.add(str(path), status)
+                if status == "success":
+                    self._load_time.add(str(path), by=int((time.monotonic() - started) * 1e6))
+
     def render(self) -> str:
         lines = []
-        for metric in (self._requests, self._latency):
+        for metric in (self._requests, self._latency, self._loads, self._load_time):
             lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}"]
             lines += metric.lines()
         return "\n".join(lines) + "\n"

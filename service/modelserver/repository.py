@@ -80,10 +80,6 @@ class Repository:
             raise NotFound(f"Could not find any versions of model {spec.name}")
         return [versions[number].status() for number in sorted(versions, reverse=True)]
 
-    def knows(self, name: str) -> bool:
-        """Whether there is, or was, a model of that name."""
-        return name in self._versions
-
     # ---- configuration ----
 
     def configure(self, configs: Iterable[ModelConfig]) -> None:

@@ -29,9 +29,9 @@ log = logging.getLogger("service.modelserver")
 async def serve(options: Options) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
     stop = _stop_event()
-    repository, runner = make_repository(options), make_runner(options)
-    metrics = Metrics(repository.knows)
-    calls, health = Calls(metrics.record), Health(SERVICES)
+    metrics = Metrics()
+    repository, runner = make_repository(options, metrics), make_runner(options)
+    calls, health = Calls(metrics.called), Health(SERVICES)
     server = make_server(options, repository, runner, calls, health)
     port = listen(server, options)
     metrics_server = make_metrics_server(options, metrics)

@@ -29,19 +29,20 @@ def file(tmp_path):
 def test_a_label_on_a_version_that_is_not_loaded_needs_the_flag(file):
     options = {"model_config_file": file(LABELLED)}
     with pytest.raises(StartError, match="label to version 1 of model m, which is not currently"):
-        make_repository(Options(**options))
-    make_repository(Options(**options, allow_version_labels_for_unavailable_models=True))
+        make_repository(Options(**options), Metrics())
+    make_repository(Options(**options, allow_version_labels_for_unavailable_models=True),
+                    Metrics())
 
 
 def test_a_config_of_another_kind_is_refused(file):
     config = file('custom_model_config { type_url: "x" }')
     with pytest.raises(StartError, match="custom model config"):
-        make_repository(Options(model_config_file=config))
+        make_repository(Options(model_config_file=config), Metrics())
 
 
 def test_a_config_file_that_is_not_there_is_named():
     with pytest.raises(StartError, match=r"'/no/such/file': .*No such file"):
-        make_repository(Options(model_config_file="/no/such/file"))
+        make_repository(Options(model_config_file="/no/such/file"), Metrics())
 
 
 def test_batching_parameters_that_cannot_be_followed_are_refused(file):
@@ -67,7 +68,7 @@ def test_a_taken_port_is_named():
 
 def test_metrics_need_a_port_that_is_free(file):
     monitoring = file("prometheus_config { enable: true }")
-    metrics = Metrics(lambda _: True)
+    metrics = Metrics()
     with pytest.raises(StartError, match="--rest_api_port"):
         make_metrics_server(Options(monitoring_config_file=monitoring), metrics)
     with socket.create_server(("", 0)) as taken:
@@ -80,4 +81,4 @@ def test_metrics_need_a_port_that_is_free(file):
 @pytest.mark.parametrize("text", ["", "prometheus_config { enable: false }"])
 def test_metrics_are_off_unless_asked_for(file, text):
     options = Options(monitoring_config_file=file(text), rest_api_port=1)
-    assert make_metrics_server(options, Metrics(lambda _: True)) is None
+    assert make_metrics_server(options, Metrics()) is None

@@ -316,6 +316,15 @@ def test_calls_are_counted_under_tensorflow_servings_names(predictions, scrape):
     assert re.search(latency, text)
 
 
+def test_loads_are_counted_under_tensorflows_names(server, scrape, own_models):
+    assert server.process.poll() is None
+    path = own_models / "wide" / "1"
+    text = scrape()
+    count = ":tensorflow:cc:saved_model:load_attempt_count"
+    assert f'{count}{{model_path="{path}",status="success"}} 1\n' in text
+    assert f':tensorflow:cc:saved_model:load_latency{{model_path="{path}"}} ' in text
+
+
 def test_a_made_up_model_gets_no_label_of_its_own(predictions, scrape):
     with pytest.raises(grpc.RpcError):
         predictions.Predict(request("made up"), timeout=30)
