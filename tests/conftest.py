@@ -112,9 +112,7 @@ class GatewayProcess(ModelServerProcess):
 
     def __init__(self, model_server: str, **settings: object) -> None:
         self.log = ""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         variables = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "service.cli", "gateway", f"--model-server={model_server}",
@@ -122,6 +120,13 @@ class GatewayProcess(ModelServerProcess):
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 LaunchGateway = Callable[..., GatewayProcess]
@@ -147,6 +152,24 @@ def launch_gateway() -> Iterator[LaunchGateway]:
 def gateway(launch_gateway: LaunchGateway, modelserver: ModelServerProcess) -> GatewayProcess:
     """The gateway before the twin that serves the recorded models."""
     return launch_gateway(modelserver.address, models="affine")
+
+
+@pytest.fixture(scope="session")
+def launch_grpc_gateway(launch_gateway) -> Callable[..., tuple[GatewayProcess, str]]:
+    """`launch_grpc_gateway(model_server_address, **settings)` -> (GatewayProcess, gRPC address)."""
+    def launch(model_server: str, **settings: object) -> tuple[GatewayProcess, str]:
+        port = free_port()
+        gateway = launch_gateway(model_server, grpc_port=port, **settings)
+        gateway.wait_for("Answering gRPC")
+        return gateway, f"127.0.0.1:{port}"
+
+    return launch
+
+
+@pytest.fixture(scope="session")
+def grpc_gateway(launch_grpc_gateway, modelserver) -> tuple[GatewayProcess, str]:
+    """The gateway before the twin that serves the recorded models, and its gRPC address."""
+    return launch_grpc_gateway(modelserver.address, models="affine")
 
 
 @pytest.fixture(scope="session")
