@@ -45,8 +45,8 @@ ERRORS: dict[grpc.StatusCode, type[errors.ClientError]] = {
     Code.DATA_LOSS: errors.ServerFailed,
     Code.UNAUTHENTICATED: errors.NotAllowed,
 }
-# gRPC's own words at either end, under RESOURCE_EXHAUSTED, for a message over the limit.
-TOO_LARGE = "larger than max"
+# Under RESOURCE_EXHAUSTED: gRPC's own words, at either end, and the gateway's for a limit of size.
+TOO_LARGE = "larger than"
 
 CHANNEL_OPTIONS = [
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),

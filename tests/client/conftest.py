@@ -1,5 +1,6 @@
 """A twin and a gateway that serve the recorded models and `digits`, and clients of every kind."""
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,14 +27,16 @@ class Awaited:
         self._runner.close()
 
 
+# By name: where to, and what with. The model server and the gateway speak the same gRPC.
 KINDS = {"http": ("http", Client), "http-async": ("http", Awaited),
-         "grpc": ("grpc", Client), "grpc-async": ("grpc", Awaited)}
+         "grpc": ("grpc", Client), "grpc-async": ("grpc", Awaited),
+         "grpc-gateway": ("grpc-gateway", Client)}
 
 
 @pytest.fixture(scope="session")
 def urls(launch_modelserver, launch_gateway, conformance_models, published,
          tmp_path_factory) -> dict[str, str]:
-    """By scheme, where the recorded models and `digits` are served."""
+    """By the first of each of KINDS, where the recorded models and `digits` are served."""
     config = text_format.Parse((conformance_models / "models.config").read_text(),
                                ModelServerConfig())
     config.model_config_list.config.add(name="digits", base_path=str(published),
@@ -42,8 +45,12 @@ def urls(launch_modelserver, launch_gateway, conformance_models, published,
     path.write_text(text_format.MessageToString(config))
     server = launch_modelserver(f"--model_config_file={path}",
                                 "--allow_version_labels_for_unavailable_models=true")
-    gateway = launch_gateway(server.address, model_config_file=path)
-    return {"http": gateway.url, "grpc": f"grpc://{server.address}"}
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    gateway = launch_gateway(server.address, model_config_file=path, grpc_port=port)
+    gateway.wait_for("Answering gRPC")
+    return {"http": gateway.url, "grpc": f"grpc://{server.address}",
+            "grpc-gateway": f"grpc://127.0.0.1:{port}"}
 
 
 @pytest.fixture(params=KINDS)
@@ -67,12 +74,12 @@ def connect(kind: str) -> Iterator[Callable[..., Client]]:
 
 @pytest.fixture
 def scheme(kind: str) -> str:
-    return KINDS[kind][0]
+    return kind.partition("-")[0]
 
 
 @pytest.fixture
-def client(connect: Callable[..., Client], urls: dict[str, str], scheme: str) -> Client:
-    return connect(urls[scheme])
+def client(connect: Callable[..., Client], urls: dict[str, str], kind: str) -> Client:
+    return connect(urls[KINDS[kind][0]])
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,13 @@ import pytest
 from service.client import _grpc, _http, errors
 from service.client._calls import IsReady, ListModels
 from service.gateway import error_responses
+from service.gateway.errors import GatewayError, InvalidInput
 from service.gateway.model_server import ERRORS as GATEWAY_ERRORS
+
+
+def below(kind):
+    return set().union(*({each} | below(each) for each in kind.__subclasses__()))
+
 
 STATUSES = {400: errors.BadRequest, 401: errors.NotAllowed, 403: errors.NotAllowed,
             404: errors.NotFound, 405: errors.NotSupported, 406: errors.BadRequest,
@@ -25,10 +31,6 @@ def answer(status, body=b'{"error": "why"}', **headers):
 def test_the_tree_is_drawn_as_it_is():
     drawn = re.findall(r"(?:├|└)── (\w+)", errors.__doc__)
     assert sorted(drawn) == sorted(kind.__name__ for kind in below(errors.ClientError))
-
-
-def below(kind):
-    return set().union(*({each} | below(each) for each in kind.__subclasses__()))
 
 
 def test_every_status_of_the_gateway_is_known():
@@ -49,6 +51,17 @@ def test_a_grpc_status_is_the_error_that_the_gateway_makes_of_it(code):
         return  # a model server that wants credentials is a fault behind the gateway, 500
     status = error_responses.status_of(GATEWAY_ERRORS[code]("why"))
     assert type(error) is type(_http.error_of_status(answer(status)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in below(GatewayError)
+                                  if set(kind.__mro__) & set(error_responses.STATUS)],
+                         ids=lambda kind: kind.__name__)
+def test_an_error_of_the_gateway_is_the_same_over_http_and_grpc(kind):
+    error = kind("x", "this", "that") if issubclass(kind, InvalidInput) else kind(1)
+    over_http = _http.error_of_status(answer(error_responses.status_of(error)))
+    over_grpc = _grpc.error_of(ListModels(), Refusal(
+        grpc.StatusCode[error_responses.grpc_code_of(error)], str(error)))
+    assert isinstance(over_http, type(over_grpc))  # HTTP tells an image that is too large apart
 
 
 def test_a_message_over_grpcs_limit_is_too_large():
