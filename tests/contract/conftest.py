@@ -4,10 +4,18 @@ import io
 import json
 import struct
 from collections.abc import Callable
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import requests
+
+from service.protos.inference_pb2 import ModelInferRequest
+from service.protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from service.protos.serving_pb2 import PredictRequest
+from service.protos.serving_pb2_grpc import PredictionServiceStub
+from service.tensors import decode_tensor, encode_tensor
 
 Arrays = dict[str, np.ndarray]
 
@@ -157,8 +165,54 @@ def _from_raw(raw: bytes, tensor: dict[str, object]) -> np.ndarray:
     return np.array(strings, object).reshape(tensor["shape"])
 
 
-DIALECTS: dict[str, Callable[..., Arrays]] = {
+def tfs_grpc(address: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+             ) -> Arrays:
+    request = PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = place.model, signature or ""
+    if place.version:
+        request.model_spec.version.value = place.version
+    elif place.label:
+        request.model_spec.version_label = place.label
+    for name, array in inputs.items():
+        request.inputs[name].CopyFrom(encode_tensor(array))
+    reply = _called(address, lambda channel: PredictionServiceStub(channel).Predict(
+        request, timeout=30))
+    return {name: decode_tensor(tensor) for name, tensor in reply.outputs.items()}
+
+
+def oip_grpc(address: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+             ) -> Arrays:
+    request = ModelInferRequest(model_name=place.model,
+                                model_version=str(place.version or place.label or ""))
+    if signature:
+        request.parameters["signature_name"].string_param = signature
+    for name, array in inputs.items():
+        request.inputs.add(name=name, shape=array.shape, datatype=DATATYPES[str(array.dtype)])
+        request.raw_input_contents.append(
+            b"".join(struct.pack("<I", len(each)) + each for each in array.ravel())
+            if array.dtype == object else array.tobytes())
+    reply = _called(address, lambda channel: GRPCInferenceServiceStub(channel).ModelInfer(
+        request, timeout=30))
+    return {tensor.name: _from_raw(raw, {"datatype": tensor.datatype, "shape": list(tensor.shape)})
+            for tensor, raw in zip(reply.outputs, reply.raw_output_contents, strict=True)}
+
+
+def _called(address: str, call: Callable[[grpc.Channel], Any]) -> Any:
+    with grpc.insecure_channel(address) as channel:
+        try:
+            return call(channel)
+        except grpc.RpcError as error:
+            raise Refused(STATUS[error.code()], error.details()) from None
+
+
+# The HTTP status that says the same as a gRPC code.
+STATUS = {grpc.StatusCode.INVALID_ARGUMENT: 400, grpc.StatusCode.FAILED_PRECONDITION: 400,
+          grpc.StatusCode.NOT_FOUND: 404, grpc.StatusCode.INTERNAL: 500}
+
+HTTP: dict[str, Callable[..., Arrays]] = {
     each.__name__: each for each in (rows, columns, npz, oip_json, oip_binary)}
+GRPC: dict[str, Callable[..., Arrays]] = {each.__name__: each for each in (tfs_grpc, oip_grpc)}
+DIALECTS = HTTP | GRPC
 
 
 @pytest.fixture
@@ -172,13 +226,16 @@ def place() -> type[Place]:
 
 
 @pytest.fixture(params=DIALECTS.values(), ids=DIALECTS.keys())
-def ask(request, gateway):
+def ask(request, grpc_gateway):
     """`ask(place, inputs, outputs, signature)` -> outputs; raises Refused. Once for each dialect.
 
     `outputs` says the names and dtypes to expect, for the dialects that do not carry them.
     """
+    gateway, grpc_address = grpc_gateway
+    server = grpc_address if request.param in GRPC.values() else gateway.url
+
     def send(place: Place, inputs: Arrays, outputs: Arrays, signature: str | None = None) -> Arrays:
-        return request.param(gateway.url, place, inputs, outputs, signature)
+        return request.param(server, place, inputs, outputs, signature)
 
     send.dialect = request.param.__name__
     return send
