@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import grpc
+import ml_dtypes
 import numpy as np
 import pytest
 from google.protobuf import text_format
@@ -23,6 +24,7 @@ from service.protos.serving_pb2 import (
     ReloadConfigRequest,
     SSLConfig,
 )
+from service.protos.tensorflow_pb2 import TensorProto
 from service.tensors import decode_tensor, encode_tensor
 
 
@@ -59,7 +61,7 @@ class Config:
 
     def proto(self, **more) -> ModelServerConfig:
         config = ModelServerConfig()
-        fields = {"slow": {}, "uneven": {}, "wide": {}, "pair": {}, **more}
+        fields = {"slow": {}, "uneven": {}, "wide": {}, "dtypes": {}, "pair": {}, **more}
         config.model_config_list.config.extend(
             self.entry(name, **fields[name]) for name in fields)
         return config
@@ -175,6 +177,38 @@ def test_the_unix_socket_answers_too(server, credentials):
 
 def test_a_flag_without_meaning_is_named_in_the_log(server):
     assert "--num_tflite_pools has no meaning here: there is no TensorFlow Lite" in server.log
+
+
+# ---- tensors ----
+
+
+DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64", "int8", "int16", "int32", "int64",
+          "uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128"]
+
+
+def test_every_dtype_goes_in_and_comes_out(predictions):
+    request = PredictRequest(model_spec=ModelSpec(name="dtypes"))
+    sent = {np.dtype(dtype).name: np.array([[0, 1]]).astype(dtype) for dtype in DTYPES}
+    sent["string"] = np.array([[b"", b"\xff\0"]], object)
+    for content in (False, True):
+        for name, array in sent.items():
+            request.inputs[name].CopyFrom(encode_tensor(array, content))
+        reply = predictions.Predict(request, timeout=60)
+        received = {name: decode_tensor(tensor) for name, tensor in reply.outputs.items()}
+        assert received.keys() == sent.keys()
+        for name, array in sent.items():
+            assert received[name].dtype == array.dtype
+            assert received[name].tolist() == array.tolist()
+
+
+def test_a_shape_that_few_bytes_make_huge_is_refused(predictions):
+    request = PredictRequest(model_spec=ModelSpec(name="wide"))
+    request.inputs["x"].CopyFrom(TensorProto(dtype=1, float_val=[1]))
+    for size in (10**6, 10**9):
+        request.inputs["x"].tensor_shape.dim.add(size=size)
+    with pytest.raises(grpc.RpcError, match='input "x".*more than') as caught:
+        predictions.Predict(request, timeout=60)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 # ---- batching ----
