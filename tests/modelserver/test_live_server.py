@@ -206,7 +206,7 @@ def test_a_shape_that_few_bytes_make_huge_is_refused(predictions):
     request.inputs["x"].CopyFrom(TensorProto(dtype=1, float_val=[1]))
     for size in (10**6, 10**9):
         request.inputs["x"].tensor_shape.dim.add(size=size)
-    with pytest.raises(grpc.RpcError, match='input "x".*more than') as caught:
+    with pytest.raises(grpc.RpcError, match=r'input "x".*more than') as caught:
         predictions.Predict(request, timeout=60)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
