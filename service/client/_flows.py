@@ -1,5 +1,4 @@
 """What a client's methods do, step by step, without doing it: no thread, no loop, no protocol."""
-import itertools
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,9 +63,10 @@ class Flows:
             return False
 
     def _remembered(self, model: ModelSpec, deadline: float) -> Flow[ModelMetadata]:
-        if model not in self._known:
-            self._known[model] = yield from self._call(GetMetadata(model), deadline)
-        return self._known[model]
+        known = self._known.get(model)  # another thread may forget it at any time
+        if known is None:
+            known = self._known[model] = yield from self._call(GetMetadata(model), deadline)
+        return known
 
     def _call(self, call: Call[Result], deadline: float) -> Flow[Result]:
         """The call's result, after as many attempts as `retries`, the deadline and the error allow.
@@ -94,7 +94,7 @@ class Flows:
 
 def _pauses(count: int) -> Iterator[float]:
     """Seconds, doubling; each shortened by chance, so that many clients do not come back as one."""
-    for attempt in itertools.islice(itertools.count(), count):
+    for attempt in range(count):
         yield min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1)
 
 
