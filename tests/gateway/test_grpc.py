@@ -149,6 +149,17 @@ def test_a_message_over_the_limit(launch_grpc_gateway, modelserver):
         assert predict(channel, "affine", x=np.zeros(5000, "f4")).code().name == (
             "RESOURCE_EXHAUSTED")
         assert predict(channel, "affine", x=X).code() == grpc.StatusCode.OK
+    with grpc.insecure_channel(address, compression=grpc.Compression.Gzip) as channel:
+        assert predict(channel, "affine", x=np.zeros(5000, "f4")).code().name == (
+            "RESOURCE_EXHAUSTED"), "over the limit once it is unpacked"
+
+
+def test_every_worker_answers_at_the_one_port(launch_grpc_gateway, modelserver):
+    gateway, address = launch_grpc_gateway(modelserver.address, workers=2)
+    gateway.wait_for("(?s)Answering gRPC.*Answering gRPC")
+    for _ in range(10):
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            assert predict(channel, "affine", x=X).code() == grpc.StatusCode.OK
 
 
 def test_models_are_not_changed_through_the_gateway(channel):

@@ -29,9 +29,10 @@ class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
 
     def __init__(self):
         self.go, self.arrived, self.cancelled = (threading.Event() for _ in range(3))
-        self.contexts = []
+        self.contexts, self.version, self.metadata_calls = [], 0, 0
 
     def GetModelMetadata(self, request, _):  # noqa: N802
+        self.metadata_calls += 1
         signatures = SignatureDefMap()
         tensor = signatures.signature_def["serving_default"].inputs["x"]
         tensor.dtype = 1
@@ -45,7 +46,9 @@ class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
         self.contexts.append((dict(context.invocation_metadata()), context.time_remaining()))
         self.arrived.set()
         self.go.wait(30)
-        return PredictResponse(model_spec=request.model_spec)
+        reply = PredictResponse(model_spec=request.model_spec)
+        reply.model_spec.version.value = self.version
+        return reply
 
 
 @pytest.fixture
@@ -88,6 +91,14 @@ def test_the_gateways_own_limit_holds_where_the_client_sets_none(gateway, slow):
     slow[0].go.set()
     predict(gateway[1], timeout=None).result()
     assert 25 < slow[0].contexts[0][1] < 31
+
+
+def test_signatures_are_asked_for_again_once_another_version_answers(gateway, slow):
+    slow[0].go.set()
+    for version, asked in ((0, 1), (0, 1), (7, 1), (7, 2)):
+        slow[0].version = version
+        predict(gateway[1]).result()
+        assert slow[0].metadata_calls == asked
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline"])
@@ -144,6 +155,17 @@ def test_the_drain_is_bounded(gateway, slow):
     began = time.monotonic()
     assert process.terminate() == 0
     assert 4 < time.monotonic() - began < 15
+    assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_ctrl_c_cuts_off_what_is_in_flight(gateway, slow):
+    process, channel = gateway
+    call = predict(channel)
+    assert slow[0].arrived.wait(10)
+    began = time.monotonic()
+    process.process.send_signal(signal.SIGINT)
+    process.wait()
+    assert time.monotonic() - began < 4
     assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
