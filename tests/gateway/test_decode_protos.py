@@ -1,0 +1,110 @@
+"""Any bytes that are a message are a query or an error of ours, whatever they say."""
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.gateway.decode.oip_proto import decode_model, decode_model_infer
+from service.gateway.decode.tfs_proto import decode_predict
+from service.gateway.errors import GatewayError
+from service.gateway.signature import ModelSpec, Signatures
+from service.oip import DATATYPES
+from service.protos.inference_pb2 import ModelInferRequest
+from service.protos.serving_pb2 import ModelSpec as ModelSpecProto
+from service.protos.serving_pb2 import PredictRequest
+from service.protos.tensorflow_pb2 import SignatureDef, TensorInfo, TensorProto
+from service.tensors import encode_shape
+
+FLOATS = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 2]))
+STRINGS = TensorInfo(dtype=7, tensor_shape=encode_shape([-1]))
+SIGNATURES = Signatures({
+    "serving_default": SignatureDef(inputs={"x": FLOATS}, outputs={"y": FLOATS}),
+    "encoded": SignatureDef(inputs={"x": STRINGS}, outputs={"y": FLOATS})})
+
+sizes = st.lists(st.integers(-2, 5) | st.integers(-2**63, 2**63 - 1), max_size=4)
+names = st.sampled_from(["x", "xx", ""])
+small = st.binary(max_size=20)
+
+
+@st.composite
+def predict_requests(draw):
+    request = PredictRequest(model_spec=ModelSpecProto(
+        signature_name=draw(st.sampled_from(["", "encoded", "nope"]))))
+    request.inputs[draw(names)].CopyFrom(TensorProto(
+        dtype=draw(st.integers(-1, 40)), tensor_shape=encode_shape(draw(sizes)),
+        tensor_content=draw(small), string_val=draw(st.lists(small, max_size=3)),
+        float_val=draw(st.lists(st.just(1.0), max_size=3))))
+    return request
+
+
+@st.composite
+def infer_requests(draw):
+    request = ModelInferRequest(raw_input_contents=draw(st.lists(small, max_size=2)))
+    request.parameters["signature_name"].string_param = draw(
+        st.sampled_from(["", "encoded", "nope"]))
+    tensor = request.inputs.add(name=draw(names), shape=draw(sizes),
+                                datatype=draw(st.sampled_from([*DATATYPES, "", "FLOAT"])))
+    tensor.contents.fp32_contents.extend(draw(st.lists(st.floats(width=32), max_size=3)))
+    tensor.contents.int_contents.extend(draw(st.lists(st.integers(-2**31, 2**31 - 1), max_size=3)))
+    tensor.contents.bytes_contents.extend(draw(st.lists(small, max_size=3)))
+    if draw(st.booleans()):
+        tensor.ClearField("contents")
+    return request
+
+
+def validate_predict(request):
+    query = decode_predict(request, SIGNATURES, max_bytes=10**6, max_pixels=100)
+    query.signature.validate(query.inputs)
+
+
+def validate_infer(request):
+    query = decode_model_infer(request, SIGNATURES)
+    query.signature.validate(query.inputs)
+
+
+@settings(max_examples=500, deadline=None)
+@given(predict_requests())
+def test_a_predict_request_is_valid_or_an_error(request):
+    valid_or_error(validate_predict, request)
+
+
+@settings(max_examples=500, deadline=None)
+@given(infer_requests())
+def test_an_infer_request_is_valid_or_an_error(request):
+    valid_or_error(validate_infer, request)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([(PredictRequest, validate_predict), (ModelInferRequest, validate_infer)]),
+       st.binary(max_size=60))
+def test_any_bytes_are_no_message_or_valid_or_an_error(kind, data):
+    message_class, validate = kind
+    try:
+        message = message_class.FromString(data)
+    except DecodeError:
+        return
+    valid_or_error(validate, message)
+
+
+def valid_or_error(validate, request):
+    try:
+        validate(request)
+    except GatewayError as error:
+        assert str(error)
+
+
+def test_a_large_shape_takes_no_memory():
+    request = PredictRequest()
+    request.inputs["x"].CopyFrom(TensorProto(dtype=1, tensor_shape=encode_shape([2**30, 2])))
+    query = decode_predict(request, SIGNATURES, max_bytes=2**40, max_pixels=1)
+    assert query.signature.validate(query.inputs)["x"].shape == (2**30, 2)
+    assert query.inputs["x"].base.nbytes == np.dtype("f4").itemsize
+
+
+@pytest.mark.parametrize(("version", "model"), [
+    ("", ModelSpec("m")), ("7", ModelSpec("m", version=7)),
+    ("stable", ModelSpec("m", label="stable")),
+    ("9" * 19, ModelSpec("m", label="9" * 19)), ("-1", ModelSpec("m", label="-1"))])
+def test_a_version_is_a_number_that_fits_or_a_label(version, model):
+    assert decode_model("m", version) == model
