@@ -16,8 +16,7 @@ from training.devices import is_chief
 from training.errors import BadSetting, DataError, Diverged
 from training.recipes import Recipe
 from training.trainer import Means, Trainer
-
-CHECKPOINT = "checkpoint.npz"
+from training.workspace import CHECKPOINT, TENSORBOARD
 
 
 def fit(model: keras.Model, dataset: Dataset, recipe: Recipe, strategy: tf.distribute.Strategy,
@@ -41,7 +40,7 @@ def fit(model: keras.Model, dataset: Dataset, recipe: Recipe, strategy: tf.distr
         if recipe.patience and progress.best_epoch == progress.epochs - 1:
             progress.best = trainer.model.get_weights()
         if chief:
-            log(workspace / "tensorboard", means, progress.epochs)
+            log(workspace / TENSORBOARD, means, progress.epochs)
             checkpoint.save(path, recipe, progress, trainer.variables)
     model.set_weights(progress.best or trainer.model.get_weights())
     return progress

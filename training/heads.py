@@ -1,6 +1,7 @@
 """What one output of a model answers, how it is trained and how it is measured."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -82,6 +83,12 @@ class Number:
 
 
 Head = Classes | Number
+
+
+def naming(heads: Mapping[str, Head]) -> dict[str, Classes]:
+    """Those heads that name a class for each image, the one that Classify answers for first."""
+    return {name: head for name, head in heads.items()
+            if isinstance(head, Classes) and not isinstance(head, Mask)}
 
 
 def intersection_over_union(answered: Array, true: Array) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.dataset import Dataset, Split
+from training.errors import DataError
 from training.heads import Array
 from training.recipes import Recipe
 from training.sources import digits, fashion, folder, table
@@ -23,6 +24,8 @@ def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
 
     data: a CSV file, a folder of images by class, or a folder with the source's own files.
     """
+    if data is not None and not data.exists():
+        raise DataError(f"there is no {data}: expected a folder of images by class, or a CSV file")
     if data is not None and data.is_file():
         return table.load(recipe, data, workspace)
     if data is not None and any(entry.is_dir() for entry in data.iterdir()):

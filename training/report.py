@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.adversarial import GAN
+import models
 from training import gallery, model_card
 from training.checkpoint import Progress
 from training.checks import described
@@ -69,6 +69,6 @@ def described_signature(definition: Any) -> dict[str, dict[str, str]]:
 
 def architecture(model: keras.Model) -> str:
     lines: list[str] = []
-    for part in (model.parts.values() if isinstance(model, GAN) else [model]):
+    for part in models.parts(model).values():
         part.summary(print_fn=lambda text, **_: lines.append(text), line_length=100)
     return "\n".join(lines) + "\n"

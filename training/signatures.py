@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from models.adversarial import GAN
-from training.heads import Classes, Head, Mask
+from training.heads import Head, naming
 from training.inference import answering, call
 
 TOP = 5  # classes named in an answer, where the head has that many
@@ -25,8 +25,7 @@ class Servable:
         self.model, self.asked = model, answering(model)
         self.images = {tensor.name: tuple(tensor.shape[1:])
                        for tensor in self.asked.inputs if is_image(tensor)}
-        self.labels = {name: tf.constant(head.labels) for name, head in heads.items()
-                       if isinstance(head, Classes) and not isinstance(head, Mask)}
+        self.labels = {name: tf.constant(head.labels) for name, head in naming(heads).items()}
 
     def signatures(self) -> Signatures:
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)

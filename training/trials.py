@@ -13,7 +13,7 @@ import models
 from models.adversarial import GAN
 from service.protos.tensorflow_pb2 import Example
 from training.dataset import Arrays
-from training.heads import Array
+from training.heads import Array, Head, naming
 from training.inference import predict
 from training.signatures import TOP
 
@@ -28,9 +28,9 @@ class Trial:
     expected: Arrays
 
 
-def trials(model: keras.Model, images: Arrays, classified: str,
+def trials(model: keras.Model, images: Arrays, heads: Mapping[str, Head],
            signatures: Iterable[str]) -> Trials:
-    """By signature; classified: the head that `classify` answers for."""
+    """By signature."""
     files = {name: as_files(pixels) for name, pixels in images.items()}
     answers = predict(model, images)
     every = {
@@ -39,10 +39,10 @@ def trials(model: keras.Model, images: Arrays, classified: str,
         "encoded": Trial(files, answers),
     }
     if "classify" in signatures:
-        best = np.sort(answers[classified], axis=-1)[:, ::-1][:, :TOP]
+        best = np.sort(answers[next(iter(naming(heads)))], axis=-1)[:, ::-1][:, :TOP]
         every["classify"] = Trial({"inputs": as_examples(files)}, {"scores": best})
     if isinstance(model, GAN):
-        every["generate"] = generated(model, len(answers[classified]))
+        every["generate"] = generated(model, len(files["image"]))
     return {name: every[name] for name in signatures}
 
 

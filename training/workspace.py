@@ -1,26 +1,56 @@
-"""<repository>/<model>/.training: what a run keeps while it runs. No model server looks at it."""
+"""<repository>/<model>/.training: what a run keeps while it runs. No model server looks at it.
+
+    checkpoint.npz   the state after the last finished epoch (checkpoint.py)
+    tensorboard/     the curves
+    split.csv        which of the user's own images are held out; later runs keep to it
+    skipped.txt      which of them could not be read
+    images-*/        their pixels, of one process each
+"""
 from __future__ import annotations
 
 import shutil
+import tempfile
+import time
 from pathlib import Path
 
-REMEMBERED = {"split.csv"}  # a later run must hold out the same images
+from training.errors import PublishError
+from training.version_directory import LEFTOVER_AGE_S
+
+CHECKPOINT = "checkpoint.npz"
+TENSORBOARD = "tensorboard"
+SKIPPED = "skipped.txt"
+SPLIT = "split.csv"
+IMAGES = "images-"
 
 
 def prepare(model_directory: Path, *, keep: bool) -> Path:
-    """The folder; emptied, but for what is remembered, unless its content is to `keep`."""
+    """The folder, without what an earlier run left unless that is to `keep`.
+
+    Raises PublishError where it cannot be written to, before anything is computed.
+    """
     workspace = model_directory / ".training"
-    workspace.mkdir(parents=True, exist_ok=True)
-    if not keep:
-        for entry in workspace.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name not in REMEMBERED:
-                entry.unlink()
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        if not keep:
+            shutil.rmtree(workspace / TENSORBOARD, ignore_errors=True)
+            for name in (CHECKPOINT, SKIPPED):
+                (workspace / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise PublishError(f"cannot write to {workspace}: {error.strerror}; name another "
+                           f"--model-repository, or see to its permissions") from error
+    for images in workspace.glob(f"{IMAGES}*"):
+        if time.time() - images.stat().st_mtime > LEFTOVER_AGE_S:
+            shutil.rmtree(images, ignore_errors=True)
     return workspace
+
+
+def images_folder(workspace: Path) -> Path:
+    """A new one: several machines may share the workspace."""
+    return Path(tempfile.mkdtemp(prefix=IMAGES, dir=workspace))
 
 
 def finish(workspace: Path) -> None:
     """Nothing is left to resume: of a published run, the logs and the split remain."""
-    for entry in [*workspace.glob("*.npz"), *workspace.glob("*.npy")]:
-        entry.unlink()
+    (workspace / CHECKPOINT).unlink()
+    for images in workspace.glob(f"{IMAGES}*"):
+        shutil.rmtree(images, ignore_errors=True)

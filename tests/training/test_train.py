@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
 import training
-from training.errors import Diverged, UnknownName
+from training.errors import Diverged, PublishError, UnknownName
 
 SMALL = {"limit": "200"}
 
@@ -85,6 +85,12 @@ def test_tensorboard_can_read_the_curves(trained):
                     logged.setdefault(value.tag, []).append(value.simple_value)
         assert logged["loss"] == pytest.approx(curves[f"{prefix}loss"])
         assert set(logged) == {"loss", "label_accuracy"}
+
+
+def test_a_repository_that_cannot_be_written_to_is_found_before_training(tmp_path):
+    (tmp_path / "digits").write_text("a file in the way")
+    with pytest.raises(PublishError, match=r"cannot write to .*digits"):
+        training.train("digits", model_repository=tmp_path)
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_first(tmp_path):

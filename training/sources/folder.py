@@ -19,10 +19,10 @@ def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
     """Labels are the folders' names, in alphabetical order. Raises DataError."""
     labels, examples = listed(data)
     side = recipe.image_size or DEFAULT_SIDE
-    parts = remembered_split(examples, workspace / "split.csv")
+    parts = remembered_split(examples, workspace)
     splits, skipped = {}, []
     for part in PARTS:
-        images, rows = read(parts[part], (side, side, recipe.channels), workspace / part)
+        images, rows = read(parts[part], (side, side, recipe.channels), workspace)
         kept = [parts[part][row] for row in rows]
         targets = np.array([labels.index(example.stratum) for example in kept], np.int64)
         splits[part] = Split(images, {"label": targets})
@@ -41,7 +41,8 @@ def listed(data: Path) -> tuple[list[str], list[Example]]:
     if len(folders) < 2:
         raise DataError(f"{data} has {len(folders)} folders: expected one for each class, two at "
                         f"least, with that class's images in it")
-    examples = [Example({"image": path}, folder.name) for folder in folders
+    examples = [Example(path.relative_to(data).as_posix(), {"image": path}, folder.name)
+                for folder in folders
                 for path in sorted(folder.rglob("*"))
                 if path.is_file() and not path.name.startswith(".")]
     for folder in folders:

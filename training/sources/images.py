@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from training.heads import Array
 from training.signatures import decode_image
+from training.workspace import SKIPPED, SPLIT, images_folder
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = 0.15  # of every class, for validation and for test each
@@ -26,25 +28,22 @@ Shape = tuple[int, int, int]
 class Example:
     """files: by input name; all must be readable for the example to count."""
 
+    key: str  # what it is remembered by, wherever the data lies
     files: Mapping[str, Path]
     stratum: str  # what is split in proportion: the class
 
-    @property
-    def key(self) -> str:
-        return "|".join(path.as_posix() for path in self.files.values())
 
-
-def read(examples: Sequence[Example], shape: Shape, store: Path) -> tuple[dict[str, Array], Array]:
+def read(examples: Sequence[Example], shape: Shape,
+         workspace: Path) -> tuple[dict[str, Array], Array]:
     """uint8 [N, H, W, C] by input name, and the rows of `examples` they are of; the others could
     not be read.
 
-    The pixels lie in files beside `store` and not in memory, since a folder of photographs may
+    The pixels lie in files of the workspace and not in memory, since a folder of photographs may
     have more of them than the machine has.
     """
-    names = list(examples[0].files)
+    names, folder = list(examples[0].files), images_folder(workspace)
     arrays = {name: np.lib.format.open_memmap(
-        store.with_name(f"{store.name}-{name}.npy"), "w+", np.uint8, (len(examples), *shape))
-        for name in names}
+        folder / f"{name}.npy", "w+", np.uint8, (len(examples), *shape)) for name in names}
     readable: list[int] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(lambda example: [decode(path, shape) for path in example.files.values()],
@@ -71,18 +70,19 @@ def report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
     """Names those that are no readable images, on the screen and in `skipped.txt`."""
     if not skipped:
         return
-    (workspace / "skipped.txt").write_text("".join(f"{path}\n" for path in skipped))
+    (workspace / SKIPPED).write_text("".join(f"{path}\n" for path in skipped))
     print(f"Skipped {len(skipped)} files that are no readable JPEG, PNG, GIF or BMP image:")
     for path in skipped[:LISTED]:
         print(f"  {path}")
     if len(skipped) > LISTED:
-        print(f"  … all are in {workspace / 'skipped.txt'}")
+        print(f"  … all are in {workspace / SKIPPED}")
 
 
-def remembered_split(examples: Sequence[Example], memory: Path) -> dict[str, list[Example]]:
+def remembered_split(examples: Sequence[Example], workspace: Path) -> dict[str, list[Example]]:
     """By part. An example stays in the part where an earlier run put it, so that what was held out
     once is never trained on; new ones fill the parts up, in proportion within each stratum.
     """
+    memory = workspace / SPLIT
     known = dict(read_split(memory))
     parts: dict[str, list[Example]] = {part: [] for part in PARTS}
     for group in by_stratum(examples).values():
@@ -116,13 +116,12 @@ def assign(group: Sequence[Example], known: dict[str, str]) -> None:
 def read_split(memory: Path) -> Iterator[tuple[str, str]]:
     if memory.exists():
         with memory.open(newline="") as file:
-            yield from ((row["files"], row["part"]) for row in csv.DictReader(file))
+            yield from ((row["example"], row["part"]) for row in csv.DictReader(file))
 
 
 def write_split(memory: Path, rows: Iterable[tuple[str, str]]) -> None:
-    partial = memory.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
+    with tempfile.NamedTemporaryFile("w", newline="", dir=memory.parent, delete=False) as file:
         writer = csv.writer(file)
-        writer.writerow(("files", "part"))
+        writer.writerow(("example", "part"))
         writer.writerows(rows)
-    partial.rename(memory)
+    Path(file.name).rename(memory)

@@ -49,12 +49,13 @@ def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
     rows = read_rows(data, columns)
     heads, targets = parsed(rows, columns, data)
     side = recipe.image_size or DEFAULT_SIDE
-    examples = [Example({name: data.parent / row[name] for name in columns.inputs},
+    examples = [Example("|".join(row[name] for name in columns.inputs),
+                        {name: data.parent / row[name] for name in columns.inputs},
                         row[columns.classes[0]]) for row in rows]
     numbers = {example.key: number for number, example in enumerate(examples)}
     splits, skipped = {}, []
-    for part, members in remembered_split(examples, workspace / "split.csv").items():
-        images, kept = read(members, (side, side, recipe.channels), workspace / part)
+    for part, members in remembered_split(examples, workspace).items():
+        images, kept = read(members, (side, side, recipe.channels), workspace)
         mine = np.array([numbers[members[row].key] for row in kept], np.int64)
         splits[part] = Split(images, {name: values[mine] for name, values in targets.items()})
         skipped += [path for row, example in enumerate(members) if row not in set(kept)
