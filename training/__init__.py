@@ -1,6 +1,7 @@
 """From a recipe to a published version. Importing this loads no TensorFlow; `train` does."""
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,10 +37,12 @@ def train(
 
     Raises TrainingError, whose message is meant for the user.
     """
-    from training.run import run  # TensorFlow takes seconds to load: not to list the recipes
-
     given = {"epochs": epochs, "batch_size": batch_size}
     asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}
     chosen = configure(recipe, asked)
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notices would bury the progress bar
+    from training.run import run  # TensorFlow takes seconds to load: not to answer a misspelling
+
     return run(chosen, model_repository=model_repository, data=data, name=name or chosen.name,
                resume=resume, allow_breaking=allow_breaking)
