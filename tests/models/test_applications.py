@@ -37,7 +37,8 @@ def assert_equal_to_peer(name: str, side: int, classes: int) -> None:
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     make_peer, prepare, _ = PEERS[name]
-    prepared = prepare(rng.uniform(0, 255, (3, side, side, 3)).astype("float32"))
+    brightness = np.array([50, 150, 250]).reshape(3, 1, 1, 1)
+    prepared = prepare((rng.uniform(0, 1, (3, side, side, 3)) * brightness).astype("float32"))
 
     peer = make_peer(weights=None, input_shape=(side, side, 3), classes=classes)
     settle(peer, prepared, rng)
@@ -45,7 +46,8 @@ def assert_equal_to_peer(name: str, side: int, classes: int) -> None:
     ours.set_weights(peer.get_weights())
 
     expected = peer(prepared).numpy()
-    assert np.ptp(expected, axis=0).max() > 1e-3, "one answer to every image proves nothing"
+    apart = np.ptp(expected, axis=0) / expected.mean(axis=0)
+    assert apart.max() > 0.01, "one answer to every image proves nothing"
     np.testing.assert_allclose(ours(prepared), expected, rtol=1e-5)
 
 
