@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from training.errors import BadSetting, UnknownName
 from training.recipes import RECIPES, Recipe
 
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 FIXED = {"name", "summary", "source", "task"}
 
 
@@ -62,4 +63,11 @@ def check(recipe: Recipe) -> Recipe:
     for key in ("epochs", "batch_size", "learning_rate"):
         if not getattr(recipe, key) > 0:
             raise BadSetting(f"{key} must be above 0, not {getattr(recipe, key)}")
+    if recipe.task == "masks" and (recipe.flip or recipe.shift):
+        raise BadSetting(f"recipe {recipe.name!r} takes no flip and no shift: they move the image "
+                         f"and not its mask")
+    if recipe.channels not in (1, 3):
+        raise BadSetting(f"channels must be 1 (grey) or 3 (colour), not {recipe.channels}")
+    if recipe.precision not in PRECISIONS:
+        raise UnknownName("precision", recipe.precision, PRECISIONS)
     return recipe

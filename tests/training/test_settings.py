@@ -23,10 +23,20 @@ def test_an_unknown_key_is_answered_with_the_nearest_first():
 
 @pytest.mark.parametrize("settings", [
     {"epochs": "three"}, {"epochs": "1.5"}, {"flip": "perhaps"}, {"epochs": "0"},
-    {"learning_rate": "-1"}, {"learning_rate": "nan"}, {"batch_size": 0}])
+    {"learning_rate": "-1"}, {"learning_rate": "nan"}, {"batch_size": 0}, {"channels": "4"}])
 def test_a_value_out_of_type_or_range_is_refused(settings):
     with pytest.raises(BadSetting, match=next(iter(settings))):
         configure("digits", settings)
+
+
+def test_an_image_is_not_moved_away_from_its_mask():
+    with pytest.raises(BadSetting, match="no flip and no shift"):
+        configure("unet", {"flip": "true"})
+
+
+def test_an_unknown_precision_is_answered_with_the_nearest_first():
+    with pytest.raises(UnknownName, match="nearest first: mixed_float16"):
+        configure("digits", {"precision": "mixed_float17"})
 
 
 @pytest.mark.parametrize("key", ["name", "summary", "source"])
