@@ -52,10 +52,12 @@ def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
 @click.option("--model-server", metavar="HOST:PORT[,HOST:PORT]",
               help="The model server's gRPC address [SLUICE_MODEL_SERVER].")
 @click.option("--http-port", type=click.IntRange(1, 65535), help="[SLUICE_HTTP_PORT]")
-def gateway(model_server: str | None, http_port: int | None) -> None:
-    """Run the HTTP gateway under gunicorn; every setting is an environment variable SLUICE_*."""
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="0: none [SLUICE_GRPC_PORT]")
+def gateway(model_server: str | None, http_port: int | None, grpc_port: int | None) -> None:
+    """Run the gateway, HTTP and gRPC, under gunicorn; every setting is a variable SLUICE_*."""
     from service.gateway.settings import Settings
-    given = {"SLUICE_MODEL_SERVER": model_server, "SLUICE_HTTP_PORT": http_port}
+    given = {"SLUICE_MODEL_SERVER": model_server, "SLUICE_HTTP_PORT": http_port,
+             "SLUICE_GRPC_PORT": grpc_port}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     with _setting_errors():
         Settings.from_environment()

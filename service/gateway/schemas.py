@@ -66,9 +66,12 @@ def element(dtype: np.dtype) -> Schema:
 
 def answered(dtype: np.dtype) -> Schema:
     """One element of an answer. NaN and Infinity are written as TensorFlow Serving writes them;
-    JSON has no such numbers, and a reader that knows none takes them for null."""
+    JSON has no such numbers, so a schema can only say what a float is not."""
     schema = element(dtype)
-    return {"type": ["number", "null"]} if schema == {"type": "number"} else schema
+    if schema != {"type": "number"}:
+        return schema
+    return {"not": {"type": ["array", "boolean", "object", "string"]},
+            "description": "a number, NaN, Infinity or -Infinity"}
 
 
 def _input_row(signature: Signature) -> Schema:

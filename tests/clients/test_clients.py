@@ -4,7 +4,7 @@ The scripts beside this file make the calls and hold the answers; each check the
 """
 import pytest
 
-pytestmark = pytest.mark.slow  # installs the clients
+pytestmark = pytest.mark.clients
 
 
 @pytest.mark.parametrize("name", ["triton", "kserve"])
@@ -12,3 +12,8 @@ def test_every_check_of_the_client_passes(run_client, grpc_gateway, name):
     gateway, address = grpc_gateway
     passed = run_client(name, gateway.url, address).splitlines()
     assert len(passed) > 5
+
+
+def test_every_answer_keeps_to_the_openapi_document(run_client, launch_gateway, modelserver):
+    gateway = launch_gateway(modelserver.address, models="affine,pair,dtypes")
+    assert "No issues found" in run_client("schemathesis", gateway.url)
