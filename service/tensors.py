@@ -168,6 +168,8 @@ def _decode_content(content: bytes, form: _Form, count: int) -> Array:
     if len(content) != expected:
         raise TensorError(f"tensor_content holds {len(content)} bytes; dtype and shape ask for "
                           f"{count} x {form.dtype.itemsize} = {expected}")
+    if form.dtype.kind == "b" and np.frombuffer(content, np.uint8).max() > 1:
+        raise TensorError("tensor_content of a DT_BOOL holds a byte that is neither 0 nor 1")
     return np.frombuffer(content, form.dtype)
 
 

@@ -114,6 +114,7 @@ def test_typed_values_fill_the_shape_as_tensorflow_fills_it(proto, expected):
     (proto_of(DataType.DT_STRING, [10**12], tensor_content=b"\0"), "too few for 1000000000000"),
     (proto_of(DataType.DT_STRING, [1], tensor_content=b"\5abc"), "take 6"),
     (proto_of(DataType.DT_STRING, [1], tensor_content=b"\xff" * 9), "no string length at byte 0"),
+    (proto_of(DataType.DT_BOOL, [2], tensor_content=b"\1\2"), "neither 0 nor 1"),
     (proto_of(DataType.DT_COMPLEX64, [1], scomplex_val=[1]), "a complex element takes two"),
 ])
 def test_a_contradiction_says_what_was_expected_and_what_came(proto, message):

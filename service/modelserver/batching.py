@@ -128,9 +128,9 @@ class BatchingRunner:
 
     def _kind(self, servable: Servable, run: Run) -> Hashable:
         padded = self._options.pad_variable_lengths
-        shapes = tuple((name, array.ndim if padded else array.shape[1:])
-                       for name, array in run.feeds.items())
-        return servable, shapes, run.fetches
+        forms = tuple((name, array.dtype, array.ndim if padded else array.shape[1:])
+                      for name, array in run.feeds.items())
+        return servable, forms, run.fetches
 
     def _dispatch(self) -> None:
         """Hand batches to free threads, the one that waits longest first."""

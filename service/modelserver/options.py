@@ -25,7 +25,8 @@ class Options:
     port: int = _flag(8500, "TCP port for gRPC; 0 takes a free one")
     grpc_socket_path: str = _flag("", "a UNIX socket to listen on as well")
     model_name: str = _flag("default", "name of the one model (without --model_config_file)")
-    model_base_path: str = _flag("", "directory of the one model: <base>/<version>/saved_model.pb")
+    model_base_path: str = _flag(
+        "", "directory of the one model, with VERSION/saved_model.pb in it")
     model_config_file: str = _flag("", "ModelServerConfig in text form: the models to serve")
     model_config_file_poll_wait_seconds: float = _flag(
         0.0, "seconds between looks at that file; 0: read it once")

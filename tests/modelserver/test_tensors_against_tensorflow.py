@@ -52,6 +52,7 @@ def decode_by_tensorflow(proto):
 
 @settings(max_examples=400, deadline=None)
 @given(proto=protos())
+@example(TensorProto(dtype=DataType.DT_BOOL, tensor_content=b"\2"))
 @example(TensorProto(dtype=DataType.DT_INT8, tensor_shape=tensors.encode_shape([2]),
                      int_val=[300, -300]))
 def test_any_proto_is_read_as_tensorflow_reads_it(proto):
