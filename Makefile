@@ -11,7 +11,7 @@ BIN       := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test lint bench bench-modelserver protos clean
+.PHONY: help install serve train test test-marked lint bench bench-modelserver protos clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,6 +29,9 @@ train: $(INSTALLED)  ## Train RECIPE and publish it into the model repository
 
 test: $(INSTALLED)  ## Run the tests that need no root and no network
 	$(BIN)/python -m pytest $(TESTS) -m "not (slow or clients or root)"
+
+test-marked: $(INSTALLED)  ## Run the tests that take minutes, or install other projects' clients
+	$(BIN)/python -m pytest $(TESTS) -m "slow or clients or root"
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .
