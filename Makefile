@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 .PHONY: help install serve train test test-marked lint bench bench-modelserver protos clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 	@echo
 	@echo "  HTTP_PORT=$(HTTP_PORT) GRPC_PORT=$(GRPC_PORT) MODEL_REPOSITORY=$(MODEL_REPOSITORY) RECIPE=$(RECIPE)"
 

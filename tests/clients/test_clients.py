@@ -19,3 +19,7 @@ def test_every_check_of_the_client_passes(run_client, grpc_gateway, name):
 def test_every_answer_keeps_to_the_openapi_document(run_client, launch_gateway, modelserver):
     gateway = launch_gateway(modelserver.address, models="affine,pair,dtypes")
     assert re.search(r"\d{3,} generated, \d{3,} passed", run_client("schemathesis", gateway.url))
+
+
+def test_no_body_that_a_fuzzer_thinks_of_breaks_the_gateway(run_client, modelserver):
+    run_client("fuzz", modelserver.address, "-max_total_time=60")

@@ -14,7 +14,7 @@ from service.gateway.query import TfsQuery
 from service.gateway.signature import DEFAULT_SIGNATURE, Signatures
 from service.tensors import Array
 
-# What zipfile lets through of archives that lie about themselves (found by tests/fuzz).
+# What zipfile lets through of archives that lie about themselves (found by fuzzing).
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, LookupError,
                    ValueError, NotImplementedError, RuntimeError, EOFError, OSError)
 NPY, NPZ = "application/x-npy", "application/x-npz"

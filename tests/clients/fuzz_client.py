@@ -1,16 +1,18 @@
 """Fuzz the gateway's bodies: JSON, forms, numpy files and binary tensors, guided by coverage.
 
-    python tests/fuzz/bodies.py MODEL_SERVER [-max_total_time=600]
+    python tests/clients/fuzz_client.py MODEL_SERVER [-max_total_time=600]
 
-Needs atheris, and a model server that serves the models of tests/conformance. The application runs
-in this process, so its branches are seen; the model server is a real one. Any answer of 500 and
-above, save 503 and 504, is a crash.
+The model server, a real one, serves the models of tests/conformance. The application runs in this
+process, so that its branches are seen. Any answer of 500 and above, save 503 and 504, is a crash.
 """
 import io
 import json
 import sys
+from pathlib import Path
 
 import atheris
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # nothing of ours is installed here
 
 with atheris.instrument_imports(include=["service.gateway", "service.oip", "service.tensors"]):
     from service.gateway.app import create_app
