@@ -7,12 +7,14 @@ import pytest
 import requests
 
 REQUESTS, WARM = 10_000, 1_000
+# The allocator's own ups and downs were 14 MB; 32 MB over 9,000 requests is under 4 kB a request.
+FLAT_MB = 32
 TWO_MEGABYTES = np.zeros((2**21 // 24, 2, 3), np.float32)
 
 
 @pytest.mark.slow
 def test_ten_thousand_requests_of_two_megabytes_leave_it_flat(launch_gateway, modelserver):
-    gateway = launch_gateway(modelserver.address, log_level="warning")
+    gateway = launch_gateway(modelserver.address)
     (worker,) = psutil.Process(gateway.process.pid).children()
     buffer = io.BytesIO()
     np.save(buffer, TWO_MEGABYTES)
@@ -26,4 +28,4 @@ def test_ten_thousand_requests_of_two_megabytes_leave_it_flat(launch_gateway, mo
             if count % WARM == 0:
                 resident.append(worker.memory_info().rss / 2**20)
     print("resident MB after each thousand:", [round(each) for each in resident])
-    assert resident[-1] < 1.1 * resident[0]
+    assert max(resident) - resident[0] < FLAT_MB
