@@ -93,7 +93,8 @@ def _skeleton_of(body: bytes) -> bytes:
 
     There is one list in the body; a bracket inside the signature's name would leave quotes here.
     """
-    return body[body.index(b"["):body.rindex(b"]") + 1].translate(None, _NUMBER_CHARACTERS)
+    bare = body.translate(None, _NUMBER_CHARACTERS)
+    return bare[bare.index(b"["):bare.rindex(b"]") + 1]
 
 
 def _skeleton(shape: tuple[int, ...]) -> bytes:
