@@ -1,0 +1,59 @@
+# Models between a bucket and a directory, for rclone: store.sh fetch | follow | publish
+#
+#   MODEL_STORE   where they are, for rclone: store:BUCKET/PATH; in it MODEL/VERSION/
+#   MODELS        the directory, /models if not given
+#   FOLLOW_S      seconds between looks at the bucket, 30 if not given
+#
+# A bucket has no rename, so a version is there once its saved_model.pb is: `publish` writes it last.
+# In the directory a version appears whole: it is copied beside, then renamed. What is taken out of
+# the bucket goes here too, unless the bucket then lists nothing: that is more likely a mistake.
+set -u
+MODELS=${MODELS:-/models}
+export RCLONE_CONFIG=/dev/null  # all of it comes from the environment
+
+versions_in() {  # -> MODEL/VERSION, one a line
+  rclone lsf --recursive --max-depth 3 --files-only --include '/*/*/saved_model.pb' "$1" |
+    sed -n 's|^\([^./][^/]*/[0-9][0-9]*\)/saved_model.pb$|\1|p'
+}
+
+fetch() {
+  there=$(set -o pipefail; versions_in "$MODEL_STORE") || return 1
+  [ -n "$there" ] || { echo "no version is in $MODEL_STORE"; return 0; }
+  for version in $there; do
+    [ -d "$MODELS/$version" ] || fetch_version "${version%/*}" "${version#*/}" || return 1
+  done
+  for version in $(versions_in "$MODELS"); do
+    echo "$there" | grep -qx "$version" || remove_version "${version%/*}" "${version#*/}"
+  done
+}
+
+fetch_version() {
+  beside=$MODELS/$1/.fetching-$2
+  rm -rf "$beside"
+  mkdir -p "$beside" && rclone copy "$MODEL_STORE/$1/$2" "$beside" &&
+    mv "$beside" "$MODELS/$1/$2" && echo "fetched $1/$2"
+}
+
+remove_version() {
+  mv "$MODELS/$1/$2" "$MODELS/$1/.removing-$2" && rm -rf "$MODELS/$1/.removing-$2" && echo "removed $1/$2"
+}
+
+publish() {
+  there=$(set -o pipefail; versions_in "$MODEL_STORE") || return 1
+  for version in $(versions_in "$MODELS"); do
+    echo "$there" | grep -qx "$version" && continue
+    rclone copy --exclude /saved_model.pb "$MODELS/$version" "$MODEL_STORE/$version" &&
+      rclone copyto "$MODELS/$version/saved_model.pb" "$MODEL_STORE/$version/saved_model.pb" &&
+      echo "published $version" || return 1
+  done
+}
+
+follow() {
+  trap 'exit 0' TERM
+  while true; do
+    sleep "${FOLLOW_S:-30}" & wait $!  # so that TERM is heard
+    fetch || echo "$MODEL_STORE could not be read; what is here stays"
+  done
+}
+
+"$1"
