@@ -28,7 +28,7 @@ train: $(INSTALLED)  ## Train RECIPE and publish it into the model repository
 	@$(BIN)/sluice train $(RECIPE) --model-repository $(MODEL_REPOSITORY)
 
 test: $(INSTALLED)  ## Run the tests that need no root and no network
-	$(BIN)/python -m pytest $(TESTS) -m "not (slow or clients or root)"
+	$(BIN)/python -m pytest $(TESTS) -m "not (slow or clients or root)" -n auto --maxprocesses 4 --dist loadfile
 
 test-marked: $(INSTALLED)  ## Run the tests that take minutes, or install other projects' clients
 	$(BIN)/python -m pytest $(TESTS) -m "slow or clients or root"

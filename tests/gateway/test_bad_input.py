@@ -105,7 +105,8 @@ def test_a_chunked_body_and_a_gzip_body_within_the_limit_are_read(small):
 
 
 @pytest.mark.parametrize(("encoding", "data", "status"), [
-    ("br", b"x", 415), ("gzip", b"not gzip", 400), ("gzip", gzip.compress(b"{}" * 99)[:-9], 400)])
+    ("br", b"x", 415), ("gzip", b"not gzip", 400),
+    ("gzip", gzip.compress(b"{}" * 99, mtime=0)[:-9], 400)])
 def test_an_encoding_that_cannot_be_undone(post, encoding, data, status):
     assert post(data=data, headers={"Content-Encoding": encoding})[0] == status
 
