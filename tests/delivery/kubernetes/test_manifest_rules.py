@@ -1,0 +1,487 @@
+"""What the rendered manifests promise, held against each other, the code and the docs.
+
+The rules are those of the field: see docs/operations.md and docs/decisions/0008-kubernetes.md.
+"""
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from google.protobuf import text_format
+
+from service.cli import main
+from service.gateway.app import create_app
+from service.gateway.model_server import SERVICE_CONFIG, ModelServer, _target
+from service.gateway.readiness import PROBE_TIMEOUT_S
+from service.gateway.settings import Settings, environment_variable
+from service.gateway.telemetry import Telemetry
+from service.modelserver.metrics import DEFAULT_PATH, Metrics
+from service.modelserver.options import Options, parse
+from service.protos.serving_pb2 import BatchingParameters, ModelServerConfig
+
+pytestmark = pytest.mark.clients
+
+ROOT = Path(__file__).parents[3]
+OPERATIONS = ROOT / "docs" / "operations.md"
+
+ENDPOINTS_S = 10  # until every proxy has heard that a pod is going
+DNS_S = ENDPOINTS_S + 30  # until DNS, with the caches before it, no longer names it
+AGE_JITTER = 1.1  # gRPC lets a connection live a tenth longer or shorter
+SIDE_CARS = {"follow-models"}
+
+
+def gateway_settings(manifests):
+    """The gateway's Settings, as its pod has them."""
+    container = manifests.pod("gateway").container("gateway")
+    return Settings.from_environment(manifests.environment(container))
+
+
+def server_options(manifests):
+    """The model server's flags, read by the twin's own parser."""
+    return parse(manifests.pod("modelserver").container("modelserver")["args"])[0]
+
+
+def pre_stop_s(container):
+    return container["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+
+def bytes_of(quantity):
+    """`512Mi` -> bytes."""
+    number, unit = re.fullmatch(r"(\d+)([MG])i", quantity).groups()
+    return int(number) * 2 ** {"M": 20, "G": 30}[unit]
+
+
+def served(pod):
+    """The containers that answer requests."""
+    return [each for each in pod.spec["containers"]
+            if pod.kind != "Job" and each["name"] not in SIDE_CARS]
+
+
+# Images, commands, settings
+
+
+def test_every_image_is_pinned_and_ours_are_of_this_version(manifests):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for pod in manifests.pods():
+        for container in pod.containers():
+            name, colon, tag = container["image"].rpartition(":")
+            assert colon and re.match(r"\d+\.\d+\.\d+", tag), container["image"]
+            if name.startswith("sluice-"):
+                assert tag == version
+
+
+def test_every_command_of_ours_is_one(manifests):
+    for pod in manifests.pods():
+        for container in pod.containers():
+            command, arguments = container.get("command", []), container.get("args", [])
+            if command[:2] == ["sluice", "train"]:
+                train = main.get_command(click.Context(main), "train")
+                train.make_context("train", [*command[2:], *arguments])
+            elif "modelserver" in command or command == ["tensorflow_model_server"]:
+                parse(arguments)  # every flag is one of TensorFlow Serving's, or the twin's own
+            else:
+                assert not command or command[0] == "sh", command
+
+
+def test_every_setting_of_the_gateway_exists_and_is_valid(manifests):
+    known = {environment_variable(name) for name in Settings.__dataclass_fields__}
+    for pod in manifests.pods():
+        for container in pod.containers():
+            given = {name: value for name, value in manifests.environment(container).items()
+                     if name.startswith("SLUICE_")}
+            assert given.keys() <= known
+            Settings.from_environment(given)
+
+
+def test_every_config_file_is_read_where_it_is_written(overlay):
+    server, gateway = overlay.pod("modelserver"), overlay.pod("gateway")
+    container, options = server.container("modelserver"), server_options(overlay)
+    models = overlay.file(server, container, options.model_config_file)
+    assert models == overlay.file(gateway, gateway.container("gateway"),
+                                  gateway_settings(overlay).model_config_file)
+    (mount,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == "models"]
+    for model in text_format.Parse(models, ModelServerConfig()).model_config_list.config:
+        assert model.base_path == f"{mount}/{model.name}"
+    monitoring = overlay.file(server, container, options.monitoring_config_file)
+    assert f'path: "{DEFAULT_PATH}"' in monitoring
+
+
+def test_batches_and_queues_have_sizes_that_fit(overlay):
+    server, options = overlay.pod("modelserver"), server_options(overlay)
+    batching = text_format.Parse(
+        overlay.file(server, server.container("modelserver"), options.batching_parameters_file),
+        BatchingParameters())
+    allowed = batching.allowed_batch_sizes
+    assert not allowed or (allowed[-1] == batching.max_batch_size.value
+                           and list(allowed) == sorted(allowed))
+    assert batching.batch_timeout_micros.value == 0
+    assert batching.max_enqueued_batches.value >= options.grpc_max_threads
+
+
+def test_the_model_server_has_a_thread_for_every_request_that_may_come(overlay):
+    settings, scaler = gateway_settings(overlay), overlay.find("HorizontalPodAutoscaler", "gateway")
+    pods = (scaler or overlay.find("Deployment", "gateway"))["spec"]
+    gateways = pods["maxReplicas"] if scaler else pods["replicas"]
+    assert server_options(overlay).grpc_max_threads >= (
+        gateways * settings.workers * settings.threads)
+
+
+def test_the_largest_bodies_fit_into_the_gateways_memory(overlay):
+    settings = gateway_settings(overlay)
+    limit = overlay.pod("gateway").container("gateway")["resources"]["limits"]["memory"]
+    assert settings.workers * settings.threads * settings.max_body_bytes < bytes_of(limit)
+
+
+def test_labels_may_name_a_version_that_is_still_loading(overlay):
+    assert server_options(overlay).allow_version_labels_for_unavailable_models
+
+
+# Life and death
+
+
+def test_the_gateway_stops_after_everyone_has_left_it(serving):
+    settings, pod = gateway_settings(serving), serving.pod("gateway")
+    sleep_s = pre_stop_s(pod.container("gateway"))
+    assert sleep_s >= ENDPOINTS_S
+    assert settings.drain_timeout_s >= settings.request_timeout_s
+    assert pod.spec["terminationGracePeriodSeconds"] > sleep_s + settings.drain_timeout_s
+
+
+def test_the_model_server_stops_after_the_last_request(serving):
+    options, pod = server_options(serving), serving.pod("modelserver")
+    container = pod.container("modelserver")
+    age_s = dict(options.channel_arguments())["grpc.max_connection_age_ms"] / 1000
+    deadline_s = gateway_settings(serving).request_timeout_s
+    sleep_s = pre_stop_s(container)
+    assert sleep_s >= DNS_S + AGE_JITTER * age_s + deadline_s
+    drains = "sluice" in container["command"]
+    assert pod.spec["terminationGracePeriodSeconds"] > (
+        sleep_s + (options.drain_seconds if drains else 0))
+
+
+def test_in_kserves_pod_the_model_server_outlives_the_gateway(kserve):
+    (pod,) = kserve.pods()
+    gateway = pod.container("kserve-container")
+    settings = Settings.from_environment(kserve.environment(gateway))
+    gateway_ends_s = pre_stop_s(gateway) + settings.drain_timeout_s
+    assert pre_stop_s(gateway) >= ENDPOINTS_S
+    assert pre_stop_s(pod.container("modelserver")) >= gateway_ends_s
+    assert pod.spec["terminationGracePeriodSeconds"] > gateway_ends_s
+
+
+def test_a_surge_never_goes_below_what_is_wanted(overlay):
+    for deployment in overlay.of("Deployment"):
+        rolling = deployment["spec"]["strategy"]["rollingUpdate"]
+        has_gpu = "nvidia.com/gpu" in json.dumps(deployment["spec"]["template"])
+        assert rolling["maxUnavailable"] == (1 if has_gpu else 0)
+        assert overlay.find("PodDisruptionBudget", deployment["metadata"]["name"])
+
+
+# Who finds whom
+
+
+def test_the_gateway_finds_every_model_server_by_a_headless_service(overlay):
+    host, _, port = gateway_settings(overlay).model_server.partition(":")
+    service = overlay.find("Service", host)["spec"]
+    assert service["clusterIP"] == "None"
+    assert int(port) in {each["port"] for each in service["ports"]}
+    assert int(port) == server_options(overlay).port  # the names are the pods': no port is mapped
+    assert _target(f"{host}:{port}") == f"dns:///{host}:{port}"
+    assert SERVICE_CONFIG["loadBalancingConfig"] == [{"round_robin": {}}]
+
+
+def test_every_service_budget_and_policy_names_pods_and_ports_that_exist(overlay):
+    for service in overlay.of("Service"):
+        (pod,) = chosen(overlay, service["spec"]["selector"])
+        assert {each["targetPort"] for each in service["spec"]["ports"]} <= port_names(pod)
+    for kind in ("PodDisruptionBudget", "Deployment"):
+        for each in overlay.of(kind):
+            assert chosen(overlay, each["spec"]["selector"]["matchLabels"])
+    for policy in overlay.of("NetworkPolicy"):
+        pods = chosen(overlay, policy["spec"]["podSelector"].get("matchLabels", {}))
+        named = {port["port"] for rule in policy["spec"].get("ingress", [])
+                 for port in rule["ports"]}
+        assert all(named <= port_names(pod) for pod in pods)
+
+
+def chosen(manifests, labels):
+    return [pod for pod in manifests.pods() if labels.items() <= pod.labels.items()]
+
+
+def port_names(pod):
+    return {port["name"] for each in pod.spec["containers"] for port in each.get("ports", [])}
+
+
+def test_every_name_that_a_pod_uses_exists(overlay):
+    for pod in overlay.pods():
+        account = pod.spec.get("serviceAccountName", "default")
+        assert account == "default" or overlay.find("ServiceAccount", account)
+        volumes = {each["name"]: each for each in pod.spec["volumes"]}
+        for kind, key, name in (("ConfigMap", "configMap", "name"),
+                                ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName")):
+            for volume in volumes.values():
+                assert key not in volume or overlay.find(kind, volume[key][name])
+        for container in pod.containers():
+            assert {each["name"] for each in container["volumeMounts"]} <= volumes.keys()
+            assert all(overlay.find("ConfigMap", each["configMapRef"]["name"])
+                       for each in container.get("envFrom", []) if "configMapRef" in each)
+
+
+def test_only_the_gateway_and_labelled_clients_dial_the_model_server(overlay):
+    (policy,) = [each for each in overlay.of("NetworkPolicy")
+                 if each["metadata"]["name"] == "modelserver"]
+    (rule,) = policy["spec"]["ingress"]
+    who = [each["podSelector"]["matchLabels"] for each in rule["from"]]
+    assert who == [{"app.kubernetes.io/name": "gateway"}, {"sluice/grpc-client": "true"}]
+    assert "egress" not in policy["spec"] and "Egress" in policy["spec"]["policyTypes"]
+    others = [port["port"] for each in overlay.of("NetworkPolicy") if each is not policy
+              for rule in each["spec"].get("ingress", []) for port in rule["ports"]
+              if each["spec"]["podSelector"].get("matchLabels") == policy["spec"]["podSelector"][
+                  "matchLabels"]]
+    assert set(others) <= {"metrics"}
+
+
+def test_the_gateway_may_ask_dns_and_the_model_server(overlay):
+    servers, dns = overlay.find("NetworkPolicy", "gateway")["spec"]["egress"]
+    assert servers["to"] == [{"podSelector": {"matchLabels": {
+        "app.kubernetes.io/name": "modelserver"}}}]
+    assert {(each["port"], each["protocol"]) for each in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+
+
+# Probes
+
+
+@pytest.fixture(scope="session")
+def routes():
+    """The paths that the gateway answers GET on."""
+    app = create_app(Settings(), ModelServer("localhost:1"))
+    return app.url_map.bind("localhost")
+
+
+def test_every_probe_asks_what_is_really_there(manifests, routes):
+    for pod in manifests.pods():
+        for container in served(pod):
+            ports = {each["name"]: each["containerPort"] for each in container.get("ports", [])}
+            for probe in (container.get(f"{each}Probe") for each in (
+                    "startup", "readiness", "liveness")):
+                if probe and "httpGet" in probe:
+                    port = probe["httpGet"]["port"]
+                    settings = Settings.from_environment(manifests.environment(container))
+                    assert ports.get(port, port) == settings.http_port
+                    assert routes.match(probe["httpGet"]["path"], "GET")
+                elif probe:
+                    assert probe["grpc"]["port"] == parse(container["args"])[0].port
+                    assert "--enable_grpc_healthcheck_service=true" in container["args"]
+
+
+def test_every_server_is_probed_and_not_restarted_for_being_busy(overlay):
+    deadline_s = gateway_settings(overlay).request_timeout_s
+    for pod in overlay.pods():
+        for container in served(pod):
+            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
+            probe = container["livenessProbe"]
+            assert probe["periodSeconds"] * probe["failureThreshold"] > deadline_s
+    gateway = overlay.pod("gateway").container("gateway")
+    assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert gateway["readinessProbe"]["timeoutSeconds"] > PROBE_TIMEOUT_S
+
+
+def test_every_port_is_one_that_something_listens_on(overlay):
+    settings, options = gateway_settings(overlay), server_options(overlay)
+    listening = {"gateway": {settings.http_port, settings.grpc_port},
+                 "modelserver": {options.port, options.rest_api_port}}
+    for name, ports in listening.items():
+        declared = overlay.pod(name).container(name)["ports"]
+        assert {each["containerPort"] for each in declared} == ports
+
+
+# Locked down
+
+
+def test_every_container_is_locked_down(manifests):
+    for pod in manifests.pods():
+        assert pod.spec["automountServiceAccountToken"] is False
+        security = pod.spec["securityContext"]
+        assert security["runAsNonRoot"] is True and security["runAsUser"] >= 10000
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod.containers():
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]}}, container["name"]
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_servers_spread_over_nodes_and_zones(overlay):
+    for deployment in overlay.of("Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        for each in spec["topologySpreadConstraints"]:
+            assert each["labelSelector"]["matchLabels"] == deployment["spec"]["selector"][
+                "matchLabels"]
+        assert {each["topologyKey"] for each in spec["topologySpreadConstraints"]} == {
+            "kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+
+
+# The way in
+
+
+def test_the_way_in_leaves_the_metrics_inside_and_waits_longer_than_the_gateway(manifests, routes):
+    paths = [path["path"] for ingress in manifests.of("Ingress")
+             for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+    paths += [match["path"]["value"] for route in manifests.of("HTTPRoute")
+              for rule in route["spec"]["rules"] for match in rule["matches"]]
+    known = [rule.rule for rule in routes.map.iter_rules()]
+    for path in paths:
+        assert any(rule == path or rule.startswith(f"{path}/") for rule in known), path
+        assert not "/metrics".startswith(path)
+    deadline_s = Settings().request_timeout_s
+    for ingress in manifests.of("Ingress"):
+        notes = ingress["metadata"]["annotations"]
+        prefix = "nginx.ingress.kubernetes.io/proxy-"
+        assert float(notes[f"{prefix}read-timeout"]) > deadline_s
+        limit = int(notes[f"{prefix}body-size"].removesuffix("m")) * 2**20
+        assert limit >= gateway_settings(manifests).max_body_bytes
+        assert ingress["spec"]["tls"]
+    for route in manifests.of("HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            assert float(rule["timeouts"]["request"].removesuffix("s")) > deadline_s
+
+
+def test_every_listener_of_the_gateway_api_ends_tls(manifests):
+    for gateway in manifests.of("Gateway"):
+        names = {each["name"] for each in gateway["spec"]["listeners"]}
+        assert all(each["tls"]["mode"] == "Terminate" for each in gateway["spec"]["listeners"])
+        routes = manifests.of("HTTPRoute") + manifests.of("GRPCRoute")
+        used = [parent["sectionName"] for route in routes for parent in route["spec"]["parentRefs"]]
+        assert sorted(used) == sorted(names)  # one kind of route for each
+
+
+# Metrics, alerts, scaling
+
+
+def known_metrics():
+    """Every series that the gateway and a model server give, and Prometheus's own `up`."""
+    telemetry = Telemetry()
+    telemetry.observe("POST", "/", "200", 0.1, 1)
+    text = telemetry.exposition()[0].decode() + Metrics().render()
+    names = set(re.findall(r"^# TYPE (\S+) (?:gauge|counter)", text, re.M))
+    for name in re.findall(r"^# TYPE (\S+) histogram", text, re.M):
+        names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")}
+    return names | {"up"}
+
+
+LABELS = {"method", "route", "status", "le", "model_name", "API", "entrypoint", "model_path",
+          "job", "namespace", "pod", "instance"}
+
+
+def metrics_in(expression):
+    """The series that a PromQL expression reads, and the labels that it looks at."""
+    strings_out = re.sub(r'"[^"]*"', '""', expression)
+    labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"\"", strings_out))
+    for group in re.findall(r"\bby \(([^)]*)\)", strings_out):
+        labels |= {each.strip() for each in group.split(",")}
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)", " ", strings_out)
+    words = re.findall(r"(?<![\w:])[a-zA-Z_:][\w:]*(?![\w:]|\s*\()", bare)
+    return set(words), labels
+
+
+def expressions(manifests):
+    for rule in manifests.of("PrometheusRule"):
+        for group in rule["spec"]["groups"]:
+            yield from (each["expr"] for each in group["rules"])
+    for scaler in manifests.of("ScaledObject"):
+        yield from (each["metadata"]["query"] for each in scaler["spec"]["triggers"])
+    for scaler in manifests.of("HorizontalPodAutoscaler"):
+        yield from (each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"]
+                    if each["type"] == "Pods")
+    for board in dashboards(manifests):
+        yield from (target["expr"] for panel in board["panels"]
+                    for target in panel.get("targets", []))
+
+
+def dashboards(manifests):
+    return [json.loads(each["data"]["sluice-dashboard.json"]) for each in manifests.of("ConfigMap")
+            if each["metadata"]["name"] == "sluice-dashboard"]
+
+
+def test_every_metric_and_label_that_is_asked_for_exists(manifests):
+    known = known_metrics()
+    for expression in expressions(manifests):
+        metrics, labels = metrics_in(expression)
+        assert metrics and metrics <= known, expression
+        assert labels <= LABELS, expression
+
+
+def test_the_whole_of_it_is_watched(gpu):
+    assert len(list(expressions(gpu))) > 15
+    assert dashboards(gpu)
+    for monitor in gpu.of("ServiceMonitor"):
+        (service,) = [each for each in gpu.of("Service")
+                      if each["metadata"]["labels"].items()
+                      >= monitor["spec"]["selector"]["matchLabels"].items()]
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in {each["name"] for each in service["spec"]["ports"]}
+        assert endpoint["path"] == ("/metrics" if service["metadata"]["name"] == "gateway"
+                                    else DEFAULT_PATH)
+        jobs = re.findall(r'job="(\w+)"', " ".join(expressions(gpu)))
+        assert all(gpu.find("Service", job) for job in jobs)  # a job is its Service's name
+
+
+def test_every_alert_has_its_paragraph(manifests):
+    anchors = {heading.lower().replace(" ", "-")
+               for heading in re.findall(r"^#+ (.+)$", OPERATIONS.read_text(), re.M)}
+    for rule in manifests.of("PrometheusRule"):
+        for group in rule["spec"]["groups"]:
+            for alert in group["rules"]:
+                page, _, anchor = alert["annotations"]["runbook"].partition("#")
+                assert ROOT / page == OPERATIONS
+                assert anchor == alert["alert"].lower() and anchor in anchors
+
+
+def test_scaling_begins_before_a_gateway_is_full(gpu):
+    scaler = gpu.find("HorizontalPodAutoscaler", "gateway")
+    settings = gateway_settings(gpu)
+    places = settings.workers * settings.threads
+    (wanted,) = [float(each["pods"]["target"]["averageValue"]) for each in scaler["spec"]["metrics"]
+                 if each["type"] == "Pods"]
+    alerts = [each for group in gpu.of("PrometheusRule")[0]["spec"]["groups"]
+              for each in group["rules"]]
+    (full,) = [float(each["expr"].rpartition(">")[2].split("#")[0]) for each in alerts
+               if each["alert"] == "SluiceGatewayFull"]
+    assert wanted < full < places
+
+
+def test_scaling_down_waits_and_nobody_sets_the_count_back(gpu):
+    servers = gpu.find("ScaledObject", "modelserver")
+    behaviours = [gpu.find("HorizontalPodAutoscaler", "gateway")["spec"]["behavior"],
+                  servers["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]]
+    assert all(each["scaleDown"]["stabilizationWindowSeconds"] >= 300 for each in behaviours)
+    assert not any("replicas" in each["spec"] for each in gpu.of("Deployment"))
+
+
+def test_the_gpu_overlay_asks_for_gpus(overlay):
+    pod = overlay.pod("modelserver")
+    container = pod.container("modelserver")
+    if "nvidia.com/gpu" not in container["resources"]["limits"]:
+        assert not container["image"].endswith("-gpu")
+        return
+    assert container["image"].endswith("-gpu")
+    assert pod.spec["nodeSelector"] and pod.spec["tolerations"]
+    assert 0 < server_options(overlay).per_process_gpu_memory_fraction < 1
+
+
+def test_options_are_read_as_written():
+    """The rules read flags with the twin's parser: it must not pass over one."""
+    assert parse(["--port=1", "--model_base_path=/m"])[0] == Options(port=1, model_base_path="/m")
+
+
+# The docs
+
+
+def test_every_directory_that_the_page_applies_exists():
+    applied = re.findall(r"-k (deploy/\S+)", OPERATIONS.read_text())
+    assert applied
+    assert all((ROOT / each / "kustomization.yaml").exists() for each in applied)
