@@ -121,15 +121,28 @@ def test_the_readmes_official_client_gets_the_same_label_and_numbers(readme_serv
 
 
 def test_training_again_is_served_as_the_next_version(readme_server):
-    directory, http_port, _ = readme_server
+    directory, *_ = readme_server
     type_in("sluice train", readme_server)
     assert (directory / "model_repository/digits/2/saved_model.pb").exists()
+    wait_until_served("digits", 2, readme_server)
+    assert re.findall(r"digits +(\d)", type_in("sluice models", readme_server)) == ["1", "2"]
+
+
+def test_the_readmes_folder_of_photos_becomes_a_model_that_knows_them(readme_server):
+    type_in("skimage", readme_server)
+    type_in("--data photos", readme_server)
+    wait_until_served("photos", 1, readme_server)
+    (prediction,) = json.loads(type_in("photos:predict", readme_server))["predictions"]
+    assert prediction["label_classes"][0] == "coffee"
+
+
+def wait_until_served(model, version, server):
+    _, http_port, _ = server
     deadline = time.monotonic() + 30
-    url = f"http://localhost:{http_port}/v1/models/digits/versions/2"
-    while '"AVAILABLE"' not in read(url):
+    while '"AVAILABLE"' not in read(
+            f"http://localhost:{http_port}/v1/models/{model}/versions/{version}"):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert re.findall(r"digits +(\d)", type_in("sluice models", readme_server)) == ["1", "2"]
 
 
 def type_in(words, server):
