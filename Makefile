@@ -6,12 +6,15 @@ GRPC_PORT        ?= 8500
 MODEL_REPOSITORY ?= model_repository
 RECIPE           ?= digits
 TESTS            ?= tests
+IMAGES           ?= gateway modelserver training
+IMAGE_OPTIONS    ?=
+CONTAINER_TOOL   ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))) docker)
 
 BIN       := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked lint bench bench-modelserver protos clean
+.PHONY: help install serve train test test-marked lint bench bench-modelserver protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -45,6 +48,13 @@ bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside Ten
 
 protos: $(INSTALLED)  ## Generate the message classes from service/protos/*.proto
 	$(BIN)/python -m service.protos.generate
+
+images:  ## Build the container images of IMAGES, as sluice-gateway and so on
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	for image in $(IMAGES); do \
+	  $(CONTAINER_TOOL) build $(if $(filter docker,$(CONTAINER_TOOL)),,--layers --format docker) $(IMAGE_OPTIONS) \
+	    --build-arg VERSION=$$version --target $$image --tag sluice-$$image:$$version . || exit; \
+	done
 
 clean:  ## Remove what was installed and cached; published models stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
