@@ -23,7 +23,9 @@ def fit(model: keras.Model, dataset: Dataset, recipe: Recipe, strategy: tf.distr
         workspace: Path, *, resume: bool = False) -> Progress:
     """Trains a copy of `model` on the strategy's devices, then gives `model` its weights.
 
-    workspace: where the checkpoint and TensorBoard's logs are. Raises ResumeError.
+    workspace: where the checkpoint and TensorBoard's logs are.
+
+    Raises BadSetting and DataError where there is no batch for the devices, ResumeError, Diverged.
     """
     batch_size = batch_size_for(recipe, dataset, strategy)
     trainer = Trainer(recipe, dataset, strategy, batch_size, len(dataset.train) // batch_size)

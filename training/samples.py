@@ -41,4 +41,4 @@ def chosen(dataset: Dataset) -> list[tuple[str, int, int]]:
 
 
 def slug(label: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", label.lower()).strip("-")

@@ -137,7 +137,7 @@ def _load(version: Version, options: Options, metrics: Metrics,
         if options.enable_model_warmup:
             try:
                 warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
-            except BaseException:
+            except BaseException:  # whatever it was, nobody else could free the session
                 servable.close()
                 raise
         return servable

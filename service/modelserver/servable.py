@@ -86,7 +86,7 @@ def load_servable(path: Path, tags: Sequence[str], session_config: Any) -> Serva
         session = tf.compat.v1.Session(graph=graph, config=session_config)
         try:
             meta_graph = tf.compat.v1.saved_model.load(session, list(tags), str(path))
-        except BaseException:
+        except BaseException:  # whatever it was, nobody else could free the session
             session.close()
             raise
     return Servable(session, {

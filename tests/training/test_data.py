@@ -150,6 +150,8 @@ class TestTable:
     @pytest.mark.parametrize(("recipe", "content", "message"), [
         ("two_view", "left,right\na.png,b.png\n", "label missing"),
         ("two_view", "left,right,label\n", "0 rows"),
+        ("two_view", "left,right,label\n" + "a.png,b.png,x\n" * 3 + "a.png,b.png\n",
+         "line 5: label missing"),
         ("two_view", "left,right,label\n" + "a.png,b.png,x\n" * 5, "one class only, 'x'"),
         ("digit_sum", "left,right,left_digit,right_digit\n" + "a,b,1,x\n" * 5,
          "from 0 on, not 'x'"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 import models
 from service.protos import serving_pb2
-from training import checks, warmup
+from training import checks, samples, warmup
 from training.dataset import Dataset
 from training.errors import BreakingChange, ParityError
 from training.heads import Classes
@@ -171,6 +171,11 @@ def test_samples_are_held_out_images_named_by_their_label(version, dataset):
     with Image.open(version / "samples" / "3-0.png") as sample:
         np.testing.assert_array_equal(np.asarray(sample), images[0][..., 0])
     assert (version / "samples" / "3-0.png").read_bytes() == encode_png(images[0])
+
+
+@pytest.mark.parametrize(("label", "name"), [("T-shirt/top", "t-shirt-top"), ("Äpfel", "äpfel")])
+def test_a_samples_name_keeps_the_letters_of_any_script(label, name):
+    assert samples.slug(label) == name
 
 
 def test_pictures_and_texts_are_there(version):

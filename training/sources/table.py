@@ -79,6 +79,10 @@ def read_rows(data: Path, columns: Columns) -> list[Row]:
         rows: list[Row] = [*reader]
     if len(rows) < len(PARTS):
         raise DataError(f"{data} has {len(rows)} rows: expected three at least")
+    for number, row in enumerate(rows, start=2):  # 1 is the header
+        empty = [name for name in wanted if not row[name]]
+        if empty:
+            raise DataError(f"{data}, line {number}: {', '.join(empty)} missing")
     return rows
 
 
