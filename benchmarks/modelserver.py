@@ -6,18 +6,23 @@
 `twin` and `twin, batching` are real servers under gRPC clients in a process of their own, on the
 same cores. CPU is the server's, in µs a request; `over` is what it spends beyond TensorFlow's own
 share, measured in-process at the batch size named.
+
+A lone client's latency is compared once more, with both servers up and asked in turn, and a second
+server without batching beside them: how far the two equal ones are apart is the noise.
 """
 import argparse
 import asyncio
 import json
 import os
+import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +37,10 @@ from service.tensors import encode_tensor
 SHAPES = {"small": (28, 28, 1), "large": (256, 256, 3)}
 BATCHING = """max_batch_size { value: 32 } batch_timeout_micros { value: 0 }
 num_batch_threads { value: 1 } max_enqueued_batches { value: 100 }"""
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 SERVERS = {"twin": [], "twin, batching": ["--enable_batching"]}
+LONE = SERVERS | {"twin again": []}
+CALLS_IN_A_TURN = 8  # the first of them is not counted: it wakes a server that slept
 
 
 class Row(NamedTuple):
@@ -54,10 +62,16 @@ def main() -> None:
     if options.role == "floor":
         print(json.dumps([_floor(options, size) for size in (1, 32)]))
         return
+    if options.role == "lone":
+        print(json.dumps(asyncio.run(_in_turn(options))))
+        return
     with tempfile.TemporaryDirectory() as directory:
         rows = [row for model in options.models.split(",")
                 for row in _measure(model, Path(directory), options)]
+        lone = {model: _measure_lone(model, Path(directory), options)
+                for model in options.models.split(",")}
     _print_table(rows)
+    _print_lone(lone)
 
 
 def _measure(model: str, directory: Path, options: argparse.Namespace) -> Iterator[Row]:
@@ -78,6 +92,16 @@ def _measure(model: str, directory: Path, options: argparse.Namespace) -> Iterat
                 cpu_us = (_cpu_s(process) - before) / load["requests"] * 1e6
                 yield Row(model, server, clients, load["per_second"], load["p50_ms"],
                           load["p99_ms"], cpu_us, cpu_us - tensorflow_us[batch])
+
+
+def _measure_lone(model: str, directory: Path, options: argparse.Namespace) -> dict[str, float]:
+    """By server, the median milliseconds of a client that is alone with it."""
+    with ExitStack() as stack:
+        addresses = [stack.enter_context(_running(model, directory, flags))[0]
+                     for flags in LONE.values()]
+        medians = _itself("lone", "--models", model, "--target", ",".join(addresses),
+                          "--seconds", str(len(LONE) * options.seconds))
+    return dict(zip(LONE, medians, strict=True))
 
 
 def _export(model: str, directory: Path) -> None:
@@ -126,16 +150,11 @@ def _itself(role: str, *arguments: str) -> Any:
 
 
 async def _load(options: argparse.Namespace) -> dict[str, float]:
-    image = np.random.default_rng(7).random((1, *SHAPES[options.models]), np.float32)
-    name = await _input_name(options)
-    request = PredictRequest(inputs={name: encode_tensor(image, content=True)})
-    request.model_spec.name = options.models
-    raw, clients = request.SerializeToString(), int(options.clients)
+    raw, clients = await _request(options.models, options.target), int(options.clients)
     # A few connections: one HTTP/2 connection is one lane, and 64 are 64 pollers.
     channels = [grpc.aio.insecure_channel(options.target, [("lane", lane)])
                 for lane in range(min(clients, 4))]
-    calls = [channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-             for channel in channels]
+    calls = [channel.unary_unary(PREDICT) for channel in channels]
     await asyncio.gather(*(calls[client % len(calls)](raw) for client in range(clients)))
     latencies: list[float] = []
     started = time.perf_counter()
@@ -151,12 +170,38 @@ async def _load(options: argparse.Namespace) -> dict[str, float]:
         "requests": len(latencies) + clients}
 
 
-async def _input_name(options: argparse.Namespace) -> str:
+async def _in_turn(options: argparse.Namespace) -> list[float]:
+    """The median milliseconds of a call to each of the targets, one call at a time."""
+    targets = options.target.split(",")
+    raw = await _request(options.models, targets[0])
+    calls = [grpc.aio.insecure_channel(target).unary_unary(PREDICT) for target in targets]
+    latencies: list[list[float]] = [[] for _ in calls]
+    started = time.perf_counter()
+    while time.perf_counter() - started < options.seconds:
+        for index in random.sample(range(len(calls)), len(calls)):
+            for turn in range(CALLS_IN_A_TURN):
+                before = time.perf_counter()
+                await calls[index](raw)
+                if turn:
+                    latencies[index].append((time.perf_counter() - before) * 1e3)
+    return [statistics.median(each) for each in latencies]
+
+
+async def _request(model: str, address: str) -> bytes:
+    """A serialized PredictRequest of one image."""
+    image = np.random.default_rng(7).random((1, *SHAPES[model]), np.float32)
+    name = await _input_name(model, address)
+    request = PredictRequest(inputs={name: encode_tensor(image, content=True)})
+    request.model_spec.name = model
+    return request.SerializeToString()
+
+
+async def _input_name(model: str, address: str) -> str:
     from service.protos import serving_pb2_grpc
     from service.protos.serving_pb2 import GetModelMetadataRequest, ModelSpec, SignatureDefMap
-    async with grpc.aio.insecure_channel(options.target) as channel:
+    async with grpc.aio.insecure_channel(address) as channel:
         reply = await serving_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(
-            GetModelMetadataRequest(model_spec=ModelSpec(name=options.models),
+            GetModelMetadataRequest(model_spec=ModelSpec(name=model),
                                     metadata_field=["signature_def"]))
     signatures = SignatureDefMap()
     reply.metadata["signature_def"].Unpack(signatures)
@@ -203,6 +248,14 @@ def _print_table(rows: list[Row]) -> None:
         over = "" if row.over_us is None else f"{row.over_us:8.0f}"
         print(f"{row.model:6} {row.server:15} {row.clients:>9} {row.per_second:9.1f} "
               f"{row.p50_ms:8.2f} {row.p99_ms:8.2f} {row.cpu_us:8.0f} {over:>8}")
+
+
+def _print_lone(lone: dict[str, dict[str, float]]) -> None:
+    print("\nA lone client, the servers asked in turn: p50 ms, and beside the first")
+    for model, medians in lone.items():
+        first = next(iter(medians.values()))
+        for server, median in medians.items():
+            print(f"{model:6} {server:15} {median:8.3f} {median / first:6.3f}")
 
 
 def _options() -> argparse.Namespace:

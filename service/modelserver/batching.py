@@ -94,6 +94,7 @@ class BatchingRunner:
 
     def __init__(self, options: BatchingOptions) -> None:
         self._options = options
+        self._at_once = not (options.timeout_s or options.allowed_sizes)
         self._pool = ThreadPoolExecutor(options.threads, "batch")
         self._free = options.threads
         self._queues: dict[Hashable, deque[_Batch]] = {}
@@ -105,6 +106,8 @@ class BatchingRunner:
         rows = _rows(run, self._options.max_batch_size)
         if rows == 0:  # nothing to join, and TensorFlow Serving never answers it
             return await loop.run_in_executor(self._pool, servable.run, run)
+        if self._free and self._at_once:  # then nothing waits that it could join
+            return await self._run_alone(servable, run, rows)
         task = _Task(run, rows, loop.create_future())
         self._enqueue(servable, task)
         self._dispatch()
@@ -112,6 +115,19 @@ class BatchingRunner:
 
     async def close(self) -> None:
         self._pool.shutdown()
+
+    async def _run_alone(self, servable: Servable, run: Run, rows: int) -> Tensors:
+        """At once, without the queue's bookkeeping: a lone caller pays nothing for batching."""
+        self._free -= 1
+        running = self._pool.submit(_run_alone, servable, run, rows)
+        try:
+            return await asyncio.wrap_future(running)
+        finally:
+            if running.done():
+                self._finish_alone()
+            else:  # the caller hung up; the thread is not free before the run's end
+                loop = asyncio.get_running_loop()
+                running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._finish_alone))
 
     def _enqueue(self, servable: Servable, task: _Task) -> None:
         queue = self._queues.setdefault(self._kind(servable, task.run), deque())
@@ -168,6 +184,10 @@ class BatchingRunner:
             self._pool, _run_joined, batch.servable, runs, self._options)
         running.add_done_callback(partial(self._finish, batch))
 
+    def _finish_alone(self) -> None:
+        self._free += 1
+        self._dispatch()
+
     def _finish(self, batch: _Batch, running: asyncio.Future[list[Tensors | Exception]]) -> None:
         self._free += 1
         for task, outcome in zip(batch.tasks, running.result(), strict=True):
@@ -193,6 +213,12 @@ def _rows(run: Run, limit: int) -> int:
     if rows > limit:
         raise InvalidArgument(f"Task size {rows} is larger than maximum input batch size {limit}")
     return rows
+
+
+def _run_alone(servable: Servable, run: Run, rows: int) -> Tensors:
+    outputs = servable.run(run)
+    _check_rows(outputs, rows)
+    return outputs
 
 
 def _run_joined(servable: Servable, runs: list[Run],
@@ -239,7 +265,14 @@ def _pad(arrays: list[Array]) -> list[Array]:
 
 
 def _split(outputs: Tensors, counts: list[int], options: BatchingOptions) -> Iterable[Tensors]:
-    expected = _batch_size(sum(counts), options)
+    _check_rows(outputs, _batch_size(sum(counts), options))
+    start = 0
+    for count in counts:
+        yield {name: array[start:start + count] for name, array in outputs.items()}
+        start += count
+
+
+def _check_rows(outputs: Tensors, expected: int) -> None:
     for name, array in outputs.items():
         if array.ndim == 0:
             raise FailedPrecondition(f"Batched output tensor {name} has 0 dimensions")
@@ -247,10 +280,6 @@ def _split(outputs: Tensors, counts: list[int], options: BatchingOptions) -> Ite
             raise FailedPrecondition(
                 f"Batched output tensor {name}'s 0th dimension ({len(array)}) does not equal the "
                 f"sum of the 0th dimension sizes of the input tensors ({expected})")
-    start = 0
-    for count in counts:
-        yield {name: array[start:start + count] for name, array in outputs.items()}
-        start += count
 
 
 def _count(run: Run) -> int:

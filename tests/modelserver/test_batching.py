@@ -135,6 +135,24 @@ def test_a_cancelled_run_does_not_run():
     assert asyncio.run(main()) == [[0], [2]]
 
 
+def test_a_run_cancelled_in_its_thread_keeps_it_busy():
+    """What comes meanwhile waits in the queue, where it can be joined and counts."""
+    async def main():
+        servable, runner = Doubler(hold=True), BatchingRunner(ONE_THREAD)
+        calls = [asyncio.ensure_future(runner.run(servable, x(0)))]
+        await asyncio.sleep(0.02)
+        calls[0].cancel()
+        await asyncio.sleep(0.02)
+        calls += [asyncio.ensure_future(runner.run(servable, x(value))) for value in (1, 2)]
+        await asyncio.sleep(0.02)
+        servable.go.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await runner.close()
+        return servable.batches
+
+    assert asyncio.run(main()) == [[0], [1, 2]]
+
+
 def test_no_rows_are_answered():
     assert ask(ONE_THREAD, Doubler(), x()) == [[]]
 
