@@ -14,7 +14,7 @@ BIN       := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked lint bench bench-modelserver protos images clean
+.PHONY: help install serve train test test-marked test-remote lint bench bench-modelserver protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -35,6 +35,10 @@ test: $(INSTALLED)  ## Run the tests that need no root and no network
 
 test-marked: $(INSTALLED)  ## Run the tests that take minutes, or install other projects' clients
 	$(BIN)/python -m pytest $(TESTS) -m "slow or clients or root"
+
+test-remote: $(INSTALLED)  ## Ask the stack at SLUICE_URL (and SLUICE_GRPC) whether it works
+	@test -n "$$SLUICE_URL" || { echo "Say which: SLUICE_URL=https://HOST make test-remote"; exit 1; }
+	$(BIN)/python -m pytest tests/remote
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .

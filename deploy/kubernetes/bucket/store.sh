@@ -12,12 +12,13 @@ MODELS=${MODELS:-/models}
 export RCLONE_CONFIG=/dev/null  # all of it comes from the environment
 
 versions_in() {  # -> MODEL/VERSION, one a line
-  rclone lsf --recursive --max-depth 3 --files-only --include '/*/*/saved_model.pb' "$1" |
-    sed -n 's|^\([^./][^/]*/[0-9][0-9]*\)/saved_model.pb$|\1|p'
+  listing=$(rclone lsf --recursive --max-depth 3 --files-only --include '/*/*/saved_model.pb' "$1") ||
+    return 1
+  echo "$listing" | sed -n 's|^\([^./][^/]*/[0-9][0-9]*\)/saved_model.pb$|\1|p'
 }
 
 fetch() {
-  there=$(set -o pipefail; versions_in "$MODEL_STORE") || return 1
+  there=$(versions_in "$MODEL_STORE") || return 1
   [ -n "$there" ] || { echo "no version is in $MODEL_STORE"; return 0; }
   for version in $there; do
     [ -d "$MODELS/$version" ] || fetch_version "${version%/*}" "${version#*/}" || return 1
@@ -39,7 +40,7 @@ remove_version() {
 }
 
 publish() {
-  there=$(set -o pipefail; versions_in "$MODEL_STORE") || return 1
+  there=$(versions_in "$MODEL_STORE") || return 1
   for version in $(versions_in "$MODELS"); do
     echo "$there" | grep -qx "$version" && continue
     rclone copy --exclude /saved_model.pb "$MODELS/$version" "$MODEL_STORE/$version" &&
