@@ -70,6 +70,7 @@ def check_half(response):
 
 
 async def v1(client, url):
+    assert await client.is_server_live(url)
     reply = await client.infer(url, {"instances": [1, 2]}, model_name="affine")
     assert reply == {"predictions": [3.5, 4.0]}
     print("passed rest v1 infer")

@@ -1,11 +1,20 @@
 """What an operator's machines ask: is the process alive, can it serve, how is it doing."""
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
 
 from service.gateway.predicting import model_server, settings
 from service.gateway.readiness import readiness
 from service.gateway.telemetry import Telemetry
 
 routes = Blueprint("ops", __name__)
+
+
+@routes.get("/")
+def root() -> AnyResponse:
+    """A browser is shown the docs; KServe's v1 client asks here whether the server is alive."""
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+        return redirect(url_for("docs.index"))
+    return jsonify(status="alive")
 
 
 @routes.get("/healthz")
