@@ -6,6 +6,7 @@ GRPC_PORT        ?= 8500
 MODEL_REPOSITORY ?= model_repository
 RECIPE           ?= digits
 TESTS            ?= tests
+PARALLEL         ?= -n auto --maxprocesses 4 --dist loadfile
 IMAGES           ?= gateway modelserver training
 IMAGE_OPTIONS    ?=
 CONTAINER_TOOL   ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))) docker)
@@ -31,10 +32,11 @@ train: $(INSTALLED)  ## Train RECIPE and publish it into the model repository
 	@$(BIN)/sluice train $(RECIPE) --model-repository $(MODEL_REPOSITORY)
 
 test: $(INSTALLED)  ## Run the tests that need no root and no network
-	$(BIN)/python -m pytest $(TESTS) -m "not (slow or clients or root)" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(TESTS) -m "not (slow or clients or root)" $(PARALLEL)
 
 test-marked: $(INSTALLED)  ## Run the tests that take minutes, or install other projects' clients
-	$(BIN)/python -m pytest $(TESTS) -m "slow or clients or root"
+	$(BIN)/python -m pytest $(TESTS) -m "slow" $(PARALLEL)
+	$(BIN)/python -m pytest $(TESTS) -m "(clients or root) and not slow"
 
 test-remote: $(INSTALLED)  ## Ask the stack at SLUICE_URL (and SLUICE_GRPC) whether it works
 	@test -n "$$SLUICE_URL" || { echo "Say which: SLUICE_URL=https://HOST make test-remote"; exit 1; }
