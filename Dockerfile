@@ -20,7 +20,7 @@ COPY models models
 COPY service service
 COPY training training
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+    /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /opt/pip/wheel .
 
 FROM build AS gateway-build
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -28,72 +28,73 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
       --constraint constraints.txt '.[gateway]' \
  && find /opt/sluice -type d -name tests -prune -exec rm -r {} + \
  && find /opt/sluice -type f -name 'simdjson.*' -size +1M -delete  # C++ sources
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
+RUN --mount=type=bind,from=wheel,source=/opt/pip,target=/opt/pip \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
-      --force-reinstall /wheel/*.whl
+      --force-reinstall /opt/pip/wheel/*.whl
 
 FROM gateway-build AS gateway-root
 COPY deploy/image_root.py ./
 RUN python3 image_root.py /opt/sluice /root/fs
 
 FROM scratch AS gateway
+COPY --from=gateway-root /root/fs /
+ENV PATH=/opt/sluice/bin LANG=C.UTF-8 HOME=/tmp PYTHONUNBUFFERED=1
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="sluice-gateway" \
       org.opencontainers.image.description="HTTP and gRPC before a TensorFlow model server" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=gateway-root /root/fs /
-ENV PATH=/opt/sluice/bin LANG=C.UTF-8 HOME=/tmp PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --start-period=30s CMD ["python", "-c", "import os, urllib.request as http; http.urlopen(f\"http://127.0.0.1:{os.environ.get('SLUICE_HTTP_PORT', '8080')}/healthz\", timeout=5)"]
 # It becomes gunicorn: process 1, which hears SIGTERM.
 ENTRYPOINT ["sluice", "gateway"]
 
-FROM build AS modelserver-build
+FROM build AS tensorflow
 # tensorflow[and-cuda] for NVIDIA GPUs.
 ARG TENSORFLOW=tensorflow
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --constraint constraints.txt '.[modelserver]' "$TENSORFLOW"
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
-      --force-reinstall /wheel/*.whl
+      --constraint constraints.txt '.[modelserver]' "$TENSORFLOW" \
+ && rm -r /opt/sluice/lib/python3.*/site-packages/tensorflow/include  # 450 MB, for C++
 
 FROM ${BASE} AS modelserver
+COPY --from=tensorflow /opt/sluice /opt/sluice
+# Apart from its dependencies, so that a new version is a layer of 2 MB.
+RUN --mount=type=bind,from=wheel,source=/opt/pip,target=/opt/pip \
+    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
+      --force-reinstall /opt/pip/wheel/*.whl
+# The last two are for NVIDIA's container runtime, and mean nothing without it.
+ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="sluice-modelserver" \
       org.opencontainers.image.description="The embedded twin of TensorFlow Serving" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=modelserver-build /opt/sluice /opt/sluice
-# The last two are for NVIDIA's container runtime, and mean nothing without it.
-ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
-    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 EXPOSE 8500 8501
 HEALTHCHECK --start-period=5m CMD ["python", "-c", "import grpc, grpc_health.v1.health_pb2 as m, grpc_health.v1.health_pb2_grpc as s; assert s.HealthStub(grpc.insecure_channel('127.0.0.1:8500')).Check(m.HealthCheckRequest(), timeout=5).status == 1"]
 ENTRYPOINT ["sluice", "modelserver"]
 CMD ["--model_repository=/models"]
 
-FROM build AS training-build
-ARG TENSORFLOW=tensorflow
+FROM tensorflow AS training-build
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --constraint constraints.txt '.[training]' "$TENSORFLOW"
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
-      --force-reinstall /wheel/*.whl
+      --constraint constraints.txt '.[training]'
 
 FROM ${BASE} AS training
+COPY --from=training-build /opt/sluice /opt/sluice
+RUN --mount=type=bind,from=wheel,source=/opt/pip,target=/opt/pip \
+    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
+      --force-reinstall /opt/pip/wheel/*.whl
+ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="sluice-training" \
       org.opencontainers.image.description="Trains Keras models and publishes them" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=training-build /opt/sluice /opt/sluice
-ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
-    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 # Nothing listens here; the run's end is its health.
 HEALTHCHECK NONE
