@@ -486,3 +486,10 @@ def test_every_directory_that_the_page_applies_exists():
     applied = re.findall(r"-k (deploy/\S+)", OPERATIONS.read_text())
     assert applied
     assert all((ROOT / each / "kustomization.yaml").exists() for each in applied)
+
+
+def test_every_figure_of_the_page_is_a_measured_one():
+    figures = re.findall(r"at ([\d.,]+) requests/s", OPERATIONS.read_text())
+    measured = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert figures
+    assert all(f"| {figure} |" in measured for figure in figures)
