@@ -154,7 +154,7 @@ def trained(request, serving):
 
 
 def wait_until_served(url):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300  # 152 layers, on two cores that others use too
     while '"AVAILABLE"' not in (said := requests.get(url, timeout=60).text):
         assert time.monotonic() < deadline, said
         time.sleep(0.1)
