@@ -10,7 +10,7 @@ class ResNetSmall(Recipe):
     name: str = "resnet_small"
     summary: str = "ResNet's bottleneck blocks, few and narrow, for garments on two cores"
     model: str = "resnet50"
-    epochs: int = 10
+    epochs: int = 15
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 2e-2
