@@ -138,9 +138,9 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return Engine(Path(request.config.cache.mkdir("containers")))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(engine: Engine) -> Iterator[Callable[..., Container]]:
-    """`start(image, *arguments, options=())` -> a Container, removed at the end."""
+    """`start(image, *arguments, options=())` -> a Container, removed with the module."""
     started = []
 
     def run(image: str, *arguments: object, options: tuple = ()) -> Container:
