@@ -1,4 +1,5 @@
 """What several suites need: the recorded models, and real model server processes."""
+import hashlib
 import os
 import re
 import signal
@@ -179,3 +180,26 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-P", "-m", "service.cli", "train", "digits", "--epochs=8",
                     f"--model-repository={repository}"], check=True, capture_output=True)
     return repository / "digits"
+
+
+@pytest.fixture(scope="session")
+def installed(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
+    """`installed(requirements)` -> the bin folder of a virtual environment that holds what the file
+    lists, made once and kept; another one when its text changes.
+
+    SLUICE_CLIENT_ENVS names the directory of the environments; pytest's cache else.
+    """
+    root = Path(os.environ.get("SLUICE_CLIENT_ENVS") or request.config.cache.mkdir("client-envs"))
+
+    def install(requirements: Path) -> Path:
+        digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+        directory = root / f"{requirements.stem}-{digest}"
+        done = directory / ".installed"
+        if not done.exists():
+            subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+            subprocess.run([directory / "bin" / "python", "-m", "pip", "install", "--quiet",
+                            "--disable-pip-version-check", "-r", requirements], check=True)
+            done.touch()
+        return directory / "bin"
+
+    return install

