@@ -146,7 +146,7 @@ def play(engine, images, claim, kustomize, tmp_path_factory):
         print(made.stderr)
         playing[name] = folder / f"{name}.yaml"
         playing[name].write_text(made.stdout)
-        engine.run("podman", "play", "kube", playing[name])
+        engine.run("podman", "play", "kube", "--replace", playing[name])
 
     yield start
     for name, file in playing.items():
