@@ -14,13 +14,14 @@ COPY constraints.txt pyproject.toml ./
 # a change of the sources leaves as it is.
 RUN touch README.md
 
-FROM build AS wheel
+# Sluice itself, in an environment that is laid over the one with its dependencies.
+FROM build AS sluice
 COPY README.md ./
 COPY models models
 COPY service service
 COPY training training
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /opt/pip/wheel .
+    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps .
 
 FROM build AS gateway-build
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -28,16 +29,12 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
       --constraint constraints.txt '.[gateway]' \
  && find /opt/sluice -type d -name tests -prune -exec rm -r {} + \
  && find /opt/sluice -type f -name 'simdjson.*' -size +1M -delete  # C++ sources
-RUN --mount=type=bind,from=wheel,source=/opt/pip,target=/opt/pip \
-    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
-      --force-reinstall /opt/pip/wheel/*.whl
-
-FROM gateway-build AS gateway-root
+COPY --from=sluice /opt/sluice /opt/sluice
 COPY deploy/image_root.py ./
 RUN python3 image_root.py /opt/sluice /root/fs
 
 FROM scratch AS gateway
-COPY --from=gateway-root /root/fs /
+COPY --from=gateway-build /root/fs /
 ENV PATH=/opt/sluice/bin LANG=C.UTF-8 HOME=/tmp PYTHONUNBUFFERED=1
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="sluice-gateway" \
@@ -60,10 +57,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 FROM ${BASE} AS modelserver
 COPY --from=tensorflow /opt/sluice /opt/sluice
-# Apart from its dependencies, so that a new version is a layer of 2 MB.
-RUN --mount=type=bind,from=wheel,source=/opt/pip,target=/opt/pip \
-    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
-      --force-reinstall /opt/pip/wheel/*.whl
+COPY --from=sluice /opt/sluice /opt/sluice
 # The last two are for NVIDIA's container runtime, and mean nothing without it.
 ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
@@ -85,9 +79,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 FROM ${BASE} AS training
 COPY --from=training-build /opt/sluice /opt/sluice
-RUN --mount=type=bind,from=wheel,source=/opt/pip,target=/opt/pip \
-    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
-      --force-reinstall /opt/pip/wheel/*.whl
+COPY --from=sluice /opt/sluice /opt/sluice
 ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG VERSION=dev

@@ -1,0 +1,208 @@
+"""The images of the gateway and the model server: what is in them, and how they live and end."""
+import json
+import re
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+ROOT = Path(__file__).parents[2]
+MEGABYTE = 1e6
+# What deploy/compose.yaml and Kubernetes allow a container to do.
+LOCKED = ("--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp", "--cap-drop=all",
+          "--security-opt=no-new-privileges")
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.mark.clients
+def test_hadolint_finds_nothing(tools):
+    outcome = subprocess.run([tools / "hadolint", ROOT / "Dockerfile"], capture_output=True,
+                             text=True, check=False)
+    assert (outcome.returncode, outcome.stdout) == (0, "")
+
+
+def test_the_context_holds_what_the_dockerfile_copies_and_no_more():
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    ignored, *let_in, caches = [line for line in (ROOT / ".dockerignore").read_text().splitlines()
+                                if not line.startswith("#")]
+    assert (ignored, caches) == ("*", "**/__pycache__")
+    assert sorted(let_in) == sorted({f"!{path}" for paths in copied for path in paths.split()})
+
+
+@pytest.fixture(scope="module")
+def start_modelserver(start, images, published):
+    """`start_modelserver()` -> the twin's container, serving `published`; with its port as `port`.
+    """
+    def run():
+        port = free_port()
+        container = start(images["modelserver"], f"--port={port}", "--model_repository=/models",
+                          options=(*LOCKED, f"--volume={published}:/models/digits:ro"))
+        container.port = port
+        container.wait_for(lambda: "Running gRPC ModelServer" in container.log())
+        return container
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def modelserver(start_modelserver):
+    return start_modelserver()
+
+
+@pytest.fixture(scope="module")
+def start_gateway(start, images, modelserver):
+    """`start_gateway()` -> the gateway's container before `modelserver`, with little memory and
+    half a CPU; `url` is where it answers."""
+    def run():
+        port = free_port()
+        container = start(images["gateway"], options=(
+            *LOCKED, "--memory=256m", "--memory-swap=256m", "--cpus=0.5",
+            f"--env=SLUICE_MODEL_SERVER=127.0.0.1:{modelserver.port}",
+            f"--env=SLUICE_HTTP_PORT={port}", "--env=SLUICE_MODELS=digits"))
+        container.url = f"http://127.0.0.1:{port}"
+        container.wait_for(lambda: answers(f"{container.url}/readyz"))
+        return container
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def gateway(start_gateway):
+    return start_gateway()
+
+
+@pytest.mark.root
+def test_they_are_what_they_say(engine, images):
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    for name, image in images.items():
+        config = engine.image(image)["Config"]
+        assert config["User"] == "10001:10001"
+        assert config["Entrypoint"] == ["sluice", name]
+        assert config["Labels"]["org.opencontainers.image.title"] == f"sluice-{name}"
+        assert config["Labels"]["org.opencontainers.image.version"] == version
+
+
+@pytest.mark.root
+def test_their_sizes(engine, images):
+    sizes = {name: engine.image(image)["Size"] / MEGABYTE for name, image in images.items()}
+    print({name: f"{size:.0f} MB" for name, size in sizes.items()})
+    assert sizes["gateway"] <= 200
+
+
+@pytest.fixture(params=["gateway", "modelserver"])
+def files(request, engine, images):
+    """The root of an image, and the image's name."""
+    image = images[request.param]
+    yield Path(engine.run("podman", "image", "mount", image).stdout.strip()), request.param
+    engine.run("podman", "image", "unmount", image)
+
+
+@pytest.mark.root
+def test_they_hold_these_sources_and_not_an_earlier_builds(files):
+    root, _ = files
+    (installed,) = root.glob("opt/sluice/lib/python3.*/site-packages/service")
+    assert sources(installed) == sources(ROOT / "service")
+
+
+def sources(directory):
+    return {path.relative_to(directory): path.read_text() for path in directory.rglob("*.py")}
+
+
+@pytest.mark.root
+def test_the_gateways_holds_the_gateway_alone(files):
+    root, image = files
+    names = {path.name for path in root.rglob("*")}
+    assert {"service", "grpc", "numpy"} <= names
+    unwanted = {"tensorflow", "keras", "sh", "bash", "apt", "perl"}
+    assert not names & unwanted if image == "gateway" else names > {"tensorflow", "sh"}
+    (packages,) = root.glob("opt/sluice/lib/python3.*/site-packages")
+    assert not (packages / "pip").exists()
+
+
+@pytest.mark.root
+def test_the_readmes_curl_lines_are_answered(gateway, published, tmp_path):
+    (tmp_path / "model_repository").symlink_to(published.parent)
+    readme = (ROOT / "README.md").read_text()
+    commands = [block for block in re.findall(r"```sh\n(.*?)```", readme, re.S)
+                if "curl" in block and "models/digits:predict" in block]
+    assert len(commands) == 3, "the raw body, the form, the JSON"
+    for command in commands:
+        outcome = subprocess.run(
+            ["bash", "-c", command.replace("http://localhost:8080", gateway.url)], cwd=tmp_path,
+            capture_output=True, text=True, check=True)
+        (prediction,) = json.loads(outcome.stdout)["predictions"]
+        assert prediction["label_classes"][0] == "3", command
+
+
+@pytest.mark.root
+def test_process_1_is_gunicorn_and_may_do_nothing(gateway):
+    command = gateway.python("print(open('/proc/1/cmdline').read().split(chr(0))[1:4])")
+    assert command == str(["-P", "-m", "gunicorn"])
+    status = dict(line.split(":\t") for line in
+                  gateway.python("print(open('/proc/1/status').read())").splitlines())
+    assert set(status["Uid"].split("\t")) == set(status["Gid"].split("\t")) == {"10001"}
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert "Read-only file system" in gateway.execute(
+        "python", "-c", "open('/opt/sluice/new', 'w')").stderr
+
+
+@pytest.mark.root
+def test_the_health_checks_tell_the_truth(engine, images, gateway, modelserver):
+    for container, name, port in ((gateway, "gateway", gateway.url.rpartition(":")[2]),
+                                  (modelserver, "modelserver", modelserver.port)):
+        kind, *command = engine.image(images[name])["Healthcheck"]["Test"]
+        assert kind == "CMD", "no shell"
+        # The model server's asks the port that it has by default.
+        command[-1] = command[-1].replace("127.0.0.1:8500", f"127.0.0.1:{port}")
+        healthy = container.execute(*command, SLUICE_HTTP_PORT=port)
+        assert healthy.returncode == 0, healthy.stderr
+        command[-1] = command[-1].replace(f"127.0.0.1:{port}", "127.0.0.1:1")
+        assert container.execute(*command, SLUICE_HTTP_PORT=1).returncode != 0
+
+
+@pytest.mark.root
+def test_sigterm_under_load_loses_no_accepted_request(start_gateway, published):
+    gateway = start_gateway()
+    image = (published / "1/samples/3-0.png").read_bytes()
+    outcomes = []
+
+    def ask(_):
+        try:
+            reply = requests.post(f"{gateway.url}/v1/models/digits:predict", image, headers=PNG,
+                                  timeout=60)
+            outcomes.append(reply.status_code)
+        except requests.RequestException as error:
+            outcomes.append("refused" if "Connection refused" in str(error) else repr(error))
+
+    with ThreadPoolExecutor(8) as clients:
+        asked = clients.map(ask, range(400))
+        gateway.wait_for(lambda: len(outcomes) >= 100)
+        assert gateway.stop() == 0
+        list(asked)
+    assert set(outcomes) == {200, "refused"}
+    assert outcomes.count(200) >= 100
+    assert "Traceback" not in gateway.log()
+
+
+@pytest.mark.root
+def test_the_model_server_ends_when_told(start_modelserver):
+    modelserver = start_modelserver()
+    assert modelserver.stop() == 0
+    assert "Traceback" not in modelserver.log()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=30).ok
+    except requests.RequestException:
+        return False
