@@ -7,8 +7,6 @@ import pytest
 import requests
 
 REQUESTS, WARM = 10_000, 1_000
-# The allocator's own ups and downs were 14 MB; 32 MB over 9,000 requests is under 4 kB a request.
-FLAT_MB = 32
 TWO_MEGABYTES = np.zeros((2**21 // 24, 2, 3), np.float32)
 
 
@@ -28,4 +26,4 @@ def test_ten_thousand_requests_of_two_megabytes_leave_it_flat(launch_gateway, mo
             if count % WARM == 0:
                 resident.append(worker.memory_info().rss / 2**20)
     print("resident MB after each thousand:", [round(each) for each in resident])
-    assert max(resident) - resident[0] < FLAT_MB
+    assert max(resident) < 1.1 * resident[0]
