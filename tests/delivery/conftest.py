@@ -130,12 +130,15 @@ class Container:
 
 
 @pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if os.getuid() != 0:
         pytest.skip("mounts and control groups are root's")
     missing = [tool for tool in NEEDED if not shutil.which(tool)]
     assert not missing, f"apt-get install {' '.join(missing)}"
-    return Engine(Path(request.config.cache.mkdir("containers")))
+    engine = Engine(Path(request.config.cache.mkdir("containers")))
+    yield engine
+    # The layers of builds before today's, which are gigabytes.
+    engine.run("podman", "image", "prune", "--force", "--filter=until=24h")
 
 
 @pytest.fixture(scope="module")
