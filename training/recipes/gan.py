@@ -10,8 +10,7 @@ class GAN(Recipe):
     name: str = "gan"
     summary: str = "Garments drawn on demand, and a judge that says what is real and of which class"
     model: str = "gan"
-    limit: int = 12_000
-    epochs: int = 12
+    epochs: int = 8
     learning_rate: float = 2e-4
     beta_1: float = 0.5
     width: int = 32
