@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from service.gateway.decode.oip_proto import decode_model, decode_model_infer
 from service.gateway.decode.tfs_proto import decode_predict
-from service.gateway.errors import GatewayError
+from service.gateway.errors import GatewayError, UnknownInput
 from service.gateway.signature import ModelSpec, Signatures
 from service.oip import DATATYPES
 from service.protos.inference_pb2 import ModelInferRequest
 from service.protos.serving_pb2 import ModelSpec as ModelSpecProto
 from service.protos.serving_pb2 import PredictRequest
-from service.protos.tensorflow_pb2 import SignatureDef, TensorInfo, TensorProto
+from service.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo, TensorProto
 from service.tensors import encode_shape
 
 FLOATS = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 2]))
@@ -56,6 +56,14 @@ def infer_requests(draw):
 def validate_predict(request):
     query = decode_predict(request, SIGNATURES, max_bytes=10**6, max_pixels=100)
     query.signature.validate(query.inputs)
+
+
+def test_an_unknown_input_is_named_before_its_strings_are_looked_at():
+    request = PredictRequest()
+    request.model_spec.signature_name = "encoded"
+    request.inputs["imag"].dtype = DataType.DT_STRING
+    with pytest.raises(UnknownInput, match='imag'):
+        validate_predict(request)
 
 
 def validate_infer(request):

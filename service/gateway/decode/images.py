@@ -78,7 +78,8 @@ def check_images(query: AnyQuery, max_pixels: int) -> AnyQuery:
     """
     if query.signature.name == ENCODED_SIGNATURE:
         for name, array in query.inputs.items():
-            if array.dtype.kind == "O":  # numbers are refused with the signature's other rules
+            # Numbers and unknown names are refused with the signature's other rules.
+            if name in query.signature.inputs and array.dtype.kind == "O":
                 for index, data in enumerate(array.ravel()):
                     check_image(data, name, f"row {index}", max_pixels)
     return query
