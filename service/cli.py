@@ -75,6 +75,8 @@ def gateway(model_server: str | None, http_port: int | None, grpc_port: int | No
 def modelserver(flags: tuple[str, ...]) -> None:
     """Run the embedded model server; takes tensorflow_model_server's flags (try --help)."""
     from service.modelserver.__main__ import main as serve
+    from service.modelserver.__main__ import use_huge_pages
+    use_huge_pages()
     sys.exit(serve(list(flags)))
 
 

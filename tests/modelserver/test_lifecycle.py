@@ -1,8 +1,12 @@
 """The twin as a process: ready when it says so, drained on SIGTERM, not started wrong."""
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -92,3 +96,24 @@ def test_a_server_that_cannot_begin_ends_with_1_and_the_reason(tmp_path, caplog)
     config.write_text("model_config_list { config { nam")
     assert main([f"--model_config_file={config}"]) == 1
     assert f"Failed to start server. Error: Invalid protobuf file: '{config}': 1:" in caplog.text
+
+
+def restarted_with(**variables):
+    """The process ids before and after `use_huge_pages`, and what GLIBC_TUNABLES is then."""
+    code = ("import os; from service.modelserver.__main__ import use_huge_pages; "
+            "use_huge_pages(); print(os.getpid(), os.environ['GLIBC_TUNABLES'])")
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment | variables,
+                               stdout=subprocess.PIPE, text=True)
+    after, tunables = process.communicate(timeout=60)[0].split()
+    return process.pid, int(after), tunables
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_its_memory_is_in_huge_pages_unless_told_otherwise(modelserver):
+    asked = "glibc.malloc.hugetlb=1"
+    before, after, tunables = restarted_with()
+    assert (after, tunables) == (before, asked)
+    assert restarted_with(GLIBC_TUNABLES="glibc.malloc.check=0")[2] == "glibc.malloc.check=0"
+    variables = Path(f"/proc/{modelserver.process.pid}/environ").read_text().split("\0")
+    assert f"GLIBC_TUNABLES={os.environ.get('GLIBC_TUNABLES', asked)}" in variables
