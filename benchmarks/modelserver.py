@@ -1,14 +1,19 @@
 """The twin against what it wraps: requests/s, latency and CPU, beside TensorFlow in one process.
 
-    python benchmarks/modelserver.py [--seconds 4] [--models small,large] [--clients 1,8,32,64]
+    python benchmarks/modelserver.py [--seconds 3] [--rounds 3] [--models small,large]
+                                     [--clients 1,8,32,64]
 
-`in-process` calls the same session's callable in a loop, with no server: what there is to reach.
-`twin` and `twin, batching` are real servers under gRPC clients in a process of their own, on the
-same cores. CPU is the server's, in µs a request; `over` is what it spends beyond TensorFlow's own
-share, measured in-process at the batch size named.
+`in-process` calls the same session's callable in a loop, with no server: what there is to reach,
+once as Python comes and once on the huge pages that the twin puts itself on. `twin` and
+`twin, batching` are real servers under gRPC clients in a process of their own, on the same cores.
+CPU is the server's, in µs a request; `over` is what it spends beyond TensorFlow's own share,
+measured in-process at the batch size named.
 
-A lone client's latency is compared once more, with both servers up and asked in turn, and a second
-server without batching beside them: how far the two equal ones are apart is the noise.
+A shared machine is fast and slow by turns, so every round asks them all, in an order of its own:
+the table has the medians of the rounds, and shares are taken within a round.
+
+A lone client's latency is compared once more, call by call, and with a second server without
+batching: how far the two equal ones are apart is the noise.
 """
 import argparse
 import asyncio
@@ -21,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
@@ -38,70 +43,70 @@ SHAPES = {"small": (28, 28, 1), "large": (256, 256, 3)}
 BATCHING = """max_batch_size { value: 32 } batch_timeout_micros { value: 0 }
 num_batch_threads { value: 1 } max_enqueued_batches { value: 100 }"""
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+FLOORS: dict[str, dict[str, str]] = {"in-process": {}, "in-process, huge": HUGE_PAGES}
 SERVERS = {"twin": [], "twin, batching": ["--enable_batching"]}
 LONE = SERVERS | {"twin again": []}
+FULL_BATCH = 32
 CALLS_IN_A_TURN = 8  # the first of them is not counted: it wakes a server that slept
 
+Figures = dict[str, float]
+Key = tuple[str, int]  # who answers, and for how many: clients, or images in a batch
 
-class Row(NamedTuple):
-    model: str
-    server: str
-    clients: str
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
-    over_us: float | None
+
+class Server(NamedTuple):
+    address: str
+    process: psutil.Process
 
 
 def main() -> None:
     options = _options()
-    if options.role == "client":
-        print(json.dumps(asyncio.run(_load(options))))
+    roles = {"client": lambda: asyncio.run(_load(options)),
+             "floor": lambda: [_floor(options, batch) for batch in (1, FULL_BATCH)],
+             "lone": lambda: asyncio.run(_in_turn(options))}
+    if options.role in roles:
+        print(json.dumps(roles[options.role]()))
         return
-    if options.role == "floor":
-        print(json.dumps([_floor(options, size) for size in (1, 32)]))
-        return
-    if options.role == "lone":
-        print(json.dumps(asyncio.run(_in_turn(options))))
-        return
+    print(f"{date.today()}, {os.cpu_count()} CPUs shared by server and clients, "
+          f"medians of {options.rounds} rounds")
     with tempfile.TemporaryDirectory() as directory:
-        rows = [row for model in options.models.split(",")
-                for row in _measure(model, Path(directory), options)]
-        lone = {model: _measure_lone(model, Path(directory), options)
-                for model in options.models.split(",")}
-    _print_table(rows)
-    _print_lone(lone)
+        for model in options.models.split(","):
+            _compare(model, Path(directory), options)
 
 
-def _measure(model: str, directory: Path, options: argparse.Namespace) -> Iterator[Row]:
+def _compare(model: str, directory: Path, options: argparse.Namespace) -> None:
     _export(model, directory / model)
-    floors = _itself("floor", "--models", model, "--target", str(directory / model / "1"),
-                     "--seconds", str(options.seconds))
-    tensorflow_us = {floor["batch"]: floor["cpu_us"] for floor in floors}
-    for floor in floors:
-        yield Row(model, "in-process", f"batch {floor['batch']}", floor["per_second"],
-                  floor["p50_ms"], floor["p99_ms"], floor["cpu_us"], None)
-    for server, flags in SERVERS.items():
-        with _running(model, directory, flags) as (address, process):
-            for clients in options.clients.split(","):
-                batch = 32 if flags and int(clients) >= 32 else 1
-                before = _cpu_s(process)
-                load = _itself("client", "--models", model, "--target", address,
-                               "--clients", clients, "--seconds", str(options.seconds))
-                cpu_us = (_cpu_s(process) - before) / load["requests"] * 1e6
-                yield Row(model, server, clients, load["per_second"], load["p50_ms"],
-                          load["p99_ms"], cpu_us, cpu_us - tensorflow_us[batch])
-
-
-def _measure_lone(model: str, directory: Path, options: argparse.Namespace) -> dict[str, float]:
-    """By server, the median milliseconds of a client that is alone with it."""
     with ExitStack() as stack:
-        addresses = [stack.enter_context(_running(model, directory, flags))[0]
-                     for flags in LONE.values()]
-        medians = _itself("lone", "--models", model, "--target", ",".join(addresses),
-                          "--seconds", str(len(LONE) * options.seconds))
-    return dict(zip(LONE, medians, strict=True))
+        servers = {name: stack.enter_context(_running(model, directory, flags))
+                   for name, flags in LONE.items()}
+        rounds = [_round(model, directory / model / "1", servers, options)
+                  for _ in range(options.rounds)]
+        lone = _itself("lone", "--models", model, "--seconds", str(len(LONE) * options.seconds),
+                       "--target", ",".join(server.address for server in servers.values()))
+    _print_table(model, rounds)
+    _print_shares(model, rounds)
+    _print_lone(model, dict(zip(LONE, lone, strict=True)))
+
+
+def _round(model: str, saved_model: Path, servers: dict[str, Server],
+           options: argparse.Namespace) -> dict[Key, Figures]:
+    """Everything once, so that what is compared is measured within a minute."""
+    seconds = ("--seconds", str(options.seconds))
+    figures: dict[Key, Figures] = {}
+    for name, variables in FLOORS.items():
+        floors = _itself("floor", "--models", model, "--target", str(saved_model), *seconds,
+                         variables=variables)
+        figures |= {(name, floor["batch"]): floor for floor in floors}
+    for clients in options.clients.split(","):
+        for name in random.sample(list(SERVERS), len(SERVERS)):
+            before = _cpu_s(servers[name].process)
+            load = _itself("client", "--models", model, "--target", servers[name].address,
+                           "--clients", clients, *seconds)
+            load["cpu_us"] = (_cpu_s(servers[name].process) - before) / load["requests"] * 1e6
+            batch = FULL_BATCH if SERVERS[name] and int(clients) >= FULL_BATCH else 1
+            load["over_us"] = load["cpu_us"] - figures["in-process, huge", batch]["cpu_us"]
+            figures[name, int(clients)] = load
+    return figures
 
 
 def _export(model: str, directory: Path) -> None:
@@ -114,7 +119,7 @@ def _export(model: str, directory: Path) -> None:
 
 
 @contextmanager
-def _running(model: str, directory: Path, flags: list[str]) -> Iterator[tuple[str, Any]]:
+def _running(model: str, directory: Path, flags: list[str]) -> Iterator[Server]:
     parameters = directory / "batching"
     parameters.write_text(BATCHING)
     if flags:
@@ -127,7 +132,7 @@ def _running(model: str, directory: Path, flags: list[str]) -> Iterator[tuple[st
         assert process.stderr is not None
         for line in process.stderr:
             if found := re.search(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)", line):
-                yield f"127.0.0.1:{found[1]}", psutil.Process(process.pid)
+                yield Server(f"127.0.0.1:{found[1]}", psutil.Process(process.pid))
                 return
         raise SystemExit("the model server ended before it was ready")
     finally:
@@ -140,16 +145,17 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _itself(role: str, *arguments: str) -> Any:
+def _itself(role: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Any:
     done = subprocess.run([sys.executable, __file__, f"--role={role}", *arguments], check=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          env=os.environ | dict(variables or {}))
     return json.loads(done.stdout)
 
 
 # ---- in a process of its own: the clients ----
 
 
-async def _load(options: argparse.Namespace) -> dict[str, float]:
+async def _load(options: argparse.Namespace) -> Figures:
     raw, clients = await _request(options.models, options.target), int(options.clients)
     # A few connections: one HTTP/2 connection is one lane, and 64 are 64 pollers.
     channels = [grpc.aio.insecure_channel(options.target, [("lane", lane)])
@@ -208,7 +214,7 @@ async def _input_name(model: str, address: str) -> str:
     return next(iter(signatures.signature_def["serving_default"].inputs))
 
 
-def _summary(latencies: list[float], seconds: float, batch: int = 1) -> dict[str, float]:
+def _summary(latencies: list[float], seconds: float, batch: int = 1) -> Figures:
     latencies = sorted(latencies)
     return {"per_second": len(latencies) * batch / seconds,
             "p50_ms": latencies[len(latencies) // 2] * 1e3,
@@ -218,7 +224,7 @@ def _summary(latencies: list[float], seconds: float, batch: int = 1) -> dict[str
 # ---- in a process of its own: TensorFlow alone ----
 
 
-def _floor(options: argparse.Namespace, batch: int) -> dict[str, float]:
+def _floor(options: argparse.Namespace, batch: int) -> Figures:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
@@ -240,28 +246,44 @@ def _floor(options: argparse.Namespace, batch: int) -> dict[str, float]:
         "batch": batch, "cpu_us": cpu_us}
 
 
-def _print_table(rows: list[Row]) -> None:
-    print(f"{date.today()}, {os.cpu_count()} CPUs shared by server and clients\n")
-    print(f"{'model':6} {'server':15} {'clients':>9} {'images/s':>9} {'p50 ms':>8} {'p99 ms':>8} "
-          f"{'CPU µs':>8} {'over µs':>8}")
-    for row in rows:
-        over = "" if row.over_us is None else f"{row.over_us:8.0f}"
-        print(f"{row.model:6} {row.server:15} {row.clients:>9} {row.per_second:9.1f} "
-              f"{row.p50_ms:8.2f} {row.p99_ms:8.2f} {row.cpu_us:8.0f} {over:>8}")
+# ---- what it prints ----
 
 
-def _print_lone(lone: dict[str, dict[str, float]]) -> None:
-    print("\nA lone client, the servers asked in turn: p50 ms, and beside the first")
-    for model, medians in lone.items():
-        first = next(iter(medians.values()))
-        for server, median in medians.items():
-            print(f"{model:6} {server:15} {median:8.3f} {median / first:6.3f}")
+def _print_table(model: str, rounds: list[dict[Key, Figures]]) -> None:
+    print(f"\n{model:16} {'clients':>8} {'images/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU µs':>8} "
+          f"{'over µs':>8}")
+    for name, many in rounds[0]:
+        middle = {figure: statistics.median(each[name, many][figure] for each in rounds)
+                  for figure in rounds[0][name, many]}
+        over = f"{middle['over_us']:8.0f}" if "over_us" in middle else ""
+        print(f"{name:16} {'batch ' * (name in FLOORS) + str(many):>8} "
+              f"{middle['per_second']:9.1f} {middle['p50_ms']:8.2f} {middle['p99_ms']:8.2f} "
+              f"{middle['cpu_us']:8.0f} {over:>8}")
+
+
+def _print_shares(model: str, rounds: list[dict[Key, Figures]]) -> None:
+    ours = "twin, batching", FULL_BATCH
+    if ours not in rounds[0]:
+        return
+    for floor in FLOORS:
+        shares = sorted(each[ours]["per_second"] / each[floor, FULL_BATCH]["per_second"]
+                        for each in rounds)
+        print(f"{model}: {FULL_BATCH} clients of {ours[0]} get {statistics.median(shares):.0%} of "
+              f"{floor} in batches of {FULL_BATCH} ({shares[0]:.0%} to {shares[-1]:.0%})")
+
+
+def _print_lone(model: str, medians: dict[str, float]) -> None:
+    first = next(iter(medians.values()))
+    print(f"{model}: a lone client, call by call: p50 ms, and beside the first")
+    for name, median in medians.items():
+        print(f"    {name:15} {median:8.3f} {median / first:6.3f}")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", default="small,large")
     parser.add_argument("--clients", default="1,8,32,64")
     parser.add_argument("--role", default="all", help=argparse.SUPPRESS)
