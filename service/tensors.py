@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from service.protos.tensorflow_pb2 import DataType, TensorProto, TensorShapeProto
+from service.varint import encode_varint, read_varint
 
 Array = NDArray[Any]
 
@@ -97,9 +98,11 @@ def data_type_name(data_type: DataType) -> str:
     return DataType.Name(data_type) if data_type in DataType.values() else str(data_type)
 
 
-def decode_tensor(proto: TensorProto, max_filled_bytes: int = MAX_FILLED_BYTES) -> Array:
+def decode_tensor(proto: TensorProto, max_filled_bytes: int = MAX_FILLED_BYTES,
+                  content: memoryview | None = None) -> Array:
     """The array of a TensorProto, read-only where it lies in `tensor_content`'s own bytes.
 
+    content: what stood in `tensor_content`, where it was cut out of the message (wire.py).
     Raises TensorError for a dtype that no array holds, a shape that is none, content of another
     length than dtype and shape ask for, and more than `max_filled_bytes` to be filled with the
     last of too few typed values.
@@ -107,8 +110,8 @@ def decode_tensor(proto: TensorProto, max_filled_bytes: int = MAX_FILLED_BYTES) 
     form = _form_of(proto.dtype)
     shape = decode_shape(proto.tensor_shape)
     count = math.prod(shape)
-    if count and proto.tensor_content:
-        return _decode_content(proto.tensor_content, form, count).reshape(shape)
+    if count and (raw := content or proto.tensor_content):
+        return _decode_content(raw, form, count).reshape(shape)
     if form.dtype == object:
         return _fill(_string_array(proto.string_val[:count]), count, b"", shape, max_filled_bytes)
     values = _decode_values(proto, form)[:count]
@@ -120,21 +123,32 @@ def encode_tensor(array: Array, content: bool = False) -> TensorProto:
 
     Raises TensorError for a dtype that TensorFlow has not, and for strings that are not `bytes`.
     """
-    form = _FORMS[data_type_of(array.dtype)]
-    proto = TensorProto(dtype=data_type_of(array.dtype), tensor_shape=encode_shape(array.shape))
-    if form.dtype == object:
-        strings = _strings(array)
-        if content:
-            proto.tensor_content = _join_strings(strings)
-        else:
-            proto.string_val.extend(strings)
-        return proto
-    array = np.ascontiguousarray(array, form.dtype)
     if content:
-        proto.tensor_content = array.tobytes()
+        proto, raw = encode_content(array)
+        proto.tensor_content = bytes(raw)
+        return proto
+    proto, form = _header(array)
+    if form.dtype == object:
+        proto.string_val.extend(_strings(array))
     else:
-        _encode_values(proto, form, array)
+        _encode_values(proto, form, np.ascontiguousarray(array, form.dtype))
     return proto
+
+
+def encode_content(array: Array) -> tuple[TensorProto, bytes | memoryview]:
+    """A TensorProto without elements, and its `tensor_content`: numbers where the array has them.
+
+    Raises TensorError as `encode_tensor` does.
+    """
+    proto, form = _header(array)
+    if form.dtype == object:
+        return proto, _join_strings(_strings(array))
+    return proto, np.ascontiguousarray(array, form.dtype).reshape(-1).view(np.uint8).data
+
+
+def _header(array: Array) -> tuple[TensorProto, _Form]:
+    data_type = data_type_of(array.dtype)
+    return TensorProto(dtype=data_type, tensor_shape=encode_shape(array.shape)), _FORMS[data_type]
 
 
 def decode_shape(proto: TensorShapeProto) -> tuple[int, ...]:
@@ -161,9 +175,9 @@ def _form_of(data_type: DataType) -> _Form:
     return form
 
 
-def _decode_content(content: bytes, form: _Form, count: int) -> Array:
+def _decode_content(content: bytes | memoryview, form: _Form, count: int) -> Array:
     if form.dtype == object:
-        return _string_array(_split_strings(content, count))
+        return _string_array(_split_strings(bytes(content), count))
     expected = count * form.dtype.itemsize
     if len(content) != expected:
         raise TensorError(f"tensor_content holds {len(content)} bytes; dtype and shape ask for "
@@ -212,7 +226,7 @@ def _packed(field: str, raw: bytes) -> bytes:
     """
     number = TensorProto.DESCRIPTOR.fields_by_name[field].number
     length_delimited = 2
-    return _varint(number << 3 | length_delimited) + _varint(len(raw)) + raw
+    return encode_varint(number << 3 | length_delimited) + encode_varint(len(raw)) + raw
 
 
 def _string_array(strings: Iterable[bytes]) -> Array:
@@ -233,7 +247,7 @@ def _strings(array: Array) -> list[bytes]:
 
 def _join_strings(strings: list[bytes]) -> bytes:
     """Strings in `tensor_content`: all the lengths as varints, then all the bytes."""
-    return b"".join(_varint(len(string)) for string in strings) + b"".join(strings)
+    return b"".join(encode_varint(len(string)) for string in strings) + b"".join(strings)
 
 
 def _split_strings(content: bytes, count: int) -> list[bytes]:
@@ -241,7 +255,10 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
         raise TensorError(f"tensor_content holds {len(content)} bytes, too few for {count} strings")
     lengths, start = [], 0
     for _ in range(count):
-        length, start = _read_varint(content, start)
+        try:
+            length, start = read_varint(content, start)
+        except ValueError:
+            raise TensorError(f"tensor_content has no string length at byte {start}") from None
         lengths.append(length)
     if start + sum(lengths) != len(content):
         raise TensorError(f"tensor_content holds {len(content)} bytes; its {count} strings and "
@@ -251,22 +268,3 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
         strings.append(content[start:start + length])
         start += length
     return strings
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def _read_varint(data: bytes, start: int) -> tuple[int, int]:
-    """The varint at `start`, at most 32 bits as a string's length is, and where it ends."""
-    number = 0
-    for position in range(start, min(start + 5, len(data))):
-        number |= (data[position] & 0x7F) << 7 * (position - start)
-        if data[position] < 0x80:
-            return number, position + 1
-    raise TensorError(f"tensor_content has no string length at byte {start}")

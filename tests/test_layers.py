@@ -29,6 +29,7 @@ RULES = [
     ("service/oip.py", {"flask", "grpc", "tensorflow", "service.gateway"}, set()),
     ("service/protos", {"tensorflow"}, set()),
     ("service/tensors.py", {"tensorflow", "flask", "grpc"}, set()),
+    ("service/wire.py", {"tensorflow", "flask", "grpc"}, set()),
     ("training", {"flask", "gunicorn", "service.gateway", "service.modelserver", "service.client"},
      set()),
 ]

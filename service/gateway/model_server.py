@@ -17,7 +17,8 @@ from service.gateway.query import ExamplesQuery
 from service.gateway.signature import ModelSpec, Signatures
 from service.protos import serving_pb2 as serving
 from service.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
-from service.tensors import Array, decode_tensor, encode_tensor
+from service.tensors import Array, decode_tensor
+from service.wire import cut, paste
 
 State = serving.ModelVersionStatus.State
 Reply = TypeVar("Reply")
@@ -134,15 +135,16 @@ class ModelServer:
 
         Raises RejectedByModel, ModelNotFound or a ModelServerError.
         """
-        request = serving.PredictRequest(model_spec=_proto(model, signature_name),
-                                         output_filter=outputs)
-        for name, array in inputs.items():
-            request.inputs[name].CopyFrom(encode_tensor(array, content=True))
-        reply = self._call(lambda: self._prediction.Predict, request, model, timeout_s)
+        request = paste(serving.PredictRequest(model_spec=_proto(model, signature_name),
+                                               output_filter=outputs),
+                        serving.PredictRequest.INPUTS_FIELD_NUMBER, inputs)
+        raw: bytes = self._call(lambda: self._raw(PREDICT), request, model, timeout_s)
+        rest, contents = cut(raw, serving.PredictResponse.OUTPUTS_FIELD_NUMBER)
+        reply = serving.PredictResponse.FromString(rest)
         version = reply.model_spec.version.value
         self._forget_if_replaced(model, version)
-        return Prediction({name: decode_tensor(tensor) for name, tensor in reply.outputs.items()},
-                          version)
+        return Prediction({name: decode_tensor(tensor, content=contents.get(name))
+                           for name, tensor in reply.outputs.items()}, version)
 
     def forward(self, method: str, request: bytes, model: ModelSpec | None = None) -> bytes:
         """The raw reply to a serialized request of "/SERVICE/METHOD"; raises as `predict` does."""

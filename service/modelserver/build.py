@@ -15,7 +15,7 @@ from service.modelserver.health import Health
 from service.modelserver.metrics import DEFAULT_PATH, Metrics, MetricsServer
 from service.modelserver.model_service import ModelService
 from service.modelserver.options import Options
-from service.modelserver.prediction_service import PredictionService
+from service.modelserver.prediction_service import PARSERS, PredictionService
 from service.modelserver.repository import Repository, RepositoryOptions
 from service.modelserver.rpc import Calls, add_service
 from service.modelserver.runner import DirectRunner, Runner
@@ -92,7 +92,7 @@ def make_server(options: Options, repository: Repository, runner: Runner, calls:
         *options.channel_arguments()])
     predictions = PredictionService(
         repository, runner, content=options.enable_serialization_as_tensor_content)
-    add_service(server, PREDICTION_SERVICE, predictions, calls)
+    add_service(server, PREDICTION_SERVICE, predictions, calls, PARSERS)
     add_service(server, MODEL_SERVICE, ModelService(repository), calls)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_async_reflection(server, SERVICES)

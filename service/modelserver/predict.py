@@ -1,5 +1,6 @@
 """Predict: a request's tensors -> a run -> a reply. Pure but for what TensorFlow then does."""
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
 from service.modelserver.servable import Run
@@ -13,10 +14,28 @@ from service.tensors import (
     decode_tensor,
     encode_tensor,
 )
+from service.wire import Contents, cut
 
 DEFAULT_SIGNATURE = "serving_default"
 
 Signatures = Mapping[str, SignatureDef]
+
+
+class PredictParts(NamedTuple):
+    """A PredictRequest, and the contents of its large tensors, which it does not hold itself."""
+
+    request: PredictRequest
+    contents: Contents
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        return self.request.model_spec
+
+
+def parse_predict(raw: bytes) -> PredictParts:
+    """Raises DecodeError."""
+    rest, contents = cut(raw, PredictRequest.INPUTS_FIELD_NUMBER)
+    return PredictParts(PredictRequest.FromString(rest), contents)
 
 
 class PredictCall:
@@ -24,11 +43,12 @@ class PredictCall:
 
     Raises FailedPrecondition for a signature that is not there and InvalidArgument for inputs or
     an output filter that do not fit it; shapes are the graph's affair ("predict, wrong shape").
-    `content` puts the elements of the reply into tensor_content instead of typed values.
+    `content` puts the elements of the reply into tensor_content instead of typed values;
+    `contents` are those that were cut out of the request.
     """
 
-    def __init__(self, signatures: Signatures, request: PredictRequest,
-                 content: bool = False) -> None:
+    def __init__(self, signatures: Signatures, request: PredictRequest, content: bool = False,
+                 contents: Contents | None = None) -> None:
         self._model, self._content = request.model_spec.name, content
         self._signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         signature = signatures.get(self._signature_name)
@@ -36,7 +56,7 @@ class PredictCall:
             raise FailedPrecondition(f'Serving signature key "{self._signature_name}" not found.')
         self._outputs = {name: signature.outputs[name].name
                          for name in _output_names(signature, request.output_filter)}
-        self.run = Run(_decode_inputs(signature, request.inputs),
+        self.run = Run(_decode_inputs(signature, request.inputs, contents or {}),
                        tuple(sorted(set(self._outputs.values()))))
 
     def respond(self, tensors: Mapping[str, Array], version: int) -> PredictResponse:
@@ -52,19 +72,22 @@ def fill_spec(spec: ModelSpec, name: str, version: int, signature_name: str = ""
     spec.name, spec.version.value, spec.signature_name = name, version, signature_name
 
 
-def _decode_inputs(signature: SignatureDef, inputs: Mapping[str, TensorProto]) -> dict[str, Array]:
+def _decode_inputs(signature: SignatureDef, inputs: Mapping[str, TensorProto],
+                   contents: Contents) -> dict[str, Array]:
     """The feeds by tensor name, in the signature's order of names."""
     _check_names(signature, inputs)
     feeds = {}
     for name in sorted(signature.inputs):
         proto = inputs[name] if name in inputs else signature.defaults[name]
-        feeds[signature.inputs[name].name] = _decode_input(name, proto, signature.inputs[name])
+        feeds[signature.inputs[name].name] = _decode_input(
+            name, proto, contents.get(name), signature.inputs[name])
     return feeds
 
 
-def _decode_input(name: str, proto: TensorProto, info: TensorInfo) -> Array:
+def _decode_input(name: str, proto: TensorProto, content: memoryview | None,
+                  info: TensorInfo) -> Array:
     try:
-        array = decode_tensor(proto)
+        array = decode_tensor(proto, content=content)
     except TensorError as error:
         raise InvalidArgument(f'tensor parsing error: input "{name}": {error}') from error
     if info.dtype not in (proto.dtype, 0):

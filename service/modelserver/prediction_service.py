@@ -6,7 +6,13 @@ from typing import Protocol, TypeVar
 
 from service.modelserver.errors import InvalidArgument
 from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
-from service.modelserver.predict import PredictCall, Signatures, fill_spec
+from service.modelserver.predict import (
+    PredictCall,
+    PredictParts,
+    Signatures,
+    fill_spec,
+    parse_predict,
+)
 from service.modelserver.repository import Repository
 from service.modelserver.runner import Runner
 from service.modelserver.servable import Run
@@ -18,7 +24,6 @@ from service.protos.serving_pb2 import (
     ModelSpec,
     MultiInferenceRequest,
     MultiInferenceResponse,
-    PredictRequest,
     PredictResponse,
     RegressionRequest,
     RegressionResponse,
@@ -38,6 +43,9 @@ class Call(Protocol[Reply]):
     def respond(self, tensors: Mapping[str, Array], version: int) -> Reply: ...
 
 
+PARSERS = {"Predict": parse_predict}
+
+
 class PredictionService:
     """Each call finds its version, has the signature run, and fills the reply.
 
@@ -47,9 +55,9 @@ class PredictionService:
     def __init__(self, repository: Repository, runner: Runner, content: bool = False) -> None:
         self._repository, self._runner, self._content = repository, runner, content
 
-    async def Predict(self, request: PredictRequest) -> PredictResponse:
-        call = partial(PredictCall, content=self._content)
-        return await self._answer(call, request.model_spec, request)
+    async def Predict(self, parts: PredictParts) -> PredictResponse:
+        call = partial(PredictCall, content=self._content, contents=parts.contents)
+        return await self._answer(call, parts.model_spec, parts.request)
 
     async def Classify(self, request: ClassificationRequest) -> ClassificationResponse:
         return await self._answer(ClassifyCall, request.model_spec, request)

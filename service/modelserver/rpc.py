@@ -2,7 +2,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from service.modelserver.errors import ServingError, Unavailable, status_of
 from service.protos import POOL
 
 Context = Any  # grpc.aio.ServicerContext; the stubs leave its abort() untyped
+Parser = Callable[[bytes], Any]  # raises DecodeError
 Record = Callable[[str, str, grpc.StatusCode, float], None]  # model, method, code, seconds
 
 # How long nobody may have called before the server can be stopped without cutting anybody off.
@@ -60,23 +61,26 @@ class Calls:
         return self._running
 
 
-def add_service(server: grpc.aio.Server, name: str, servicer: object, calls: Calls) -> None:
+def add_service(server: grpc.aio.Server, name: str, servicer: object, calls: Calls,
+                parsers: Mapping[str, Parser] | None = None) -> None:
     """Answer every method of the service `name` with the servicer's coroutine of that name.
 
     It takes the request and may raise ServingError or what TensorFlow raises.
+    `parsers`: by method, what makes its request of the bytes, where it is not the message itself.
     """
     handlers = {}
     for method in POOL.FindServiceByName(name).methods:
-        request_class = message_factory.GetMessageClass(method.input_type)
+        parser: Parser = message_factory.GetMessageClass(method.input_type).FromString
+        parser = (parsers or {}).get(method.name, parser)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-            _handler(getattr(servicer, method.name), method.name, request_class, calls),
+            _handler(getattr(servicer, method.name), method.name, parser, calls),
             response_serializer=message_factory.GetMessageClass(
                 method.output_type).SerializeToString)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
-def _handler(method: Callable[[Any], Awaitable[Message]], name: str,
-             request_class: type[Message], calls: Calls) -> Callable[..., Awaitable[Message]]:
+def _handler(method: Callable[[Any], Awaitable[Message]], name: str, parse: Parser,
+             calls: Calls) -> Callable[..., Awaitable[Message]]:
     """The request is parsed here: grpc.aio calls bytes that are no message UNKNOWN, and logs a
     trace for each."""
 
@@ -84,7 +88,7 @@ def _handler(method: Callable[[Any], Awaitable[Message]], name: str,
         started = time.perf_counter()
         code, details, model = grpc.StatusCode.CANCELLED, "", ""
         try:
-            request = request_class.FromString(raw)
+            request = parse(raw)
             model = _model_of(request)
             with calls.counted():
                 reply = await method(request)
