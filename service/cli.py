@@ -55,15 +55,14 @@ def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="0: none [SLUICE_GRPC_PORT]")
 def gateway(model_server: str | None, http_port: int | None, grpc_port: int | None) -> None:
     """Run the gateway, HTTP and gRPC, under gunicorn; every setting is a variable SLUICE_*."""
+    from service.gateway.memory import keep_memory
     from service.gateway.settings import Settings
     given = {"SLUICE_MODEL_SERVER": model_server, "SLUICE_HTTP_PORT": http_port,
              "SLUICE_GRPC_PORT": grpc_port}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     with _setting_errors():
         Settings.from_environment()
-    # glibc gives each thread a heap of its own, and large bodies leave holes in all of them: a
-    # worker of 8 threads settled at 83 MB with two, at 104 MB with as many as it likes.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    keep_memory()
     config = Path(__file__).parent / "gateway" / "gunicorn.conf.py"
     # In place of this process, so that signals reach gunicorn itself; -P, so that a folder named
     # like one of our packages in the current directory is not taken for it.

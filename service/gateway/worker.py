@@ -5,6 +5,7 @@ those seconds clients still connect, wait, and are reset. This one takes what is
 queue, then closes the socket: whoever comes later is refused at once and can go elsewhere.
 
 Where a gRPC port is set, the worker answers there as well, and drains both at the same time.
+While it has nothing to do, it gives memory back.
 """
 import select
 from types import FrameType
@@ -12,8 +13,18 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from service.gateway.memory import IdleTrim
+
 
 class DrainingWorker(ThreadWorker):
+    def init_process(self) -> None:
+        self._idle_trim = IdleTrim()
+        super().init_process()
+
+    def notify(self) -> None:
+        super().notify()
+        self._idle_trim.beat()
+
     def load_wsgi(self) -> None:
         super().load_wsgi()
         from service.gateway.rpc.server import start  # after the fork, as all that is gRPC's
