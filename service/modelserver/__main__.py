@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def use_huge_pages() -> None:
     """Start this process anew, once, with glibc's malloc on huge pages: it reads that at its start.
 
-    TensorFlow takes fresh memory for the tensors of every run, and a page fault for each 4 kB of
-    it cost a third of a large model's time (docs/benchmarks.md). A GLIBC_TUNABLES that is set is
-    left as it is.
+    Large requests take fresh memory, with a page fault for each 4 kB of it
+    (docs/decisions/0006-the-twin-runs-tf1-sessions-on-an-event-loop.md). A GLIBC_TUNABLES that is
+    set is left as it is.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
