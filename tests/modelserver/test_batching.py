@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from service.modelserver import batching
 from service.modelserver.batching import BatchingOptions, BatchingRunner, batching_options
 from service.modelserver.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service.modelserver.servable import Run
@@ -56,6 +57,16 @@ def test_runs_that_wait_at_the_same_time_are_joined():
     servable = Doubler(hold=True)
     assert ask(ONE_THREAD, servable, x(1), x(2, 3), x(4)) == [[2], [4, 6], [8]]
     assert servable.batches == [[1], [2, 3, 4]]
+
+
+def test_a_joined_batch_lies_where_tensorflow_reads_it_without_a_copy():
+    runs = [x(*range(count)) for count in range(1, 6)]
+    for dtype in ("u1", "f4", "f8"):
+        for number in range(2, 6):  # numpy's own arrays begin at a multiple of 16
+            some = [Run({"x": run.feeds["x"].astype(dtype)}, ("y",)) for run in runs[:number]]
+            joined = batching._join(some, BatchingOptions()).feeds["x"]
+            assert joined.ctypes.data % 64 == 0
+            assert joined.tolist() == [value for run in some for value in run.feeds["x"]]
 
 
 def test_a_lone_run_does_not_wait_without_a_timeout():
