@@ -8,7 +8,12 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
-from service.modelserver.batching import BatchingRunner, batching_options
+from service.modelserver.batching import BatchingRunner
+from service.modelserver.batching_options import (
+    BatchingOptions,
+    batching_options,
+    batching_options_of,
+)
 from service.modelserver.errors import ServingError
 from service.modelserver.files import StartError, read_text_proto
 from service.modelserver.health import Health
@@ -39,9 +44,9 @@ log = logging.getLogger("service.modelserver")
 
 
 def make_repository(options: Options, metrics: Metrics) -> Repository:
-    """Configured, not started. Raises StartError for models that cannot be asked for."""
+    """Configured, not started. Raises StartError for options that cannot be followed."""
     load = partial(_load, options=options, metrics=metrics,
-                   session_config=_session_config(options))
+                   session_config=_session_config(options), batching=_batching(options))
     directory = Path(options.model_repository).absolute() if options.model_repository else None
     repository = Repository(load, RepositoryOptions(
         poll_s=options.file_system_poll_wait_seconds,
@@ -70,17 +75,12 @@ def read_configs(options: Options) -> list[ModelConfig]:
     return list(config.model_config_list.config)
 
 
-def make_runner(options: Options) -> Runner:
+def make_runner(options: Options, metrics: Metrics) -> Runner:
     """Raises StartError for batching parameters that cannot be followed."""
-    if not options.enable_batching:
-        return DirectRunner(options.grpc_max_threads)
-    parameters = BatchingParameters()
-    if options.batching_parameters_file:
-        read_text_proto(options.batching_parameters_file, parameters)
-    try:
-        return BatchingRunner(batching_options(parameters))
-    except ServingError as error:
-        raise StartError(str(error)) from error
+    direct, batching = DirectRunner(options.grpc_max_threads), _batching(options)
+    if batching is None:
+        return direct
+    return BatchingRunner(batching.threads, direct, partial(metrics.batched, batching.pool))
 
 
 def make_server(options: Options, repository: Repository, runner: Runner, calls: Calls,
@@ -130,10 +130,13 @@ def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | N
     return server
 
 
-def _load(version: Version, options: Options, metrics: Metrics,
-          session_config: ConfigProto) -> Servable:
+def _load(version: Version, options: Options, metrics: Metrics, session_config: ConfigProto,
+          batching: BatchingOptions | None) -> Servable:
     with metrics.loading(version.model, version.path):
-        servable = load_servable(version.path, options.saved_model_tags.split(","), session_config)
+        if batching is not None and options.enable_per_model_batching_parameters:
+            batching = batching_options_of(version.path, batching)
+        servable = load_servable(version.path, options.saved_model_tags.split(","),
+                                 session_config, batching)
         if options.enable_model_warmup:
             try:
                 warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
@@ -145,6 +148,21 @@ def _load(version: Version, options: Options, metrics: Metrics,
 
 def _collect() -> None:
     gc.collect()  # a TensorFlow graph is full of cycles
+
+
+def _batching(options: Options) -> BatchingOptions | None:
+    """How every model is batched that has no parameters of its own."""
+    if not options.enable_batching:
+        return None
+    parameters = BatchingParameters()
+    if options.batching_parameters_file:
+        read_text_proto(options.batching_parameters_file, parameters)
+    else:
+        parameters.thread_pool_name.value = "model_server_batch_threads"
+    try:
+        return batching_options(parameters)
+    except ServingError as error:
+        raise StartError(str(error)) from error
 
 
 def _session_config(options: Options) -> ConfigProto:

@@ -5,7 +5,7 @@ Latencies are in microseconds and count successes only, as TensorFlow Serving's 
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +15,9 @@ from typing import NamedTuple
 import grpc
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
-# TensorFlow Serving's buckets: 10 µs times powers of 1.8, up to some 20 minutes.
-_BOUNDS = tuple(10 * 1.8 ** power for power in range(33))
+# TensorFlow Serving's buckets, in µs: of calls up to some 20 minutes, of waiting up to one second.
+_CALL_BOUNDS = tuple(10 * 1.8 ** power for power in range(33))
+_WAIT_BOUNDS = tuple(100 * 1.2 ** power for power in range(52))
 _INFERENCE = ("Predict", "Classify", "Regress", "MultiInference")
 
 Labels = tuple[str, ...]
@@ -49,16 +50,17 @@ class Histogram:
 
     kind = "histogram"
 
-    def __init__(self, name: str, text: str, labels: Labels) -> None:
+    def __init__(self, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
         self.name, self.text, self.labels = name, text, labels
+        self._bounds = bounds
         self._cells: dict[Labels, _Cell] = {}
 
     def add(self, seconds: float, *values: str) -> None:
         cell = self._cells.get(values)
         if cell is None:
-            cell = self._cells[values] = _Cell([0] * (len(_BOUNDS) + 1), [0.0])
+            cell = self._cells[values] = _Cell([0] * (len(self._bounds) + 1), [0.0])
         microseconds = seconds * 1e6
-        cell.counts[bisect_left(_BOUNDS, microseconds)] += 1
+        cell.counts[bisect_left(self._bounds, microseconds)] += 1
         cell.total[0] += microseconds
 
     def lines(self) -> list[str]:
@@ -67,7 +69,7 @@ class Histogram:
 
     def _cell_lines(self, labels: str, cell: _Cell) -> list[str]:
         lines, below = [], 0
-        for bound, count in zip((*map(_number, _BOUNDS), "+Inf"), cell.counts, strict=True):
+        for bound, count in zip((*map(_number, self._bounds), "+Inf"), cell.counts, strict=True):
             below += count
             lines.append(f'{self.name}_bucket{{{labels},le="{bound}"}} {below}')
         return [*lines, f"{self.name}_sum{{{labels}}} {_number(cell.total[0])}",
@@ -89,7 +91,13 @@ class Metrics:
         self._latency = Histogram(
             ":tensorflow:serving:request_latency",
             "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
-            ("model_name", "API", "entrypoint"))
+            ("model_name", "API", "entrypoint"), _CALL_BOUNDS)
+        self._batched_runs = Counter(":tensorflow:serving:batching_session:wrapped_run_count",
+                                     "Total count of run calls on the wrapped session", ())
+        self._waiting = Histogram(
+            ":tensorflow:serving:batching_session:queuing_latency",
+            "Distribution of wall time spent (in microseconds) in queuing",
+            ("thread_pool_name",), _WAIT_BOUNDS)
         self._loads = Counter(":tensorflow:cc:saved_model:load_attempt_count",
                               "The number of times a SavedModel was requested to be loaded.",
                               ("model_path", "status"))
@@ -105,6 +113,12 @@ class Metrics:
         self._requests.add(name, code.name)
         if code is grpc.StatusCode.OK:
             self._latency.add(seconds, name, method, "GRPC")
+
+    def batched(self, pool: str, waits: Sequence[float]) -> None:
+        """Told of every run of a batch, with the seconds that each call in it has waited."""
+        self._batched_runs.add()
+        for seconds in waits:
+            self._waiting.add(seconds, pool)
 
     @contextmanager
     def loading(self, model: str, path: Path) -> Iterator[None]:
@@ -122,7 +136,8 @@ class Metrics:
 
     def render(self) -> str:
         lines = []
-        for metric in (self._requests, self._latency, self._loads, self._load_time):
+        for metric in (self._requests, self._latency, self._batched_runs, self._waiting,
+                       self._loads, self._load_time):
             lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}"]
             lines += metric.lines()
         return "\n".join(lines) + "\n"

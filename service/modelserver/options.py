@@ -47,6 +47,8 @@ class Options:
     num_request_iterations_for_warmup: int = _flag(0, "how often each of them is run; 0: once")
     enable_batching: bool = _flag(False, "join calls that wait at the same time into one run")
     batching_parameters_file: str = _flag("", "BatchingParameters in text form")
+    enable_per_model_batching_parameters: bool = _flag(
+        False, "take them from batching_params.pbtxt in each version's directory instead")
     enable_serialization_as_tensor_content: bool = _flag(
         False, "outputs travel as tensor_content instead of typed values")
     grpc_max_threads: int = _flag(
@@ -80,7 +82,6 @@ class Options:
 # TensorFlow Serving's flags that change nothing here, and why.
 IGNORED = {
     "enable_grpc_healthcheck_service": "the health service is always there",
-    "enable_per_model_batching_parameters": "all models share one set of batching parameters",
     "enable_profiler": "there is no profiler service",
     "enable_signature_method_name_check": "method names are not checked, which is the default",
     "enforce_session_run_timeout": "a run that has begun is finished",

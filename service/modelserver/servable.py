@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
+from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import InvalidArgument
 from service.protos.tensorflow_pb2 import SignatureDef
 from service.tensors import Array
@@ -29,10 +30,14 @@ class Run(NamedTuple):
 
 
 class Servable:
-    """A session and the signatures it can run. Thread-safe."""
+    """A session and the signatures it can run. Thread-safe.
 
-    def __init__(self, session: Any, signatures: Mapping[str, SignatureDef]) -> None:
-        self.signatures = signatures
+    `batching`: how its runs may be joined; None: not at all.
+    """
+
+    def __init__(self, session: Any, signatures: Mapping[str, SignatureDef],
+                 batching: BatchingOptions | None = None) -> None:
+        self.signatures, self.batching = signatures, batching
         self._session = session
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], _Callable] = {}
         self._running = 0
@@ -79,7 +84,8 @@ class Servable:
         return made
 
 
-def load_servable(path: Path, tags: Sequence[str], session_config: Any) -> Servable:
+def load_servable(path: Path, tags: Sequence[str], session_config: Any,
+                  batching: BatchingOptions | None = None) -> Servable:
     """Load the SavedModel in `path`; raises what TensorFlow raises (OSError, OpError, ...)."""
     graph = tf.Graph()
     with graph.as_default():
@@ -91,4 +97,4 @@ def load_servable(path: Path, tags: Sequence[str], session_config: Any) -> Serva
             raise
     return Servable(session, {
         name: SignatureDef.FromString(signature.SerializeToString())
-        for name, signature in meta_graph.signature_def.items()})
+        for name, signature in meta_graph.signature_def.items()}, batching)

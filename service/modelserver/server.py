@@ -30,7 +30,7 @@ async def serve(options: Options) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
     stop = _stop_event()
     metrics = Metrics()
-    repository, runner = make_repository(options, metrics), make_runner(options)
+    repository, runner = make_repository(options, metrics), make_runner(options, metrics)
     calls, health = Calls(metrics.called), Health(SERVICES)
     server = make_server(options, repository, runner, calls, health)
     port = listen(server, options)

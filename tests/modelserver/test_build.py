@@ -49,11 +49,11 @@ def test_batching_parameters_that_cannot_be_followed_are_refused(file):
     options = Options(enable_batching=True, batching_parameters_file=file(
         "max_batch_size { value: 8 } allowed_batch_sizes: 4"))
     with pytest.raises(StartError, match="must match max_batch_size"):
-        make_runner(options)
+        make_runner(options, Metrics())
 
 
 def test_batching_has_defaults():
-    assert isinstance(make_runner(Options(enable_batching=True)), BatchingRunner)
+    assert isinstance(make_runner(Options(enable_batching=True), Metrics()), BatchingRunner)
 
 
 def test_a_taken_port_is_named():

@@ -363,6 +363,19 @@ def test_loads_are_counted_under_tensorflows_names(server, scrape, own_models):
     assert f':tensorflow:cc:saved_model:load_latency{{model_path="{path}"}} ' in text
 
 
+def test_batches_are_counted_with_how_long_their_calls_waited(predictions, scrape):
+    predictions.Predict(request("wide", [[1.0]]), timeout=30)
+    text = scrape()
+
+    def figure(name):
+        line = re.escape(f":tensorflow:serving:batching_session:{name} ")
+        return int(re.search(line + r"(\d+)\n", text)[1])
+
+    runs = figure("wrapped_run_count{}")
+    calls = figure('queuing_latency_count{thread_pool_name="batch_threads"}')
+    assert 0 < runs <= calls
+
+
 def test_a_made_up_model_gets_no_label_of_its_own(predictions, scrape):
     with pytest.raises(grpc.RpcError):
         predictions.Predict(request("made up"), timeout=30)
