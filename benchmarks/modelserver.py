@@ -7,7 +7,8 @@
 once as Python comes and once on the huge pages that the twin puts itself on. `twin` and
 `twin, batching` are real servers under gRPC clients in a process of their own, on the same cores.
 CPU is the server's, in µs a request; `over` is what it spends beyond TensorFlow's own share,
-measured in-process at the batch size named.
+measured in-process at the batch size named. `gRPC alone` takes the same messages and answers
+nothing: since it and TensorFlow share the cores, the two rates say what no server can exceed.
 
 A shared machine is fast and slow by turns, so every round asks them all, in an order of its own:
 the table has the medians of the rounds, and shares are taken within a round.
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,11 +43,13 @@ from service.tensors import encode_tensor
 SHAPES = {"small": (28, 28, 1), "large": (256, 256, 3)}
 BATCHING = """max_batch_size { value: 32 } batch_timeout_micros { value: 0 }
 num_batch_threads { value: 1 } max_enqueued_batches { value: 100 }"""
+STARTED = "Running gRPC ModelServer at 0.0.0.0:{}"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 FLOORS: dict[str, dict[str, str]] = {"in-process": {}, "in-process, huge": HUGE_PAGES}
 SERVERS = {"twin": [], "twin, batching": ["--enable_batching"]}
 LONE = SERVERS | {"twin again": []}
+BARE = "gRPC alone"
 FULL_BATCH = 32
 CALLS_IN_A_TURN = 8  # the first of them is not counted: it wakes a server that slept
 
@@ -62,6 +65,7 @@ class Server(NamedTuple):
 def main() -> None:
     options = _options()
     roles = {"client": lambda: asyncio.run(_load(options)),
+             "bare": lambda: asyncio.run(_answer_nothing()),
              "floor": lambda: [_floor(options, batch) for batch in (1, FULL_BATCH)],
              "lone": lambda: asyncio.run(_in_turn(options))}
     if options.role in roles:
@@ -77,18 +81,22 @@ def main() -> None:
 def _compare(model: str, directory: Path, options: argparse.Namespace) -> None:
     _export(model, directory / model)
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(_running(model, directory, flags))
+        servers = {name: stack.enter_context(_twin(model, directory, flags))
                    for name, flags in LONE.items()}
-        rounds = [_round(model, directory / model / "1", servers, options)
+        request = directory / "request"
+        request.write_bytes(_request(model, servers["twin"].address))
+        servers[BARE] = stack.enter_context(_running([__file__, "--role=bare"], HUGE_PAGES))
+        rounds = [_round(model, directory / model / "1", servers, request, options)
                   for _ in range(options.rounds)]
-        lone = _itself("lone", "--models", model, "--seconds", str(len(LONE) * options.seconds),
-                       "--target", ",".join(server.address for server in servers.values()))
+        lone = _itself("lone", "--seconds", str(len(LONE) * options.seconds),
+                       "--request", str(request),
+                       "--target", ",".join(servers[name].address for name in LONE))
     _print_table(model, rounds)
     _print_shares(model, rounds)
     _print_lone(model, dict(zip(LONE, lone, strict=True)))
 
 
-def _round(model: str, saved_model: Path, servers: dict[str, Server],
+def _round(model: str, saved_model: Path, servers: dict[str, Server], request: Path,
            options: argparse.Namespace) -> dict[Key, Figures]:
     """Everything once, so that what is compared is measured within a minute."""
     seconds = ("--seconds", str(options.seconds))
@@ -97,16 +105,22 @@ def _round(model: str, saved_model: Path, servers: dict[str, Server],
         floors = _itself("floor", "--models", model, "--target", str(saved_model), *seconds,
                          variables=variables)
         figures |= {(name, floor["batch"]): floor for floor in floors}
-    for clients in options.clients.split(","):
+    for clients in map(int, options.clients.split(",")):
         for name in random.sample(list(SERVERS), len(SERVERS)):
-            before = _cpu_s(servers[name].process)
-            load = _itself("client", "--models", model, "--target", servers[name].address,
-                           "--clients", clients, *seconds)
-            load["cpu_us"] = (_cpu_s(servers[name].process) - before) / load["requests"] * 1e6
-            batch = FULL_BATCH if SERVERS[name] and int(clients) >= FULL_BATCH else 1
+            load = _loaded(servers[name], clients, request, options)
+            batch = FULL_BATCH if SERVERS[name] and clients >= FULL_BATCH else 1
             load["over_us"] = load["cpu_us"] - figures["in-process, huge", batch]["cpu_us"]
-            figures[name, int(clients)] = load
+            figures[name, clients] = load
+    figures[BARE, FULL_BATCH] = _loaded(servers[BARE], FULL_BATCH, request, options)
     return figures
+
+
+def _loaded(server: Server, clients: int, request: Path, options: argparse.Namespace) -> Figures:
+    before = _cpu_s(server.process)
+    load: Figures = _itself("client", "--request", str(request), "--target", server.address,
+                            "--clients", str(clients), "--seconds", str(options.seconds))
+    load["cpu_us"] = (_cpu_s(server.process) - before) / load["requests"] * 1e6
+    return load
 
 
 def _export(model: str, directory: Path) -> None:
@@ -118,20 +132,45 @@ def _export(model: str, directory: Path) -> None:
                    capture_output=True)
 
 
-@contextmanager
-def _running(model: str, directory: Path, flags: list[str]) -> Iterator[Server]:
+def _request(model: str, address: str) -> bytes:
+    """A serialized PredictRequest of one image."""
+    image = np.random.default_rng(7).random((1, *SHAPES[model]), np.float32)
+    request = PredictRequest(inputs={_input_name(model, address): encode_tensor(
+        image, content=True)})
+    request.model_spec.name = model
+    return request.SerializeToString()
+
+
+def _input_name(model: str, address: str) -> str:
+    from service.protos import serving_pb2_grpc
+    from service.protos.serving_pb2 import GetModelMetadataRequest, ModelSpec, SignatureDefMap
+    with grpc.insecure_channel(address) as channel:
+        reply = serving_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(
+            GetModelMetadataRequest(model_spec=ModelSpec(name=model),
+                                    metadata_field=["signature_def"]))
+    signatures = SignatureDefMap()
+    reply.metadata["signature_def"].Unpack(signatures)
+    return next(iter(signatures.signature_def["serving_default"].inputs))
+
+
+def _twin(model: str, directory: Path, flags: list[str]) -> AbstractContextManager[Server]:
     parameters = directory / "batching"
     parameters.write_text(BATCHING)
     if flags:
         flags = [*flags, f"--batching_parameters_file={parameters}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service.modelserver", "--port=0", f"--model_name={model}",
-         f"--model_base_path={directory / model}", "--file_system_poll_wait_seconds=0", *flags],
-        stderr=subprocess.PIPE, text=True)
+    return _running(["-m", "service.modelserver", "--port=0", f"--model_name={model}",
+                     f"--model_base_path={directory / model}",
+                     "--file_system_poll_wait_seconds=0", *flags])
+
+
+@contextmanager
+def _running(arguments: list[str], variables: Mapping[str, str] | None = None) -> Iterator[Server]:
+    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True,
+                               env=os.environ | dict(variables or {}))
     try:
         assert process.stderr is not None
         for line in process.stderr:
-            if found := re.search(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)", line):
+            if found := re.search(STARTED.format(r"(\d+)"), line):
                 yield Server(f"127.0.0.1:{found[1]}", psutil.Process(process.pid))
                 return
         raise SystemExit("the model server ended before it was ready")
@@ -156,7 +195,7 @@ def _itself(role: str, *arguments: str, variables: Mapping[str, str] | None = No
 
 
 async def _load(options: argparse.Namespace) -> Figures:
-    raw, clients = await _request(options.models, options.target), int(options.clients)
+    raw, clients = Path(options.request).read_bytes(), int(options.clients)
     # A few connections: one HTTP/2 connection is one lane, and 64 are 64 pollers.
     channels = [grpc.aio.insecure_channel(options.target, [("lane", lane)])
                 for lane in range(min(clients, 4))]
@@ -179,7 +218,7 @@ async def _load(options: argparse.Namespace) -> Figures:
 async def _in_turn(options: argparse.Namespace) -> list[float]:
     """The median milliseconds of a call to each of the targets, one call at a time."""
     targets = options.target.split(",")
-    raw = await _request(options.models, targets[0])
+    raw = Path(options.request).read_bytes()
     calls = [grpc.aio.insecure_channel(target).unary_unary(PREDICT) for target in targets]
     latencies: list[list[float]] = [[] for _ in calls]
     started = time.perf_counter()
@@ -193,27 +232,6 @@ async def _in_turn(options: argparse.Namespace) -> list[float]:
     return [statistics.median(each) for each in latencies]
 
 
-async def _request(model: str, address: str) -> bytes:
-    """A serialized PredictRequest of one image."""
-    image = np.random.default_rng(7).random((1, *SHAPES[model]), np.float32)
-    name = await _input_name(model, address)
-    request = PredictRequest(inputs={name: encode_tensor(image, content=True)})
-    request.model_spec.name = model
-    return request.SerializeToString()
-
-
-async def _input_name(model: str, address: str) -> str:
-    from service.protos import serving_pb2_grpc
-    from service.protos.serving_pb2 import GetModelMetadataRequest, ModelSpec, SignatureDefMap
-    async with grpc.aio.insecure_channel(address) as channel:
-        reply = await serving_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(
-            GetModelMetadataRequest(model_spec=ModelSpec(name=model),
-                                    metadata_field=["signature_def"]))
-    signatures = SignatureDefMap()
-    reply.metadata["signature_def"].Unpack(signatures)
-    return next(iter(signatures.signature_def["serving_default"].inputs))
-
-
 def _summary(latencies: list[float], seconds: float, batch: int = 1) -> Figures:
     latencies = sorted(latencies)
     return {"per_second": len(latencies) * batch / seconds,
@@ -221,7 +239,21 @@ def _summary(latencies: list[float], seconds: float, batch: int = 1) -> Figures:
             "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3}
 
 
-# ---- in a process of its own: TensorFlow alone ----
+# ---- in a process of its own: gRPC alone, and TensorFlow alone ----
+
+
+async def _answer_nothing() -> None:
+    async def answer(_raw: bytes, _context: Any) -> bytes:
+        return b""
+
+    package, _, method = PREDICT[1:].partition("/")
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(
+        package, {method: grpc.unary_unary_rpc_method_handler(answer)}),))
+    port = server.add_insecure_port("0.0.0.0:0")
+    await server.start()
+    print(STARTED.format(port), file=sys.stderr, flush=True)
+    await server.wait_for_termination()
 
 
 def _floor(options: argparse.Namespace, batch: int) -> Figures:
@@ -262,14 +294,23 @@ def _print_table(model: str, rounds: list[dict[Key, Figures]]) -> None:
 
 
 def _print_shares(model: str, rounds: list[dict[Key, Figures]]) -> None:
-    ours = "twin, batching", FULL_BATCH
-    if ours not in rounds[0]:
+    def rates(name: str) -> list[float]:
+        return [each[name, FULL_BATCH]["per_second"] for each in rounds]
+
+    ours = "twin, batching"
+    if (ours, FULL_BATCH) not in rounds[0]:
         return
     for floor in FLOORS:
-        shares = sorted(each[ours]["per_second"] / each[floor, FULL_BATCH]["per_second"]
-                        for each in rounds)
-        print(f"{model}: {FULL_BATCH} clients of {ours[0]} get {statistics.median(shares):.0%} of "
-              f"{floor} in batches of {FULL_BATCH} ({shares[0]:.0%} to {shares[-1]:.0%})")
+        shares = [rate / whole for rate, whole in zip(rates(ours), rates(floor), strict=True)]
+        # A second in which both do n images: n / whole of it is one's, n / alone the other's.
+        limits = [alone / (alone + whole)
+                  for alone, whole in zip(rates(BARE), rates(floor), strict=True)]
+        print(f"{model}: {FULL_BATCH} clients of {ours} get {_spread(shares)} of {floor} in "
+              f"batches of {FULL_BATCH}; gRPC alone leaves {_spread(limits)}")
+
+
+def _spread(shares: list[float]) -> str:
+    return f"{statistics.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})"
 
 
 def _print_lone(model: str, medians: dict[str, float]) -> None:
@@ -288,6 +329,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", default="1,8,32,64")
     parser.add_argument("--role", default="all", help=argparse.SUPPRESS)
     parser.add_argument("--target", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--request", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
