@@ -8,7 +8,8 @@ once as Python comes and once on the huge pages that the twin puts itself on. `t
 `twin, batching` are real servers under gRPC clients in a process of their own, on the same cores.
 CPU is the server's, in µs a request; `over` is what it spends beyond TensorFlow's own share,
 measured in-process at the batch size named. `gRPC alone` takes the same messages and answers
-nothing: since it and TensorFlow share the cores, the two rates say what no server can exceed.
+nothing: its CPU, the client's and TensorFlow's at batch 32 say how many images the cores could do
+if nothing else cost anything.
 
 A shared machine is fast and slow by turns, so every round asks them all, in an order of its own:
 the table has the medians of the rounds, and shares are taken within a round.
@@ -202,7 +203,7 @@ async def _load(options: argparse.Namespace) -> Figures:
     calls = [channel.unary_unary(PREDICT) for channel in channels]
     await asyncio.gather(*(calls[client % len(calls)](raw) for client in range(clients)))
     latencies: list[float] = []
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
 
     async def call_on(call: Any) -> None:
         while time.perf_counter() - started < options.seconds:
@@ -211,8 +212,9 @@ async def _load(options: argparse.Namespace) -> Figures:
             latencies.append(time.perf_counter() - before)
 
     await asyncio.gather(*(call_on(calls[client % len(calls)]) for client in range(clients)))
+    client_us = (time.process_time() - cpu) / len(latencies) * 1e6
     return _summary(latencies, time.perf_counter() - started) | {
-        "requests": len(latencies) + clients}
+        "requests": len(latencies) + clients, "client_us": client_us}
 
 
 async def _in_turn(options: argparse.Namespace) -> list[float]:
@@ -294,19 +296,23 @@ def _print_table(model: str, rounds: list[dict[Key, Figures]]) -> None:
 
 
 def _print_shares(model: str, rounds: list[dict[Key, Figures]]) -> None:
-    def rates(name: str) -> list[float]:
-        return [each[name, FULL_BATCH]["per_second"] for each in rounds]
-
     ours = "twin, batching"
     if (ours, FULL_BATCH) not in rounds[0]:
         return
     for floor in FLOORS:
-        shares = [rate / whole for rate, whole in zip(rates(ours), rates(floor), strict=True)]
-        # A second in which both do n images: n / whole of it is one's, n / alone the other's.
-        limits = [alone / (alone + whole)
-                  for alone, whole in zip(rates(BARE), rates(floor), strict=True)]
+        whole = [each[floor, FULL_BATCH] for each in rounds]
+        shares = [each[ours, FULL_BATCH]["per_second"] / figures["per_second"]
+                  for each, figures in zip(rounds, whole, strict=True)]
+        limits = [_busy_rate(figures["cpu_us"] + each[BARE, FULL_BATCH]["cpu_us"]
+                             + each[BARE, FULL_BATCH]["client_us"]) / figures["per_second"]
+                  for each, figures in zip(rounds, whole, strict=True)]
         print(f"{model}: {FULL_BATCH} clients of {ours} get {_spread(shares)} of {floor} in "
               f"batches of {FULL_BATCH}; gRPC alone leaves {_spread(limits)}")
+
+
+def _busy_rate(cpu_us: float) -> float:
+    """Images per second that keep every core busy."""
+    return (os.cpu_count() or 1) * 1e6 / cpu_us
 
 
 def _spread(shares: list[float]) -> str:

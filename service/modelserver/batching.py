@@ -3,9 +3,9 @@
 A run joins the open batch of its kind: the same version, inputs and outputs, and the same sizes
 beyond the first dimension. (TensorFlow Serving joins unequal sizes too, and then fails the whole
 batch; with `pad_variable_length_inputs` they are padded, here as there.) A batch runs as soon as
-a thread is free and it is full or has waited for `timeout_s`; a queue is all the batches of one
-kind that wait. With large-batch splitting a run fills the open batch and opens as many more as it
-needs. Everything but the joined run itself happens on the event loop.
+a thread is free and it is full, has waited for `timeout_s`, or had the next one opened behind it;
+a queue is all the batches of one kind that wait. With large-batch splitting a run fills the open
+batch and opens as many more as it needs. The event loop does everything but the work on tensors.
 """
 import asyncio
 import time
@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import InvalidArgument, ServingError, Unavailable
-from service.modelserver.joining import Tensors, check_rows, cut, glue, join, rows_of, split
+from service.modelserver.joining import Tensors, check_rows, cut, glue, join, rows_of, share_out
 from service.modelserver.runner import Runner
 from service.modelserver.servable import Run, Servable
 
@@ -40,7 +40,7 @@ class _Batch:
 
     servable: Servable
     options: BatchingOptions
-    due: float  # on the monotonic clock: run then, full or not
+    opened: float  # on the monotonic clock
     tasks: list[_Task] = field(default_factory=list)
     rows: int = 0
     closed: bool = False  # another batch of its kind has been opened since
@@ -52,6 +52,18 @@ class _Batch:
     @property
     def room(self) -> int:
         return self.options.batch_limit - self.rows
+
+    @property
+    def due(self) -> float:
+        """When to run, full or not."""
+        return self.opened + self.options.timeout_s
+
+    def is_ready(self) -> bool:
+        return self.closed or self.room <= 0 or self.due <= time.monotonic()
+
+    def wanted(self) -> list[_Task]:
+        """Without those whose caller hung up, or whose deadline has passed: they are cancelled."""
+        return [task for task in self.tasks if not task.outcome.done()]
 
 
 class BatchingRunner:
@@ -95,7 +107,7 @@ class BatchingRunner:
         """At once, without the queue's bookkeeping: a lone caller pays nothing for batching."""
         self._free -= 1
         self._record((0.0,))
-        running = self._pool.submit(_run_alone, servable, run, rows)
+        running = self._pool.submit(_run_checked, servable, run, rows)
         try:
             return await asyncio.wrap_future(running)
         finally:
@@ -109,43 +121,37 @@ class BatchingRunner:
                  rows: int) -> list[_Task]:
         """The tasks that the run has become: one, unless it was split."""
         now, loop = time.monotonic(), asyncio.get_running_loop()
-        kind = _kind(servable, options, run)
+        kind = _kind(servable, options, run, rows)
         queue = self._queues.get(kind) or deque()
-        room = queue[-1].room if queue else 0
-        sizes = _sizes(rows, room, options)
-        opened = len(sizes) - (sizes[0] <= room)
-        if opened and len(queue) + opened > options.max_enqueued_batches:
-            raise Unavailable("The batch scheduling queue to which this task was submitted is "
-                              f"full; currently {len(queue)} batches enqueued and "
-                              f"max_enqueued_batches is {options.max_enqueued_batches}")
+        sizes = _sizes(rows, queue[-1].room if queue else 0, options)
+        _check_capacity(queue, sizes, options)
         tasks = [_Task(part, size, loop.create_future(), now)
                  for part, size in zip(cut(run, sizes), sizes, strict=True)]
         for task in tasks:
             if not queue or task.rows > queue[-1].room:
                 if queue:
                     queue[-1].closed = True
-                queue.append(_Batch(servable, options, now + options.timeout_s))
+                queue.append(_Batch(servable, options, now))
             queue[-1].add(task)
         self._queues[kind] = queue
         return tasks
 
     def _dispatch(self) -> None:
-        """Hand batches to free threads, the one that waits longest first."""
+        """Hand batches to free threads, the one that was opened first before the others."""
         while self._free and (kind := self._next_kind()) is not None:
             batch = self._queues[kind].popleft()
             if not self._queues[kind]:
                 del self._queues[kind]
-            # A caller that hung up, or whose deadline has passed, cancelled its task.
-            batch.tasks = [task for task in batch.tasks if not task.outcome.done()]
+            batch.tasks = batch.wanted()
             if batch.tasks:
                 self._start(batch)
 
     def _next_kind(self) -> Hashable | None:
         """The queue whose first batch may run; where none may yet, look again when one is due."""
-        heads = [(queue[0].due, kind) for kind, queue in self._queues.items()]
-        ready = [(due, kind) for due, kind in heads if _is_ready(self._queues[kind][0])]
+        heads = [(queue[0], kind) for kind, queue in self._queues.items()]
+        ready = [(batch.opened, kind) for batch, kind in heads if batch.is_ready()]
         if not ready and heads:
-            self._look_again(min(due for due, _ in heads))
+            self._look_again(min(batch.due for batch, _ in heads))
         return min(ready, key=lambda head: head[0])[1] if ready else None
 
     def _look_again(self, due: float) -> None:
@@ -179,37 +185,58 @@ class BatchingRunner:
         self._dispatch()
 
 
-def _kind(servable: Servable, options: BatchingOptions, run: Run) -> Hashable:
-    """What runs must have in common to be joined."""
-    forms = tuple((name, array.dtype,
-                   array.ndim if options.pad_variable_lengths else array.shape[1:])
+def _kind(servable: Servable, options: BatchingOptions, run: Run, rows: int) -> Hashable:
+    """What runs must have in common to be joined.
+
+    The parts of a run that has to be split are not padded: one could come out wider than another,
+    and the answer would not fit together again.
+    """
+    padded = options.pad_variable_lengths and rows <= options.batch_limit
+    forms = tuple((name, array.dtype, array.ndim if padded else array.shape[1:])
                   for name, array in run.feeds.items())
     return servable, forms, run.fetches
 
 
 def _sizes(rows: int, room: int, options: BatchingOptions) -> list[int]:
     """The rows of the tasks that a run becomes, the first of which takes the open batch's room."""
-    if options.split_at is None or rows <= room:
+    whole = rows <= options.batch_limit if options.pad_variable_lengths else rows <= room
+    if options.split_at is None or whole:
         return [rows]
-    whole, rest = divmod(rows - room, options.split_at)
-    return [size for size in (room, *[options.split_at] * whole, rest) if size]
+    full, rest = divmod(rows - room, options.split_at)
+    return [size for size in (room, *[options.split_at] * full, rest) if size]
 
 
-def _is_ready(batch: _Batch) -> bool:
-    return batch.closed or batch.room <= 0 or batch.due <= time.monotonic()
+def _check_capacity(queue: Sequence[_Batch], sizes: Sequence[int],
+                    options: BatchingOptions) -> None:
+    """Raises Unavailable where tasks of these sizes are too many for the queue."""
+    room = queue[-1].room if queue else 0
+    opened = len(sizes[1:] if sizes[0] <= room else sizes)
+    waiting = sum(bool(batch.wanted()) for batch in queue) if opened else 0
+    if opened == 0 or waiting + opened <= options.max_enqueued_batches:
+        return
+    full = "The batch scheduling queue to which this task was submitted is full; "
+    if options.split_at is None:
+        raise Unavailable(f"{full}currently {waiting} batches enqueued and max_enqueued_batches "
+                          f"is {options.max_enqueued_batches}")
+    capacity = (options.max_enqueued_batches - waiting) * options.split_at + room
+    raise Unavailable(f"{full}task size is {sum(sizes)} but scheduling capacity is only {capacity} "
+                      f"(num_enqueued_batches={waiting}, "
+                      f"max_enqueued_batches={options.max_enqueued_batches}, "
+                      f"max_execution_batch_size={options.split_at})")
 
 
 async def _outcome(tasks: Sequence[_Task]) -> Tensors:
     if len(tasks) == 1:
         return await tasks[0].outcome
     try:
-        return glue(await asyncio.gather(*(task.outcome for task in tasks)))
+        outcomes = await asyncio.gather(*(task.outcome for task in tasks))
+        return await asyncio.to_thread(glue, outcomes)
     finally:
         for task in tasks:  # one failed, or the caller hung up: the others need not run
             task.outcome.cancel()
 
 
-def _run_alone(servable: Servable, run: Run, rows: int) -> Tensors:
+def _run_checked(servable: Servable, run: Run, rows: int) -> Tensors:
     outputs = servable.run(run)
     check_rows(outputs, rows)
     return outputs
@@ -220,7 +247,7 @@ def _run_joined(servable: Servable, runs: Sequence[Run],
     """Each run's tensors, or what it failed with; one bad run fails only itself."""
     outcomes: list[Tensors | Exception]
     try:
-        outcomes = [*split(servable.run(join(runs, options)), runs, options)]
+        outcomes = [*share_out(servable.run(join(runs, options)), runs, options)]
     except (ServingError, tf.errors.OpError) as error:
         if len(runs) == 1:
             return [error]

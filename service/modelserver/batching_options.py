@@ -13,14 +13,12 @@ PER_MODEL_FILE = "batching_params.pbtxt"  # in the version's directory
 class BatchingOptions(NamedTuple):
     """BatchingParameters with TensorFlow Serving's defaults. Sizes are in rows."""
 
-    max_batch_size: int = 1000  # of what a call may ask for
+    max_batch_size: int = 1000  # of one call; without splitting, of one batch as well
     timeout_s: float = 0.0
     max_enqueued_batches: int = 10
-    threads: int = os.cpu_count() or 1
     allowed_sizes: tuple[int, ...] = ()  # a batch is filled up to the next of these
     pad_variable_lengths: bool = False
     split_at: int | None = None  # calls are cut into batches of this size; None: never
-    pool: str = "batch_threads"  # the threads' name, a label of the metrics
 
     @property
     def batch_limit(self) -> int:
@@ -36,42 +34,48 @@ class BatchingOptions(NamedTuple):
 def batching_options(parameters: BatchingParameters) -> BatchingOptions:
     """Raises InvalidArgument for parameters that contradict each other."""
     given = {name: getattr(parameters, name).value for name in (
-        "max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads",
-        "thread_pool_name", "max_execution_batch_size") if parameters.HasField(name)}
-    defaults = BatchingOptions()
-    max_batch_size = given.get("max_batch_size", defaults.max_batch_size)
+        "max_batch_size", "batch_timeout_micros", "max_enqueued_batches",
+        "max_execution_batch_size") if parameters.HasField(name)}
+    max_batch_size = given.get("max_batch_size", BatchingOptions().max_batch_size)
+    enqueued = given.get("max_enqueued_batches", BatchingOptions().max_enqueued_batches)
     splits = parameters.enable_large_batch_splitting.value
     options = BatchingOptions(
         max_batch_size,
         given.get("batch_timeout_micros", 0) / 1e6,
-        # TensorFlow Serving takes 0 for 1 here: there are models that say so.
-        given.get("max_enqueued_batches", defaults.max_enqueued_batches) or 1,
-        given.get("num_batch_threads", defaults.threads),
+        enqueued or (0 if splits else 1),  # TensorFlow Serving: there are models that say 0
         tuple(parameters.allowed_batch_sizes),
         parameters.pad_variable_length_inputs,
-        given.get("max_execution_batch_size", max_batch_size) if splits else None,
-        given.get("thread_pool_name", defaults.pool))
+        given.get("max_execution_batch_size", max_batch_size) if splits else None)
     _check(options)
     return options
 
 
-def batching_options_of(version: Path, common: BatchingOptions) -> BatchingOptions | None:
-    """What a version asks for in a file of its own; without one, it is not batched.
+def batch_threads(parameters: BatchingParameters) -> int:
+    """How many batches run at the same time, of all models. Raises InvalidArgument."""
+    if not parameters.HasField("num_batch_threads"):
+        return os.cpu_count() or 1
+    threads = parameters.num_batch_threads.value
+    if threads < 1:
+        raise InvalidArgument(f"num_batch_threads must be positive; was {threads}")
+    return threads
 
-    The threads are everybody's, so `common` says how many. Raises InvalidArgument.
+
+def batching_options_of(version: Path) -> BatchingOptions | None:
+    """What a version asks for in a file of its own; None, not to be batched, without one.
+
+    Raises InvalidArgument.
     """
     file = version / PER_MODEL_FILE
     if not file.exists():
         return None
     try:
-        options = batching_options(read_text_proto(str(file), BatchingParameters()))
+        return batching_options(read_text_proto(str(file), BatchingParameters()))
     except StartError as error:
         raise InvalidArgument(str(error)) from error
-    return options._replace(threads=common.threads, pool=common.pool)
 
 
 def _check(options: BatchingOptions) -> None:
-    for name in ("max_batch_size", "max_enqueued_batches", "threads"):
+    for name in ("max_batch_size", "max_enqueued_batches"):
         if getattr(options, name) < 1:
             raise InvalidArgument(f"{name} must be positive; was {getattr(options, name)}")
     if options.timeout_s < 0:

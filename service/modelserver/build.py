@@ -3,6 +3,7 @@ import gc
 import logging
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -11,6 +12,7 @@ from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from service.modelserver.batching import BatchingRunner
 from service.modelserver.batching_options import (
     BatchingOptions,
+    batch_threads,
     batching_options,
     batching_options_of,
 )
@@ -41,6 +43,11 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
 
 log = logging.getLogger("service.modelserver")
+
+
+class _Batching(NamedTuple):
+    threads: int  # of all models
+    options: BatchingOptions  # of every model that has none of its own
 
 
 def make_repository(options: Options, metrics: Metrics) -> Repository:
@@ -80,7 +87,7 @@ def make_runner(options: Options, metrics: Metrics) -> Runner:
     direct, batching = DirectRunner(options.grpc_max_threads), _batching(options)
     if batching is None:
         return direct
-    return BatchingRunner(batching.threads, direct, partial(metrics.batched, batching.pool))
+    return BatchingRunner(batching.threads, direct, metrics.batched)
 
 
 def make_server(options: Options, repository: Repository, runner: Runner, calls: Calls,
@@ -131,12 +138,13 @@ def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | N
 
 
 def _load(version: Version, options: Options, metrics: Metrics, session_config: ConfigProto,
-          batching: BatchingOptions | None) -> Servable:
+          batching: _Batching | None) -> Servable:
     with metrics.loading(version.model, version.path):
-        if batching is not None and options.enable_per_model_batching_parameters:
-            batching = batching_options_of(version.path, batching)
+        batched = batching and batching.options
+        if batching and options.enable_per_model_batching_parameters:
+            batched = batching_options_of(version.path)
         servable = load_servable(version.path, options.saved_model_tags.split(","),
-                                 session_config, batching)
+                                 session_config, batched)
         if options.enable_model_warmup:
             try:
                 warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
@@ -150,17 +158,14 @@ def _collect() -> None:
     gc.collect()  # a TensorFlow graph is full of cycles
 
 
-def _batching(options: Options) -> BatchingOptions | None:
-    """How every model is batched that has no parameters of its own."""
+def _batching(options: Options) -> _Batching | None:
     if not options.enable_batching:
         return None
     parameters = BatchingParameters()
     if options.batching_parameters_file:
         read_text_proto(options.batching_parameters_file, parameters)
-    else:
-        parameters.thread_pool_name.value = "model_server_batch_threads"
     try:
-        return batching_options(parameters)
+        return _Batching(batch_threads(parameters), batching_options(parameters))
     except ServingError as error:
         raise StartError(str(error)) from error
 

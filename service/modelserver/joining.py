@@ -63,7 +63,7 @@ def join(runs: Sequence[Run], options: BatchingOptions) -> Run:
     return Run(feeds, runs[0].fetches)
 
 
-def split(outputs: Tensors, runs: Sequence[Run], options: BatchingOptions) -> list[Tensors]:
+def share_out(outputs: Tensors, runs: Sequence[Run], options: BatchingOptions) -> list[Tensors]:
     """Each run's share of what the joined run gave. Raises FailedPrecondition."""
     counts = [_count(run) for run in runs]
     check_rows(outputs, _batch_size(sum(counts), options))

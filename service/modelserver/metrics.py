@@ -114,11 +114,11 @@ class Metrics:
         if code is grpc.StatusCode.OK:
             self._latency.add(seconds, name, method, "GRPC")
 
-    def batched(self, pool: str, waits: Sequence[float]) -> None:
-        """Told of every run of a batch, with the seconds that each call in it has waited."""
+    def batched(self, waits: Sequence[float]) -> None:
+        """Told of every batch that begins, with the seconds that each part of it has waited."""
         self._batched_runs.add()
         for seconds in waits:
-            self._waiting.add(seconds, pool)
+            self._waiting.add(seconds, "")  # TensorFlow Serving gives the label no value either
 
     @contextmanager
     def loading(self, model: str, path: Path) -> Iterator[None]:

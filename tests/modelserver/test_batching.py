@@ -142,6 +142,24 @@ def test_a_cancelled_run_does_not_run():
     assert asyncio.run(main()) == [[0], [2]]
 
 
+def test_cancelled_runs_leave_the_queue_to_others():
+    async def main():
+        servable, runner = Doubler(hold=True, batching=SPLIT), make_runner()
+        servable.batching = SPLIT._replace(max_enqueued_batches=2)
+        calls = [asyncio.ensure_future(runner.run(servable, run)) for run in (x(0), x(*range(8)))]
+        await asyncio.sleep(0.02)
+        calls[1].cancel()
+        await asyncio.sleep(0)
+        calls.append(asyncio.ensure_future(runner.run(servable, x(9))))
+        await asyncio.sleep(0)
+        servable.go.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await runner.close()
+        return servable.batches
+
+    assert asyncio.run(main()) == [[0], [9]]
+
+
 def test_a_run_cancelled_in_its_thread_keeps_it_busy():
     """What comes meanwhile waits in the queue, where it can be joined and counts."""
     async def main():
@@ -211,6 +229,26 @@ def test_models_have_queues_of_their_own_sizes():
     assert asyncio.run(main()) == ([[1, 2], [3]], [[1, 2, 3]])
 
 
+def test_a_full_batch_does_not_wait_behind_models_with_a_shorter_timeout():
+    async def main():
+        slow = Doubler(batching=BatchingOptions(max_batch_size=2, timeout_s=60))
+        quick = Doubler(batching=DEFAULTS)
+        runner = make_runner()
+
+        async def keep_busy():
+            while not slow.batches:
+                await runner.run(quick, x(0))
+
+        busy = [asyncio.ensure_future(keep_busy()) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(runner.run(slow, x(value)) for value in (1, 2)), *busy)
+        await runner.close()
+        return slow.batches
+
+    assert asyncio.run(main()) == [[1, 2]]
+
+
 # ---- large-batch splitting ----
 
 SPLIT = BatchingOptions(max_batch_size=10, split_at=4)
@@ -240,7 +278,25 @@ def test_a_large_run_that_the_queue_cannot_take_is_unavailable_as_a_whole():
     options = SPLIT._replace(max_enqueued_batches=2)
     outcomes = ask(options, servable, x(0), x(*range(1, 11)), x(11, 12))
     assert isinstance(outcomes[1], Unavailable)
+    assert "task size is 10 but scheduling capacity is only 8" in str(outcomes[1])
     assert servable.batches == [[0], [11, 12]]
+
+
+def test_the_parts_of_a_large_run_are_filled_up_to_allowed_sizes():
+    servable = Doubler()
+    options = SPLIT._replace(allowed_sizes=(2, 4, 10))
+    assert ask(options, servable, x(1, 2, 3, 4, 5)) == [[2, 4, 6, 8, 10]]
+    assert servable.batches == [[1, 2, 3, 4], [5, 5]]
+
+
+def test_a_large_run_comes_back_whole_whatever_widths_it_waits_with():
+    servable = Doubler(hold=True)
+    options = SPLIT._replace(pad_variable_lengths=True)
+    wide = Run({"x": np.ones((1, 3), "f4")}, ("y",))
+    large = Run({"x": np.ones((6, 2), "f4")}, ("y",))
+    small = Run({"x": np.ones((3, 2), "f4")}, ("y",))
+    outcomes = ask(options, servable, x(0), wide, large, small, small)
+    assert [np.shape(outcome) for outcome in outcomes[1:]] == [(1, 3), (6, 2), (3, 3), (3, 2)]
 
 
 def test_a_large_run_fails_with_its_first_bad_part_and_takes_nobody_along():

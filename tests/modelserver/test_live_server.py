@@ -372,7 +372,7 @@ def test_batches_are_counted_with_how_long_their_calls_waited(predictions, scrap
         return int(re.search(line + r"(\d+)\n", text)[1])
 
     runs = figure("wrapped_run_count{}")
-    calls = figure('queuing_latency_count{thread_pool_name="batch_threads"}')
+    calls = figure('queuing_latency_count{thread_pool_name=""}')
     assert 0 < runs <= calls
 
 
