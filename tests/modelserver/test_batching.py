@@ -56,7 +56,27 @@ def ask(options, servable, *runs, between=0.0, record=None):
     return asyncio.run(main())
 
 
+def batches_without(cancelled, options, *runs, later=None):
+    """What is run when one call is cancelled while it waits, and another comes `later`."""
+    async def main():
+        servable, runner = Doubler(hold=True, batching=options), make_runner()
+        calls = [asyncio.ensure_future(runner.run(servable, run)) for run in runs]
+        await asyncio.sleep(0.02)
+        calls[cancelled].cancel()
+        await asyncio.sleep(0)
+        if later is not None:
+            calls.append(asyncio.ensure_future(runner.run(servable, later)))
+            await asyncio.sleep(0)
+        servable.go.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await runner.close()
+        return servable.batches
+
+    return asyncio.run(main())
+
+
 DEFAULTS = BatchingOptions()
+SPLIT = BatchingOptions(max_batch_size=10, split_at=4)
 
 
 def test_runs_that_wait_at_the_same_time_are_joined():
@@ -129,35 +149,12 @@ def test_a_full_queue_is_unavailable():
 
 
 def test_a_cancelled_run_does_not_run():
-    async def main():
-        servable, runner = Doubler(hold=True, batching=DEFAULTS), make_runner()
-        calls = [asyncio.ensure_future(runner.run(servable, x(value))) for value in (0, 1, 2)]
-        await asyncio.sleep(0.02)
-        calls[1].cancel()
-        servable.go.set()
-        await asyncio.gather(*calls, return_exceptions=True)
-        await runner.close()
-        return servable.batches
-
-    assert asyncio.run(main()) == [[0], [2]]
+    assert batches_without(1, DEFAULTS, x(0), x(1), x(2)) == [[0], [2]]
 
 
 def test_cancelled_runs_leave_the_queue_to_others():
-    async def main():
-        servable, runner = Doubler(hold=True, batching=SPLIT), make_runner()
-        servable.batching = SPLIT._replace(max_enqueued_batches=2)
-        calls = [asyncio.ensure_future(runner.run(servable, run)) for run in (x(0), x(*range(8)))]
-        await asyncio.sleep(0.02)
-        calls[1].cancel()
-        await asyncio.sleep(0)
-        calls.append(asyncio.ensure_future(runner.run(servable, x(9))))
-        await asyncio.sleep(0)
-        servable.go.set()
-        await asyncio.gather(*calls, return_exceptions=True)
-        await runner.close()
-        return servable.batches
-
-    assert asyncio.run(main()) == [[0], [9]]
+    options = SPLIT._replace(max_enqueued_batches=2)
+    assert batches_without(1, options, x(0), x(*range(8)), later=x(9)) == [[0], [9]]
 
 
 def test_a_run_cancelled_in_its_thread_keeps_it_busy():
@@ -251,8 +248,6 @@ def test_a_full_batch_does_not_wait_behind_models_with_a_shorter_timeout():
 
 # ---- large-batch splitting ----
 
-SPLIT = BatchingOptions(max_batch_size=10, split_at=4)
-
 
 def test_a_large_run_is_split_over_batches_and_comes_back_whole():
     servable = Doubler()
@@ -307,19 +302,7 @@ def test_a_large_run_fails_with_its_first_bad_part_and_takes_nobody_along():
 
 
 def test_a_large_run_that_is_cancelled_does_not_run():
-    async def main():
-        servable, runner = Doubler(hold=True, batching=SPLIT), make_runner()
-        calls = [asyncio.ensure_future(runner.run(servable, run))
-                 for run in (x(0), x(*range(1, 9)), x(9))]
-        await asyncio.sleep(0.02)
-        calls[1].cancel()
-        await asyncio.sleep(0)
-        servable.go.set()
-        await asyncio.gather(*calls, return_exceptions=True)
-        await runner.close()
-        return servable.batches
-
-    assert asyncio.run(main()) == [[0], [9]]
+    assert batches_without(1, SPLIT, x(0), x(*range(1, 9)), x(9)) == [[0], [9]]
 
 
 # ---- figures ----
