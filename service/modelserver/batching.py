@@ -211,8 +211,10 @@ def _check_capacity(queue: Sequence[_Batch], sizes: Sequence[int],
     """Raises Unavailable where tasks of these sizes are too many for the queue."""
     room = queue[-1].room if queue else 0
     opened = len(sizes[1:] if sizes[0] <= room else sizes)
-    waiting = sum(bool(batch.wanted()) for batch in queue) if opened else 0
-    if opened == 0 or waiting + opened <= options.max_enqueued_batches:
+    if opened == 0 or len(queue) + opened <= options.max_enqueued_batches:
+        return
+    waiting = sum(bool(batch.wanted()) for batch in queue)  # looked for only where it decides
+    if waiting + opened <= options.max_enqueued_batches:
         return
     full = "The batch scheduling queue to which this task was submitted is full; "
     if options.split_at is None:
