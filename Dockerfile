@@ -20,6 +20,7 @@ FROM build AS sluice
 COPY README.md ./
 COPY models models
 COPY service service
+COPY sluice sluice
 COPY training training
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps .

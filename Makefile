@@ -52,8 +52,8 @@ bench: $(INSTALLED)  ## Measure the gateway beside Flask and TensorFlow alone
 bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside TensorFlow alone
 	$(BIN)/python benchmarks/modelserver.py
 
-protos: $(INSTALLED)  ## Generate the message classes from service/protos/*.proto
-	$(BIN)/python -m service.protos.generate
+protos: $(INSTALLED)  ## Generate the message classes from sluice/wire/protos/*.proto
+	$(BIN)/python -m sluice.wire.protos.generate
 
 images:  ## Build the container images of IMAGES, as sluice-gateway and so on
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \

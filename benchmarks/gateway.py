@@ -65,8 +65,8 @@ def _decode_rows() -> None:
 
     from service.gateway.decode.tfs_json import decode_predict
     from service.gateway.signature import Signatures
-    from service.protos.tensorflow_pb2 import DataType, SignatureDef
-    from service.tensors import encode_shape
+    from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef
+    from sluice.wire.tensors import encode_shape
     proto = SignatureDef()
     proto.inputs["image"].dtype = DataType.DT_FLOAT
     proto.inputs["image"].tensor_shape.CopyFrom(encode_shape((-1, *SHAPES["large"])))
@@ -205,7 +205,7 @@ def _itself(role: str, *arguments: str) -> Any:
 
 def _export(directory: Path) -> None:
     code = ("import sys, models, pathlib; from training import saved_model; "
-            "from training.heads import Classes; "
+            "from training.data.heads import Classes; "
             "m = models.build('cnn_functional', classes=10, "
             "input_shape=tuple(map(int, sys.argv[1].split(',')))); "
             "p = pathlib.Path(sys.argv[2]); p.mkdir(parents=True); "
@@ -286,7 +286,7 @@ def _body(kind: str, model: str, name: str) -> bytes:
 
 def _floor(options: argparse.Namespace) -> dict[str, float]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    from training.saved_model import Session
+    from training.publishing.saved_model import Session
     signature = "encoded" if options.kind == "jpeg" else "serving_default"
     image: Any = (np.array([_body("jpeg", "large", "")], object) if options.kind == "jpeg"
                   else np.random.default_rng(7).random((1, *SHAPES[options.model]), np.float32))

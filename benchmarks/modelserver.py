@@ -38,8 +38,8 @@ import grpc
 import numpy as np
 import psutil
 
-from service.protos.serving_pb2 import PredictRequest
-from service.tensors import encode_tensor
+from sluice.wire.protos.serving_pb2 import PredictRequest
+from sluice.wire.tensors import encode_tensor
 
 SHAPES = {"small": (28, 28, 1), "large": (256, 256, 3)}
 BATCHING = """max_batch_size { value: 32 } batch_timeout_micros { value: 0 }
@@ -143,8 +143,8 @@ def _request(model: str, address: str) -> bytes:
 
 
 def _input_name(model: str, address: str) -> str:
-    from service.protos import serving_pb2_grpc
-    from service.protos.serving_pb2 import GetModelMetadataRequest, ModelSpec, SignatureDefMap
+    from sluice.wire.protos import serving_pb2_grpc
+    from sluice.wire.protos.serving_pb2 import GetModelMetadataRequest, ModelSpec, SignatureDefMap
     with grpc.insecure_channel(address) as channel:
         reply = serving_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(
             GetModelMetadataRequest(model_spec=ModelSpec(name=model),

@@ -1,1 +1,1 @@
-"""Serving: gateway, model server, client and the wire between them."""
+"""Serving: the gateway, the embedded model server, `sluice up`, and the `sluice` command."""

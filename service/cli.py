@@ -26,7 +26,7 @@ class LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name != "predict":
             return super().get_command(context, name)
-        from service.client.command import predict
+        from sluice.client.command import predict
         return predict
 
 
@@ -42,7 +42,7 @@ def main() -> None:
 @GRPC_PORT
 def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
     """Serve a model repository: a model server and the gateway before it, until stopped."""
-    from service.supervisor import Supervisor
+    from service.up.supervisor import Supervisor
     with _setting_errors():
         supervisor = Supervisor(model_repository, http_port, grpc_port)
     sys.exit(supervisor.run())
@@ -106,7 +106,7 @@ def train(recipe: str, **options: Any) -> None:
 @MODEL_REPOSITORY
 def models(model_repository: Path) -> None:
     """List what is published: versions, signatures, and how good each was on its test images."""
-    from training.listing import table
+    from training.publishing.listing import table
     click.echo(table(model_repository))
 
 

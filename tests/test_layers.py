@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = [path for part in ("service", "models", "training")
+SOURCES = [path for part in ("sluice", "service", "models", "training")
            for path in (ROOT / part).rglob("*.py") if "_pb2" not in path.name]
 
 # Where (a path's start), what may not be imported there, and the files where it may after all.
@@ -15,7 +15,7 @@ RULES = [
     ("service", {"training", "models"}, {"service/cli.py"}),
     ("models", {"service", "training", "tensorflow"}, set()),
     ("service/gateway", {"tensorflow", "keras", "service.modelserver"}, set()),
-    ("service/gateway", {"grpc", "service.protos.serving_pb2_grpc"},
+    ("service/gateway", {"grpc", "sluice.wire.protos.serving_pb2_grpc"},
      {"service/gateway/model_server.py", "service/gateway/rpc/edge.py",
       "service/gateway/rpc/server.py"}),
     ("service/gateway/rpc", {"flask", "werkzeug"}, set()),
@@ -23,14 +23,14 @@ RULES = [
     ("service/gateway/encode", {"flask", "werkzeug"}, set()),
     ("service/gateway/errors.py", {"flask", "werkzeug", "service"}, set()),
     ("service/modelserver", {"service.gateway", "flask", "gunicorn"}, set()),
-    ("service/client", {"service.gateway", "service.modelserver", "flask", "tensorflow"}, set()),
-    ("service/client", {"grpc", "service.protos.serving_pb2_grpc"}, {"service/client/_grpc.py"}),
-    ("service/client", {"httpx"}, {"service/client/_http.py"}),
-    ("service/oip.py", {"flask", "grpc", "tensorflow", "service.gateway"}, set()),
-    ("service/protos", {"tensorflow"}, set()),
-    ("service/tensors.py", {"tensorflow", "flask", "grpc"}, set()),
-    ("service/wire.py", {"tensorflow", "flask", "grpc"}, set()),
-    ("training", {"flask", "gunicorn", "service.gateway", "service.modelserver", "service.client"},
+    ("sluice/client", {"service.gateway", "service.modelserver", "flask", "tensorflow"}, set()),
+    ("sluice/client", {"grpc", "sluice.wire.protos.serving_pb2_grpc"}, {"sluice/client/_grpc.py"}),
+    ("sluice/client", {"httpx"}, {"sluice/client/_http.py"}),
+    ("sluice/wire/oip_tensors.py", {"flask", "grpc", "tensorflow", "service.gateway"}, set()),
+    ("sluice/wire/protos", {"tensorflow"}, set()),
+    ("sluice/wire/tensors.py", {"tensorflow", "flask", "grpc"}, set()),
+    ("sluice/wire/large_tensors.py", {"tensorflow", "flask", "grpc"}, set()),
+    ("training", {"flask", "gunicorn", "service.gateway", "service.modelserver", "sluice.client"},
      set()),
 ]
 
@@ -58,7 +58,7 @@ def test_no_import_crosses_a_line(where, forbidden, exempt):
 
 
 @pytest.mark.parametrize("module", ["service.gateway", "service.gateway.app", "service.cli",
-                                    "service.supervisor", "service.tensors", "training"])
+                                    "service.up.supervisor", "sluice.wire.tensors", "training"])
 def test_importing_it_loads_no_tensorflow(module):
     code = (f"import {module}, sys; "
             "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))")

@@ -1,4 +1,4 @@
-"""service.tensors: both forms of every dtype round-trip, and what contradicts itself is refused."""
+"""The wire's tensors: both forms of every dtype round-trip; what contradicts itself is refused."""
 import subprocess
 import sys
 
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from service import tensors
-from service.protos.tensorflow_pb2 import DataType, TensorProto, TensorShapeProto
-from service.tensors import TensorError, decode_tensor, encode_tensor
+from sluice.wire import tensors
+from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto, TensorShapeProto
+from sluice.wire.tensors import TensorError, decode_tensor, encode_tensor
 
 NUMERIC = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "c8", "c16"]
 EXTRA = [ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn, ml_dtypes.int4,
@@ -137,5 +137,5 @@ def test_numpy_bytes_are_strings():
 
 
 def test_importing_it_loads_no_tensorflow():
-    code = "import sys, service.tensors; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, sluice.wire.tensors; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

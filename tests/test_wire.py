@@ -1,4 +1,4 @@
-"""service.wire: what it cuts out and pastes in is what protobuf reads and writes."""
+"""sluice.wire.large_tensors: what it cuts out and pastes in is what protobuf reads and writes."""
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from service import wire
-from service.protos.serving_pb2 import PredictRequest
-from service.protos.tensorflow_pb2 import TensorProto
-from service.tensors import decode_tensor, encode_tensor
+from sluice.wire import large_tensors as wire
+from sluice.wire.protos.serving_pb2 import PredictRequest
+from sluice.wire.protos.tensorflow_pb2 import TensorProto
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 INPUTS = PredictRequest.INPUTS_FIELD_NUMBER
 ARRAYS = st.dictionaries(

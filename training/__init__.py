@@ -1,6 +1,4 @@
 """From a recipe to a published version. Importing this loads no TensorFlow; `train` does."""
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,10 +1,8 @@
 """Recipe and data -> Keras model."""
-from __future__ import annotations
-
 import keras
 
 import models
-from training.dataset import Dataset
+from training.data.dataset import Dataset
 from training.errors import BadSetting, UnknownName
 from training.recipes import Recipe
 

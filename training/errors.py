@@ -11,8 +11,6 @@ TrainingError
     ├── ParityError      the written SavedModel does not answer as the Keras model does
     └── BreakingChange   its signatures would break clients of the version before
 """
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

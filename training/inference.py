@@ -1,6 +1,4 @@
 """Calling a model by names: tensors by input name in, tensors by head name out."""
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +8,7 @@ import tensorflow as tf
 
 import models
 from models.adversarial import GAN
-from training.dataset import Arrays
+from training.data.dataset import Arrays
 
 BATCH = 256
 

@@ -1,16 +1,14 @@
 """load -> build -> fit -> evaluate -> publish."""
-from __future__ import annotations
-
 from pathlib import Path
 
-from training import devices
 from training.build import build
-from training.evaluate import evaluate
-from training.fit import fit
-from training.load import load
-from training.publish import publish
+from training.data.load import load
+from training.fitting import devices
+from training.fitting.fit import fit
+from training.publishing.evaluate import evaluate
+from training.publishing.publish import publish
+from training.publishing.report import Run
 from training.recipes import Recipe
-from training.report import Run
 from training.workspace import finish, prepare
 
 

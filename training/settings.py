@@ -1,6 +1,4 @@
 """A recipe by name, with some of its fields set otherwise."""
-from __future__ import annotations
-
 import dataclasses
 import typing
 from collections.abc import Mapping

@@ -6,16 +6,14 @@
     skipped.txt      which of them could not be read
     images-*/        their pixels, of one process each
 """
-from __future__ import annotations
-
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
 from training.errors import PublishError
-from training.version_directory import LEFTOVER_AGE_S
 
+LEFTOVER_AGE_S = 24 * 3600  # no run writes one thing for longer
 CHECKPOINT = "checkpoint.npz"
 TENSORBOARD = "tensorboard"
 SKIPPED = "skipped.txt"

@@ -15,10 +15,10 @@ from service.gateway import errors
 from service.gateway.caller import CALLER
 from service.gateway.query import ExamplesQuery
 from service.gateway.signature import ModelSpec, Signatures
-from service.protos import serving_pb2 as serving
-from service.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
-from service.tensors import Array, decode_tensor
-from service.wire import cut, paste
+from sluice.wire.large_tensors import cut, paste
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
+from sluice.wire.tensors import Array, decode_tensor
 
 State = serving.ModelVersionStatus.State
 Reply = TypeVar("Reply")

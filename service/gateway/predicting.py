@@ -10,7 +10,7 @@ from service.gateway.model_server import ModelServer
 from service.gateway.query import Query
 from service.gateway.settings import Settings
 from service.gateway.signature import ModelSpec, Signatures
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)
 

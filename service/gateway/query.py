@@ -2,8 +2,8 @@
 from dataclasses import dataclass
 
 from service.gateway.signature import Signature
-from service.protos.serving_pb2 import Input
-from service.tensors import Array
+from sluice.wire.protos.serving_pb2 import Input
+from sluice.wire.tensors import Array
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from service.model_config import read_names
+from sluice.wire.model_config import read_names
 
 
 class InvalidSetting(Exception):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.gateway.errors import InvalidInput, UnknownInput, UnknownSignature, did_you_mean
-from service.protos.tensorflow_pb2 import SignatureDef, TensorInfo
-from service.tensors import Array, numpy_dtype
+from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
+from sluice.wire.tensors import Array, numpy_dtype
 
 DEFAULT_SIGNATURE = "serving_default"
 CHANNELS = (1, 3, 4)  # what the last axis of an image can be

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from service.modelserver.errors import InvalidArgument
 from service.modelserver.files import StartError, read_text_proto
-from service.protos.serving_pb2 import BatchingParameters
+from sluice.wire.protos.serving_pb2 import BatchingParameters
 
 PER_MODEL_FILE = "batching_params.pbtxt"  # in the version's directory
 

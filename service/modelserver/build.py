@@ -29,14 +29,14 @@ from service.modelserver.runner import DirectRunner, Runner
 from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
-from service.protos.serving_pb2 import (
+from sluice.wire.protos.serving_pb2 import (
     BatchingParameters,
     ModelConfig,
     ModelServerConfig,
     MonitoringConfig,
     SSLConfig,
 )
-from service.reflection import add_async_reflection
+from sluice.wire.reflection import add_async_reflection
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

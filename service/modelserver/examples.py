@@ -11,7 +11,7 @@ import numpy as np
 from service.modelserver.errors import InvalidArgument, Unimplemented
 from service.modelserver.predict import DEFAULT_SIGNATURE, Signatures, fill_spec
 from service.modelserver.servable import Run
-from service.protos.serving_pb2 import (
+from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
     ClassificationResult,
@@ -26,8 +26,8 @@ from service.protos.serving_pb2 import (
     RegressionResponse,
     RegressionResult,
 )
-from service.protos.tensorflow_pb2 import SignatureDef
-from service.tensors import Array
+from sluice.wire.protos.tensorflow_pb2 import SignatureDef
+from sluice.wire.tensors import Array
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"

@@ -7,7 +7,7 @@ import numpy as np
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
 from service.modelserver.servable import Run
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 Tensors = dict[str, Array]
 

@@ -4,7 +4,7 @@ import asyncio
 
 from service.modelserver.errors import InvalidArgument
 from service.modelserver.repository import Repository
-from service.protos.serving_pb2 import (
+from sluice.wire.protos.serving_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
     ReloadConfigRequest,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from service.protos.serving_pb2 import FileSystemStoragePathSourceConfig, ModelConfig
+from sluice.wire.protos.serving_pb2 import FileSystemStoragePathSourceConfig, ModelConfig
 
 VersionPolicy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
 from service.modelserver.servable import Run
-from service.protos.serving_pb2 import ModelSpec, PredictRequest, PredictResponse
-from service.protos.tensorflow_pb2 import SignatureDef, TensorInfo, TensorProto
-from service.tensors import (
+from sluice.wire.large_tensors import Contents, cut
+from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest, PredictResponse
+from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo, TensorProto
+from sluice.wire.tensors import (
     Array,
     TensorError,
     data_type_name,
@@ -14,7 +15,6 @@ from service.tensors import (
     decode_tensor,
     encode_tensor,
 )
-from service.wire import Contents, cut
 
 DEFAULT_SIGNATURE = "serving_default"
 

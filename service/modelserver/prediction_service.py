@@ -16,7 +16,7 @@ from service.modelserver.predict import (
 from service.modelserver.repository import Repository
 from service.modelserver.runner import Runner
 from service.modelserver.servable import Run
-from service.protos.serving_pb2 import (
+from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
     GetModelMetadataRequest,
@@ -29,7 +29,7 @@ from service.protos.serving_pb2 import (
     RegressionResponse,
     SignatureDefMap,
 )
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply", covariant=True)

@@ -16,7 +16,7 @@ from service.modelserver.errors import FailedPrecondition, InvalidArgument, NotF
 from service.modelserver.policy import choose_versions, find_models, find_versions
 from service.modelserver.servable import Servable
 from service.modelserver.version import Load, State, Version
-from service.protos.serving_pb2 import ModelConfig, ModelSpec, ModelVersionStatus
+from sluice.wire.protos.serving_pb2 import ModelConfig, ModelSpec, ModelVersionStatus
 
 log = logging.getLogger(__name__)
 

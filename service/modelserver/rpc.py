@@ -12,7 +12,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
 
 from service.modelserver.errors import ServingError, Unavailable, status_of
-from service.protos import POOL
+from sluice.wire.protos import POOL
 
 Context = Any  # grpc.aio.ServicerContext; the stubs leave its abort() untyped
 Parser = Callable[[bytes], Any]  # raises DecodeError

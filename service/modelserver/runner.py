@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from service.modelserver.servable import Run, Servable
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 
 class Runner(Protocol):

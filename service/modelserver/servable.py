@@ -13,8 +13,8 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import InvalidArgument
-from service.protos.tensorflow_pb2 import SignatureDef
-from service.tensors import Array
+from sluice.wire.protos.tensorflow_pb2 import SignatureDef
+from sluice.wire.tensors import Array
 
 # A client can name any subset of a signature's outputs; each subset is a callable of its own.
 _MAX_CALLABLES = 64

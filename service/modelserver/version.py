@@ -10,7 +10,7 @@ import grpc
 from service.modelserver.errors import status_of
 from service.modelserver.policy import fingerprint
 from service.modelserver.servable import Servable
-from service.protos.serving_pb2 import ModelVersionStatus, StatusProto
+from sluice.wire.protos.serving_pb2 import ModelVersionStatus, StatusProto
 
 State = ModelVersionStatus.State
 Load = Callable[["Version"], Servable]  # load and warm up; raises what it likes

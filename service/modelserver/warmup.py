@@ -15,7 +15,7 @@ from service.modelserver.errors import InvalidArgument, ServingError
 from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
 from service.modelserver.predict import PredictCall
 from service.modelserver.servable import Servable
-from service.protos.serving_pb2 import PredictionLog
+from sluice.wire.protos.serving_pb2 import PredictionLog
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000  # TensorFlow Serving's limit

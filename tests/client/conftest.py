@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from service.client import AsyncClient, Client
-from service.protos.serving_pb2 import ModelServerConfig
+from sluice.client import AsyncClient, Client
+from sluice.wire.protos.serving_pb2 import ModelServerConfig
 
 
 class Awaited:

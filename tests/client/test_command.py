@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from service.client.command import predict
+from sluice.client.command import predict
 
 
 @pytest.fixture(params=["http", "grpc"])

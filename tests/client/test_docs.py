@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from service.client import errors
-from service.client.command import DEFAULT_URL, predict
+from sluice.client import errors
+from sluice.client.command import DEFAULT_URL, predict
 
 PAGE = (Path(__file__).parents[2] / "docs/client.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)

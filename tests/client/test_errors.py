@@ -5,11 +5,11 @@ import grpc
 import httpx
 import pytest
 
-from service.client import _grpc, _http, errors
-from service.client._calls import IsReady, ListModels
 from service.gateway import error_responses
 from service.gateway.errors import GatewayError, InvalidInput
 from service.gateway.model_server import ERRORS as GATEWAY_ERRORS
+from sluice.client import _grpc, _http, errors
+from sluice.client._calls import IsReady, ListModels
 
 
 def below(kind):

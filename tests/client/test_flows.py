@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from service.client import BadRequest, DeadlineExceeded, ModelMetadata, Overloaded, Unavailable
-from service.client._calls import Attempt, GetMetadata, GetStatus, ModelSpec, Pause, Predict
-from service.client._flows import Flows
-from service.client.results import Signature, TensorSpec
+from sluice.client import BadRequest, DeadlineExceeded, ModelMetadata, Overloaded, Unavailable
+from sluice.client._calls import Attempt, GetMetadata, GetStatus, ModelSpec, Pause, Predict
+from sluice.client._flows import Flows
+from sluice.client.results import Signature, TensorSpec
 
 SPEC = TensorSpec(np.dtype("f4"), (None,))
 METADATA = ModelMetadata("m", 1, {"serving_default": Signature({"x": SPEC}, {"y": SPEC})})

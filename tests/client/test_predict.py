@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from service.client import BadRequest, Client, NotFound, NotSupported, VersionStatus
+from sluice.client import BadRequest, Client, NotFound, NotSupported, VersionStatus
 
 DTYPES = {"i32": np.array([1, 2], "i4"), "i64": np.array([-2**60, 5], "i8"),
           "u8": np.array([0, 254], "u1"), "f64": np.array([1.5, np.inf], "f8"),

@@ -9,9 +9,9 @@ import grpc
 import numpy as np
 import pytest
 
-from service.client import TooLarge, Unavailable
-from service.protos import serving_pb2 as serving
-from service.protos.serving_pb2_grpc import (
+from sluice.client import TooLarge, Unavailable
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.protos.serving_pb2_grpc import (
     ModelServiceServicer,
     add_ModelServiceServicer_to_server,
 )

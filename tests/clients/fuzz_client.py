@@ -14,7 +14,7 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # nothing of ours is installed here
 
-with atheris.instrument_imports(include=["service.gateway", "service.oip", "service.tensors"]):
+with atheris.instrument_imports(include=["service.gateway", "sluice.wire"]):
     from service.gateway.app import create_app
     from service.gateway.model_server import ModelServer
     from service.gateway.settings import Settings

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf import json_format, message_factory
 
-from service.protos import POOL, serving_pb2  # noqa: F401 (fills POOL)
+from sluice.wire.protos import POOL, serving_pb2  # noqa: F401 (fills POOL)
 
 ROWS = [json.loads(line) for line in
         (Path(__file__).parent / "grpc.jsonl").read_text().splitlines()]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import requests
 
-from service.protos.inference_pb2 import ModelInferRequest
-from service.protos.inference_pb2_grpc import GRPCInferenceServiceStub
-from service.protos.serving_pb2 import PredictRequest
-from service.protos.serving_pb2_grpc import PredictionServiceStub
-from service.tensors import decode_tensor, encode_tensor
+from sluice.wire.protos.inference_pb2 import ModelInferRequest
+from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from sluice.wire.protos.serving_pb2 import PredictRequest
+from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.model_config import read_names
 from service.modelserver.options import parse
+from sluice.wire.model_config import read_names
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

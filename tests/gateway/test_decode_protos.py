@@ -9,12 +9,12 @@ from service.gateway.decode.oip_proto import decode_model, decode_model_infer
 from service.gateway.decode.tfs_proto import decode_predict
 from service.gateway.errors import GatewayError, UnknownInput
 from service.gateway.signature import ModelSpec, Signatures
-from service.oip import DATATYPES
-from service.protos.inference_pb2 import ModelInferRequest
-from service.protos.serving_pb2 import ModelSpec as ModelSpecProto
-from service.protos.serving_pb2 import PredictRequest
-from service.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo, TensorProto
-from service.tensors import encode_shape
+from sluice.wire.oip_tensors import DATATYPES
+from sluice.wire.protos.inference_pb2 import ModelInferRequest
+from sluice.wire.protos.serving_pb2 import ModelSpec as ModelSpecProto
+from sluice.wire.protos.serving_pb2 import PredictRequest
+from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo, TensorProto
+from sluice.wire.tensors import encode_shape
 
 FLOATS = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 2]))
 STRINGS = TensorInfo(dtype=7, tensor_shape=encode_shape([-1]))

@@ -19,12 +19,12 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from service.gateway import errors
 from service.gateway.error_responses import grpc_code_of
 from service.gateway.model_server import ERRORS
-from service.protos import POOL, serving_pb2
-from service.protos.reflection_pb2 import ServerReflectionRequest
-from service.protos.reflection_pb2_grpc import ServerReflectionStub
-from service.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
-from service.protos.tensorflow_pb2 import TensorProto
-from service.tensors import encode_shape, encode_tensor
+from sluice.wire.protos import POOL, serving_pb2
+from sluice.wire.protos.reflection_pb2 import ServerReflectionRequest
+from sluice.wire.protos.reflection_pb2_grpc import ServerReflectionStub
+from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
+from sluice.wire.protos.tensorflow_pb2 import TensorProto
+from sluice.wire.tensors import encode_shape, encode_tensor
 
 CONFORMANCE = Path(__file__).parent.parent / "conformance" / "grpc.jsonl"
 NOT_OK = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]

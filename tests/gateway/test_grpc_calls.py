@@ -10,16 +10,16 @@ import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from service.protos import reflection_pb2, serving_pb2_grpc
-from service.protos.reflection_pb2_grpc import ServerReflectionStub
-from service.protos.serving_pb2 import (
+from sluice.wire.protos import reflection_pb2, serving_pb2_grpc
+from sluice.wire.protos.reflection_pb2_grpc import ServerReflectionStub
+from sluice.wire.protos.serving_pb2 import (
     GetModelMetadataResponse,
     ModelSpec,
     PredictRequest,
     PredictResponse,
     SignatureDefMap,
 )
-from service.tensors import encode_tensor
+from sluice.wire.tensors import encode_tensor
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 

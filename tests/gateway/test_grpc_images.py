@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.oip import encode_raw, string_array
-from service.protos import serving_pb2_grpc
-from service.protos.inference_pb2 import ModelInferRequest
-from service.protos.inference_pb2_grpc import GRPCInferenceServiceStub
-from service.protos.serving_pb2 import (
+from sluice.wire.oip_tensors import encode_raw, string_array
+from sluice.wire.protos import serving_pb2_grpc
+from sluice.wire.protos.inference_pb2 import ModelInferRequest
+from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from sluice.wire.protos.serving_pb2 import (
     GetModelMetadataResponse,
     ModelSpec,
     PredictRequest,
     PredictResponse,
     SignatureDefMap,
 )
-from service.protos.tensorflow_pb2 import DataType, TensorProto
-from service.tensors import encode_shape, encode_tensor
+from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto
+from sluice.wire.tensors import encode_shape, encode_tensor
 
 LIMIT = 10_000
 STRING = DataType.DT_STRING

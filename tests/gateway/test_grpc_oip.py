@@ -3,9 +3,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from service.oip import CONTENTS, DATATYPES, datatype_of, decode_raw, encode_raw
-from service.protos import inference_pb2 as inference
-from service.protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from sluice.wire.oip_tensors import CONTENTS, DATATYPES, datatype_of, decode_raw, encode_raw
+from sluice.wire.protos import inference_pb2 as inference
+from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
 
 
 @pytest.fixture

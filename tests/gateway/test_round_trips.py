@@ -14,8 +14,8 @@ from service.gateway.encode.oip import encode_infer
 from service.gateway.encode.tfs_json import encode_predict
 from service.gateway.query import OipQuery, TfsQuery
 from service.gateway.signature import ModelSpec, Signatures
-from service.protos.tensorflow_pb2 import SignatureDef
-from service.tensors import data_type_of, encode_shape
+from sluice.wire.protos.tensorflow_pb2 import SignatureDef
+from sluice.wire.tensors import data_type_of, encode_shape
 
 MODEL = ModelSpec("m")
 shapes = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)

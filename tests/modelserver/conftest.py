@@ -11,15 +11,15 @@ import grpc
 import numpy as np
 import pytest
 
-from service.protos import serving_pb2_grpc
-from service.protos.serving_pb2 import (
+from sluice.wire.protos import serving_pb2_grpc
+from sluice.wire.protos.serving_pb2 import (
     GetModelStatusRequest,
     ModelSpec,
     ModelVersionStatus,
     PredictionLog,
     PredictRequest,
 )
-from service.tensors import decode_tensor, encode_tensor
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 State = ModelVersionStatus.State
 

@@ -13,7 +13,7 @@ from service.modelserver.batching_options import (
     batching_options_of,
 )
 from service.modelserver.errors import InvalidArgument
-from service.protos.serving_pb2 import BatchingParameters
+from sluice.wire.protos.serving_pb2 import BatchingParameters
 
 
 def test_parameters_have_tensorflow_servings_defaults():

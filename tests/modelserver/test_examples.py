@@ -10,13 +10,13 @@ from service.modelserver.examples import (
     MultiInferenceCall,
     RegressCall,
 )
-from service.protos.serving_pb2 import (
+from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
     Input,
     MultiInferenceRequest,
     RegressionRequest,
 )
-from service.protos.tensorflow_pb2 import Example, SignatureDef, TensorInfo
+from sluice.wire.protos.tensorflow_pb2 import Example, SignatureDef, TensorInfo
 
 
 def signature(inputs, outputs):

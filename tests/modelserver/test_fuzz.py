@@ -9,7 +9,7 @@ import psutil
 import pytest
 from google.protobuf import json_format, message_factory
 
-from service.protos import POOL, serving_pb2  # noqa: F401 (fills POOL)
+from sluice.wire.protos import POOL, serving_pb2  # noqa: F401 (fills POOL)
 
 pytestmark = pytest.mark.slow
 

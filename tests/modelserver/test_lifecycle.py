@@ -15,9 +15,9 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from service.modelserver.__main__ import main
-from service.protos import serving_pb2_grpc
-from service.protos.serving_pb2 import GetModelStatusRequest, ModelSpec, PredictRequest
-from service.tensors import encode_tensor
+from sluice.wire.protos import serving_pb2_grpc
+from sluice.wire.protos.serving_pb2 import GetModelStatusRequest, ModelSpec, PredictRequest
+from sluice.wire.tensors import encode_tensor
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 

@@ -7,9 +7,9 @@ import grpc
 import numpy as np
 import pytest
 
-from service.protos import serving_pb2_grpc
-from service.protos.serving_pb2 import GetModelStatusRequest, ModelSpec, PredictRequest
-from service.tensors import decode_tensor, encode_tensor
+from sluice.wire.protos import serving_pb2_grpc
+from sluice.wire.protos.serving_pb2 import GetModelStatusRequest, ModelSpec, PredictRequest
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 PARAMETERS = {
     "split": """max_batch_size { value: 10 } max_execution_batch_size { value: 4 }

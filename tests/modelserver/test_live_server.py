@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from service.protos import reflection_pb2_grpc, serving_pb2_grpc
-from service.protos.reflection_pb2 import ServerReflectionRequest
-from service.protos.serving_pb2 import (
+from sluice.wire.protos import reflection_pb2_grpc, serving_pb2_grpc
+from sluice.wire.protos.reflection_pb2 import ServerReflectionRequest
+from sluice.wire.protos.serving_pb2 import (
     GetModelStatusRequest,
     ModelConfig,
     ModelServerConfig,
@@ -24,8 +24,8 @@ from service.protos.serving_pb2 import (
     ReloadConfigRequest,
     SSLConfig,
 )
-from service.protos.tensorflow_pb2 import TensorProto
-from service.tensors import decode_tensor, encode_tensor
+from sluice.wire.protos.tensorflow_pb2 import TensorProto
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 
 @pytest.fixture(scope="module")

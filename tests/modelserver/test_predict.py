@@ -4,9 +4,9 @@ import pytest
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
 from service.modelserver.predict import PredictCall
-from service.protos.serving_pb2 import PredictRequest
-from service.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo, TensorProto
-from service.tensors import decode_tensor, encode_tensor
+from sluice.wire.protos.serving_pb2 import PredictRequest
+from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo, TensorProto
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 
 def info(name, dtype=DataType.DT_FLOAT):

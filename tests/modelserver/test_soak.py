@@ -8,8 +8,8 @@ import psutil
 import pytest
 from google.protobuf import text_format
 
-from service.protos import serving_pb2_grpc
-from service.protos.serving_pb2 import (
+from sluice.wire.protos import serving_pb2_grpc
+from sluice.wire.protos.serving_pb2 import (
     GetModelStatusRequest,
     ModelConfig,
     ModelServerConfig,
@@ -18,7 +18,7 @@ from service.protos.serving_pb2 import (
     PredictRequest,
     ReloadConfigRequest,
 )
-from service.tensors import encode_tensor
+from sluice.wire.tensors import encode_tensor
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""service.tensors reads every TensorProto as TensorFlow's own Tensor::FromProto does."""
+"""sluice.wire.tensors reads every TensorProto as TensorFlow's own Tensor::FromProto does."""
 import itertools
 
 import numpy as np
@@ -7,8 +7,8 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service import tensors
-from service.protos.tensorflow_pb2 import DataType, TensorProto
+from sluice.wire import tensors
+from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto
 
 COMMON = [DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_INT32, DataType.DT_UINT8,
           DataType.DT_INT16, DataType.DT_INT8, DataType.DT_COMPLEX64, DataType.DT_INT64,

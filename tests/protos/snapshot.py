@@ -19,7 +19,7 @@ OFFICIAL = [
     "grpc_reflection.v1alpha.reflection_pb2",
     "tritonclient.grpc.service_pb2",
 ]
-OURS = [f"service.protos.{name}_pb2" for name in
+OURS = [f"sluice.wire.protos.{name}_pb2" for name in
         ("error_codes", "inference", "reflection", "serving", "tensorflow")]
 
 

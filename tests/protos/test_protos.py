@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import service.protos
+import sluice.wire.protos
 
 HERE = Path(__file__).parent
-PROTOS = Path(service.protos.__file__).parent
+PROTOS = Path(sluice.wire.protos.__file__).parent
 OFFICIAL = json.loads((HERE / "official.json").read_text())
 
 # Text files of the model server that no published package describes; the numbers are those of
@@ -44,15 +44,15 @@ def test_the_unpublished_are_still_unpublished():
 
 def test_generated_code_is_up_to_date(tmp_path):
     # In a process of its own: protoc's library and TensorFlow's crash in one.
-    subprocess.run([sys.executable, "-m", "service.protos.generate", tmp_path], check=True)
-    generated = sorted((tmp_path / "service" / "protos").glob("*_pb2*"))
+    subprocess.run([sys.executable, "-m", "sluice.wire.protos.generate", tmp_path], check=True)
+    generated = sorted((tmp_path / "sluice" / "wire" / "protos").glob("*_pb2*"))
     assert len(generated) > 8
     for path in generated:
         assert path.read_text() == (PROTOS / path.name).read_text(), f"make protos: {path.name}"
 
 
 TENSORFLOW = "import tensorflow; from tensorflow.core.framework import tensor_pb2 as theirs"
-OWN = "from service.protos import serving_pb2, tensorflow_pb2 as ours"
+OWN = "from sluice.wire.protos import serving_pb2, tensorflow_pb2 as ours"
 EXCHANGE = """
 tensor = ours.TensorProto(dtype=1, float_val=[1.5])
 assert type(tensor) is not theirs.TensorProto

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 
-from service.client import Client
+from sluice.client import Client
 
 URL, GRPC = os.environ.get("SLUICE_URL", "").rstrip("/"), os.environ.get("SLUICE_GRPC", "")
 UNKNOWN_SIZE = 32  # of an axis that may have any size: enough for most convolutions

@@ -8,13 +8,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import models
-from training.checkpoint import Progress
-from training.dataset import Dataset
-from training.evaluate import evaluate
-from training.publish import publish
+from training.data.dataset import Dataset
+from training.data.sources import digits
+from training.fitting.checkpoint import Progress
+from training.publishing.evaluate import evaluate
+from training.publishing.publish import publish
+from training.publishing.report import Run
 from training.recipes import RECIPES
-from training.report import Run
-from training.sources import digits
 
 
 @pytest.fixture(scope="session")

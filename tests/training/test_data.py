@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import training
+from training.data.load import load
 from training.errors import DataError
-from training.load import load
 from training.recipes import RECIPES
 
 RECIPE = dataclasses.replace(RECIPES["cnn_functional"], image_size=16)

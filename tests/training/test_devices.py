@@ -18,7 +18,7 @@ MIRRORED = """
 import tensorflow as tf
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from training import devices
+from training.fitting import devices
 devices.prepare = lambda recipe: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 """ + TRAIN
 

@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 
+from training.data.sources import fashion
 from training.errors import DataError, DataUnavailable
 from training.recipes import RECIPES
-from training.sources import fashion
 
 RECIPE = RECIPES["fashion"]
 

@@ -2,7 +2,7 @@ import shutil
 import subprocess
 import sys
 
-from training.listing import published, table
+from training.publishing.listing import published, table
 
 
 def test_every_version_with_its_signatures_and_metrics(version, tmp_path):
@@ -32,7 +32,8 @@ def test_no_repository_is_an_empty_list(tmp_path):
 
 
 def test_listing_our_own_models_loads_no_tensorflow(version):
-    script = ("import sys; from pathlib import Path; from training.listing import table; "
+    script = ("import sys; from pathlib import Path; "
+              "from training.publishing.listing import table; "
               "print(table(Path(sys.argv[1]))); assert 'tensorflow' not in sys.modules")
     subprocess.run([sys.executable, "-c", script, version.parent.parent], check=True,
                    stdout=subprocess.DEVNULL)

@@ -9,16 +9,16 @@ import tensorflow as tf
 from PIL import Image
 
 import models
-from service.protos import serving_pb2
-from training import checks, samples, warmup
-from training.dataset import Dataset
+from sluice.wire.protos import serving_pb2
+from training.data.dataset import Dataset
+from training.data.heads import Classes
 from training.errors import BreakingChange, ParityError
-from training.heads import Classes
 from training.inference import predict
-from training.publish import publish
-from training.saved_model import Session, signature_defs
-from training.trials import as_examples, as_files, encode_png
-from training.version_directory import versions
+from training.publishing import checks, samples, warmup
+from training.publishing.publish import publish
+from training.publishing.saved_model import Session, signature_defs
+from training.publishing.trials import as_examples, as_files, encode_png
+from training.publishing.version_directory import versions
 
 
 @pytest.fixture(scope="module")
@@ -248,5 +248,5 @@ def relabelled(dataset):
 
 
 def write_only(model, heads, directory):
-    from training import saved_model
+    from training.publishing import saved_model
     saved_model.write(model, heads, directory)

@@ -18,11 +18,11 @@ from PIL import Image
 
 import models
 import training
-from training import load as loading
-from training import publish as publishing
 from training import run as running
-from training.dataset import Dataset, Split
-from training.heads import Classes
+from training.data import load as loading
+from training.data.dataset import Dataset, Split
+from training.data.heads import Classes
+from training.publishing import publish as publishing
 from training.recipes import RECIPES
 
 TOY = {"mlp": {"units": "8,8"}, "cnn_sequential": {"filters": "4"},

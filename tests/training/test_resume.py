@@ -9,8 +9,8 @@ import time
 import pytest
 
 import training
-from training import fit
 from training.errors import ResumeError
+from training.fitting import fit
 
 SETTINGS = {"limit": "320", "shift": "0.05"}
 SCRIPT = """

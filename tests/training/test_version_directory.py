@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from training.version_directory import LEFTOVER_AGE_S, publish_directory, versions
+from training.publishing.version_directory import LEFTOVER_AGE_S, publish_directory, versions
 
 
 def write_model(directory):
@@ -78,7 +78,7 @@ def test_concurrent_publishers_each_get_a_version_of_their_own(tmp_path):
 
 def test_a_killed_publishers_leftovers_do_no_harm_and_go_later(tmp_path):
     script = ("import sys, time; from pathlib import Path\n"
-              "from training.version_directory import publish_directory\n"
+              "from training.publishing.version_directory import publish_directory\n"
               "def write(directory):\n"
               "    (directory / 'saved_model.pb').touch(); print('ready', flush=True)\n"
               "    time.sleep(60)\n"

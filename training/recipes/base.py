@@ -1,6 +1,4 @@
 """What every recipe says, as data."""
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 
@@ -16,8 +14,8 @@ class Recipe:
     name: str  # also the published model's name
     summary: str
     model: str  # a key of models.MODELS
-    source: str = "fashion"  # a key of training.load.SOURCES
-    task: str = "labels"  # a key of training.tasks.TASKS: what is asked about the images
+    source: str = "fashion"  # a key of training.data.load.SOURCES
+    task: str = "labels"  # a key of training.data.tasks.TASKS: what is asked about the images
     limit: int = 0  # training images to take, by seed; 0: all
     image_size: int = 0  # side in pixels that images are brought to; 0: as they are, a folder's 64
     channels: int = 3  # that a folder's images are brought to: 1 or 3

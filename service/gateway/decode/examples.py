@@ -6,8 +6,8 @@ from service.gateway.decode.tfs_json import parse_object
 from service.gateway.decode.values import BASE64_KEY, Misfit, decode_base64
 from service.gateway.errors import MalformedRequest
 from service.gateway.query import ExamplesQuery
-from service.protos.serving_pb2 import Input
-from service.protos.tensorflow_pb2 import Example, Feature
+from sluice.wire.protos.serving_pb2 import Input
+from sluice.wire.protos.tensorflow_pb2 import Example, Feature
 
 EXAMPLES, CONTEXT = "examples", "context"
 INT64 = range(-2**63, 2**63)

@@ -25,7 +25,7 @@ from service.gateway.errors import (
 )
 from service.gateway.query import Query, TfsQuery
 from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)
 ENCODED_SIGNATURE = "encoded"

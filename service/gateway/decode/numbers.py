@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import simdjson
 
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 SIGNATURE = "signature_name"
 _NUMBER_CHARACTERS = b"0123456789.eE+- \t\r\n"

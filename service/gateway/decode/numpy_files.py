@@ -12,7 +12,7 @@ import numpy as np
 from service.gateway.errors import MalformedRequest, PayloadTooLarge, UnknownInput
 from service.gateway.query import TfsQuery
 from service.gateway.signature import DEFAULT_SIGNATURE, Signatures
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 # What zipfile lets through of archives that lie about themselves (found by fuzzing).
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, LookupError,

@@ -1,7 +1,7 @@
 """Open Inference Protocol v2: an infer request, JSON with raw tensors behind it, to a query.
 
 The binary tensor extension: after the JSON, whose length a header gives, come the raw bytes
-(service/oip.py) of every input with a `binary_data_size`, in the order of the inputs.
+(sluice/wire/oip_tensors.py) of every input with a `binary_data_size`, in the order of the inputs.
 """
 import math
 from typing import Any
@@ -13,8 +13,8 @@ from service.gateway.decode.values import array_of
 from service.gateway.errors import InvalidInput, MalformedRequest, UnknownInput, did_you_mean
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
-from service.oip import DATATYPES, RawTensorError, decode_raw
-from service.tensors import MAX_RANK, Array
+from sluice.wire.oip_tensors import DATATYPES, RawTensorError, decode_raw
+from sluice.wire.tensors import MAX_RANK, Array
 
 MAX_ELEMENTS = 1 << 40
 

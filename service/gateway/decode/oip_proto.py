@@ -13,9 +13,9 @@ from service.gateway.signature import (
     Signatures,
     TensorSpec,
 )
-from service.oip import CONTENTS, datatype_of, string_array
-from service.protos.inference_pb2 import ModelInferRequest
-from service.tensors import Array
+from sluice.wire.oip_tensors import CONTENTS, datatype_of, string_array
+from sluice.wire.protos.inference_pb2 import ModelInferRequest
+from sluice.wire.tensors import Array
 
 InputTensor = ModelInferRequest.InferInputTensor
 VERSION_DIGITS = 18  # within an int64

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from service.gateway.errors import InvalidInput
 from service.gateway.signature import TensorSpec
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for so many channels
 Size = tuple[int, int]  # width, height

@@ -10,7 +10,7 @@ from service.gateway.decode.values import HugeNumber, array_of
 from service.gateway.errors import InvalidInput, MalformedRequest, UnknownInput, did_you_mean
 from service.gateway.query import TfsQuery
 from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 ROWS, COLUMNS = "instances", "inputs"
 

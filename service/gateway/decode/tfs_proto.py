@@ -20,9 +20,9 @@ from service.gateway.signature import (
     dtype_name,
     shape_text,
 )
-from service.protos import serving_pb2 as serving
-from service.protos.tensorflow_pb2 import TensorProto
-from service.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.protos.tensorflow_pb2 import TensorProto
+from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
 
 
 def decode_model_spec(spec: serving.ModelSpec) -> ModelSpec:

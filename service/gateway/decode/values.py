@@ -13,7 +13,7 @@ import pybase64
 
 from service.gateway.errors import InvalidInput
 from service.gateway.signature import TensorSpec, dtype_name
-from service.tensors import MAX_RANK, Array
+from sluice.wire.tensors import MAX_RANK, Array
 
 BASE64_KEY = "b64"
 

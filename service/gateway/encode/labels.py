@@ -1,6 +1,6 @@
 """The best labels of a classification: `<head>_classes` and `<head>_scores`, best first."""
 from service.gateway.errors import MalformedRequest
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 CLASSES, SCORES = "_classes", "_scores"
 

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from service.gateway.errors import NotAcceptable
-from service.tensors import Array
+from sluice.wire.tensors import Array
 
 
 def encode_npy(outputs: Mapping[str, Array]) -> bytes:

@@ -10,8 +10,8 @@ import orjson
 from service.gateway.errors import NotText
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signature import ModelSpec, Signature, TensorSpec
-from service.oip import datatype_of, encode_raw
-from service.tensors import Array
+from sluice.wire.oip_tensors import datatype_of, encode_raw
+from sluice.wire.tensors import Array
 
 
 class InferBody(NamedTuple):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from service.gateway.encode.oip import described, wanted_outputs
 from service.gateway.query import OipQuery
 from service.gateway.signature import ModelSpec
-from service.oip import CONTENTS, encode_raw
-from service.protos.inference_pb2 import ModelInferResponse
-from service.tensors import Array
+from sluice.wire.oip_tensors import CONTENTS, encode_raw
+from sluice.wire.protos.inference_pb2 import ModelInferResponse
+from sluice.wire.tensors import Array
 
 
 def encode_model_infer(outputs: Mapping[str, Array], version: int, model: ModelSpec,

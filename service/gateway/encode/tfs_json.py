@@ -9,8 +9,8 @@ import pybase64
 
 from service.gateway.errors import UnbatchedOutput
 from service.gateway.query import TfsQuery
-from service.protos.serving_pb2 import ClassificationResult, RegressionResult
-from service.tensors import Array
+from sluice.wire.protos.serving_pb2 import ClassificationResult, RegressionResult
+from sluice.wire.tensors import Array
 
 BYTES_SUFFIX = "_bytes"  # an output so named is base64 whatever it holds, as TF Serving writes it
 _NATIVE = frozenset("fiub")  # kinds that orjson writes straight from an array's memory

@@ -12,7 +12,7 @@ from service.gateway.query import OipQuery
 from service.gateway.readiness import readiness
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.signature import DEFAULT_SIGNATURE, ModelSpec, Signatures
-from service.oip import JSON_LENGTH
+from sluice.wire.oip_tensors import JSON_LENGTH
 
 routes = Blueprint("oip", __name__)
 

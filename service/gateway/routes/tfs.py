@@ -30,8 +30,8 @@ from service.gateway.predicting import model_server, read_request_body, settings
 from service.gateway.query import TfsQuery
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.signature import ModelSpec, Signatures
-from service.protos import serving_pb2 as serving
-from service.tensors import Array
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.tensors import Array
 
 routes = Blueprint("tfs", __name__)
 at_model = model_paths(routes, "/v1/models/<model:name>",

@@ -12,8 +12,8 @@ from service.gateway.readiness import readiness
 from service.gateway.rpc.edge import Method, parsed
 from service.gateway.settings import Settings
 from service.gateway.signature import Signatures
-from service.protos import inference_pb2 as inference
-from service.tensors import Array
+from sluice.wire.protos import inference_pb2 as inference
+from sluice.wire.tensors import Array
 
 SERVICE = "inference.GRPCInferenceService"
 

@@ -16,7 +16,7 @@ from service.gateway.rpc.edge import QUIET_S, Edge
 from service.gateway.rpc.health import Health
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
-from service.reflection import add_reflection
+from sluice.wire.reflection import add_reflection
 
 SERVICES = (tfs.PREDICTION_SERVICE, tfs.MODEL_SERVICE, oip.SERVICE, "grpc.health.v1.Health")
 MAX_REFUSING_S = 2.0  # for clients that call again at once, over and over

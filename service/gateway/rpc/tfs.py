@@ -8,7 +8,7 @@ from service.gateway.model_server import ModelServer
 from service.gateway.rpc.edge import Method, parse
 from service.gateway.settings import Settings
 from service.gateway.signature import Signatures
-from service.protos.serving_pb2 import GetModelStatusRequest, PredictRequest
+from sluice.wire.protos.serving_pb2 import GetModelStatusRequest, PredictRequest
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

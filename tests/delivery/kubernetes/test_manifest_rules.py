@@ -19,7 +19,7 @@ from service.gateway.settings import Settings, environment_variable
 from service.gateway.telemetry import Telemetry
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
 from service.modelserver.options import Options, parse
-from service.protos.serving_pb2 import BatchingParameters, ModelServerConfig
+from sluice.wire.protos.serving_pb2 import BatchingParameters, ModelServerConfig
 
 pytestmark = pytest.mark.clients
 

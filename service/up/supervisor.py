@@ -1,0 +1,174 @@
+"""`sluice up`: a model server and a gateway as children, started, watched and stopped in order."""
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from service.gateway.errors import GatewayError
+from service.gateway.model_server import ModelServer
+from service.gateway.settings import Settings
+from service.up.processes import Child
+from sluice.wire.model_config import models_in, newest_version, write_config
+
+TENSORFLOW_MODEL_SERVER = "tensorflow_model_server"
+POLL_S = 0.2
+RESCAN_S = 1.0  # for models that are new in the repository, as often as TF Serving looks
+START_TIMEOUT_S = 300.0
+STOP_MARGIN_S = 5.0
+
+
+class StartError(Exception):
+    """It cannot come up; the message says why and what to do."""
+
+
+class Supervisor:
+    """Serves `repository` over HTTP and gRPC until SIGTERM or SIGINT, or until a child dies."""
+
+    def __init__(self, repository: Path, http_port: int, grpc_port: int) -> None:
+        self._repository, self._http_port, self._grpc_port = repository, http_port, grpc_port
+        self._grace_s = Settings.from_environment().drain_timeout_s + STOP_MARGIN_S
+        self._stopping = threading.Event()
+        self._children: list[Child] = []
+        self._work_dir = Path(tempfile.mkdtemp(prefix="sluice-"))
+        self._config_file = self._work_dir / "models.config"
+        self._names: list[str] = []
+
+    def run(self) -> int:
+        """The exit status: 0 when told to stop, 1 when it could not start or a child died."""
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, lambda *_: self._stopping.set())
+        try:
+            self._start()
+            self._watch()
+        except StartError as error:
+            _say(str(error))
+            return 1
+        finally:
+            self._stop()
+        return 0
+
+    def _start(self) -> None:
+        _check_port_is_free(self._http_port, "--http-port", "HTTP_PORT")
+        _check_port_is_free(self._grpc_port, "--grpc-port", "GRPC_PORT")
+        self._rescan()
+        self._start_child("model server", self._model_server_command())
+        self._wait_for("the models to be AVAILABLE", self._models_are_available)
+        self._start_child("gateway", _python("service.cli", "gateway"), {
+            "SLUICE_MODEL_SERVER": self._model_server_address(),
+            "SLUICE_MODEL_CONFIG_FILE": str(self._config_file),
+            "SLUICE_HTTP_PORT": str(self._http_port)})
+        self._wait_for("the gateway to listen", lambda: _listens(self._http_port))
+        if not self._stopping.is_set():
+            _say(welcome(self._repository, self._names, self._http_port, self._grpc_port))
+
+    def _watch(self) -> None:
+        next_scan = time.monotonic()
+        while not self._stopping.wait(POLL_S):
+            self._check_children()
+            if time.monotonic() >= next_scan:
+                self._rescan()
+                next_scan = time.monotonic() + RESCAN_S
+
+    def _stop(self) -> None:
+        """The gateway first: what it has accepted still needs the model server."""
+        for child in reversed(self._children):
+            child.stop(self._grace_s)
+        shutil.rmtree(self._work_dir, ignore_errors=True)
+
+    def _start_child(self, name: str, command: list[str],
+                     environment: dict[str, str] | None = None) -> None:
+        if not self._stopping.is_set():
+            self._children.append(Child(name, command, environment))
+
+    def _check_children(self) -> None:
+        for child in self._children:
+            if child.exit_status is not None:
+                raise StartError(child.epitaph())
+
+    def _wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._stopping.is_set():
+            self._check_children()
+            if condition():
+                return
+            if time.monotonic() > deadline:
+                raise StartError(f"waited {START_TIMEOUT_S:g} s in vain for {what}")
+            self._stopping.wait(POLL_S)
+
+    def _rescan(self) -> None:
+        names = models_in(self._repository)
+        if names != self._names or not self._config_file.exists():
+            write_config(self._config_file, self._repository, names)
+            self._names = names
+
+    def _models_are_available(self) -> bool:
+        server = ModelServer(self._model_server_address())
+        try:
+            return all(server.is_available(name, timeout_s=2.0) for name in self._names) and (
+                bool(self._names) or _listens(self._grpc_port))
+        except GatewayError:
+            return False
+        finally:
+            server.close()
+
+    def _model_server_address(self) -> str:
+        return f"127.0.0.1:{self._grpc_port}"
+
+    def _model_server_command(self) -> list[str]:
+        """The same flags either way; the embedded server is TensorFlow Serving's twin."""
+        installed = shutil.which(TENSORFLOW_MODEL_SERVER)
+        return [*([installed] if installed else _python("service.modelserver")),
+                f"--port={self._grpc_port}",
+                f"--model_config_file={self._config_file}",
+                "--model_config_file_poll_wait_seconds=1",
+                # Its default of 4 threads a core turns callers away while cores are idle.
+                f"--grpc_max_threads={max(64, 16 * (os.cpu_count() or 1))}"]
+
+
+def welcome(repository: Path, names: list[str], http_port: int, grpc_port: int) -> str:
+    """Where it listens, and commands to try on the first model."""
+    lines = [f"HTTP on http://localhost:{http_port}, gRPC on localhost:{grpc_port}"]
+    if not names:
+        lines += [f"No model is in {repository} yet; train one and it is picked up:",
+                  f"    sluice train digits --model-repository {repository}"]
+        return "\n".join(lines)
+    url = f"http://localhost:{http_port}/v1/models/{names[0]}"
+    samples = sorted(newest_version(repository / names[0]).glob("samples/*.png"))
+    image = samples[0] if samples else "IMAGE.png"
+    lines += [f"Serving {', '.join(names)} from {repository}. Try:",
+              f"    curl {url}",
+              f"    curl --data-binary @{image} -H 'Content-Type: image/png' {url}:predict",
+              f"    curl -F image=@{image} {url}:predict"]
+    return "\n".join(lines)
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    """-P keeps folders of the current directory from being taken for our packages."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def _check_port_is_free(port: int, option: str, variable: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise StartError(f"port {port} cannot be used ({error.strerror}); choose another with "
+                             f"{option} (make serve: {variable}=…)") from None
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        print(f"[sluice] {line}", file=sys.stderr, flush=True)

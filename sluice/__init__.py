@@ -1,0 +1,61 @@
+"""Sluice's ground floor: the Python client that other people import, and the wire under it all.
+
+    from sluice import Client
+
+    with Client("http://localhost:8080") as client:
+        print(client.predict("digits", "three.png").labels)
+
+`service`, `training` and the client stand on `sluice.wire`; nothing here imports them, tensorflow,
+flask or gunicorn. The client is imported when it is asked for: a server that needs the wire alone
+is spared httpx.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sluice.client import (
+        AsyncClient,
+        BadReply,
+        BadRequest,
+        Cancelled,
+        Client,
+        ClientError,
+        DeadlineExceeded,
+        NotAllowed,
+        NotFound,
+        NotSupported,
+        Overloaded,
+        ServerFailed,
+        TooLarge,
+        TryLater,
+        Unavailable,
+    )
+
+__all__ = [
+    "AsyncClient",
+    "BadReply",
+    "BadRequest",
+    "Cancelled",
+    "Client",
+    "ClientError",
+    "DeadlineExceeded",
+    "NotAllowed",
+    "NotFound",
+    "NotSupported",
+    "Overloaded",
+    "ServerFailed",
+    "TooLarge",
+    "TryLater",
+    "Unavailable",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("sluice.client"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,36 @@
+"""Predictions from Python, over HTTP or gRPC: numpy in and out, no TensorFlow. See docs/client.md.
+
+    with Client("http://localhost:8080") as client:
+        client.predict("digits", image="three.png").labels
+"""
+from sluice.client._client import AsyncClient, Client
+from sluice.client.errors import (
+    BadReply,
+    BadRequest,
+    Cancelled,
+    ClientError,
+    DeadlineExceeded,
+    NotAllowed,
+    NotFound,
+    NotSupported,
+    Overloaded,
+    ServerFailed,
+    TooLarge,
+    TryLater,
+    Unavailable,
+)
+from sluice.client.results import (
+    Guess,
+    ModelMetadata,
+    Prediction,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
+
+__all__ = [
+    "AsyncClient", "BadReply", "BadRequest", "Cancelled", "Client", "ClientError",
+    "DeadlineExceeded", "Guess", "ModelMetadata", "NotAllowed", "NotFound", "NotSupported",
+    "Overloaded", "Prediction", "ServerFailed", "Signature", "TensorSpec", "TooLarge", "TryLater",
+    "Unavailable", "VersionStatus",
+]

@@ -1,0 +1,172 @@
+"""The two clients: the same methods, run by the calling thread or by asyncio."""
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Self
+from urllib.parse import urlsplit
+
+from sluice.client._calls import ModelSpec
+from sluice.client._flows import Flows
+from sluice.client._inputs import Value
+from sluice.client._running import AsyncTransport, Transport, run, run_async
+from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+class Client:
+    """A client of one server, for any number of threads.
+
+    `url` is `http://HOST:PORT` of a Sluice gateway (Open Inference Protocol, binary tensors), or
+    `grpc://HOST:PORT` of anything that serves TensorFlow Serving's PredictionService; `https://`
+    and `grpcs://` are the same over TLS, `ca_file` (PEM) being trusted in place of the usual
+    authorities. Nothing is connected before the first call; make the client after a fork.
+
+    `timeout_s` is what a call may take in all. A server that cannot be reached, that is starting
+    or overloaded (UNAVAILABLE, RESOURCE_EXHAUSTED, 429, 502, 503) is asked again, up to `retries`
+    times, with pauses from 0.1 to 2 s, within `timeout_s`; a call that ran out of time never is.
+    `headers` go with every call, over gRPC as its metadata.
+
+    Every method raises a ClientError (sluice/client/errors.py draws the tree).
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, retries: int = 3,
+                 headers: Mapping[str, str] | None = None,
+                 ca_file: str | PathLike[str] | None = None) -> None:
+        self._transport: Transport
+        if _speaks_grpc(url):
+            from sluice.client._grpc import GrpcTransport
+            self._transport = GrpcTransport(url, headers or {}, ca_file)
+        else:
+            from sluice.client._http import HttpTransport
+            self._transport = HttpTransport(url, headers or {}, ca_file)
+        self._flows = Flows(timeout_s, retries)
+
+    def predict(self, model: str, inputs: Mapping[str, Value] | Value | None = None, /, *,
+                version: int | None = None, label: str | None = None,
+                signature: str | None = None, outputs: Sequence[str] = (),
+                timeout_s: float | None = None, **named: Value) -> Prediction:
+        """The model's outputs for inputs given by their names: `predict("digits", image=...)`.
+
+        An input is an array, or what numpy makes one of, batch first; or a path, or the bytes, of
+        an image file, or a list of them, one a row (str is a path). `inputs` is the model's only
+        input, or a mapping for names that are no keywords. Files go to the signature `encoded`,
+        arrays to `serving_default`, if `signature` does not say otherwise. Arrays are cast to the
+        model's dtypes where that changes no value but for a float's precision; the model's
+        metadata, asked for once, names them.
+
+        Of `version` and `label` at most one; without them the server's newest version answers.
+        All `outputs` come where none is named. Raises OSError for a file that cannot be read.
+        """
+        return run(self._transport, self._flows.predict(
+            _model_spec(model, version, label), _values(inputs, named), signature, outputs,
+            timeout_s))
+
+    def metadata(self, model: str, *, version: int | None = None, label: str | None = None,
+                 timeout_s: float | None = None) -> ModelMetadata:
+        """The model's signatures: the names, dtypes and shapes of what it takes and gives."""
+        return run(self._transport, self._flows.metadata(
+            _model_spec(model, version, label), timeout_s))
+
+    def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
+        """The model's versions, newest first."""
+        return run(self._transport, self._flows.status(model, timeout_s))
+
+    def ready(self, model: str | None = None, *, timeout_s: float | None = None) -> bool:
+        """Whether the server, or one of its models, takes requests now; asked once. A server of
+        gRPC alone is ready when it answers."""
+        return run(self._transport, self._flows.ready(model, timeout_s))
+
+    def models(self, *, timeout_s: float | None = None) -> list[str]:
+        """The models that the gateway has been told of. TensorFlow Serving's gRPC has no such
+        call: NotSupported."""
+        return run(self._transport, self._flows.models(timeout_s))
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """Client for asyncio: the same methods and arguments, awaited. Image files are read in the
+    event loop; give their bytes where the disk is slow."""
+
+    def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, retries: int = 3,
+                 headers: Mapping[str, str] | None = None,
+                 ca_file: str | PathLike[str] | None = None) -> None:
+        self._transport: AsyncTransport
+        if _speaks_grpc(url):
+            from sluice.client._grpc import AsyncGrpcTransport
+            self._transport = AsyncGrpcTransport(url, headers or {}, ca_file)
+        else:
+            from sluice.client._http import AsyncHttpTransport
+            self._transport = AsyncHttpTransport(url, headers or {}, ca_file)
+        self._flows = Flows(timeout_s, retries)
+
+    async def predict(self, model: str, inputs: Mapping[str, Value] | Value | None = None, /, *,
+                      version: int | None = None, label: str | None = None,
+                      signature: str | None = None, outputs: Sequence[str] = (),
+                      timeout_s: float | None = None, **named: Value) -> Prediction:
+        """See Client.predict."""
+        return await run_async(self._transport, self._flows.predict(
+            _model_spec(model, version, label), _values(inputs, named), signature, outputs,
+            timeout_s))
+
+    async def metadata(self, model: str, *, version: int | None = None, label: str | None = None,
+                       timeout_s: float | None = None) -> ModelMetadata:
+        """See Client.metadata."""
+        return await run_async(self._transport, self._flows.metadata(
+            _model_spec(model, version, label), timeout_s))
+
+    async def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
+        """See Client.status."""
+        return await run_async(self._transport, self._flows.status(model, timeout_s))
+
+    async def ready(self, model: str | None = None, *, timeout_s: float | None = None) -> bool:
+        """See Client.ready."""
+        return await run_async(self._transport, self._flows.ready(model, timeout_s))
+
+    async def models(self, *, timeout_s: float | None = None) -> list[str]:
+        """See Client.models."""
+        return await run_async(self._transport, self._flows.models(timeout_s))
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _speaks_grpc(url: str) -> bool:
+    """Raises ValueError for what is no server's URL, a port that is no number included."""
+    parts = urlsplit(url)
+    if (parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname
+            or parts.port == 0):
+        raise ValueError(f"{url!r} is no URL of a server; expected http[s]://HOST:PORT "
+                         "or grpc[s]://HOST:PORT")
+    return parts.scheme.startswith("grpc")
+
+
+def _model_spec(model: str, version: int | None, label: str | None) -> ModelSpec:
+    if version is not None and label is not None:
+        raise ValueError("give a version or a label, not both")
+    return ModelSpec(model, version, label)
+
+
+def _values(inputs: Mapping[str, Value] | Value | None, named: Mapping[str, Value]
+            ) -> dict[str | None, Value]:
+    """By input name; None stands for the only input."""
+    values: dict[str | None, Value] = {}
+    values.update(named)
+    if isinstance(inputs, Mapping):
+        values.update(inputs)
+    elif inputs is not None:
+        values[None] = inputs
+    return values

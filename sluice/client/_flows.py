@@ -1,0 +1,121 @@
+"""What a client's methods do, step by step, without doing it: no thread, no loop, no protocol."""
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from sluice.client._calls import (
+    Attempt,
+    Call,
+    Flow,
+    GetMetadata,
+    GetStatus,
+    IsReady,
+    ListModels,
+    ModelSpec,
+    Pause,
+    Predict,
+    Result,
+)
+from sluice.client._inputs import ENCODED, SERVING_DEFAULT, Value, fit, is_encoded, read
+from sluice.client.errors import BadRequest, DeadlineExceeded, NotFound, TryLater
+from sluice.client.results import ModelMetadata, Prediction, TensorSpec, VersionStatus
+from sluice.wire.tensors import Array
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+
+
+class Flows:
+    """The flows of one client; it remembers the metadata of the models that it has asked."""
+
+    def __init__(self, timeout_s: float, retries: int) -> None:
+        self._timeout_s, self._retries = timeout_s, retries
+        self._known: dict[ModelSpec, ModelMetadata] = {}
+
+    def predict(self, model: ModelSpec, values: Mapping[str | None, Value],
+                signature: str | None, outputs: Sequence[str], timeout_s: float | None
+                ) -> Flow[Prediction]:
+        """`values` by input name; None stands for the only input."""
+        deadline = self._deadline(timeout_s)
+        metadata = yield from self._remembered(model, deadline)
+        try:
+            name = signature or _signature_for(values.values(), metadata)
+            inputs = _arrays(values, name, metadata)
+            return (yield from self._call(Predict(model, name, inputs, tuple(outputs)), deadline))
+        except (BadRequest, NotFound):
+            self._known.pop(model, None)  # a new version may take something else
+            raise
+
+    def metadata(self, model: ModelSpec, timeout_s: float | None) -> Flow[ModelMetadata]:
+        return (yield from self._call(GetMetadata(model), self._deadline(timeout_s)))
+
+    def status(self, model: str, timeout_s: float | None) -> Flow[list[VersionStatus]]:
+        return (yield from self._call(GetStatus(model), self._deadline(timeout_s)))
+
+    def models(self, timeout_s: float | None) -> Flow[list[str]]:
+        return (yield from self._call(ListModels(), self._deadline(timeout_s)))
+
+    def ready(self, model: str | None, timeout_s: float | None) -> Flow[bool]:
+        """One attempt: whoever waits for a server asks again."""
+        try:
+            answer: bool = yield Attempt(IsReady(model), timeout_s or self._timeout_s)
+            return answer
+        except (TryLater, DeadlineExceeded, NotFound):
+            return False
+
+    def _remembered(self, model: ModelSpec, deadline: float) -> Flow[ModelMetadata]:
+        known = self._known.get(model)  # another thread may forget it at any time
+        if known is None:
+            known = self._known[model] = yield from self._call(GetMetadata(model), deadline)
+        return known
+
+    def _call(self, call: Call[Result], deadline: float) -> Flow[Result]:
+        """The call's result, after as many attempts as `retries`, the deadline and the error allow.
+
+        Only TryLater is tried again: the server did not take the request, or took it and died;
+        and nothing that is asked here changes anything.
+        """
+        pauses = _pauses(self._retries)
+        while True:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise DeadlineExceeded("No time was left for the request")
+            try:
+                result: Result = yield Attempt(call, remaining_s)
+                return result
+            except TryLater as error:
+                pause_s = max(next(pauses, float("inf")), error.retry_after_s)
+                if time.monotonic() + pause_s >= deadline:
+                    raise
+            yield Pause(pause_s)
+
+    def _deadline(self, timeout_s: float | None) -> float:
+        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+
+
+def _pauses(count: int) -> Iterator[float]:
+    """Seconds, doubling; each shortened by chance, so that many clients do not come back as one."""
+    for attempt in range(count):
+        yield min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1)
+
+
+def _signature_for(values: Iterable[Value], metadata: ModelMetadata) -> str:
+    files = any(is_encoded(value) for value in values)
+    return ENCODED if files and ENCODED in metadata.signatures else SERVING_DEFAULT
+
+
+def _arrays(values: Mapping[str | None, Value], signature_name: str, metadata: ModelMetadata
+            ) -> dict[str, Array]:
+    if signature_name not in metadata.signatures:
+        raise BadRequest(f'{metadata.name} has no signature "{signature_name}"; there are: '
+                         f"{', '.join(metadata.signatures) or 'none'}")
+    specs = metadata.signatures[signature_name].inputs
+    named = {name or _only(specs, signature_name): read(value) for name, value in values.items()}
+    return {name: fit(array, specs[name], name, metadata) if name in specs else array
+            for name, array in named.items()}
+
+
+def _only(specs: Mapping[str, TensorSpec], signature_name: str) -> str:
+    if len(specs) != 1:
+        raise BadRequest(f'Signature "{signature_name}" has the inputs {", ".join(specs)}; '
+                         "give each by its name")
+    return next(iter(specs))

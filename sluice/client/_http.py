@@ -1,0 +1,278 @@
+"""The gateway over HTTP: the Open Inference Protocol with binary tensors for predictions, and
+TensorFlow Serving's REST for what a model is. The only module here that imports httpx."""
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+from google.protobuf import json_format
+
+from sluice.client import errors
+from sluice.client._calls import (
+    Call,
+    GetMetadata,
+    GetStatus,
+    IsReady,
+    ListModels,
+    ModelSpec,
+    Predict,
+)
+from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+from sluice.wire.oip_tensors import DATATYPES, JSON_LENGTH, datatype_of, decode_raw, encode_raw
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.tensors import Array, TensorError
+
+# A test walks every status that the gateway answers. Others are BadRequest below 500, and
+# ServerFailed else; 502 is a proxy's word for a server that is down.
+STATUSES: dict[int, type[errors.ClientError]] = {
+    401: errors.NotAllowed,
+    403: errors.NotAllowed,
+    404: errors.NotFound,
+    405: errors.NotSupported,
+    408: errors.DeadlineExceeded,
+    413: errors.TooLarge,
+    429: errors.Overloaded,
+    499: errors.Cancelled,
+    501: errors.NotSupported,
+    502: errors.Unavailable,
+    503: errors.Unavailable,
+    504: errors.DeadlineExceeded,
+}
+# By the nearest class above an exception of httpx's.
+FAILURES: dict[type[Exception], type[errors.ClientError]] = {
+    httpx.TimeoutException: errors.DeadlineExceeded,
+    httpx.TransportError: errors.Unavailable,  # refused, reset, or closed while it was asked
+    httpx.UnsupportedProtocol: errors.BadRequest,
+    httpx.LocalProtocolError: errors.BadRequest,  # a header that HTTP cannot carry
+    httpx.RequestError: errors.BadReply,  # a body that is not as it is said to be encoded
+}
+OPENING_CHARACTERS = 200  # of an error page that is no JSON
+
+
+class Request(NamedTuple):
+    """A call as HTTP."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    headers: dict[str, str] = {}  # noqa: RUF012 - never written to
+
+
+class Reply(NamedTuple):
+    """An answer, read whole."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+def encode_call(call: Call[Any]) -> Request:
+    match call:
+        case Predict():
+            return _encode_infer(call)
+        case GetMetadata(model):
+            return Request("GET", f"/v1/models/{_place(model, 'labels')}/metadata")
+        case GetStatus(name):
+            return Request("GET", f"/v1/models/{quote(name, safe='')}")
+        case IsReady(None):
+            return Request("GET", "/v2/health/ready")
+        case IsReady(str(name)):
+            return Request("GET", f"/v2/models/{quote(name, safe='')}/ready")
+        case ListModels():
+            return Request("GET", "/readyz")
+    raise errors.NotSupported(type(call).__name__)
+
+
+def decode_reply(call: Call[Any], reply: Reply) -> Any:
+    """Raises the error that the status stands for, and BadReply."""
+    if reply.status >= 400 and not (isinstance(call, ListModels) and reply.status == 503):
+        raise error_of_status(reply)
+    try:
+        return _decode(call, reply)
+    except (AttributeError, KeyError, TypeError, ValueError, json_format.ParseError,
+            TensorError) as error:
+        raise errors.BadReply(f"The answer cannot be read ({type(error).__name__}: {error}): "
+                              f"{_opening(reply.body)}", str(reply.status)) from error
+
+
+def error_of_status(reply: Reply) -> errors.ClientError:
+    """With the server's own message where it has one."""
+    kind = STATUSES.get(reply.status,
+                        errors.BadRequest if reply.status < 500 else errors.ServerFailed)
+    message, code = _message(reply), str(reply.status)
+    if issubclass(kind, errors.TryLater):
+        return kind(message, code, _retry_after_s(reply.headers.get("Retry-After", "")))
+    return kind(message, code)
+
+
+def error_of_failure(error: httpx.HTTPError, url: str, timeout_s: float) -> errors.ClientError:
+    """For a request that got no answer."""
+    kind = next(FAILURES[each] for each in type(error).__mro__ if each in FAILURES)
+    if kind is errors.DeadlineExceeded:
+        return kind(f"{url}: no answer within {timeout_s:.3g} s")
+    return kind(f"{url}: {str(error) or type(error).__name__}")
+
+
+class HttpTransport:
+    """For threads."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
+                 ) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, headers=dict(headers), verify=_verify(ca_file))
+
+    def send(self, call: Call[Any], timeout_s: float) -> Any:
+        request = encode_call(call)
+        try:
+            with self._http.stream(request.method, request.path, content=request.body or None,
+                                   headers=request.headers, timeout=timeout_s) as response:
+                body = _read(response, time.monotonic() + timeout_s)
+        except httpx.HTTPError as error:
+            raise error_of_failure(error, self._url, timeout_s) from error
+        return decode_reply(call, Reply(response.status_code, response.headers, body))
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class AsyncHttpTransport:
+    """For asyncio."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
+                 ) -> None:
+        self._url = url
+        self._http = httpx.AsyncClient(base_url=url, headers=dict(headers),
+                                       verify=_verify(ca_file), timeout=None)
+
+    async def send(self, call: Call[Any], timeout_s: float) -> Any:
+        request = encode_call(call)
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._http.request(
+                    request.method, request.path, content=request.body or None,
+                    headers=request.headers)
+        except TimeoutError as error:
+            raise errors.DeadlineExceeded(
+                f"{self._url}: no answer within {timeout_s:.3g} s") from error
+        except httpx.HTTPError as error:
+            raise error_of_failure(error, self._url, timeout_s) from error
+        return decode_reply(call, Reply(response.status_code, response.headers, response.content))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def _verify(ca_file: str | PathLike[str] | None) -> ssl.SSLContext | bool:
+    return True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+
+
+def _read(response: httpx.Response, deadline: float) -> bytes:
+    """The body; httpx's own timeout starts anew with every piece of it."""
+    pieces = []
+    for piece in response.iter_bytes():
+        pieces.append(piece)
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the body is still coming")
+    return b"".join(pieces)
+
+
+def _place(model: ModelSpec, labels: str = "versions") -> str:
+    """The model in a path; the Open Inference Protocol has versions alone, and any string is one.
+    """
+    name = quote(model.name, safe="")
+    if model.version is not None:
+        return f"{name}/versions/{model.version}"
+    if model.label is not None:
+        return f"{name}/{labels}/{quote(model.label, safe='')}"
+    return name
+
+
+def _encode_infer(call: Predict) -> Request:
+    """JSON that describes the tensors, then their bytes."""
+    raw = [encode_raw(array) for array in call.inputs.values()]
+    document: dict[str, Any] = {
+        "parameters": {"signature_name": call.signature, "binary_data_output": True},
+        "inputs": [{"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape,
+                    "parameters": {"binary_data_size": len(data)}}
+                   for (name, array), data in zip(call.inputs.items(), raw, strict=True)]}
+    if call.outputs:
+        document["outputs"] = [{"name": name, "parameters": {"binary_data": True}}
+                               for name in call.outputs]
+    text = json.dumps(document).encode()
+    return Request("POST", f"/v2/models/{_place(call.model)}/infer", b"".join([text, *raw]),
+                   {JSON_LENGTH: str(len(text)), "Content-Type": "application/octet-stream"})
+
+
+def _decode(call: Call[Any], reply: Reply) -> Any:
+    match call:
+        case Predict():
+            return _decode_infer(call, reply)
+        case GetMetadata(model):
+            return _decode_metadata(model, json.loads(reply.body))
+        case GetStatus():
+            status = serving.GetModelStatusResponse()
+            json_format.ParseDict(json.loads(reply.body), status, ignore_unknown_fields=True)
+            return [VersionStatus.from_proto(each) for each in status.model_version_status]
+        case IsReady():
+            return True
+        case ListModels():
+            return _decode_models(json.loads(reply.body))
+
+
+def _decode_infer(call: Predict, reply: Reply) -> Prediction:
+    length = int(reply.headers.get(JSON_LENGTH, len(reply.body)))
+    document, raw = json.loads(reply.body[:length]), memoryview(reply.body)[length:]
+    outputs = {}
+    for tensor in document["outputs"]:
+        size = tensor.get("parameters", {}).get("binary_data_size", 0)
+        outputs[tensor["name"]] = _decode_tensor(tensor, raw[:size])
+        raw = raw[size:]
+    version = document.get("model_version", "")
+    return Prediction(outputs, call.model.name, int(version) if version.isdigit() else None,
+                      call.signature)
+
+
+def _decode_tensor(tensor: dict[str, Any], raw: memoryview) -> Array:
+    dtype, shape = DATATYPES[tensor["datatype"]], tensor["shape"]
+    if "data" not in tensor:
+        return decode_raw(raw, dtype).reshape(shape)
+    if dtype.kind != "O":
+        return np.array(tensor["data"], dtype).reshape(shape)
+    texts = np.array(tensor["data"], object).ravel()
+    return np.array([text.encode() for text in texts], object).reshape(shape)
+
+
+def _decode_metadata(model: ModelSpec, document: dict[str, Any]) -> ModelMetadata:
+    signatures = serving.SignatureDefMap()
+    json_format.ParseDict(document["metadata"]["signature_def"], signatures,
+                          ignore_unknown_fields=True)
+    return ModelMetadata.from_proto(model.name, int(document["model_spec"]["version"]), signatures)
+
+
+def _decode_models(document: dict[str, Any]) -> list[str]:
+    """/readyz names the models; it names none when the model server does not answer."""
+    if not document["models"] and document["status"] != "ready":
+        raise errors.Unavailable(document["reason"])
+    return list(document["models"])
+
+
+def _message(reply: Reply) -> str:
+    try:
+        return str(json.loads(reply.body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP status {reply.status}: {_opening(reply.body)}"
+
+
+def _retry_after_s(text: str) -> float:
+    """Of the header's two forms the one in seconds; 0 for the other, a date."""
+    return float(text) if text.isascii() and text.isdigit() else 0
+
+
+def _opening(body: bytes) -> str:
+    return " ".join(body[:OPENING_CHARACTERS].decode(errors="replace").split()) or "an empty body"

@@ -1,0 +1,144 @@
+"""`sluice predict`: files to a running server, its answer as a table or as JSON."""
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from sluice.client import Client, ClientError, Prediction
+from sluice.wire.tensors import Array
+
+DEFAULT_URL = "http://localhost:8080"
+SHOWN_VALUES = 8
+# How an image file begins: PNG, JPEG, GIF and BMP are what the graph's decoder reads.
+IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
+NPY = b"\x93NUMPY"
+
+
+@click.command()
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--url", default=DEFAULT_URL, show_default=True,
+              help="http[s]://HOST:PORT of a gateway, or grpc[s]://HOST:PORT of a model server.")
+@click.option("--top-k", type=click.IntRange(1), default=1, show_default=True,
+              help="Labels for each row.")
+@click.option("--version", type=click.IntRange(0), help="The newest if not given.")
+@click.option("--label", help="A version's label.")
+@click.option("--signature", help="`encoded` for images, `serving_default` else, if not given.")
+@click.option("--timeout-s", type=click.FloatRange(0, min_open=True), default=30.0,
+              show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print every output as JSON.")
+def predict(model: str, files: tuple[Path, ...], url: str, top_k: int, as_json: bool,
+            timeout_s: float, **options: Any) -> None:
+    """Ask MODEL about FILEs: images (PNG, JPEG, GIF, BMP), or .npy arrays, batch first.
+
+    Several files are one batch. The model has a single input.
+    """
+    rows, value = _read(files)
+    try:
+        with Client(url, timeout_s=timeout_s) as client:
+            prediction = client.predict(model, value, **options)
+    except (ClientError, ValueError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from None
+    if as_json:
+        click.echo(json.dumps(_document(prediction, rows, top_k), ensure_ascii=False))
+    elif prediction.heads:
+        click.echo(_table(["file", "head", "label", "score"], _guesses(prediction, rows, top_k)))
+    else:
+        click.echo(_table(["output", "dtype", "shape", "values"], _values(prediction)))
+
+
+def _read(files: Sequence[Path]) -> tuple[list[str], Any]:
+    """What each row of the batch is called, and the batch: bytes, or an array of .npy files."""
+    contents = [(file, _content(file)) for file in files]
+    arrays = [(file, _array(file, content)) for file, content in contents
+              if content.startswith(NPY)]
+    if not arrays:
+        return [str(file) for file in files], [content for _, content in contents]
+    if len(arrays) < len(files):
+        raise click.ClickException(f"{arrays[0][0]} is no image, others are; one kind at a time")
+    return _join(arrays)
+
+
+def _join(arrays: Sequence[tuple[Path, Array]]) -> tuple[list[str], Array]:
+    rows = [f"{file}[{row}]" for file, array in arrays for row in range(len(array))]
+    try:
+        return rows, np.concatenate([array for _, array in arrays])
+    except ValueError as error:
+        raise click.ClickException(f"The files make no batch: {error}") from None
+
+
+def _content(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+    if not content.startswith((*IMAGES, NPY)):
+        raise click.ClickException(f"{file}: neither an image (PNG, JPEG, GIF, BMP) nor .npy")
+    return content
+
+
+def _array(file: Path, content: bytes) -> Array:
+    try:
+        array: Array = np.load(io.BytesIO(content), allow_pickle=False)
+    except ValueError as error:
+        raise click.ClickException(f"{file}: {error}") from None
+    if not array.ndim:
+        raise click.ClickException(f"{file}: a single number; expected an array of rows")
+    return array
+
+
+def _guesses(prediction: Prediction, rows: Sequence[str], top_k: int) -> Iterator[list[str]]:
+    for head in prediction.heads:
+        for row, guesses in zip(rows, prediction.ranked(head), strict=True):
+            for guess in guesses[:top_k]:
+                yield [row, head, guess.label, f"{guess.score:.4f}"]
+
+
+def _values(prediction: Prediction) -> Iterator[list[str]]:
+    for name, array in prediction.items():
+        shown = " ".join(f"{value:.6g}" if isinstance(value, float) else str(value)
+                         for value in _plain(array.ravel()[:SHOWN_VALUES]))
+        more = " ..." if array.size > SHOWN_VALUES else ""
+        dtype = "string" if array.dtype.kind == "O" else array.dtype.name
+        yield [name, dtype, str(list(array.shape)), shown + more]
+
+
+def _table(header: Sequence[str], lines: Iterator[list[str]]) -> str:
+    """Columns as wide as their widest cell, two spaces between."""
+    cells = [[name.upper() for name in header], *lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+                               ).rstrip() for line in cells)
+
+
+def _document(prediction: Prediction, rows: Sequence[str], top_k: int) -> dict[str, Any]:
+    """Outputs with a line for each row under `rows`, the others under `outputs`."""
+    by_row = {name: array for name, array in prediction.items() if array.shape[:1] == (len(rows),)}
+    return {
+        "model": prediction.model, "version": prediction.version,
+        "rows": [{"file": row, "labels": labels,
+                  "outputs": {name: _plain(array[index]) for name, array in by_row.items()}}
+                 for index, (row, labels) in enumerate(
+                     zip(rows, _labels(prediction, len(rows), top_k), strict=True))],
+        "outputs": {name: _plain(array) for name, array in prediction.items()
+                    if name not in by_row},
+    }
+
+
+def _labels(prediction: Prediction, count: int, top_k: int) -> list[dict[str, Any]]:
+    """For each row, by head, its best guesses."""
+    ranked = {head: prediction.ranked(head) for head in prediction.heads}
+    return [{head: [guess._asdict() for guess in guesses[row][:top_k]]
+             for head, guesses in ranked.items()} for row in range(count)]
+
+
+def _plain(array: Any) -> Any:
+    """Numbers, text and lists, as JSON has them."""
+    values = array.tolist() if hasattr(array, "tolist") else array
+    if isinstance(values, list):
+        return [_plain(value) for value in values]
+    return values.decode(errors="replace") if isinstance(values, bytes) else values

@@ -1,0 +1,139 @@
+"""Large tensors in and out of serialized messages, without the copies that protobuf makes of them.
+
+Protobuf copies a tensor's bytes when it parses the message around them and once more when they are
+read; three times when they are written. So large contents are cut out of a message before it is
+parsed, and pasted in when the rest has been serialized. Both know one form alone: a
+`map<string, TensorProto>` whose tensors carry `tensor_content`.
+"""
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+
+from sluice.wire.protos.tensorflow_pb2 import TensorProto
+from sluice.wire.tensors import Array, encode_content
+from sluice.wire.varint import encode_varint, read_varint
+
+Buffer = bytes | memoryview
+Contents = Mapping[str, memoryview]  # by the tensor's name
+
+LARGE = 1 << 14  # bytes, from which on finding a content costs less than copying it
+MAX_FIELDS = 64  # of one message; where there are more, protobuf reads them faster
+
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+_KEY, _VALUE = 1, 2  # the fields of a map's entry
+_CONTENT = TensorProto.DESCRIPTOR.fields_by_name["tensor_content"].number
+
+
+class _Irregular(Exception):
+    """Not the form that is known here: protobuf is to read it, and to say what is wrong."""
+
+
+class _Field(NamedTuple):
+    """Where a field of a message lies: its tag, its value (behind the length, if it has one)."""
+
+    number: int
+    wire_type: int
+    start: int
+    value: int
+    end: int
+
+
+def cut(data: bytes, tensors: int) -> tuple[bytes, Contents]:
+    """The message less the contents of its large tensors, and these by name, where they lie.
+
+    tensors: the number of the message's field `map<string, TensorProto>`.
+    Whatever is irregular is left in its place, malformed messages included.
+    """
+    if len(data) < LARGE:
+        return data, {}
+    try:
+        return _cut(memoryview(data), tensors)
+    except (_Irregular, ValueError):
+        return data, {}
+
+
+def paste(message: Message, tensors: int, arrays: Mapping[str, Array]) -> bytes:
+    """The serialized message with one tensor more for each array, its elements in tensor_content.
+
+    Raises TensorError for an array that no tensor can hold.
+    """
+    parts: list[Buffer] = [message.SerializeToString()]
+    for name, array in arrays.items():
+        header, content = encode_content(array)
+        tensor = header.SerializeToString() + _head(_CONTENT, len(content))
+        entry = _delimited(_KEY, name.encode()) + _head(_VALUE, len(tensor) + len(content)) + tensor
+        parts += [_head(tensors, len(entry) + len(content)), entry, content]
+    return b"".join(parts)
+
+
+def _cut(data: memoryview, tensors: int) -> tuple[bytes, Contents]:
+    rest: list[Buffer] = []
+    contents: dict[str, memoryview] = {}
+    names = set()
+    for field in _fields(data):
+        if (field.number, field.wire_type) != (tensors, _DELIMITED):
+            rest.append(data[field.start:field.end])
+            continue
+        entry = data[field.value:field.end]
+        name, tensor = _entry(entry)
+        if name in names:  # the last one would count
+            raise _Irregular
+        names.add(name)
+        content = _content_of(tensor) if len(tensor) >= LARGE else None
+        if content is None:
+            rest.append(data[field.start:field.end])
+            continue
+        contents[name] = tensor[content.value:content.end]
+        header = b"".join((tensor[:content.start], tensor[content.end:]))
+        rest.append(_delimited(tensors, _delimited(_KEY, name.encode())
+                               + _delimited(_VALUE, header)))
+    return b"".join(rest), contents
+
+
+def _entry(entry: memoryview) -> tuple[str, memoryview]:
+    """The key and the value of a map's entry that holds one of each and nothing else."""
+    fields = {field.number: entry[field.value:field.end] for field in _fields(entry)
+              if field.wire_type == _DELIMITED}
+    if set(fields) != {_KEY, _VALUE} or len(list(_fields(entry))) != 2:
+        raise _Irregular
+    return str(fields[_KEY], "utf-8"), fields[_VALUE]
+
+
+def _content_of(tensor: memoryview) -> _Field | None:
+    """The field `tensor_content`, or None where there is none."""
+    found = [field for field in _fields(tensor) if field.number == _CONTENT]
+    if len(found) > 1 or any(field.wire_type != _DELIMITED for field in found):
+        raise _Irregular
+    return found[0] if found else None
+
+
+def _fields(message: memoryview) -> Iterator[_Field]:
+    position, count = 0, 0
+    while position < len(message):
+        count += 1
+        if count > MAX_FIELDS:
+            raise _Irregular
+        start = position
+        tag, position = read_varint(message, position)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _DELIMITED:
+            size, position = read_varint(message, position)
+            end = position + size
+        elif wire_type == _VARINT:
+            end = read_varint(message, position, most=10)[1]
+        else:
+            end = position + {_FIXED64: 8, _FIXED32: 4}.get(wire_type, len(message) + 1)
+        if end > len(message):
+            raise _Irregular
+        yield _Field(number, wire_type, start, position, end)
+        position = end
+
+
+def _delimited(number: int, value: bytes) -> bytes:
+    return _head(number, len(value)) + value
+
+
+def _head(number: int, size: int) -> bytes:
+    """The tag and the length before a length-delimited value."""
+    return encode_varint(number << 3 | _DELIMITED) + encode_varint(size)

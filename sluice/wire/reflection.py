@@ -1,0 +1,96 @@
+"""grpc.reflection: what a tool needs in order to call a server without our .proto files."""
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+
+from sluice.wire.protos import POOL
+from sluice.wire.protos.reflection_pb2 import (
+    ErrorResponse,
+    FileDescriptorResponse,
+    ListServiceResponse,
+    ServerReflectionRequest,
+    ServerReflectionResponse,
+    ServiceResponse,
+)
+
+NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+
+
+def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
+    """Answer reflection in both its versions, whose messages are the same on the wire."""
+    listed = sorted({*services, *NAMES})
+
+    def answer_all(requests: Iterator[ServerReflectionRequest], _: grpc.ServicerContext
+                   ) -> Iterator[ServerReflectionResponse]:
+        for request in requests:
+            yield answer(request, listed)
+
+    # A stream holds a thread for as long as it is open: not one of those that answer calls.
+    answer_all.experimental_thread_pool = ThreadPoolExecutor(4)  # type: ignore[attr-defined]
+    _add(server, answer_all)
+
+
+def add_async_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+    """The same on an event loop."""
+    listed = sorted({*services, *NAMES})
+
+    async def answer_all(requests: AsyncIterator[ServerReflectionRequest],
+                         _: Any) -> AsyncIterator[ServerReflectionResponse]:
+        async for request in requests:
+            yield answer(request, listed)
+
+    _add(server, answer_all)
+
+
+def _add(server: grpc.Server | grpc.aio.Server, behavior: Callable[..., Any]) -> None:
+    handler = grpc.stream_stream_rpc_method_handler(
+        behavior, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString)
+    server.add_generic_rpc_handlers(tuple(
+        grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
+        for name in NAMES))
+
+
+def answer(request: ServerReflectionRequest, services: list[str]) -> ServerReflectionResponse:
+    """One question's answer; what is not known is an error inside it."""
+    response = ServerReflectionResponse(valid_host=request.host, original_request=request)
+    kind = request.WhichOneof("message_request")
+    if kind == "list_services":
+        response.list_services_response.MergeFrom(
+            ListServiceResponse(service=[ServiceResponse(name=name) for name in services]))
+        return response
+    file = _find_file(request) if kind in ("file_by_filename", "file_containing_symbol") else None
+    if file is None:
+        response.error_response.MergeFrom(ErrorResponse(
+            error_code=grpc.StatusCode.NOT_FOUND.value[0],
+            error_message=f"nothing is known of {request}"))
+    else:
+        response.file_descriptor_response.MergeFrom(
+            FileDescriptorResponse(file_descriptor_proto=_with_dependencies(file)))
+    return response
+
+
+def _find_file(request: ServerReflectionRequest) -> FileDescriptor | None:
+    for pool in (POOL, descriptor_pool.Default()):  # the health service's file is in the latter
+        try:
+            if request.HasField("file_by_filename"):
+                return pool.FindFileByName(request.file_by_filename)
+            return pool.FindFileContainingSymbol(request.file_containing_symbol)
+        except KeyError:
+            continue
+    return None
+
+
+def _with_dependencies(file: FileDescriptor) -> list[bytes]:
+    """The file and all it imports, each once."""
+    found: dict[str, bytes] = {}
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        if current.name not in found:
+            found[current.name] = current.serialized_pb
+            waiting.extend(current.dependencies)
+    return list(found.values())

@@ -1,0 +1,52 @@
+"""What is trained on: arrays by the names of the model's inputs and heads."""
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from training.data.heads import Array, Head
+
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Split:
+    """inputs: uint8 [N, H, W, C] each; targets: as their heads take them, [N, ...] each."""
+
+    inputs: Arrays
+    targets: Arrays
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def take(self, rows: Array | slice) -> "Split":
+        return Split({name: array[rows] for name, array in self.inputs.items()},
+                     {name: array[rows] for name, array in self.targets.items()})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """origin says in one line where the images came from.
+
+    Training sees `train` alone; `validation` steers it (early stopping); `test` is looked at
+    once, by evaluation.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    heads: Mapping[str, Head]
+    origin: str
+
+    def changed(self, change: Callable[[Split], Split]) -> "Dataset":
+        return replace(self, train=change(self.train), validation=change(self.validation),
+                       test=change(self.test))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[H, W, C] of the first input."""
+        height, width, channels = next(iter(self.train.inputs.values())).shape[1:]
+        return height, width, channels
+
+    @property
+    def classes(self) -> int:
+        """What a model is built for: the fewest that a head names (a sum of digits has more)."""
+        return min(len(head.labels) for head in self.heads.values() if head.labels)

@@ -1,0 +1,95 @@
+"""What one output of a model answers, how it is trained and how it is measured."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+Array = npt.NDArray[Any]
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A class for each image: output [N, classes] of probabilities, target [N] of class numbers."""
+
+    labels: tuple[str, ...]  # in the order of the output's last axis
+    weight: float = 1.0  # of its loss in the sum over the heads
+    measure: ClassVar[str] = "accuracy"
+    dtype: ClassVar[type] = np.int64
+
+    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+        """[N]"""
+        return keras.losses.sparse_categorical_crossentropy(target, output)
+
+    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+        """Each example's part of `measure`: [N]."""
+        return tf.cast(tf.argmax(output, axis=-1) == target, tf.float32)
+
+    def metrics(self, target: Array, output: Array) -> dict[str, Any]:
+        """accuracy over all, and each class's recall."""
+        correct = output.argmax(-1) == target
+        return {"accuracy": float(correct.mean()),
+                "per_class": {label: float(correct[target == number].mean())
+                              for number, label in enumerate(self.labels)
+                              if (target == number).any()}}
+
+
+@dataclass(frozen=True)
+class Mask(Classes):
+    """A class for each pixel: output [N, H, W, classes], target [N, H, W]; class 0 is ground."""
+
+    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+        return tf.reduce_mean(super().loss(target, output), axis=[1, 2])
+
+    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+        return tf.reduce_mean(super().measured(target, output), axis=[1, 2])
+
+    def metrics(self, target: Array, output: Array) -> dict[str, Any]:
+        """accuracy over all pixels; iou: of each class but the ground, and their mean."""
+        answered = output.argmax(-1)
+        per_class = {label: intersection_over_union(answered == number, target == number)
+                     for number, label in enumerate(self.labels) if number > 0}
+        return {"accuracy": float((answered == target).mean()),
+                "iou": float(np.mean([*per_class.values()])), "iou_per_class": per_class}
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number for each image: output [N, 1], target [N], float32."""
+
+    weight: float = 1.0
+    labels: ClassVar[tuple[str, ...]] = ()
+    measure: ClassVar[str] = "absolute_error"
+    dtype: ClassVar[type] = np.float32
+
+    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+        """Squared error, [N]."""
+        return tf.square(output[:, 0] - target)
+
+    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+        return tf.abs(output[:, 0] - target)
+
+    def metrics(self, target: Array, output: Array) -> dict[str, Any]:
+        """absolute_error: its mean; r2: the share of the variance that is explained."""
+        error = output[:, 0] - target
+        return {"absolute_error": float(np.abs(error).mean()),
+                "r2": float(1 - np.square(error).mean() / target.var())}
+
+
+Head = Classes | Number
+
+
+def naming(heads: Mapping[str, Head]) -> dict[str, Classes]:
+    """Those heads that name a class for each image, the one that Classify answers for first."""
+    return {name: head for name, head in heads.items()
+            if isinstance(head, Classes) and not isinstance(head, Mask)}
+
+
+def intersection_over_union(answered: Array, true: Array) -> float:
+    """Of two boolean arrays, over all their pixels; 1 where both are empty."""
+    union = int((answered | true).sum())
+    return float((answered & true).sum() / union) if union else 1.0

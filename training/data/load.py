@@ -1,0 +1,58 @@
+"""Recipe -> Dataset."""
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from training.data.dataset import Dataset, Split
+from training.data.heads import Array
+from training.data.sources import digits, fashion, folder, table
+from training.data.tasks import TASKS
+from training.errors import DataError
+from training.recipes import Recipe
+
+SOURCES: dict[str, Callable[[Recipe, Path | None], Dataset]] = {
+    "digits": digits.load, "fashion": fashion.load}
+
+
+def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
+    """The recipe's images, or those at `data`, as its task asks about them. Raises DataError.
+
+    data: a CSV file, a folder of images by class, or a folder with the source's own files.
+    """
+    if data is not None and not data.exists():
+        raise DataError(f"there is no {data}: expected a folder of images by class, or a CSV file")
+    if data is not None and data.is_file():
+        return table.load(recipe, data, workspace)
+    if data is not None and any(entry.is_dir() for entry in data.iterdir()):
+        dataset = folder.load(recipe, data, workspace)
+    else:
+        dataset = SOURCES[recipe.source](recipe, data)
+    return TASKS[recipe.task](resized(limited(dataset, recipe), recipe.image_size))
+
+
+def resized(dataset: Dataset, side: int) -> Dataset:
+    """With images of [side, side]; 0: as they are."""
+    if side in (0, dataset.input_shape[0]):
+        return dataset
+    return dataset.changed(lambda split: Split(
+        {name: resize(images, side) for name, images in split.inputs.items()}, split.targets))
+
+
+def resize(images: Array, side: int) -> Array:
+    """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (signatures.py)."""
+    chunks = [tf.image.resize(images[start:start + 1000], (side, side), antialias=True)
+              for start in range(0, len(images), 1000)]
+    return np.concatenate([np.round(chunk).astype(np.uint8) for chunk in chunks])
+
+
+def limited(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """With no more training images than the recipe's limit, drawn by its seed, and for validation
+    no more than a tenth of that."""
+    if not 0 < recipe.limit < len(dataset.train):
+        return dataset
+    rows = np.random.default_rng(recipe.seed).permutation(len(dataset.train))[:recipe.limit]
+    return replace(dataset, train=dataset.train.take(rows),
+                   validation=dataset.validation.take(slice(max(1, recipe.limit // 10))))

@@ -1,0 +1,125 @@
+"""Image files on disk -> arrays, and which of them are held out."""
+import csv
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from training.data.heads import Array
+from training.decoding import decode_image
+from training.workspace import SKIPPED, SPLIT, images_folder
+
+PARTS = ("train", "validation", "test")
+HELD_OUT = 0.15  # of every class, for validation and for test each
+LISTED = 10  # unreadable files named on the screen; the file names all
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """files: by input name; all must be readable for the example to count."""
+
+    key: str  # what it is remembered by, wherever the data lies
+    files: Mapping[str, Path]
+    stratum: str  # what is split in proportion: the class
+
+
+def read(examples: Sequence[Example], shape: Shape,
+         workspace: Path) -> tuple[dict[str, Array], Array]:
+    """uint8 [N, H, W, C] by input name, and the rows of `examples` they are of; the others could
+    not be read.
+
+    The pixels lie in files of the workspace and not in memory, since a folder of photographs may
+    have more of them than the machine has.
+    """
+    names, folder = list(examples[0].files), images_folder(workspace)
+    arrays = {name: np.lib.format.open_memmap(
+        folder / f"{name}.npy", "w+", np.uint8, (len(examples), *shape)) for name in names}
+    readable: list[int] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = pool.map(lambda example: [decode(path, shape) for path in example.files.values()],
+                           examples)
+        for row, images in enumerate(decoded):
+            if all(image is not None for image in images):
+                for name, image in zip(names, images, strict=True):
+                    arrays[name][len(readable)] = image
+                readable.append(row)
+    return ({name: array[:len(readable)] for name, array in arrays.items()},
+            np.array(readable, np.int64))
+
+
+def decode(path: Path, shape: Shape) -> Array | None:
+    """As a published model decodes and resizes; None where it could not."""
+    try:
+        image = decode_image(tf.io.read_file(str(path)), shape)
+    except tf.errors.OpError:
+        return None
+    return np.asarray(tf.round(image)).astype(np.uint8)
+
+
+def report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
+    """Names those that are no readable images, on the screen and in `skipped.txt`."""
+    if not skipped:
+        return
+    (workspace / SKIPPED).write_text("".join(f"{path}\n" for path in skipped))
+    print(f"Skipped {len(skipped)} files that are no readable JPEG, PNG, GIF or BMP image:")
+    for path in skipped[:LISTED]:
+        print(f"  {path}")
+    if len(skipped) > LISTED:
+        print(f"  … all are in {workspace / SKIPPED}")
+
+
+def remembered_split(examples: Sequence[Example], workspace: Path) -> dict[str, list[Example]]:
+    """By part. An example stays in the part where an earlier run put it, so that what was held out
+    once is never trained on; new ones fill the parts up, in proportion within each stratum.
+    """
+    memory = workspace / SPLIT
+    known = dict(read_split(memory))
+    parts: dict[str, list[Example]] = {part: [] for part in PARTS}
+    for group in by_stratum(examples).values():
+        assign(group, known)
+    for example in examples:
+        parts[known[example.key]].append(example)
+    write_split(memory, ((example.key, known[example.key]) for example in examples))
+    return parts
+
+
+def by_stratum(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.stratum, []).append(example)
+    return groups
+
+
+def assign(group: Sequence[Example], known: dict[str, str]) -> None:
+    """Puts the new ones of one stratum into `known`; their order is that of a hash of their path.
+    """
+    wanted = max(1, round(HELD_OUT * len(group)))
+    fresh = sorted((example.key for example in group if example.key not in known),
+                   key=lambda key: hashlib.blake2b(key.encode()).digest())
+    for part in ("test", "validation"):
+        held = sum(known.get(example.key) == part for example in group)
+        taken, fresh = fresh[:max(0, wanted - held)], fresh[max(0, wanted - held):]
+        known.update(dict.fromkeys(taken, part))
+    known.update(dict.fromkeys(fresh, "train"))
+
+
+def read_split(memory: Path) -> Iterator[tuple[str, str]]:
+    if memory.exists():
+        with memory.open(newline="") as file:
+            yield from ((row["example"], row["part"]) for row in csv.DictReader(file))
+
+
+def write_split(memory: Path, rows: Iterable[tuple[str, str]]) -> None:
+    with tempfile.NamedTemporaryFile("w", newline="", dir=memory.parent, delete=False) as file:
+        writer = csv.writer(file)
+        writer.writerow(("example", "part"))
+        writer.writerows(rows)
+    Path(file.name).rename(memory)

@@ -1,0 +1,79 @@
+"""A run's state on disk after every epoch, so that a killed run can go on."""
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.data.heads import Array
+from training.errors import ResumeError
+from training.recipes import Recipe
+
+Curves = dict[str, list[float]]
+
+
+@dataclass
+class Progress:
+    """curves: each epoch's means by name, the validation split's under `validation_<name>`.
+    best: the weights with the lowest validation loss, where the recipe stops early.
+    """
+
+    curves: Curves = field(default_factory=dict)
+    seconds: float = 0.0
+    best: list[Array] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        return len(self.curves.get("loss", []))
+
+    @property
+    def best_epoch(self) -> int:
+        """From 0; of the lowest validation loss."""
+        losses = self.curves["validation_loss"]
+        return losses.index(min(losses))
+
+    def record(self, means: dict[str, float]) -> None:
+        for name, value in means.items():
+            self.curves.setdefault(name, []).append(value)
+
+
+def save(path: Path, recipe: Recipe, progress: Progress,
+         variables: Sequence[keras.Variable]) -> None:
+    """Whole or not at all: written beside, synced, renamed."""
+    about = {"recipe": dataclasses.asdict(recipe), "curves": progress.curves,
+             "seconds": progress.seconds}
+    arrays: dict[str, Any] = {f"variable_{number}": np.asarray(variable)
+              for number, variable in enumerate(variables)}
+    arrays |= {f"best_{number}": array for number, array in enumerate(progress.best)}
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def restore(path: Path, recipe: Recipe, variables: Sequence[keras.Variable]) -> Progress:
+    """Assigns `variables`; raises ResumeError where there is nothing to resume, or other settings.
+    """
+    if not path.exists():
+        raise ResumeError(f"nothing to resume: there is no {path}. A run that was published has "
+                          f"no checkpoint any more; start without --resume")
+    with np.load(path) as file:
+        about = json.loads(str(file["about"]))
+        now = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        other = sorted(key for key in now if about["recipe"].get(key) != now[key])
+        if other:
+            raise ResumeError(
+                "cannot resume with other settings: " + ", ".join(
+                    f"{key} was {about['recipe'].get(key)!r}, is {now[key]!r}" for key in other))
+        for number, variable in enumerate(variables):
+            variable.assign(file[f"variable_{number}"])
+        best = [file[f"best_{number}"] for number in range(len(file.files))
+                if f"best_{number}" in file.files]
+    return Progress(about["curves"], about["seconds"], best)

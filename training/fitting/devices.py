@@ -1,0 +1,54 @@
+"""What a run computes on: one device, every GPU of this machine, or several machines."""
+import os
+
+import keras
+import tensorflow as tf
+
+from training.recipes import Recipe
+
+
+def prepare(recipe: Recipe) -> tf.distribute.Strategy:
+    """By TF_CONFIG (several machines), else by the GPUs in sight.
+
+    To be called before TensorFlow has done anything else, which several machines need.
+    """
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this is the machine that reports and publishes: worker 0."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    return resolver.task_type == "chief" or (
+        resolver.task_id == 0 and "chief" not in resolver.cluster_spec().as_dict())
+
+
+def meet(strategy: tf.distribute.Strategy) -> None:
+    """Waits for the other machines, since one that leaves early is taken for one that crashed."""
+    if strategy.cluster_resolver is not None:
+        meeting = tf.function(lambda: strategy.run(
+            lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones([]))))
+        meeting()
+
+
+def precision(asked: str) -> keras.DTypePolicy:
+    """`asked`, or for "auto" half precision where a GPU computes faster in it.
+
+    bfloat16 from compute capability 8 on (its range is float32's), float16 from 7 on.
+    """
+    if asked != "auto":
+        return keras.DTypePolicy(asked)
+    gpus = tf.config.list_physical_devices("GPU")
+    capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+                    for gpu in gpus]
+    oldest = min(capabilities, default=(0, 0))
+    if oldest >= (8, 0):
+        return keras.DTypePolicy("mixed_bfloat16")
+    return keras.DTypePolicy("mixed_float16" if oldest >= (7, 0) else "float32")

@@ -1,0 +1,45 @@
+"""Trained model and held-out images -> what it is worth."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.data.dataset import Dataset
+from training.data.heads import Array
+from training.inference import predict
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """outputs: each head's on the test split. metrics: by head name, over the test split."""
+
+    outputs: Mapping[str, Array]
+    metrics: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def accuracy(self) -> float | None:
+        """The first head's that names classes; None where none does."""
+        return next((metrics["accuracy"] for metrics in self.metrics.values()
+                     if "accuracy" in metrics), None)
+
+
+def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
+    outputs = predict(model, dataset.test.inputs)
+    metrics = {name: head.metrics(dataset.test.targets[name], outputs[name])
+               for name, head in dataset.heads.items()}
+    return Evaluation(outputs, metrics)
+
+
+def confusion(target: Array, output: Array) -> Array:
+    """How often class r was taken for class c: [classes, classes]."""
+    classes = output.shape[-1]
+    pairs = target.reshape(-1) * classes + output.argmax(-1).reshape(-1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def worst(target: Array, output: Array, count: int) -> Array:
+    """The rows of the wrong answers that were given with the greatest certainty, worst first."""
+    wrong = np.flatnonzero(output.argmax(-1) != target)
+    return wrong[np.argsort(-output[wrong].max(-1), kind="stable")[:count]]

@@ -1,0 +1,56 @@
+"""What a model repository holds: `sluice models`."""
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.publishing.version_directory import versions
+
+
+@dataclass(frozen=True)
+class Published:
+    """One version. metrics: by head, empty for a SavedModel that Sluice did not make."""
+
+    model: str
+    version: int
+    signatures: tuple[str, ...]
+    metrics: dict[str, dict[str, Any]]
+
+    @property
+    def measured(self) -> str:
+        """`label accuracy 0.9861`, one measure for each head."""
+        found = []
+        for head, metrics in self.metrics.items():
+            measure = next(name for name in ("iou", "accuracy", "absolute_error")
+                           if name in metrics)
+            found.append(f"{head} {measure.replace('_', ' ')} {metrics[measure]:.4f}")
+        return ", ".join(found)
+
+
+def published(repository: Path) -> Iterator[Published]:
+    """By model, oldest version first; nothing where there is no such folder."""
+    for directory in sorted(repository.iterdir()) if repository.is_dir() else []:
+        for version in versions(directory):
+            yield describe(directory, version)
+
+
+def describe(directory: Path, version: int) -> Published:
+    facts_file = directory / str(version) / "metrics.json"
+    if not facts_file.exists():
+        from training.publishing.saved_model import (
+            signature_defs,  # TensorFlow: for others' models only
+        )
+        return Published(directory.name, version, tuple(signature_defs(facts_file.parent)), {})
+    facts = json.loads(facts_file.read_text())
+    return Published(directory.name, version, tuple(facts["signatures"]), facts["heads"])
+
+
+def table(repository: Path) -> str:
+    """For people: a line for each version, columns aligned."""
+    rows = [("MODEL", "VERSION", "SIGNATURES", "ON TEST IMAGES")]
+    rows += [(each.model, str(each.version), ", ".join(each.signatures), each.measured)
+             for each in published(repository)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+                     .rstrip() for row in rows)

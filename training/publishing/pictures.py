@@ -1,0 +1,102 @@
+"""Curves, confusion and images as PNG files, drawn without a display."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from training.data.heads import Array
+from training.fitting.checkpoint import Curves
+
+NAMED_CLASSES = 30  # beyond, labels and numbers would run into each other
+COLUMNS = 8
+
+Extent = tuple[float, float, float, float]
+
+
+def draw_curves(curves: Curves, path: Path) -> None:
+    """Loss on the left, every other measure on the right; validation dashed."""
+    figure = Figure(figsize=(10, 4))
+    figure.subplots_adjust(0.06, 0.13, 0.98, 0.91)
+    loss, rest = figure.subplots(1, 2)
+    for name in (name for name in curves if not name.startswith("validation_")):
+        axes: Axes = loss if name == "loss" else rest
+        epochs = np.arange(1, len(curves[name]) + 1)
+        [line] = axes.plot(epochs, curves[name], marker=".", label=words(name))
+        validation = f"validation_{name}"
+        if validation in curves:
+            axes.plot(epochs, curves[validation], "--", marker=".", color=line.get_color(),
+                      label=words(validation))
+    for axes, title in ((loss, "loss"), (rest, "measures")):
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def draw_confusion(matrix: Array, labels: tuple[str, ...], title: str, path: Path) -> None:
+    """matrix: [classes, classes], true class by row; shaded by the share of the row."""
+    classes = len(labels)
+    side = 3.5 + 0.45 * min(classes, NAMED_CLASSES)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set(title=title, xlabel="answered", ylabel="true")
+    if classes <= NAMED_CLASSES:
+        axes.set_xticks(range(classes), labels, rotation=45, ha="right")
+        axes.set_yticks(range(classes), labels)
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8,
+                      color="white" if share[row, column] > 0.5 else "black")
+    figure.savefig(path, dpi=100)
+
+
+def draw_grid(images: Array, captions: Sequence[str], path: Path) -> None:
+    """uint8 [N, H, W, C], COLUMNS to a row, each under its caption if there are any."""
+    height, width = images.shape[1:3]
+    gap = height * 0.35 if captions else height * 0.05
+    rows = max(1, -(-len(images) // COLUMNS))
+    whole = (COLUMNS * width * 1.08, rows * (height + gap))
+    figure = Figure(figsize=(12, 12 * whole[1] / whole[0]))
+    # One pair of axes for all: a pair for each image takes seconds.
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, whole[0]), ylim=(whole[1], 0))
+    axes.axis("off")
+    for number, image in enumerate(images):
+        x = number % COLUMNS * width * 1.08
+        y = number // COLUMNS * (height + gap) + gap
+        show(axes, image, extent=(x, x + width, y + height, y))
+        if captions:
+            axes.text(x + width / 2, y - gap * 0.1, captions[number], fontsize=7, ha="center")
+    axes.set(xlim=(0, whole[0]), ylim=(whole[1], 0), aspect="equal")
+    figure.savefig(path, dpi=100)
+
+
+def draw_masks(images: Array, true: Array, answered: Array, path: Path) -> None:
+    """Columns: the image [H, W, C], the true mask and the answered one [H, W]."""
+    figure = Figure(figsize=(1.5 * len(images), 5))
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.1, 0.15)
+    grid = figure.subplots(3, len(images), squeeze=False)
+    for column, rows in zip(grid.T, zip(images, true, answered, strict=True), strict=True):
+        for axes, picture, title in zip(column, rows, ("image", "true", "answered"), strict=True):
+            axes.axis("off")
+            axes.set_title(title, fontsize=7)
+            show(axes, picture)
+    figure.savefig(path, dpi=100)
+
+
+def show(axes: Axes, image: Array, extent: Extent | None = None) -> None:
+    """[H, W], or [H, W, C] of 0..255; extent: left, right, bottom, top."""
+    if image.ndim == 3:
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255,
+                    extent=extent)
+    else:
+        axes.imshow(image, cmap="viridis")
+
+
+def words(name: str) -> str:
+    return name.replace("_", " ")

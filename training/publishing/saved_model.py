@@ -1,0 +1,70 @@
+"""Writing a SavedModel, and running it as a model server does: a TF1 session, no Keras."""
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+
+from training.data.heads import Array, Head
+from training.publishing.signatures import Servable
+
+SERVING_TAG = "serve"
+NOT_SIGNATURES = {"__saved_model_init_op"}
+
+
+def write(model: keras.Model, heads: Mapping[str, Head], directory: Path) -> None:
+    root = tf.Module()
+    # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
+    # Serving's) restores in place of those that the graph reads.
+    root.weights = [variable.value for variable in model.variables]
+    tf.saved_model.save(root, str(directory), signatures=Servable(model, heads).signatures())
+    name_classify_method(directory)
+
+
+def name_classify_method(directory: Path) -> None:
+    """TensorFlow writes predict signatures only, and TF Serving's Classify asks for its own."""
+    path = directory / "saved_model.pb"
+    proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in proto.meta_graphs:
+        if "classify" in graph.signature_def:
+            graph.signature_def["classify"].method_name = "tensorflow/serving/classify"
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def signature_defs(directory: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
+    """What the SavedModel in `directory` offers, by signature name."""
+    proto = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    found: dict[str, meta_graph_pb2.SignatureDef] = {}
+    for graph in proto.meta_graphs:
+        if SERVING_TAG in graph.meta_info_def.tags:
+            found.update(graph.signature_def)
+    return {name: found[name] for name in sorted(found) if name not in NOT_SIGNATURES}
+
+
+class Session:
+    """A loaded SavedModel; a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        # On the CPU: the answers to compare with are computed there too.
+        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        self.session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+        with self.session.graph.as_default():
+            loaded = SavedModelLoader(str(directory)).load(self.session, [SERVING_TAG])
+        self.signatures = loaded.signature_def
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Arrays by input name -> arrays by output name."""
+        definition = self.signatures[signature]
+        feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
+        fetches = {name: info.name for name, info in definition.outputs.items()}
+        answer: dict[str, Array] = self.session.run(fetches, feeds)
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()

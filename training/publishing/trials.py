@@ -1,0 +1,80 @@
+"""Held-out images as the requests that clients will send, with the Keras model's own answers."""
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from PIL import Image
+
+import models
+from models.adversarial import GAN
+from sluice.wire.protos.tensorflow_pb2 import Example
+from training.data.dataset import Arrays
+from training.data.heads import Array, Head, naming
+from training.inference import predict
+from training.publishing.signatures import TOP
+
+Trials = dict[str, "Trial"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """inputs: a request for one signature; expected: by output name, what Keras answers to it."""
+
+    inputs: Arrays
+    expected: Arrays
+
+
+def trials(model: keras.Model, images: Arrays, heads: Mapping[str, Head],
+           signatures: Iterable[str]) -> Trials:
+    """By signature."""
+    files = {name: as_files(pixels) for name, pixels in images.items()}
+    answers = predict(model, images)
+    every = {
+        "serving_default": Trial({name: pixels.astype(np.float32)
+                                  for name, pixels in images.items()}, answers),
+        "encoded": Trial(files, answers),
+    }
+    if "classify" in signatures:
+        best = np.sort(answers[next(iter(naming(heads)))], axis=-1)[:, ::-1][:, :TOP]
+        every["classify"] = Trial({"inputs": as_examples(files)}, {"scores": best})
+    if isinstance(model, GAN):
+        every["generate"] = generated(model, len(files["image"]))
+    return {name: every[name] for name in signatures}
+
+
+def generated(model: GAN, count: int) -> Trial:
+    """Noise and labels that go round the classes."""
+    (_, latent), _ = model.generator.input_shape
+    classes = models.heads(model.discriminator)["label"].shape[-1]
+    noise = np.random.default_rng(0).standard_normal((count, latent)).astype(np.float32)
+    label = np.arange(count, dtype=np.int32) % classes
+    image = np.asarray(model.generator([noise, label], training=False))
+    return Trial({"noise": noise, "label": label}, {"image": image})
+
+
+def as_files(images: Array) -> Array:
+    """uint8 [N, H, W, C] -> PNG bytes [N]."""
+    return np.array([encode_png(image) for image in images], dtype=object)
+
+
+def encode_png(image: Array) -> bytes:
+    """uint8 [H, W, 1 or 3] -> a PNG file with the same numbers."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def as_examples(files: Mapping[str, Array]) -> Array:
+    """Files [N] by input name -> serialized tf.Examples [N]."""
+    rows = zip(*files.values(), strict=True)
+    return np.array([encode_example(dict(zip(files, row, strict=True))) for row in rows],
+                    dtype=object)
+
+
+def encode_example(files: Mapping[str, bytes]) -> bytes:
+    example = Example()
+    for name, content in files.items():
+        example.features.feature[name].bytes_list.value.append(content)
+    return example.SerializeToString(deterministic=True)
