@@ -43,6 +43,7 @@ test-remote: $(INSTALLED)  ## Ask the stack at SLUICE_URL (and SLUICE_GRPC) whet
 	$(BIN)/python -m pytest tests/remote
 
 lint: $(INSTALLED)  ## Check style and types
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

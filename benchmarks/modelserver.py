@@ -17,6 +17,7 @@ the table has the medians of the rounds, and shares are taken within a round.
 A lone client's latency is compared once more, call by call, and with a second server without
 batching: how far the two equal ones are apart is the noise.
 """
+
 import argparse
 import asyncio
 import json
@@ -65,15 +66,19 @@ class Server(NamedTuple):
 
 def main() -> None:
     options = _options()
-    roles = {"client": lambda: asyncio.run(_load(options)),
-             "bare": lambda: asyncio.run(_answer_nothing()),
-             "floor": lambda: [_floor(options, batch) for batch in (1, FULL_BATCH)],
-             "lone": lambda: asyncio.run(_in_turn(options))}
+    roles = {
+        "client": lambda: asyncio.run(_load(options)),
+        "bare": lambda: asyncio.run(_answer_nothing()),
+        "floor": lambda: [_floor(options, batch) for batch in (1, FULL_BATCH)],
+        "lone": lambda: asyncio.run(_in_turn(options)),
+    }
     if options.role in roles:
         print(json.dumps(roles[options.role]()))
         return
-    print(f"{date.today()}, {os.cpu_count()} CPUs shared by server and clients, "
-          f"medians of {options.rounds} rounds")
+    print(
+        f"{date.today()}, {os.cpu_count()} CPUs shared by server and clients, "
+        f"medians of {options.rounds} rounds"
+    )
     with tempfile.TemporaryDirectory() as directory:
         for model in options.models.split(","):
             _compare(model, Path(directory), options)
@@ -82,29 +87,45 @@ def main() -> None:
 def _compare(model: str, directory: Path, options: argparse.Namespace) -> None:
     _export(model, directory / model)
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(_twin(model, directory, flags))
-                   for name, flags in LONE.items()}
+        servers = {
+            name: stack.enter_context(_twin(model, directory, flags))
+            for name, flags in LONE.items()
+        }
         request = directory / "request"
         request.write_bytes(_request(model, servers["twin"].address))
         servers[BARE] = stack.enter_context(_running([__file__, "--role=bare"], HUGE_PAGES))
-        rounds = [_round(model, directory / model / "1", servers, request, options)
-                  for _ in range(options.rounds)]
-        lone = _itself("lone", "--seconds", str(len(LONE) * options.seconds),
-                       "--request", str(request),
-                       "--target", ",".join(servers[name].address for name in LONE))
+        rounds = [
+            _round(model, directory / model / "1", servers, request, options)
+            for _ in range(options.rounds)
+        ]
+        lone = _itself(
+            "lone",
+            "--seconds",
+            str(len(LONE) * options.seconds),
+            "--request",
+            str(request),
+            "--target",
+            ",".join(servers[name].address for name in LONE),
+        )
     _print_table(model, rounds)
     _print_shares(model, rounds)
     _print_lone(model, dict(zip(LONE, lone, strict=True)))
 
 
-def _round(model: str, saved_model: Path, servers: dict[str, Server], request: Path,
-           options: argparse.Namespace) -> dict[Key, Figures]:
+def _round(
+    model: str,
+    saved_model: Path,
+    servers: dict[str, Server],
+    request: Path,
+    options: argparse.Namespace,
+) -> dict[Key, Figures]:
     """Everything once, so that what is compared is measured within a minute."""
     seconds = ("--seconds", str(options.seconds))
     figures: dict[Key, Figures] = {}
     for name, variables in FLOORS.items():
-        floors = _itself("floor", "--models", model, "--target", str(saved_model), *seconds,
-                         variables=variables)
+        floors = _itself(
+            "floor", "--models", model, "--target", str(saved_model), *seconds, variables=variables
+        )
         figures |= {(name, floor["batch"]): floor for floor in floors}
     for clients in map(int, options.clients.split(",")):
         for name in random.sample(list(SERVERS), len(SERVERS)):
@@ -118,26 +139,39 @@ def _round(model: str, saved_model: Path, servers: dict[str, Server], request: P
 
 def _loaded(server: Server, clients: int, request: Path, options: argparse.Namespace) -> Figures:
     before = _cpu_s(server.process)
-    load: Figures = _itself("client", "--request", str(request), "--target", server.address,
-                            "--clients", str(clients), "--seconds", str(options.seconds))
+    load: Figures = _itself(
+        "client",
+        "--request",
+        str(request),
+        "--target",
+        server.address,
+        "--clients",
+        str(clients),
+        "--seconds",
+        str(options.seconds),
+    )
     load["cpu_us"] = (_cpu_s(server.process) - before) / load["requests"] * 1e6
     return load
 
 
 def _export(model: str, directory: Path) -> None:
-    code = ("import sys, models; m = models.build('cnn_sequential', classes=10, "
-            "input_shape=tuple(map(int, sys.argv[1].split(',')))); "
-            "m.export(sys.argv[2] + '/1', verbose=False)")
+    code = (
+        "import sys, models; m = models.build('cnn_sequential', classes=10, "
+        "input_shape=tuple(map(int, sys.argv[1].split(',')))); "
+        "m.export(sys.argv[2] + '/1', verbose=False)"
+    )
     shape = ",".join(map(str, SHAPES[model]))
-    subprocess.run([sys.executable, "-c", code, shape, str(directory)], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", code, shape, str(directory)], check=True, capture_output=True
+    )
 
 
 def _request(model: str, address: str) -> bytes:
     """A serialized PredictRequest of one image."""
     image = np.random.default_rng(7).random((1, *SHAPES[model]), np.float32)
-    request = PredictRequest(inputs={_input_name(model, address): encode_tensor(
-        image, content=True)})
+    request = PredictRequest(
+        inputs={_input_name(model, address): encode_tensor(image, content=True)}
+    )
     request.model_spec.name = model
     return request.SerializeToString()
 
@@ -145,10 +179,13 @@ def _request(model: str, address: str) -> bytes:
 def _input_name(model: str, address: str) -> str:
     from sluice.wire.protos import serving_pb2_grpc
     from sluice.wire.protos.serving_pb2 import GetModelMetadataRequest, ModelSpec, SignatureDefMap
+
     with grpc.insecure_channel(address) as channel:
         reply = serving_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(
-            GetModelMetadataRequest(model_spec=ModelSpec(name=model),
-                                    metadata_field=["signature_def"]))
+            GetModelMetadataRequest(
+                model_spec=ModelSpec(name=model), metadata_field=["signature_def"]
+            )
+        )
     signatures = SignatureDefMap()
     reply.metadata["signature_def"].Unpack(signatures)
     return next(iter(signatures.signature_def["serving_default"].inputs))
@@ -159,15 +196,27 @@ def _twin(model: str, directory: Path, flags: list[str]) -> AbstractContextManag
     parameters.write_text(BATCHING)
     if flags:
         flags = [*flags, f"--batching_parameters_file={parameters}"]
-    return _running(["-m", "service.modelserver", "--port=0", f"--model_name={model}",
-                     f"--model_base_path={directory / model}",
-                     "--file_system_poll_wait_seconds=0", *flags])
+    return _running(
+        [
+            "-m",
+            "service.modelserver",
+            "--port=0",
+            f"--model_name={model}",
+            f"--model_base_path={directory / model}",
+            "--file_system_poll_wait_seconds=0",
+            *flags,
+        ]
+    )
 
 
 @contextmanager
 def _running(arguments: list[str], variables: Mapping[str, str] | None = None) -> Iterator[Server]:
-    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True,
-                               env=os.environ | dict(variables or {}))
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | dict(variables or {}),
+    )
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -186,9 +235,13 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def _itself(role: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Any:
-    done = subprocess.run([sys.executable, __file__, f"--role={role}", *arguments], check=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          env=os.environ | dict(variables or {}))
+    done = subprocess.run(
+        [sys.executable, __file__, f"--role={role}", *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | dict(variables or {}),
+    )
     return json.loads(done.stdout)
 
 
@@ -198,8 +251,10 @@ def _itself(role: str, *arguments: str, variables: Mapping[str, str] | None = No
 async def _load(options: argparse.Namespace) -> Figures:
     raw, clients = Path(options.request).read_bytes(), int(options.clients)
     # A few connections: one HTTP/2 connection is one lane, and 64 are 64 pollers.
-    channels = [grpc.aio.insecure_channel(options.target, [("lane", lane)])
-                for lane in range(min(clients, 4))]
+    channels = [
+        grpc.aio.insecure_channel(options.target, [("lane", lane)])
+        for lane in range(min(clients, 4))
+    ]
     calls = [channel.unary_unary(PREDICT) for channel in channels]
     await asyncio.gather(*(calls[client % len(calls)](raw) for client in range(clients)))
     latencies: list[float] = []
@@ -214,7 +269,9 @@ async def _load(options: argparse.Namespace) -> Figures:
     await asyncio.gather(*(call_on(calls[client % len(calls)]) for client in range(clients)))
     client_us = (time.process_time() - cpu) / len(latencies) * 1e6
     return _summary(latencies, time.perf_counter() - started) | {
-        "requests": len(latencies) + clients, "client_us": client_us}
+        "requests": len(latencies) + clients,
+        "client_us": client_us,
+    }
 
 
 async def _in_turn(options: argparse.Namespace) -> list[float]:
@@ -236,9 +293,11 @@ async def _in_turn(options: argparse.Namespace) -> list[float]:
 
 def _summary(latencies: list[float], seconds: float, batch: int = 1) -> Figures:
     latencies = sorted(latencies)
-    return {"per_second": len(latencies) * batch / seconds,
-            "p50_ms": latencies[len(latencies) // 2] * 1e3,
-            "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3}
+    return {
+        "per_second": len(latencies) * batch / seconds,
+        "p50_ms": latencies[len(latencies) // 2] * 1e3,
+        "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
+    }
 
 
 # ---- in a process of its own: gRPC alone, and TensorFlow alone ----
@@ -250,8 +309,13 @@ async def _answer_nothing() -> None:
 
     package, _, method = PREDICT[1:].partition("/")
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(
-        package, {method: grpc.unary_unary_rpc_method_handler(answer)}),))
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                package, {method: grpc.unary_unary_rpc_method_handler(answer)}
+            ),
+        )
+    )
     port = server.add_insecure_port("0.0.0.0:0")
     await server.start()
     print(STARTED.format(port), file=sys.stderr, flush=True)
@@ -263,11 +327,14 @@ def _floor(options: argparse.Namespace, batch: int) -> Figures:
     from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
     from service.modelserver.servable import Run, load_servable
+
     servable = load_servable(Path(options.target), ["serve"], ConfigProto())
     signature = servable.signatures["serving_default"]
     images = np.random.default_rng(7).random((batch, *SHAPES[options.models]), np.float32)
-    run = Run({info.name: images for info in signature.inputs.values()},
-              tuple(info.name for info in signature.outputs.values()))
+    run = Run(
+        {info.name: images for info in signature.inputs.values()},
+        tuple(info.name for info in signature.outputs.values()),
+    )
     servable.run(run)
     latencies, process = [], psutil.Process()
     started, cpu = time.perf_counter(), _cpu_s(process)
@@ -277,22 +344,30 @@ def _floor(options: argparse.Namespace, batch: int) -> Figures:
         latencies.append(time.perf_counter() - before)
     cpu_us = (_cpu_s(process) - cpu) / (len(latencies) * batch) * 1e6
     return _summary(latencies, time.perf_counter() - started, batch) | {
-        "batch": batch, "cpu_us": cpu_us}
+        "batch": batch,
+        "cpu_us": cpu_us,
+    }
 
 
 # ---- what it prints ----
 
 
 def _print_table(model: str, rounds: list[dict[Key, Figures]]) -> None:
-    print(f"\n{model:16} {'clients':>8} {'images/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU µs':>8} "
-          f"{'over µs':>8}")
+    print(
+        f"\n{model:16} {'clients':>8} {'images/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU µs':>8} "
+        f"{'over µs':>8}"
+    )
     for name, many in rounds[0]:
-        middle = {figure: statistics.median(each[name, many][figure] for each in rounds)
-                  for figure in rounds[0][name, many]}
+        middle = {
+            figure: statistics.median(each[name, many][figure] for each in rounds)
+            for figure in rounds[0][name, many]
+        }
         over = f"{middle['over_us']:8.0f}" if "over_us" in middle else ""
-        print(f"{name:16} {'batch ' * (name in FLOORS) + str(many):>8} "
-              f"{middle['per_second']:9.1f} {middle['p50_ms']:8.2f} {middle['p99_ms']:8.2f} "
-              f"{middle['cpu_us']:8.0f} {over:>8}")
+        print(
+            f"{name:16} {'batch ' * (name in FLOORS) + str(many):>8} "
+            f"{middle['per_second']:9.1f} {middle['p50_ms']:8.2f} {middle['p99_ms']:8.2f} "
+            f"{middle['cpu_us']:8.0f} {over:>8}"
+        )
 
 
 def _print_shares(model: str, rounds: list[dict[Key, Figures]]) -> None:
@@ -301,13 +376,23 @@ def _print_shares(model: str, rounds: list[dict[Key, Figures]]) -> None:
         return
     for floor in FLOORS:
         whole = [each[floor, FULL_BATCH] for each in rounds]
-        shares = [each[ours, FULL_BATCH]["per_second"] / figures["per_second"]
-                  for each, figures in zip(rounds, whole, strict=True)]
-        limits = [_busy_rate(figures["cpu_us"] + each[BARE, FULL_BATCH]["cpu_us"]
-                             + each[BARE, FULL_BATCH]["client_us"]) / figures["per_second"]
-                  for each, figures in zip(rounds, whole, strict=True)]
-        print(f"{model}: {FULL_BATCH} clients of {ours} get {_spread(shares)} of {floor} in "
-              f"batches of {FULL_BATCH}; gRPC alone leaves {_spread(limits)}")
+        shares = [
+            each[ours, FULL_BATCH]["per_second"] / figures["per_second"]
+            for each, figures in zip(rounds, whole, strict=True)
+        ]
+        limits = [
+            _busy_rate(
+                figures["cpu_us"]
+                + each[BARE, FULL_BATCH]["cpu_us"]
+                + each[BARE, FULL_BATCH]["client_us"]
+            )
+            / figures["per_second"]
+            for each, figures in zip(rounds, whole, strict=True)
+        ]
+        print(
+            f"{model}: {FULL_BATCH} clients of {ours} get {_spread(shares)} of {floor} in "
+            f"batches of {FULL_BATCH}; gRPC alone leaves {_spread(limits)}"
+        )
 
 
 def _busy_rate(cpu_us: float) -> float:
@@ -327,8 +412,9 @@ def _print_lone(model: str, medians: dict[str, float]) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", default="small,large")

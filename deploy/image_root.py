@@ -3,6 +3,7 @@ shell, no package manager, no certificates.
 
     python3 image_root.py ENVIRONMENT ROOT
 """
+
 import compileall
 import re
 import shutil
@@ -14,8 +15,18 @@ from pathlib import Path
 # Names of hosts are looked up by these; the C library knows no other file that matters here.
 SYSTEM_FILES = [Path("/etc/ld.so.cache"), Path("/etc/nsswitch.conf")]
 # Parts of the standard library for writing programs rather than running them, and others' packages.
-UNUSED = shutil.ignore_patterns("__pycache__", "config-*", "ensurepip", "idlelib", "lib2to3",
-                                "pydoc_data", "site-packages", "test", "tkinter", "turtledemo")
+UNUSED = shutil.ignore_patterns(
+    "__pycache__",
+    "config-*",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tkinter",
+    "turtledemo",
+)
 
 
 def main(environment: Path, root: Path) -> None:

@@ -1,4 +1,5 @@
 """The `sluice` command. Each subcommand imports what it needs, so none pays for another's part."""
+
 import os
 import sys
 from collections.abc import Iterator
@@ -9,12 +10,26 @@ from typing import Any
 import click
 
 MODEL_REPOSITORY = click.option(
-    "--model-repository", type=click.Path(path_type=Path, file_okay=False), show_default=True,
-    default=Path("model_repository"), help="Directory of MODEL/VERSION/ directories.")
-HTTP_PORT = click.option("--http-port", type=click.IntRange(1, 65535), default=8080,
-                         show_default=True, help="Where HTTP clients come in.")
-GRPC_PORT = click.option("--grpc-port", type=click.IntRange(1, 65535), default=8500,
-                         show_default=True, help="Where the model server answers gRPC.")
+    "--model-repository",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default=True,
+    default=Path("model_repository"),
+    help="Directory of MODEL/VERSION/ directories.",
+)
+HTTP_PORT = click.option(
+    "--http-port",
+    type=click.IntRange(1, 65535),
+    default=8080,
+    show_default=True,
+    help="Where HTTP clients come in.",
+)
+GRPC_PORT = click.option(
+    "--grpc-port",
+    type=click.IntRange(1, 65535),
+    default=8500,
+    show_default=True,
+    help="Where the model server answers gRPC.",
+)
 
 
 class LazyGroup(click.Group):
@@ -27,6 +42,7 @@ class LazyGroup(click.Group):
         if name != "predict":
             return super().get_command(context, name)
         from sluice.client.command import predict
+
         return predict
 
 
@@ -43,22 +59,30 @@ def main() -> None:
 def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
     """Serve a model repository: a model server and the gateway before it, until stopped."""
     from service.up.supervisor import Supervisor
+
     with _setting_errors():
         supervisor = Supervisor(model_repository, http_port, grpc_port)
     sys.exit(supervisor.run())
 
 
 @main.command()
-@click.option("--model-server", metavar="HOST:PORT[,HOST:PORT]",
-              help="The model server's gRPC address [SLUICE_MODEL_SERVER].")
+@click.option(
+    "--model-server",
+    metavar="HOST:PORT[,HOST:PORT]",
+    help="The model server's gRPC address [SLUICE_MODEL_SERVER].",
+)
 @click.option("--http-port", type=click.IntRange(1, 65535), help="[SLUICE_HTTP_PORT]")
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="0: none [SLUICE_GRPC_PORT]")
 def gateway(model_server: str | None, http_port: int | None, grpc_port: int | None) -> None:
     """Run the gateway, HTTP and gRPC, under gunicorn; every setting is a variable SLUICE_*."""
     from service.gateway.memory import keep_memory
     from service.gateway.settings import Settings
-    given = {"SLUICE_MODEL_SERVER": model_server, "SLUICE_HTTP_PORT": http_port,
-             "SLUICE_GRPC_PORT": grpc_port}
+
+    given = {
+        "SLUICE_MODEL_SERVER": model_server,
+        "SLUICE_HTTP_PORT": http_port,
+        "SLUICE_GRPC_PORT": grpc_port,
+    }
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     with _setting_errors():
         Settings.from_environment()
@@ -75,6 +99,7 @@ def modelserver(flags: tuple[str, ...]) -> None:
     """Run the embedded model server; takes tensorflow_model_server's flags (try --help)."""
     from service.modelserver.__main__ import main as serve
     from service.modelserver.__main__ import use_huge_pages
+
     use_huge_pages()
     sys.exit(serve(list(flags)))
 
@@ -82,19 +107,32 @@ def modelserver(flags: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("recipe")
 @MODEL_REPOSITORY
-@click.option("--data", type=click.Path(path_type=Path, exists=True),
-              help="Folder of the training data, where it is not the recipe's own.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of the training data, where it is not the recipe's own.",
+)
 @click.option("--epochs", type=click.IntRange(1))
 @click.option("--batch-size", type=click.IntRange(1))
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, callback=lambda _c, _p, all_:
-              dict(_key_and_value(each) for each in all_), help="A setting of the recipe.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=lambda _c, _p, all_: dict(_key_and_value(each) for each in all_),
+    help="A setting of the recipe.",
+)
 @click.option("--resume", is_flag=True, help="Go on where a run that was cut off had come to.")
 @click.option("--name", help="Name to publish under; the recipe's own if not given.")
-@click.option("--allow-breaking", is_flag=True,
-              help="Publish even if the signatures break those of the version before.")
+@click.option(
+    "--allow-breaking",
+    is_flag=True,
+    help="Publish even if the signatures break those of the version before.",
+)
 def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and publish the model as the next version in the repository."""
     import training
+
     try:
         version = training.train(recipe, **options)
     except training.TrainingError as error:
@@ -107,6 +145,7 @@ def train(recipe: str, **options: Any) -> None:
 def models(model_repository: Path) -> None:
     """List what is published: versions, signatures, and how good each was on its test images."""
     from training.publishing.listing import table
+
     click.echo(table(model_repository))
 
 
@@ -114,6 +153,7 @@ def models(model_repository: Path) -> None:
 def _setting_errors() -> Iterator[None]:
     """A bad SLUICE_* variable as one line, not a traceback."""
     from service.gateway.settings import InvalidSetting
+
     try:
         yield
     except InvalidSetting as error:

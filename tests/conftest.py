@@ -1,4 +1,5 @@
 """What several suites need: the recorded models, and real model server processes."""
+
 import hashlib
 import os
 import re
@@ -24,7 +25,10 @@ class ModelServerProcess:
         self.log = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service.modelserver", "--port=0", *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -95,17 +99,21 @@ def launch_modelserver() -> Iterator[LaunchModelServer]:
 def conformance_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models that the exchanges in conformance/ were recorded with, and models.config."""
     directory = tmp_path_factory.mktemp("conformance-models")
-    subprocess.run([sys.executable, CONFORMANCE / "make_models.py", directory], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, CONFORMANCE / "make_models.py", directory], check=True, capture_output=True
+    )
     return directory
 
 
 @pytest.fixture(scope="session")
-def modelserver(launch_modelserver: LaunchModelServer,
-                conformance_models: Path) -> ModelServerProcess:
+def modelserver(
+    launch_modelserver: LaunchModelServer, conformance_models: Path
+) -> ModelServerProcess:
     """The twin as the real server was started for the recording."""
-    return launch_modelserver(f"--model_config_file={conformance_models}/models.config",
-                              "--allow_version_labels_for_unavailable_models=true")
+    return launch_modelserver(
+        f"--model_config_file={conformance_models}/models.config",
+        "--allow_version_labels_for_unavailable_models=true",
+    )
 
 
 class GatewayProcess(ModelServerProcess):
@@ -116,9 +124,20 @@ class GatewayProcess(ModelServerProcess):
         self.url = f"http://127.0.0.1:{free_port()}"
         variables = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "service.cli", "gateway", f"--model-server={model_server}",
-             f"--http-port={self.url.rpartition(':')[2]}"], env=os.environ | variables,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "service.cli",
+                "gateway",
+                f"--model-server={model_server}",
+                f"--http-port={self.url.rpartition(':')[2]}",
+            ],
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -158,6 +177,7 @@ def gateway(launch_gateway: LaunchGateway, modelserver: ModelServerProcess) -> G
 @pytest.fixture(scope="session")
 def launch_grpc_gateway(launch_gateway) -> Callable[..., tuple[GatewayProcess, str]]:
     """`launch_grpc_gateway(model_server_address, **settings)` -> (GatewayProcess, gRPC address)."""
+
     def launch(model_server: str, **settings: object) -> tuple[GatewayProcess, str]:
         port = free_port()
         gateway = launch_gateway(model_server, grpc_port=port, **settings)
@@ -177,8 +197,20 @@ def grpc_gateway(launch_grpc_gateway, modelserver) -> tuple[GatewayProcess, str]
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the model `digits`, trained for a few epochs and published as version 1."""
     repository = tmp_path_factory.mktemp("model-repository")
-    subprocess.run([sys.executable, "-P", "-m", "service.cli", "train", "digits", "--epochs=8",
-                    f"--model-repository={repository}"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "service.cli",
+            "train",
+            "digits",
+            "--epochs=8",
+            f"--model-repository={repository}",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return repository / "digits"
 
 
@@ -197,8 +229,19 @@ def installed(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
         done = directory / ".installed"
         if not done.exists():
             subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-            subprocess.run([directory / "bin" / "python", "-m", "pip", "install", "--quiet",
-                            "--disable-pip-version-check", "-r", requirements], check=True)
+            subprocess.run(
+                [
+                    directory / "bin" / "python",
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "-r",
+                    requirements,
+                ],
+                check=True,
+            )
             done.touch()
         return directory / "bin"
 

@@ -1,4 +1,5 @@
 """The docs against the code: what they list exists, and what they tell to type works."""
+
 import json
 import os
 import re
@@ -20,15 +21,23 @@ from service.gateway.error_responses import GRPC_CODE, STATUS
 from service.gateway.settings import Settings, environment_variable
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md",
-        *(ROOT / "docs").rglob("*.md")]
+DOCS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *(ROOT / "docs").rglob("*.md"),
+]
 
 
 def test_every_setting_is_documented_with_its_default_and_meaning():
-    rows = [f"| `{environment_variable(each.name)}` | {f'`{each.default}`' if each.default else ''}"
-            f" | {each.metadata['meaning']} |" for each in fields(Settings)]
-    documented = [line for line in
-                  (ROOT / "docs/settings.md").read_text().splitlines() if "`SLUICE_" in line]
+    rows = [
+        f"| `{environment_variable(each.name)}` | {f'`{each.default}`' if each.default else ''}"
+        f" | {each.metadata['meaning']} |"
+        for each in fields(Settings)
+    ]
+    documented = [
+        line for line in (ROOT / "docs/settings.md").read_text().splitlines() if "`SLUICE_" in line
+    ]
     assert documented == rows
 
 
@@ -39,20 +48,27 @@ def test_relative_links_lead_somewhere(document):
 
 
 def test_every_status_of_an_error_is_documented():
-    documented = {int(status) for status in
-                  re.findall(r"^\| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.M)}
+    documented = {
+        int(status)
+        for status in re.findall(r"^\| (\d{3}) \|", (ROOT / "docs/api.md").read_text(), re.M)
+    }
     assert {nearest(STATUS, kind) for kind in leaves(errors.RequestError)} <= documented
     assert {404, 429, 503, 504} <= documented
 
 
 def test_the_catalogue_of_errors_is_whole():
-    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (\w+) \|",
-                      (ROOT / "docs/errors.md").read_text(), re.M)
-    raised = [kind for kind in leaves(errors.GatewayError)
-              if kind not in (errors.GatewayError, errors.RequestError, errors.NotFound,
-                              errors.ModelServerError)]
-    assert sorted(rows) == sorted((kind.__name__, str(nearest(STATUS, kind)),
-                                   nearest(GRPC_CODE, kind)) for kind in raised)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d{3}) \| (\w+) \|", (ROOT / "docs/errors.md").read_text(), re.M
+    )
+    raised = [
+        kind
+        for kind in leaves(errors.GatewayError)
+        if kind
+        not in (errors.GatewayError, errors.RequestError, errors.NotFound, errors.ModelServerError)
+    ]
+    assert sorted(rows) == sorted(
+        (kind.__name__, str(nearest(STATUS, kind)), nearest(GRPC_CODE, kind)) for kind in raised
+    )
 
 
 def nearest(table, kind):
@@ -66,8 +82,9 @@ def leaves(kind):
 
 def test_the_error_tree_is_drawn_as_it_is():
     drawn = re.findall(r"(?:├|└)── (\w+)", errors.__doc__)
-    assert sorted(drawn) == sorted(kind.__name__ for kind in leaves(errors.GatewayError)
-                                   if kind is not errors.GatewayError)
+    assert sorted(drawn) == sorted(
+        kind.__name__ for kind in leaves(errors.GatewayError) if kind is not errors.GatewayError
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +96,18 @@ def readme_server(tmp_path_factory):
     http_port, grpc_port = free_port(), free_port()
     log = (directory / "log").open("w+")
     server = subprocess.Popen(
-        ["make", "serve", f"HTTP_PORT={http_port}", f"GRPC_PORT={grpc_port}",
-         f"MODEL_REPOSITORY={directory}/model_repository"], cwd=ROOT, stdout=log, stderr=log,
-        start_new_session=True)
+        [
+            "make",
+            "serve",
+            f"HTTP_PORT={http_port}",
+            f"GRPC_PORT={grpc_port}",
+            f"MODEL_REPOSITORY={directory}/model_repository",
+        ],
+        cwd=ROOT,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
     wait_until_ready(http_port, server, directory / "log")
     yield directory, http_port, grpc_port
     os.killpg(server.pid, signal.SIGINT)  # Ctrl-C
@@ -111,10 +137,15 @@ def test_the_readmes_official_client_gets_the_same_label_and_numbers(readme_serv
     directory, _, grpc_port = readme_server
     (script,) = blocks("python")
     script = script.replace("8500", str(grpc_port)) + (
-        "\nprint(list(reply.outputs['label_scores'].float_val))")
+        "\nprint(list(reply.outputs['label_scores'].float_val))"
+    )
     label, scores = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", script], cwd=directory,
-        capture_output=True, text=True, check=True).stdout.splitlines()
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", script],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     over_http = json.loads(type_in("--data-binary", readme_server))["predictions"][0]
     assert label == "3"
     assert json.loads(scores) == pytest.approx(over_http["label_scores"], rel=1e-6)
@@ -140,7 +171,8 @@ def wait_until_served(model, version, server):
     _, http_port, _ = server
     deadline = time.monotonic() + 30
     while '"AVAILABLE"' not in read(
-            f"http://localhost:{http_port}/v1/models/{model}/versions/{version}"):
+        f"http://localhost:{http_port}/v1/models/{model}/versions/{version}"
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -150,10 +182,13 @@ def type_in(words, server):
     directory, http_port, _ = server
     command = next(block for block in blocks("sh") if words in block)
     command = command.replace("localhost:8080", f"localhost:{http_port}")
-    command = command.replace("sluice predict", f"sluice predict --url http://localhost:{http_port}")
+    command = command.replace(
+        "sluice predict", f"sluice predict --url http://localhost:{http_port}"
+    )
     command = command.replace(".venv", f"{ROOT}/.venv")
-    outcome = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True,
-                             check=False)
+    outcome = subprocess.run(
+        ["bash", "-c", command], cwd=directory, capture_output=True, text=True, check=False
+    )
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout
 

@@ -1,4 +1,5 @@
 """The import rules of docs/architecture.md, read off the sources."""
+
 import ast
 import subprocess
 import sys
@@ -7,17 +8,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = [path for part in ("sluice", "service", "models", "training")
-           for path in (ROOT / part).rglob("*.py") if "_pb2" not in path.name]
+SOURCES = [
+    path
+    for part in ("sluice", "service", "models", "training")
+    for path in (ROOT / part).rglob("*.py")
+    if "_pb2" not in path.name
+]
 
 # Where (a path's start), what may not be imported there, and the files where it may after all.
 RULES = [
     ("service", {"training", "models"}, {"service/cli.py"}),
     ("models", {"service", "training", "tensorflow"}, set()),
     ("service/gateway", {"tensorflow", "keras", "service.modelserver"}, set()),
-    ("service/gateway", {"grpc", "sluice.wire.protos.serving_pb2_grpc"},
-     {"service/gateway/model_server.py", "service/gateway/rpc/edge.py",
-      "service/gateway/rpc/server.py"}),
+    (
+        "service/gateway",
+        {"grpc", "sluice.wire.protos.serving_pb2_grpc"},
+        {
+            "service/gateway/model_server.py",
+            "service/gateway/rpc/edge.py",
+            "service/gateway/rpc/server.py",
+        },
+    ),
     ("service/gateway/rpc", {"flask", "werkzeug"}, set()),
     ("service/gateway/decode", {"flask", "werkzeug"}, set()),
     ("service/gateway/encode", {"flask", "werkzeug"}, set()),
@@ -30,8 +41,11 @@ RULES = [
     ("sluice/wire/protos", {"tensorflow"}, set()),
     ("sluice/wire/tensors.py", {"tensorflow", "flask", "grpc"}, set()),
     ("sluice/wire/large_tensors.py", {"tensorflow", "flask", "grpc"}, set()),
-    ("training", {"flask", "gunicorn", "service.gateway", "service.modelserver", "sluice.client"},
-     set()),
+    (
+        "training",
+        {"flask", "gunicorn", "service.gateway", "service.modelserver", "sluice.client"},
+        set(),
+    ),
 ]
 
 
@@ -45,21 +59,42 @@ def imports_of(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(("where", "forbidden", "exempt"), RULES, ids=[
-    f"{where} no {min(forbidden)}" for where, forbidden, _ in RULES])
+@pytest.mark.parametrize(
+    ("where", "forbidden", "exempt"),
+    RULES,
+    ids=[f"{where} no {min(forbidden)}" for where, forbidden, _ in RULES],
+)
 def test_no_import_crosses_a_line(where, forbidden, exempt):
-    checked = [path for path in SOURCES if str(path.relative_to(ROOT)).startswith(where)
-               and str(path.relative_to(ROOT)) not in exempt]
-    crossings = [(str(path.relative_to(ROOT)), name)
-                 for path in checked for name in imports_of(path)
-                 if any(name == each or name.startswith(f"{each}.") for each in forbidden)]
+    checked = [
+        path
+        for path in SOURCES
+        if str(path.relative_to(ROOT)).startswith(where)
+        and str(path.relative_to(ROOT)) not in exempt
+    ]
+    crossings = [
+        (str(path.relative_to(ROOT)), name)
+        for path in checked
+        for name in imports_of(path)
+        if any(name == each or name.startswith(f"{each}.") for each in forbidden)
+    ]
     assert crossings == []
     assert checked
 
 
-@pytest.mark.parametrize("module", ["service.gateway", "service.gateway.app", "service.cli",
-                                    "service.up.supervisor", "sluice.wire.tensors", "training"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "service.gateway",
+        "service.gateway.app",
+        "service.cli",
+        "service.up.supervisor",
+        "sluice.wire.tensors",
+        "training",
+    ],
+)
 def test_importing_it_loads_no_tensorflow(module):
-    code = (f"import {module}, sys; "
-            "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))")
+    code = (
+        f"import {module}, sys; "
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,5 @@
 """sluice.wire.large_tensors: what it cuts out and pastes in is what protobuf reads and writes."""
+
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
@@ -13,8 +14,12 @@ from sluice.wire.tensors import decode_tensor, encode_tensor
 
 INPUTS = PredictRequest.INPUTS_FIELD_NUMBER
 ARRAYS = st.dictionaries(
-    st.text(max_size=3), npst.arrays(st.sampled_from(["f4", "u1", "?", "i8"]),
-                                     npst.array_shapes(max_dims=2, max_side=9)), max_size=3)
+    st.text(max_size=3),
+    npst.arrays(
+        st.sampled_from(["f4", "u1", "?", "i8"]), npst.array_shapes(max_dims=2, max_side=9)
+    ),
+    max_size=3,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +73,17 @@ def test_an_array_that_is_not_contiguous_is_pasted_in_its_own_order():
     np.testing.assert_array_equal(decode_tensor(pasted.inputs["x"]), array)
 
 
-@given(arrays=ARRAYS, edits=st.lists(st.tuples(st.floats(0, 1), st.sampled_from("xid"),
-                                               st.binary(max_size=4)), max_size=4))
+@given(
+    arrays=ARRAYS,
+    edits=st.lists(
+        st.tuples(st.floats(0, 1), st.sampled_from("xid"), st.binary(max_size=4)), max_size=4
+    ),
+)
 def test_whatever_bytes_come_it_reads_them_as_protobuf_does(arrays, edits):
     data = bytearray(request_of(arrays).SerializeToString())
     for where, how, new in edits:
         at = round(where * len(data))
-        data[at:at + {"x": len(new), "i": 0, "d": 3}[how]] = b"" if how == "d" else new
+        data[at : at + {"x": len(new), "i": 0, "d": 3}[how]] = b"" if how == "d" else new
     data = bytes(data)
     try:
         expected = PredictRequest.FromString(data)
@@ -95,15 +104,26 @@ CONTENT = TensorProto(tensor_content=b"123456789").SerializeToString()
 TWICE = entry((1, b"x"), (2, CONTENT))
 
 
-@pytest.mark.parametrize("data", [
-    TWICE + TWICE,
-    entry((1, b"x"), (2, CONTENT), (2, CONTENT)),
-    entry((1, b"x"), (2, CONTENT + CONTENT)),
-    entry((1, b"x"), (2, CONTENT), (3, b"unknown")),
-    entry((2, CONTENT)),
-    TWICE[:-1],
-    TWICE + PredictRequest(output_filter=["x"] * wire.MAX_FIELDS).SerializeToString(),
-], ids=["a key twice", "two values", "two contents", "a field more", "no key", "too short",
-        "many fields"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        TWICE + TWICE,
+        entry((1, b"x"), (2, CONTENT), (2, CONTENT)),
+        entry((1, b"x"), (2, CONTENT + CONTENT)),
+        entry((1, b"x"), (2, CONTENT), (3, b"unknown")),
+        entry((2, CONTENT)),
+        TWICE[:-1],
+        TWICE + PredictRequest(output_filter=["x"] * wire.MAX_FIELDS).SerializeToString(),
+    ],
+    ids=[
+        "a key twice",
+        "two values",
+        "two contents",
+        "a field more",
+        "no key",
+        "too short",
+        "many fields",
+    ],
+)
 def test_what_is_irregular_is_left_to_protobuf(data):
     assert wire.cut(data, INPUTS) == (data, {})

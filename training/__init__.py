@@ -1,4 +1,5 @@
 """From a recipe to a published version. Importing this loads no TensorFlow; `train` does."""
+
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,5 +43,11 @@ def train(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notices would bury the progress bar
     from training.run import run  # TensorFlow takes seconds to load: not to answer a misspelling
 
-    return run(chosen, model_repository=model_repository, data=data, name=name or chosen.name,
-               resume=resume, allow_breaking=allow_breaking)
+    return run(
+        chosen,
+        model_repository=model_repository,
+        data=data,
+        name=name or chosen.name,
+        resume=resume,
+        allow_breaking=allow_breaking,
+    )

@@ -1,4 +1,5 @@
 """Recipe and data -> Keras model."""
+
 import keras
 
 import models
@@ -20,10 +21,13 @@ def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = FLOAT32)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        return models.build(recipe.model, input_shape=dataset.input_shape, classes=dataset.classes,
-                            **recipe.size)
+        return models.build(
+            recipe.model, input_shape=dataset.input_shape, classes=dataset.classes, **recipe.size
+        )
     except ValueError as error:  # Keras's word for a size that comes out negative
-        raise BadSetting(f"{recipe.model} cannot be built for images of {dataset.input_shape} "
-                         f"and {dataset.classes} classes with {recipe.size}: {error}") from error
+        raise BadSetting(
+            f"{recipe.model} cannot be built for images of {dataset.input_shape} "
+            f"and {dataset.classes} classes with {recipe.size}: {error}"
+        ) from error
     finally:
         keras.config.set_dtype_policy(before)

@@ -5,8 +5,11 @@ import tensorflow as tf
 
 def decode_images(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Files [N] -> pixels [N, H, W, C] of 0..255, float32."""
-    return tf.map_fn(lambda content: decode_image(content, shape), contents,
-                     fn_output_signature=tf.TensorSpec(shape, tf.float32))
+    return tf.map_fn(
+        lambda content: decode_image(content, shape),
+        contents,
+        fn_output_signature=tf.TensorSpec(shape, tf.float32),
+    )
 
 
 def decode_image(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
@@ -25,6 +28,7 @@ def match_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
     image = tf.cast(image, tf.float32)
     grey = tf.shape(image)[-1] < 3
     if channels == 1:
-        return tf.cond(grey, lambda: image[..., :1],
-                       lambda: tf.image.rgb_to_grayscale(image[..., :3]))
+        return tf.cond(
+            grey, lambda: image[..., :1], lambda: tf.image.rgb_to_grayscale(image[..., :3])
+        )
     return tf.cond(grey, lambda: tf.repeat(image[..., :1], 3, axis=-1), lambda: image[..., :3])

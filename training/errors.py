@@ -11,6 +11,7 @@ TrainingError
     ├── ParityError      the written SavedModel does not answer as the Keras model does
     └── BreakingChange   its signatures would break clients of the version before
 """
+
 import difflib
 from collections.abc import Iterable
 
@@ -24,8 +25,9 @@ class UnknownName(TrainingError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.known = nearest_first(name, known)
-        super().__init__(f"there is no {kind} {name!r}; known, nearest first: "
-                         f"{', '.join(self.known)}")
+        super().__init__(
+            f"there is no {kind} {name!r}; known, nearest first: {', '.join(self.known)}"
+        )
 
 
 class BadSetting(TrainingError):
@@ -62,6 +64,8 @@ class BreakingChange(PublishError):
 
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:
     """`known`, sorted by likeness to `name`, then by name."""
+
     def distance(other: str) -> float:
         return -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
+
     return sorted(known, key=lambda other: (distance(other), other))

@@ -1,4 +1,5 @@
 """Calling a model by names: tensors by input name in, tensors by head name out."""
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,13 @@ def predict(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
     """Every head's outputs [N, ...] on pixels [N, H, W, C] by input name."""
     compiled = tf.function(lambda batch: call(model, batch, training=False), reduce_retracing=True)
     rows = len(next(iter(inputs.values())))
-    answers = [compiled({name: tf.cast(images[start:start + BATCH], tf.float32)
-                         for name, images in inputs.items()}) for start in range(0, rows, BATCH)]
+    answers = [
+        compiled(
+            {
+                name: tf.cast(images[start : start + BATCH], tf.float32)
+                for name, images in inputs.items()
+            }
+        )
+        for start in range(0, rows, BATCH)
+    ]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

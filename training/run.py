@@ -1,4 +1,5 @@
 """load -> build -> fit -> evaluate -> publish."""
+
 from pathlib import Path
 
 from training.build import build
@@ -12,8 +13,15 @@ from training.recipes import Recipe
 from training.workspace import finish, prepare
 
 
-def run(recipe: Recipe, *, model_repository: Path, data: Path | None, name: str, resume: bool,
-        allow_breaking: bool) -> Path | None:
+def run(
+    recipe: Recipe,
+    *,
+    model_repository: Path,
+    data: Path | None,
+    name: str,
+    resume: bool,
+    allow_breaking: bool,
+) -> Path | None:
     strategy = devices.prepare(recipe)
     workspace = prepare(model_repository / name, keep=resume or not devices.is_chief(strategy))
     dataset = load(recipe, data, workspace)
@@ -22,8 +30,14 @@ def run(recipe: Recipe, *, model_repository: Path, data: Path | None, name: str,
     version = None
     if devices.is_chief(strategy):
         evaluation = evaluate(model, dataset)
-        version = publish(model, dataset, Run(recipe, progress, evaluation), model_repository,
-                          name, allow_breaking=allow_breaking)
+        version = publish(
+            model,
+            dataset,
+            Run(recipe, progress, evaluation),
+            model_repository,
+            name,
+            allow_breaking=allow_breaking,
+        )
         finish(workspace)
     devices.meet(strategy)
     return version

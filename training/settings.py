@@ -1,4 +1,5 @@
 """A recipe by name, with some of its fields set otherwise."""
+
 import dataclasses
 import typing
 from collections.abc import Mapping
@@ -39,13 +40,15 @@ def convert(key: str, value: object, kind: object) -> object:
     try:
         return PARSERS[kind](value)
     except (ValueError, KeyError):
-        raise BadSetting(f"{key} takes {getattr(kind, '__name__', kind)}, which {value!r} is not"
-                         ) from None
+        raise BadSetting(
+            f"{key} takes {getattr(kind, '__name__', kind)}, which {value!r} is not"
+        ) from None
 
 
 def parse_bool(text: str) -> bool:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-        text.lower()]
+        text.lower()
+    ]
 
 
 def parse_ints(text: str) -> tuple[int, ...]:
@@ -54,7 +57,12 @@ def parse_ints(text: str) -> tuple[int, ...]:
 
 
 PARSERS: dict[object, typing.Callable[[str], object]] = {
-    int: int, float: float, str: str, bool: parse_bool, tuple[int, ...]: parse_ints}
+    int: int,
+    float: float,
+    str: str,
+    bool: parse_bool,
+    tuple[int, ...]: parse_ints,
+}
 
 
 def check(recipe: Recipe) -> Recipe:
@@ -62,8 +70,10 @@ def check(recipe: Recipe) -> Recipe:
         if not getattr(recipe, key) > 0:
             raise BadSetting(f"{key} must be above 0, not {getattr(recipe, key)}")
     if recipe.task == "masks" and (recipe.flip or recipe.shift):
-        raise BadSetting(f"recipe {recipe.name!r} takes no flip and no shift: they move the image "
-                         f"and not its mask")
+        raise BadSetting(
+            f"recipe {recipe.name!r} takes no flip and no shift: they move the image "
+            f"and not its mask"
+        )
     if recipe.channels not in (1, 3):
         raise BadSetting(f"channels must be 1 (grey) or 3 (colour), not {recipe.channels}")
     if recipe.precision not in PRECISIONS:

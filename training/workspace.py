@@ -1,11 +1,12 @@
 """<repository>/<model>/.training: what a run keeps while it runs. No model server looks at it.
 
-    checkpoint.npz   the state after the last finished epoch (checkpoint.py)
-    tensorboard/     the curves
-    split.csv        which of the user's own images are held out; later runs keep to it
-    skipped.txt      which of them could not be read
-    images-*/        their pixels, of one process each
+checkpoint.npz   the state after the last finished epoch (checkpoint.py)
+tensorboard/     the curves
+split.csv        which of the user's own images are held out; later runs keep to it
+skipped.txt      which of them could not be read
+images-*/        their pixels, of one process each
 """
+
 import shutil
 import tempfile
 import time
@@ -34,8 +35,10 @@ def prepare(model_directory: Path, *, keep: bool) -> Path:
             for name in (CHECKPOINT, SKIPPED):
                 (workspace / name).unlink(missing_ok=True)
     except OSError as error:
-        raise PublishError(f"cannot write to {workspace}: {error.strerror}; name another "
-                           f"--model-repository, or see to its permissions") from error
+        raise PublishError(
+            f"cannot write to {workspace}: {error.strerror}; name another "
+            f"--model-repository, or see to its permissions"
+        ) from error
     for images in workspace.glob(f"{IMAGES}*"):
         if time.time() - images.stat().st_mtime > LEFTOVER_AGE_S:
             shutil.rmtree(images, ignore_errors=True)

@@ -1,4 +1,5 @@
 """The gateway's application: everything is wired here, and nothing happens at import."""
+
 import logging
 import sys
 
@@ -36,16 +37,23 @@ def create_app(settings: Settings, model_server: ModelServer) -> Flask:
 def from_environment() -> Flask:
     """The application that SLUICE_* describes; what gunicorn's workers call."""
     settings = Settings.from_environment()
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(),
-                        format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    return create_app(settings, ModelServer(settings.model_server, settings.request_timeout_s,
-                                            settings.metadata_ttl_s))
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    return create_app(
+        settings,
+        ModelServer(settings.model_server, settings.request_timeout_s, settings.metadata_ttl_s),
+    )
 
 
 def _http_error(error: HTTPException) -> Response:
     """What no route took, and what Werkzeug refuses by itself, in the one shape of all errors."""
     if error.code in (404, 405) and request.path.lower().startswith("/v1/"):
-        return tfs.error_response(errors.MalformedRequest(
-            f"Malformed request: {request.method} {request.path}"))
-    return Response(tfs_body(f"{error.name}: {request.method} {request.path}"), error.code,
-                    mimetype=tfs.JSON)
+        return tfs.error_response(
+            errors.MalformedRequest(f"Malformed request: {request.method} {request.path}")
+        )
+    return Response(
+        tfs_body(f"{error.name}: {request.method} {request.path}"), error.code, mimetype=tfs.JSON
+    )

@@ -3,6 +3,7 @@
 Werkzeug's `request.get_data()` cuts a chunked body at the limit and says nothing; reading the
 stream ourselves finds it out.
 """
+
 import zlib
 from collections.abc import Iterator
 

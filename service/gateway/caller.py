@@ -1,4 +1,5 @@
 """On whose behalf the model server is called: until when, what is passed on, and who cancels it."""
+
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any

@@ -1,4 +1,5 @@
 """A line to paste into a shell that gets an answer from a model."""
+
 import json
 import math
 import shlex
@@ -20,19 +21,27 @@ def curl_line(url: str, signatures: Signatures) -> str:
     signature = signatures.get(ENCODED_SIGNATURE if encoded else DEFAULT_SIGNATURE)
     specs = list(signature.inputs.values())
     if encoded or any(takes_pixels(spec) for spec in specs):
-        fields = [f"-F {spec.name}=@IMAGE.png" if spec.is_string or takes_pixels(spec)
-                  else f"-F {spec.name}={shlex.quote(json.dumps(_zeros(spec)))}" for spec in specs]
+        fields = [
+            f"-F {spec.name}=@IMAGE.png"
+            if spec.is_string or takes_pixels(spec)
+            else f"-F {spec.name}={shlex.quote(json.dumps(_zeros(spec)))}"
+            for spec in specs
+        ]
         return f"curl {' '.join(fields)} {url}:predict"
     if sum(map(_elements, specs)) <= LARGEST_EXAMPLE:
         columns = {spec.name: [_zeros(spec)] for spec in specs}  # every output fits columns
         return f"curl -d {shlex.quote(json.dumps({'inputs': columns}))} {url}:predict"
-    return (f"python3 -c {shlex.quote(_script(signature))} | "
-            f"curl --data-binary @- -H 'Content-Type: {NPZ}' {url}:predict")
+    return (
+        f"python3 -c {shlex.quote(_script(signature))} | "
+        f"curl --data-binary @- -H 'Content-Type: {NPZ}' {url}:predict"
+    )
 
 
 def _script(signature: Signature) -> str:
-    arrays = ", ".join(f"{name}=np.zeros({(1, *_row_shape(spec))}, '{spec.dtype.name}')"
-                       for name, spec in signature.inputs.items())
+    arrays = ", ".join(
+        f"{name}=np.zeros({(1, *_row_shape(spec))}, '{spec.dtype.name}')"
+        for name, spec in signature.inputs.items()
+    )
     return f"import sys, numpy as np; np.savez(sys.stdout.buffer, {arrays})"
 
 

@@ -1,4 +1,5 @@
 """Errors to responses: one table of statuses, and one renderer for each dialect."""
+
 import json
 
 from service.gateway import errors

@@ -1,29 +1,30 @@
 """What can go wrong with a request, named by cause. Knows neither HTTP nor gRPC.
 
-    GatewayError
-    ├── RequestError                 the client's to mend
-    │   ├── MalformedRequest         the body or the path is not what it claims to be
-    │   │   ├── UnsupportedMediaType
-    │   │   └── PayloadTooLarge
-    │   ├── InvalidInput             one named input: expected this, got that, here
-    │   │   └── InputTooLarge        decoding it would take more memory than is allowed
-    │   ├── UnknownInput             an input the signature does not have, or lacks
-    │   ├── UnknownSignature
-    │   ├── UnknownLabel
-    │   ├── UnbatchedOutput          the row format cannot carry this output
-    │   ├── NotText                  JSON cannot carry this output's bytes
-    │   ├── NotAcceptable            no form that the client accepts can carry the answer
-    │   └── RejectedByModel          the model server or the model itself refused the values
-    ├── NotFound
-    │   └── ModelNotFound            no such model, or no such version of it
-    └── ModelServerError             the operator's to mend
-        ├── ModelServerUnavailable
-        ├── ModelServerOverloaded
-        ├── DeadlineExceeded
-        ├── RequestCancelled
-        ├── NotImplementedByServer
-        └── ModelServerFailed        anything else that it answered
+GatewayError
+├── RequestError                 the client's to mend
+│   ├── MalformedRequest         the body or the path is not what it claims to be
+│   │   ├── UnsupportedMediaType
+│   │   └── PayloadTooLarge
+│   ├── InvalidInput             one named input: expected this, got that, here
+│   │   └── InputTooLarge        decoding it would take more memory than is allowed
+│   ├── UnknownInput             an input the signature does not have, or lacks
+│   ├── UnknownSignature
+│   ├── UnknownLabel
+│   ├── UnbatchedOutput          the row format cannot carry this output
+│   ├── NotText                  JSON cannot carry this output's bytes
+│   ├── NotAcceptable            no form that the client accepts can carry the answer
+│   └── RejectedByModel          the model server or the model itself refused the values
+├── NotFound
+│   └── ModelNotFound            no such model, or no such version of it
+└── ModelServerError             the operator's to mend
+    ├── ModelServerUnavailable
+    ├── ModelServerOverloaded
+    ├── DeadlineExceeded
+    ├── RequestCancelled
+    ├── NotImplementedByServer
+    └── ModelServerFailed        anything else that it answered
 """
+
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -48,8 +49,10 @@ class PayloadTooLarge(MalformedRequest):
     """The body is over SLUICE_MAX_BODY_BYTES."""
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The request body is larger than the limit of {limit_bytes} bytes "
-                         "(SLUICE_MAX_BODY_BYTES); send fewer instances per request")
+        super().__init__(
+            f"The request body is larger than the limit of {limit_bytes} bytes "
+            "(SLUICE_MAX_BODY_BYTES); send fewer instances per request"
+        )
 
 
 class InvalidInput(RequestError):

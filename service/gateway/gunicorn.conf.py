@@ -2,6 +2,7 @@
 
 No preload: grpc's channels must be opened after the fork, in the worker that uses them.
 """
+
 import atexit
 import gc
 import math
@@ -47,8 +48,10 @@ def on_starting(server):
         try:
             socket.create_server((settings.http_host, settings.grpc_port)).close()
         except OSError as error:
-            sys.exit(f"SLUICE_GRPC_PORT: port {settings.grpc_port} cannot be used "
-                     f"({os.strerror(error.errno)})")
+            sys.exit(
+                f"SLUICE_GRPC_PORT: port {settings.grpc_port} cannot be used "
+                f"({os.strerror(error.errno)})"
+            )
 
 
 def post_worker_init(worker):
@@ -58,4 +61,5 @@ def post_worker_init(worker):
 
 def child_exit(server, worker):
     from prometheus_client import multiprocess  # it looks for the directory when it is imported
+
     multiprocess.mark_process_dead(worker.pid)

@@ -3,6 +3,7 @@
 glibc alone gives the end of its heap back after every large request, and takes it anew, page by
 page, for the next one: half of the CPU time of a 2 MB array's way through a gateway.
 """
+
 import ctypes
 import os
 import time

@@ -1,4 +1,5 @@
 """The model server as the gateway sees it, over gRPC. Only this module and `rpc` import grpc."""
+
 import functools
 import itertools
 import json
@@ -50,12 +51,21 @@ ERRORS: dict[grpc.StatusCode, type[errors.GatewayError]] = {
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     # A prediction changes nothing, so it may be tried again where no server took it.
-    "methodConfig": [{
-        "name": [{"service": "tensorflow.serving.PredictionService"},
-                 {"service": "tensorflow.serving.ModelService"}],
-        "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "0.5s",
-                        "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]},
-    }],
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "tensorflow.serving.PredictionService"},
+                {"service": "tensorflow.serving.ModelService"},
+            ],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
 }
 CHANNEL_OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
@@ -88,8 +98,9 @@ class ModelServer:
     made before gunicorn forks is good after it.
     """
 
-    def __init__(self, addresses: str, timeout_s: float = 30.0,
-                 metadata_ttl_s: float = 10.0) -> None:
+    def __init__(
+        self, addresses: str, timeout_s: float = 30.0, metadata_ttl_s: float = 10.0
+    ) -> None:
         self._addresses, self._timeout_s, self._ttl_s = addresses, timeout_s, metadata_ttl_s
         self._lock = threading.Lock()
         self._connected_pid = 0
@@ -110,8 +121,9 @@ class ModelServer:
         signatures = Signatures(dict(found.signature_def))
         if known and known.signatures == signatures:
             signatures = known.signatures  # keep what is parsed already
-        self._remember(model, _Remembered(signatures, reply.model_spec.version.value,
-                                          time.monotonic()))
+        self._remember(
+            model, _Remembered(signatures, reply.model_spec.version.value, time.monotonic())
+        )
         return signatures
 
     def checked(self, model: ModelSpec, check: Callable[[Signatures], Checked]) -> Checked:
@@ -129,22 +141,35 @@ class ModelServer:
                 raise
             return check(fresh)
 
-    def predict(self, model: ModelSpec, signature_name: str, inputs: Mapping[str, Array],
-                outputs: Sequence[str] = (), timeout_s: float | None = None) -> Prediction:
+    def predict(
+        self,
+        model: ModelSpec,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> Prediction:
         """The named outputs, or all.
 
         Raises RejectedByModel, ModelNotFound or a ModelServerError.
         """
-        request = paste(serving.PredictRequest(model_spec=_proto(model, signature_name),
-                                               output_filter=outputs),
-                        serving.PredictRequest.INPUTS_FIELD_NUMBER, inputs)
+        request = paste(
+            serving.PredictRequest(model_spec=_proto(model, signature_name), output_filter=outputs),
+            serving.PredictRequest.INPUTS_FIELD_NUMBER,
+            inputs,
+        )
         raw: bytes = self._call(lambda: self._raw(PREDICT), request, model, timeout_s)
         rest, contents = cut(raw, serving.PredictResponse.OUTPUTS_FIELD_NUMBER)
         reply = serving.PredictResponse.FromString(rest)
         version = reply.model_spec.version.value
         self._forget_if_replaced(model, version)
-        return Prediction({name: decode_tensor(tensor, content=contents.get(name))
-                           for name, tensor in reply.outputs.items()}, version)
+        return Prediction(
+            {
+                name: decode_tensor(tensor, content=contents.get(name))
+                for name, tensor in reply.outputs.items()
+            },
+            version,
+        )
 
     def forward(self, method: str, request: bytes, model: ModelSpec | None = None) -> bytes:
         """The raw reply to a serialized request of "/SERVICE/METHOD"; raises as `predict` does."""
@@ -155,35 +180,43 @@ class ModelServer:
         """The raw reply to a serialized PredictRequest, read for the version that gave it."""
         reply = self.forward(PREDICT, request, model)
         self._forget_if_replaced(
-            model, serving.PredictResponse.FromString(reply).model_spec.version.value)
+            model, serving.PredictResponse.FromString(reply).model_spec.version.value
+        )
         return reply
 
     def classify(self, model: ModelSpec, query: ExamplesQuery) -> serving.ClassificationResult:
         """Labels and scores of each example; raises as `predict` does."""
         request = serving.ClassificationRequest(
-            model_spec=_proto(model, query.signature_name), input=query.examples)
+            model_spec=_proto(model, query.signature_name), input=query.examples
+        )
         reply: serving.ClassificationResponse = self._call(
-            lambda: self._prediction.Classify, request, model)
+            lambda: self._prediction.Classify, request, model
+        )
         return reply.result
 
     def regress(self, model: ModelSpec, query: ExamplesQuery) -> serving.RegressionResult:
         """A value for each example; raises as `predict` does."""
         request = serving.RegressionRequest(
-            model_spec=_proto(model, query.signature_name), input=query.examples)
+            model_spec=_proto(model, query.signature_name), input=query.examples
+        )
         reply: serving.RegressionResponse = self._call(
-            lambda: self._prediction.Regress, request, model)
+            lambda: self._prediction.Regress, request, model
+        )
         return reply.result
 
     def metadata(self, model: ModelSpec) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises as `signatures` does."""
-        request = serving.GetModelMetadataRequest(model_spec=_proto(model),
-                                                  metadata_field=["signature_def"])
+        request = serving.GetModelMetadataRequest(
+            model_spec=_proto(model), metadata_field=["signature_def"]
+        )
         reply: serving.GetModelMetadataResponse = self._call(
-            lambda: self._prediction.GetModelMetadata, request, model)
+            lambda: self._prediction.GetModelMetadata, request, model
+        )
         return reply
 
-    def status(self, model: ModelSpec, timeout_s: float | None = None
-               ) -> list[serving.ModelVersionStatus]:
+    def status(
+        self, model: ModelSpec, timeout_s: float | None = None
+    ) -> list[serving.ModelVersionStatus]:
         """The versions of a model, newest first, each with its state; raises ModelNotFound."""
         request = serving.GetModelStatusRequest(model_spec=_proto(model))
         reply = self._call(lambda: self._models.GetModelStatus, request, model, timeout_s)
@@ -191,8 +224,11 @@ class ModelServer:
 
     def available_versions(self, model_name: str, timeout_s: float | None = None) -> list[int]:
         """The versions that take requests, newest first; raises ModelNotFound."""
-        return [each.version for each in self.status(ModelSpec(model_name), timeout_s)
-                if each.state == State.AVAILABLE]
+        return [
+            each.version
+            for each in self.status(ModelSpec(model_name), timeout_s)
+            if each.state == State.AVAILABLE
+        ]
 
     def is_available(self, model_name: str, timeout_s: float) -> bool:
         """Whether some version of the model takes requests; raises a ModelServerError."""
@@ -206,8 +242,13 @@ class ModelServer:
             self._channel.close()
             self._connected_pid = 0
 
-    def _call(self, method: Callable[[], Callable[..., Reply]], request: Any, model: ModelSpec,
-              timeout_s: float | None = None) -> Reply:
+    def _call(
+        self,
+        method: Callable[[], Callable[..., Reply]],
+        request: Any,
+        model: ModelSpec,
+        timeout_s: float | None = None,
+    ) -> Reply:
         self._connect()
         caller = CALLER.get()
         timeout_s = caller.time_left_s(timeout_s or self._timeout_s)
@@ -217,14 +258,16 @@ class ModelServer:
         except grpc.RpcError as error:
             raise self._translated(error, model, timeout_s) from error
 
-    def _translated(self, error: grpc.RpcError, model: ModelSpec, timeout_s: float
-                    ) -> errors.GatewayError:
+    def _translated(
+        self, error: grpc.RpcError, model: ModelSpec, timeout_s: float
+    ) -> errors.GatewayError:
         kind, details = ERRORS[error.code()], error.details() or error.code().name
         if kind is errors.ModelServerUnavailable:
             return kind(f"The model server at {self._addresses} is not available: {details}")
         if kind is errors.DeadlineExceeded:
-            return kind(f"No answer within {timeout_s:g} s from the model server at "
-                        f"{self._addresses}")
+            return kind(
+                f"No answer within {timeout_s:g} s from the model server at {self._addresses}"
+            )
         if kind is errors.RejectedByModel and model.label and "label" in details:
             return errors.UnknownLabel(details)
         return kind(details)

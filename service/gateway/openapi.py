@@ -1,4 +1,5 @@
 """The OpenAPI 3.1 document of this gateway, made from the signatures of the served models."""
+
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -30,12 +31,18 @@ def document(models: Mapping[str, Signatures], url: str) -> Json:
     paths: Json = dict(_operations())
     for name, signatures in models.items():
         paths |= _model_paths(name, signatures)
-    return {"openapi": "3.1.0",
-            "info": {"title": "Sluice", "version": version("sluice"),
-                     "description": "Predictions of Keras models, over TensorFlow Serving's REST "
-                                    "API and the Open Inference Protocol."},
-            "servers": [{"url": url}], "paths": paths,
-            "components": {"schemas": {"Error": ERROR}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sluice",
+            "version": version("sluice"),
+            "description": "Predictions of Keras models, over TensorFlow Serving's REST "
+            "API and the Open Inference Protocol.",
+        },
+        "servers": [{"url": url}],
+        "paths": paths,
+        "components": {"schemas": {"Error": ERROR}},
+    }
 
 
 def _operations() -> Json:
@@ -44,8 +51,11 @@ def _operations() -> Json:
     return {
         "/healthz": {"get": _operation("The process is alive", {"200": plain})},
         "/readyz": {"get": _operation("A model is AVAILABLE", ready)},
-        "/metrics": {"get": _operation("Prometheus metrics",
-                                       {"200": _answer("text/plain", {"type": "string"})})},
+        "/metrics": {
+            "get": _operation(
+                "Prometheus metrics", {"200": _answer("text/plain", {"type": "string"})}
+            )
+        },
         "/v2": {"get": _operation("The server", {"200": plain})},
         "/v2/health/live": {"get": _operation("The process is alive", {"200": plain})},
         "/v2/health/ready": {"get": _operation("A model is AVAILABLE", ready)},
@@ -66,53 +76,94 @@ def _model_paths(name: str, signatures: Signatures) -> Json:
 
 def _predict(name: str, signatures: Signatures) -> Json:
     every = [signatures.get(each) for each in signatures.names()]
-    request: Json = {"application/json": {"schema": {"anyOf": [
-        schemas.predict_request(signature) for signature in every]}}}
-    response: Json = {"application/json": {"schema": {"anyOf": [
-        schemas.predict_response(signature) for signature in every]}}}
+    request: Json = {
+        "application/json": {
+            "schema": {"anyOf": [schemas.predict_request(signature) for signature in every]}
+        }
+    }
+    response: Json = {
+        "application/json": {
+            "schema": {"anyOf": [schemas.predict_response(signature) for signature in every]}
+        }
+    }
     response |= {NPY: {"schema": BINARY}, NPZ: {"schema": BINARY}}
     request |= {NPY: {"schema": BINARY}, NPZ: {"schema": BINARY}}
     parameters: list[Json] = []
     if ENCODED_SIGNATURE in signatures:
         request |= _files(signatures.get(ENCODED_SIGNATURE))
-        parameters = [{"name": "top_k", "in": "query", "description": "labels to answer with",
-                       "schema": {"type": "integer", "minimum": 1}}]
-    return _operation("Predict, as TensorFlow Serving's REST API or from files",
-                      {"200": {"description": "The outputs.", "content": response},
-                       **_errors(*ERRORS)}, name) | {
-        "parameters": parameters, "requestBody": {"required": True, "content": request}}
+        parameters = [
+            {
+                "name": "top_k",
+                "in": "query",
+                "description": "labels to answer with",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        ]
+    return _operation(
+        "Predict, as TensorFlow Serving's REST API or from files",
+        {"200": {"description": "The outputs.", "content": response}, **_errors(*ERRORS)},
+        name,
+    ) | {"parameters": parameters, "requestBody": {"required": True, "content": request}}
 
 
 def _files(encoded: Signature) -> Json:
     """Image files: as the body for a single input, as fields of a form for any number."""
-    fields = {name: {"type": "array", "items": BINARY} if spec.is_string else {"type": "string"}
-              for name, spec in encoded.inputs.items()}
-    form = {"multipart/form-data": {"schema": {"type": "object", "properties": fields,
-                                               "required": sorted(fields)}}}
+    fields = {
+        name: {"type": "array", "items": BINARY} if spec.is_string else {"type": "string"}
+        for name, spec in encoded.inputs.items()
+    }
+    form = {
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": fields, "required": sorted(fields)}
+        }
+    }
     single = {kind: {"schema": BINARY} for kind in IMAGES} if len(fields) == 1 else {}
     return form | single
 
 
 def _infer(name: str, signatures: Signatures) -> Json:
-    tensor = {"type": "object", "required": ["name", "shape", "datatype"], "properties": {
-        "name": {"type": "string"}, "datatype": {"type": "string"},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "data": {"type": "array"}, "parameters": {"type": "object"}}}
-    request = {"type": "object", "required": ["inputs"], "properties": {
-        "id": {"type": "string"}, "parameters": {"type": "object"},
-        "inputs": {"type": "array", "items": tensor},
-        "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}}}}
-    response = {"type": "object", "required": ["model_name", "model_version", "outputs"],
-                "properties": {"outputs": {"type": "array", "items": tensor}}}
-    content = {"application/json": {"schema": response}, "application/octet-stream": {
-        "schema": BINARY}}
-    takes = "; ".join(f"{each}: {', '.join(map(str, signatures.get(each).inputs.values()))}"
-                      for each in signatures.names())
-    return _operation("Infer, as the Open Inference Protocol v2",
-                      {"200": {"description": "The outputs.", "content": content},
-                       **_errors(*ERRORS)}, name) | {
-        "description": takes, "requestBody": {
-            "required": True, "content": {"application/json": {"schema": request}}}}
+    tensor = {
+        "type": "object",
+        "required": ["name", "shape", "datatype"],
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "data": {"type": "array"},
+            "parameters": {"type": "object"},
+        },
+    }
+    request = {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": {"type": "object"},
+            "inputs": {"type": "array", "items": tensor},
+            "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+        },
+    }
+    response = {
+        "type": "object",
+        "required": ["model_name", "model_version", "outputs"],
+        "properties": {"outputs": {"type": "array", "items": tensor}},
+    }
+    content = {
+        "application/json": {"schema": response},
+        "application/octet-stream": {"schema": BINARY},
+    }
+    takes = "; ".join(
+        f"{each}: {', '.join(map(str, signatures.get(each).inputs.values()))}"
+        for each in signatures.names()
+    )
+    return _operation(
+        "Infer, as the Open Inference Protocol v2",
+        {"200": {"description": "The outputs.", "content": content}, **_errors(*ERRORS)},
+        name,
+    ) | {
+        "description": takes,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+    }
 
 
 def _operation(summary: str, responses: Json, tag: str = "server") -> Json:
@@ -124,5 +175,10 @@ def _answer(kind: str, schema: Json) -> Json:
 
 
 def _errors(*statuses: str) -> Json:
-    return {status: {"description": ERRORS[status], "content": {"application/json": {
-        "schema": {"$ref": "#/components/schemas/Error"}}}} for status in statuses}
+    return {
+        status: {
+            "description": ERRORS[status],
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+        for status in statuses
+    }

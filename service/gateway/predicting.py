@@ -1,5 +1,6 @@
 """What the dialects' handlers share: this request's server, settings and body, and the step from a
 body to inputs that fit."""
+
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -29,9 +30,11 @@ def read_request_body() -> bytes:
     return read_body(request, settings().max_body_bytes)
 
 
-def validated(model: ModelSpec, decode: Callable[[Signatures], AnyQuery]
-              ) -> tuple[AnyQuery, dict[str, Array]]:
+def validated(
+    model: ModelSpec, decode: Callable[[Signatures], AnyQuery]
+) -> tuple[AnyQuery, dict[str, Array]]:
     """The query and its inputs, held against the signature."""
+
     def check(signatures: Signatures) -> tuple[AnyQuery, dict[str, Array]]:
         query = decode(signatures)
         return query, query.signature.validate(query.inputs)

@@ -1,4 +1,5 @@
 """Decoded requests: what every dialect's decoder makes, and every encoder is handed back."""
+
 from dataclasses import dataclass
 
 from service.gateway.signature import Signature

@@ -1,4 +1,5 @@
 """Whether this gateway can serve: the question behind every dialect's readiness probe."""
+
 from typing import NamedTuple
 
 from service.gateway.errors import ModelServerError
@@ -22,8 +23,9 @@ def readiness(settings: Settings, server: ModelServer) -> Readiness:
     """Ready when a model is AVAILABLE at the model server; when it answers, where none is named."""
     names = settings.model_names()
     try:
-        available = {name: server.is_available(name, PROBE_TIMEOUT_S)
-                     for name in names or [_ANY_MODEL]}
+        available = {
+            name: server.is_available(name, PROBE_TIMEOUT_S) for name in names or [_ANY_MODEL]
+        }
     except ModelServerError as error:
         return Readiness(False, str(error), {})
     if not names:

@@ -1,4 +1,5 @@
 """JSON Schemas of tensors and of predictions, from a model's signatures."""
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,8 +11,11 @@ Schema = dict[str, Any]
 Leaf = Callable[[np.dtype], Schema]
 
 BASE64: Schema = {
-    "type": "object", "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
-    "required": ["b64"], "additionalProperties": False}
+    "type": "object",
+    "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+    "required": ["b64"],
+    "additionalProperties": False,
+}
 
 
 def predict_request(signature: Signature) -> Schema:
@@ -20,23 +24,43 @@ def predict_request(signature: Signature) -> Schema:
     rows: Schema = {"type": "array", "minItems": 1, "items": _input_row(signature)}
     columns = _bare_or_named({each: tensor(spec) for each, spec in signature.inputs.items()})
     required = [] if signature.name == "serving_default" else ["signature_name"]
-    return {"oneOf": [
-        {"type": "object", "title": "rows", "required": ["instances", *required],
-         "properties": {"instances": rows, "signature_name": name},
-         "not": {"required": ["inputs"]}},
-        {"type": "object", "title": "columns", "required": ["inputs", *required],
-         "properties": {"inputs": columns, "signature_name": name},
-         "not": {"required": ["instances"]}}]}
+    return {
+        "oneOf": [
+            {
+                "type": "object",
+                "title": "rows",
+                "required": ["instances", *required],
+                "properties": {"instances": rows, "signature_name": name},
+                "not": {"required": ["inputs"]},
+            },
+            {
+                "type": "object",
+                "title": "columns",
+                "required": ["inputs", *required],
+                "properties": {"inputs": columns, "signature_name": name},
+                "not": {"required": ["instances"]},
+            },
+        ]
+    }
 
 
 def predict_response(signature: Signature) -> Schema:
     """The JSON answer of `:predict`: `predictions` for rows, `outputs` for columns."""
     columns = {name: tensor(spec, answered) for name, spec in signature.outputs.items()}
-    return {"oneOf": [
-        {"type": "object", "required": ["predictions"], "properties": {
-            "predictions": {"type": "array", "items": _output_row(signature)}}},
-        {"type": "object", "required": ["outputs"], "properties": {
-            "outputs": _single_or_named(columns)}}]}
+    return {
+        "oneOf": [
+            {
+                "type": "object",
+                "required": ["predictions"],
+                "properties": {"predictions": {"type": "array", "items": _output_row(signature)}},
+            },
+            {
+                "type": "object",
+                "required": ["outputs"],
+                "properties": {"outputs": _single_or_named(columns)},
+            },
+        ]
+    }
 
 
 def tensor(spec: TensorSpec, leaf: Leaf | None = None) -> Schema:
@@ -46,8 +70,11 @@ def tensor(spec: TensorSpec, leaf: Leaf | None = None) -> Schema:
     schema = (leaf or element)(spec.dtype)
     for axis in reversed(range(len(spec.shape))):
         size = spec.shape[axis]
-        bounds = {"minItems": size, "maxItems": size} if size is not None else (
-            {"minItems": 1} if axis == 0 else {})
+        bounds = (
+            {"minItems": size, "maxItems": size}
+            if size is not None
+            else ({"minItems": 1} if axis == 0 else {})
+        )
         schema = {"type": "array", "items": schema, **bounds}
     return schema | {"description": str(spec)}
 
@@ -70,8 +97,10 @@ def answered(dtype: np.dtype) -> Schema:
     schema = element(dtype)
     if schema != {"type": "number"}:
         return schema
-    return {"not": {"type": ["array", "boolean", "object", "string"]},
-            "description": "a number, NaN, Infinity or -Infinity"}
+    return {
+        "not": {"type": ["array", "boolean", "object", "string"]},
+        "description": "a number, NaN, Infinity or -Infinity",
+    }
 
 
 def _input_row(signature: Signature) -> Schema:
@@ -84,8 +113,10 @@ def _output_row(signature: Signature) -> Schema:
 
 def _rows(specs: Mapping[str, TensorSpec], leaf: Leaf) -> dict[str, Schema]:
     """What one row holds of each tensor: its shape less the batch."""
-    return {name: tensor(TensorSpec(name, spec.dtype, spec.shape[1:]) if spec.shape else spec, leaf)
-            for name, spec in specs.items()}
+    return {
+        name: tensor(TensorSpec(name, spec.dtype, spec.shape[1:]) if spec.shape else spec, leaf)
+        for name, spec in specs.items()
+    }
 
 
 def _bare_or_named(values: Mapping[str, Schema]) -> Schema:
@@ -100,5 +131,9 @@ def _single_or_named(values: Mapping[str, Schema]) -> Schema:
 
 
 def _named(values: Mapping[str, Schema]) -> Schema:
-    return {"type": "object", "properties": dict(values), "required": sorted(values),
-            "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": dict(values),
+        "required": sorted(values),
+        "additionalProperties": False,
+    }

@@ -1,4 +1,5 @@
 """Every setting of the gateway, once: its name, type, default, environment variable and meaning."""
+
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -20,16 +21,25 @@ def _setting(default: Any, meaning: str, may_be_zero: bool = False) -> Any:
 class Settings:
     """Read with `Settings.from_environment()`; the variable of `http_port` is SLUICE_HTTP_PORT."""
 
-    model_server: str = _setting("127.0.0.1:8500", "HOST:PORT of the model server's gRPC port; "
-                                 "several, separated by commas, are used in turn")
-    models: str = _setting("", "names of the served models, separated by commas: what /readyz "
-                           "waits for (a model server's gRPC API cannot list its models)")
-    model_config_file: str = _setting("", "the model server's own models.config: another way to "
-                                      "name the models; read again at each use")
+    model_server: str = _setting(
+        "127.0.0.1:8500",
+        "HOST:PORT of the model server's gRPC port; several, separated by commas, are used in turn",
+    )
+    models: str = _setting(
+        "",
+        "names of the served models, separated by commas: what /readyz "
+        "waits for (a model server's gRPC API cannot list its models)",
+    )
+    model_config_file: str = _setting(
+        "",
+        "the model server's own models.config: another way to "
+        "name the models; read again at each use",
+    )
     http_host: str = _setting("0.0.0.0", "address to listen on")
     http_port: int = _setting(8080, "port to listen on")
-    grpc_port: int = _setting(0, "port to answer gRPC on, at the same address; none if it is not "
-                              "given", may_be_zero=True)
+    grpc_port: int = _setting(
+        0, "port to answer gRPC on, at the same address; none if it is not given", may_be_zero=True
+    )
     workers: int = _setting(2, "gunicorn worker processes")
     threads: int = _setting(16, "threads in each worker: requests it works on at the same time")
     request_timeout_s: float = _setting(30.0, "deadline of a prediction, seconds")
@@ -42,9 +52,11 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Raises InvalidSetting for a value of the wrong type."""
-        given = {each.name: _parse(each, variable, environment[variable])
-                 for each in fields(cls)
-                 if (variable := environment_variable(each.name)) in environment}
+        given = {
+            each.name: _parse(each, variable, environment[variable])
+            for each in fields(cls)
+            if (variable := environment_variable(each.name)) in environment
+        }
         return cls(**given)
 
     def model_names(self) -> list[str]:
@@ -69,4 +81,3 @@ def _parse(setting: Field[Any], variable: str, text: str) -> Any:
     if kind is not str and (value < 0 or (value == 0 and not setting.metadata["may_be_zero"])):
         raise InvalidSetting(f"{variable}: expected a number above 0, got {text!r}")
     return value
-

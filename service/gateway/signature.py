@@ -1,4 +1,5 @@
 """What a model expects: its signatures, and the one place where a request is held against them."""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ class TensorSpec:
     def accepts(self, shape: tuple[int, ...]) -> bool:
         return self.shape is None or (
             len(shape) == len(self.shape)
-            and all(want in (None, got) for want, got in zip(self.shape, shape, strict=True)))
+            and all(want in (None, got) for want, got in zip(self.shape, shape, strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,17 @@ class Signature:
     def _check_names(self, inputs: Mapping[str, Array]) -> None:
         for name in inputs:
             if name not in self.inputs:
-                raise UnknownInput(f'Signature "{self.name}" has no input "{name}"'
-                                   f"{did_you_mean(name, self.inputs)}")
+                raise UnknownInput(
+                    f'Signature "{self.name}" has no input "{name}"'
+                    f"{did_you_mean(name, self.inputs)}"
+                )
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
             wanted = ", ".join(f'"{name}" ({self.inputs[name]})' for name in missing)
-            raise UnknownInput(f'Signature "{self.name}" needs the missing input {wanted}; '
-                               f"got: {', '.join(sorted(inputs)) or 'none'}")
+            raise UnknownInput(
+                f'Signature "{self.name}" needs the missing input {wanted}; '
+                f"got: {', '.join(sorted(inputs)) or 'none'}"
+            )
 
 
 class Signatures:
@@ -106,8 +112,9 @@ class Signatures:
         """Raises UnknownSignature, with the known names."""
         if name not in self._parsed:
             if name not in self._protos:
-                raise UnknownSignature(f'The model has no signature "{name}"'
-                                       f"{did_you_mean(name, self._protos)}")
+                raise UnknownSignature(
+                    f'The model has no signature "{name}"{did_you_mean(name, self._protos)}'
+                )
             self._parsed[name] = Signature.from_proto(name, self._protos[name])
         return self._parsed[name]
 
@@ -132,8 +139,9 @@ def _specs(protos: Mapping[str, TensorInfo]) -> dict[str, TensorSpec]:
 
 def _valid(array: Array, spec: TensorSpec) -> Array:
     if not spec.accepts(array.shape):
-        raise InvalidInput(spec.name, str(spec), shape_text(array.shape),
-                           hint=_shape_hint(array.shape, spec))
+        raise InvalidInput(
+            spec.name, str(spec), shape_text(array.shape), hint=_shape_hint(array.shape, spec)
+        )
     if array.dtype == spec.dtype:
         return array
     if not _widens(array.dtype, spec.dtype):
@@ -168,8 +176,11 @@ def _shape_hint(got: tuple[int, ...], spec: TensorSpec) -> str:
 
 def _check_batch(inputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> None:
     """Every input that is batched carries the same number of rows, and at least one."""
-    batched = {name: array.shape[0] for name, array in inputs.items()
-               if (shape := specs[name].shape) and shape[0] is None}
+    batched = {
+        name: array.shape[0]
+        for name, array in inputs.items()
+        if (shape := specs[name].shape) and shape[0] is None
+    }
     for name, rows in batched.items():
         if rows == 0:
             raise InvalidInput(name, "at least one row", "an empty batch")

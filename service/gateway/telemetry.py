@@ -4,6 +4,7 @@ Under gunicorn several workers answer, and a scrape reaches one of them: with
 PROMETHEUS_MULTIPROC_DIR set (gunicorn.conf.py does) each writes its numbers to files there, and
 whichever is scraped adds them up.
 """
+
 import logging
 import os
 import time
@@ -14,8 +15,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-SECONDS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30)
-BYTES = tuple(4 ** power * 1024 for power in range(9))  # 1 kB to 64 MB
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+BYTES = tuple(4**power * 1024 for power in range(9))  # 1 kB to 64 MB
 UNMEASURED = frozenset({"/healthz", "/readyz", "/metrics"})
 access_log = logging.getLogger("service.gateway.access")
 
@@ -26,17 +27,31 @@ class Telemetry:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
-            "sluice_requests", "Requests answered.", ["method", "route", "status"],
-            registry=self._registry)
+            "sluice_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
         self.seconds = Histogram(
-            "sluice_request_seconds", "From the first byte of a request to the last of its answer.",
-            ["route"], buckets=SECONDS, registry=self._registry)
+            "sluice_request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
         self.request_bytes = Histogram(
-            "sluice_request_bytes", "Size of a request's body.", ["route"], buckets=BYTES,
-            registry=self._registry)
+            "sluice_request_bytes",
+            "Size of a request's body.",
+            ["route"],
+            buckets=BYTES,
+            registry=self._registry,
+        )
         self.in_flight = Gauge(
-            "sluice_requests_in_flight", "Requests being worked on.", registry=self._registry,
-            multiprocess_mode="livesum")
+            "sluice_requests_in_flight",
+            "Requests being worked on.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
 
     def attach(self, app: Flask) -> None:
         """Observe every request of `app`, except the probes and the scrapes themselves."""
@@ -66,10 +81,20 @@ class Telemetry:
     def _answered(self, response: Response) -> Response:
         if "began" in g:
             seconds = time.perf_counter() - g.began
-            self.observe(request.method, _route(), str(response.status_code), seconds,
-                         request.content_length or 0)
-            access_log.info("%s %s %d %.1f ms", request.method, request.path,
-                            response.status_code, seconds * 1e3)
+            self.observe(
+                request.method,
+                _route(),
+                str(response.status_code),
+                seconds,
+                request.content_length or 0,
+            )
+            access_log.info(
+                "%s %s %d %.1f ms",
+                request.method,
+                request.path,
+                response.status_code,
+                seconds * 1e3,
+            )
         return response
 
     def _end(self, _error: BaseException | None) -> None:

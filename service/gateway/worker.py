@@ -7,6 +7,7 @@ queue, then closes the socket: whoever comes later is refused at once and can go
 Where a gRPC port is set, the worker answers there as well, and drains both at the same time.
 While it has nothing to do, it gives memory back.
 """
+
 import select
 from types import FrameType
 from typing import Any
@@ -28,6 +29,7 @@ class DrainingWorker(ThreadWorker):
     def load_wsgi(self) -> None:
         super().load_wsgi()
         from service.gateway.rpc.server import start  # after the fork, as all that is gRPC's
+
         known: dict[str, Any] = self.wsgi.extensions  # type: ignore[attr-defined]  # Flask's
         self._rpc = start(known["settings"], known["model_server"], known["telemetry"])
 

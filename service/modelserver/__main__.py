@@ -1,4 +1,5 @@
 """`python -m service.modelserver`: from flags to a server that runs until it is told to stop."""
+
 import asyncio
 import contextlib
 import logging
@@ -26,13 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"{error}; --help lists the flags", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr,
-                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     for name in ignored:
         log.info("--%s has no meaning here: %s", name, IGNORED[name])
     with _quiet_tensorflow():
         from service.modelserver.files import StartError
         from service.modelserver.server import serve  # imports tensorflow: seconds
+
         devices = _find_devices()
     log.info(devices)
     try:
@@ -57,6 +62,7 @@ def use_huge_pages() -> None:
 
 def _find_devices() -> str:
     import tensorflow as tf
+
     gpus = len(tf.config.list_physical_devices("GPU"))
     return f"TensorFlow {tf.__version__}, {gpus} GPU(s), {os.cpu_count()} CPUs"
 

@@ -7,6 +7,7 @@ a thread is free and it is full, has waited for `timeout_s`, or had the next one
 a queue is all the batches of one kind that wait. With large-batch splitting a run fills the open
 batch and opens as many more as it needs. The event loop does everything but the work on tensors.
 """
+
 import asyncio
 import time
 from collections import deque
@@ -88,11 +89,11 @@ class BatchingRunner:
             return await self._unbatched.run(servable, run)
         rows = rows_of(run)
         if rows > options.max_batch_size:
-            raise InvalidArgument(f"Task size {rows} is larger than maximum input batch size "
-                                  f"{options.max_batch_size}")
+            raise InvalidArgument(
+                f"Task size {rows} is larger than maximum input batch size {options.max_batch_size}"
+            )
         if rows == 0:  # nothing to join, and TensorFlow Serving never answers it
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, servable.run, run)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
         if self._free and options.run_at_once and rows <= options.batch_limit:
             return await self._run_alone(servable, run, rows)  # nothing waits that it could join
         tasks = self._enqueue(servable, options, run, rows)
@@ -117,16 +118,19 @@ class BatchingRunner:
                 loop = asyncio.get_running_loop()
                 running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._finish_alone))
 
-    def _enqueue(self, servable: Servable, options: BatchingOptions, run: Run,
-                 rows: int) -> list[_Task]:
+    def _enqueue(
+        self, servable: Servable, options: BatchingOptions, run: Run, rows: int
+    ) -> list[_Task]:
         """The tasks that the run has become: one, unless it was split."""
         now, loop = time.monotonic(), asyncio.get_running_loop()
         kind = _kind(servable, options, run, rows)
         queue = self._queues.get(kind) or deque()
         sizes = _sizes(rows, queue[-1].room if queue else 0, options)
         _check_capacity(queue, sizes, options)
-        tasks = [_Task(part, size, loop.create_future(), now)
-                 for part, size in zip(cut(run, sizes), sizes, strict=True)]
+        tasks = [
+            _Task(part, size, loop.create_future(), now)
+            for part, size in zip(cut(run, sizes), sizes, strict=True)
+        ]
         for task in tasks:
             if not queue or task.rows > queue[-1].room:
                 if queue:
@@ -165,8 +169,12 @@ class BatchingRunner:
         now = time.monotonic()
         self._record([now - task.since for task in batch.tasks])
         running = asyncio.get_running_loop().run_in_executor(
-            self._pool, _run_joined, batch.servable, [task.run for task in batch.tasks],
-            batch.options)
+            self._pool,
+            _run_joined,
+            batch.servable,
+            [task.run for task in batch.tasks],
+            batch.options,
+        )
         running.add_done_callback(partial(self._finish, batch))
 
     def _finish_alone(self) -> None:
@@ -192,8 +200,10 @@ def _kind(servable: Servable, options: BatchingOptions, run: Run, rows: int) -> 
     and the answer would not fit together again.
     """
     padded = options.pad_variable_lengths and rows <= options.batch_limit
-    forms = tuple((name, array.dtype, array.ndim if padded else array.shape[1:])
-                  for name, array in run.feeds.items())
+    forms = tuple(
+        (name, array.dtype, array.ndim if padded else array.shape[1:])
+        for name, array in run.feeds.items()
+    )
     return servable, forms, run.fetches
 
 
@@ -206,8 +216,9 @@ def _sizes(rows: int, room: int, options: BatchingOptions) -> list[int]:
     return [size for size in (room, *[options.split_at] * full, rest) if size]
 
 
-def _check_capacity(queue: Sequence[_Batch], sizes: Sequence[int],
-                    options: BatchingOptions) -> None:
+def _check_capacity(
+    queue: Sequence[_Batch], sizes: Sequence[int], options: BatchingOptions
+) -> None:
     """Raises Unavailable where tasks of these sizes are too many for the queue."""
     room = queue[-1].room if queue else 0
     opened = len(sizes[1:] if sizes[0] <= room else sizes)
@@ -218,13 +229,17 @@ def _check_capacity(queue: Sequence[_Batch], sizes: Sequence[int],
         return
     full = "The batch scheduling queue to which this task was submitted is full; "
     if options.split_at is None:
-        raise Unavailable(f"{full}currently {waiting} batches enqueued and max_enqueued_batches "
-                          f"is {options.max_enqueued_batches}")
+        raise Unavailable(
+            f"{full}currently {waiting} batches enqueued and max_enqueued_batches "
+            f"is {options.max_enqueued_batches}"
+        )
     capacity = (options.max_enqueued_batches - waiting) * options.split_at + room
-    raise Unavailable(f"{full}task size is {sum(sizes)} but scheduling capacity is only {capacity} "
-                      f"(num_enqueued_batches={waiting}, "
-                      f"max_enqueued_batches={options.max_enqueued_batches}, "
-                      f"max_execution_batch_size={options.split_at})")
+    raise Unavailable(
+        f"{full}task size is {sum(sizes)} but scheduling capacity is only {capacity} "
+        f"(num_enqueued_batches={waiting}, "
+        f"max_enqueued_batches={options.max_enqueued_batches}, "
+        f"max_execution_batch_size={options.split_at})"
+    )
 
 
 async def _outcome(tasks: Sequence[_Task]) -> Tensors:
@@ -244,8 +259,9 @@ def _run_checked(servable: Servable, run: Run, rows: int) -> Tensors:
     return outputs
 
 
-def _run_joined(servable: Servable, runs: Sequence[Run],
-                options: BatchingOptions) -> list[Tensors | Exception]:
+def _run_joined(
+    servable: Servable, runs: Sequence[Run], options: BatchingOptions
+) -> list[Tensors | Exception]:
     """Each run's tensors, or what it failed with; one bad run fails only itself."""
     outcomes: list[Tensors | Exception]
     try:

@@ -1,4 +1,5 @@
 """How runs are joined: TensorFlow Serving's BatchingParameters, its defaults and its checks."""
+
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -33,9 +34,16 @@ class BatchingOptions(NamedTuple):
 
 def batching_options(parameters: BatchingParameters) -> BatchingOptions:
     """Raises InvalidArgument for parameters that contradict each other."""
-    given = {name: getattr(parameters, name).value for name in (
-        "max_batch_size", "batch_timeout_micros", "max_enqueued_batches",
-        "max_execution_batch_size") if parameters.HasField(name)}
+    given = {
+        name: getattr(parameters, name).value
+        for name in (
+            "max_batch_size",
+            "batch_timeout_micros",
+            "max_enqueued_batches",
+            "max_execution_batch_size",
+        )
+        if parameters.HasField(name)
+    }
     max_batch_size = given.get("max_batch_size", BatchingOptions().max_batch_size)
     enqueued = given.get("max_enqueued_batches", BatchingOptions().max_enqueued_batches)
     splits = parameters.enable_large_batch_splitting.value
@@ -45,7 +53,8 @@ def batching_options(parameters: BatchingParameters) -> BatchingOptions:
         enqueued or (0 if splits else 1),  # TensorFlow Serving: there are models that say 0
         tuple(parameters.allowed_batch_sizes),
         parameters.pad_variable_length_inputs,
-        given.get("max_execution_batch_size", max_batch_size) if splits else None)
+        given.get("max_execution_batch_size", max_batch_size) if splits else None,
+    )
     _check(options)
     return options
 
@@ -79,14 +88,19 @@ def _check(options: BatchingOptions) -> None:
         if getattr(options, name) < 1:
             raise InvalidArgument(f"{name} must be positive; was {getattr(options, name)}")
     if options.timeout_s < 0:
-        raise InvalidArgument("batch_timeout_micros must be non-negative; was "
-                              f"{options.timeout_s * 1e6:.0f}")
+        raise InvalidArgument(
+            f"batch_timeout_micros must be non-negative; was {options.timeout_s * 1e6:.0f}"
+        )
     if options.split_at is not None and not 1 <= options.split_at <= options.max_batch_size:
-        raise InvalidArgument(f"max_execution_batch_size must be from 1 to max_batch_size "
-                              f"({options.max_batch_size}); was {options.split_at}")
+        raise InvalidArgument(
+            f"max_execution_batch_size must be from 1 to max_batch_size "
+            f"({options.max_batch_size}); was {options.split_at}"
+        )
     sizes = options.allowed_sizes
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
         raise InvalidArgument(f"allowed_batch_sizes entries must be in increasing order: {sizes}")
     if sizes and sizes[-1] != options.max_batch_size:
-        raise InvalidArgument("Last entry in allowed_batch_sizes must match max_batch_size; last "
-                              f"entry was {sizes[-1]}; expected {options.max_batch_size}")
+        raise InvalidArgument(
+            "Last entry in allowed_batch_sizes must match max_batch_size; last "
+            f"entry was {sizes[-1]}; expected {options.max_batch_size}"
+        )

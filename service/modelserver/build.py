@@ -1,4 +1,5 @@
 """The server's parts, made as the options say."""
+
 import gc
 import logging
 from functools import partial
@@ -52,17 +53,27 @@ class _Batching(NamedTuple):
 
 def make_repository(options: Options, metrics: Metrics) -> Repository:
     """Configured, not started. Raises StartError for options that cannot be followed."""
-    load = partial(_load, options=options, metrics=metrics,
-                   session_config=_session_config(options), batching=_batching(options))
+    load = partial(
+        _load,
+        options=options,
+        metrics=metrics,
+        session_config=_session_config(options),
+        batching=_batching(options),
+    )
     directory = Path(options.model_repository).absolute() if options.model_repository else None
-    repository = Repository(load, RepositoryOptions(
-        poll_s=options.file_system_poll_wait_seconds,
-        load_threads=options.num_load_threads or 2,
-        max_load_retries=options.max_num_load_retries,
-        load_retry_interval_s=options.load_retry_interval_micros / 1e6,
-        unavailable_labels=options.allow_version_labels_for_unavailable_models,
-        any_unavailable_labels=options.force_allow_any_version_labels_for_unavailable_models,
-    ), directory, unloaded=_collect)
+    repository = Repository(
+        load,
+        RepositoryOptions(
+            poll_s=options.file_system_poll_wait_seconds,
+            load_threads=options.num_load_threads or 2,
+            max_load_retries=options.max_num_load_retries,
+            load_retry_interval_s=options.load_retry_interval_micros / 1e6,
+            unavailable_labels=options.allow_version_labels_for_unavailable_models,
+            any_unavailable_labels=options.force_allow_any_version_labels_for_unavailable_models,
+        ),
+        directory,
+        unloaded=_collect,
+    )
     if directory is None:
         try:
             repository.configure(read_configs(options))
@@ -74,8 +85,11 @@ def make_repository(options: Options, metrics: Metrics) -> Repository:
 def read_configs(options: Options) -> list[ModelConfig]:
     """The models that the flags or the config file name now. Raises StartError."""
     if not options.model_config_file:
-        return [ModelConfig(name=options.model_name,
-                            base_path=str(Path(options.model_base_path).absolute()))]
+        return [
+            ModelConfig(
+                name=options.model_name, base_path=str(Path(options.model_base_path).absolute())
+            )
+        ]
     config = read_text_proto(options.model_config_file, ModelServerConfig())
     if config.WhichOneof("config") == "custom_model_config":
         raise StartError("ModelServer does not yet support custom model config.")
@@ -90,15 +104,21 @@ def make_runner(options: Options, metrics: Metrics) -> Runner:
     return BatchingRunner(batching.threads, direct, metrics.batched)
 
 
-def make_server(options: Options, repository: Repository, runner: Runner, calls: Calls,
-                health: Health) -> grpc.aio.Server:
+def make_server(
+    options: Options, repository: Repository, runner: Runner, calls: Calls, health: Health
+) -> grpc.aio.Server:
     """With every service; it does not listen yet."""
-    server = grpc.aio.server(options=[
-        ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
-        *options.channel_arguments()])
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
+            *options.channel_arguments(),
+        ]
+    )
     predictions = PredictionService(
-        repository, runner, content=options.enable_serialization_as_tensor_content)
+        repository, runner, content=options.enable_serialization_as_tensor_content
+    )
     add_service(server, PREDICTION_SERVICE, predictions, calls, PARSERS)
     add_service(server, MODEL_SERVICE, ModelService(repository), calls)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -113,8 +133,12 @@ def listen(server: grpc.aio.Server, options: Options) -> int:
         addresses.append(f"unix:{Path(options.grpc_socket_path).absolute()}")
     credentials = _credentials(options)
     try:
-        ports = [server.add_insecure_port(address) if credentials is None
-                 else server.add_secure_port(address, credentials) for address in addresses]
+        ports = [
+            server.add_insecure_port(address)
+            if credentials is None
+            else server.add_secure_port(address, credentials)
+            for address in addresses
+        ]
     except RuntimeError as error:
         raise StartError(f"{' and '.join(addresses)} cannot be listened on: {error}") from error
     return ports[0]
@@ -137,14 +161,20 @@ def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | N
     return server
 
 
-def _load(version: Version, options: Options, metrics: Metrics, session_config: ConfigProto,
-          batching: _Batching | None) -> Servable:
+def _load(
+    version: Version,
+    options: Options,
+    metrics: Metrics,
+    session_config: ConfigProto,
+    batching: _Batching | None,
+) -> Servable:
     with metrics.loading(version.model, version.path):
         batched = batching and batching.options
         if batching and options.enable_per_model_batching_parameters:
             batched = batching_options_of(version.path)
-        servable = load_servable(version.path, options.saved_model_tags.split(","),
-                                 session_config, batched)
+        servable = load_servable(
+            version.path, options.saved_model_tags.split(","), session_config, batched
+        )
         if options.enable_model_warmup:
             try:
                 warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
@@ -178,8 +208,7 @@ def _session_config(options: Options) -> ConfigProto:
     config.intra_op_parallelism_threads = options.tensorflow_intra_op_parallelism or both
     config.inter_op_parallelism_threads = options.tensorflow_inter_op_parallelism or both
     if options.per_process_gpu_memory_fraction:
-        config.gpu_options.per_process_gpu_memory_fraction = (
-            options.per_process_gpu_memory_fraction)
+        config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     else:
         config.gpu_options.allow_growth = True
     return config
@@ -191,4 +220,6 @@ def _credentials(options: Options) -> grpc.ServerCredentials | None:
     config = read_text_proto(options.ssl_config_file, SSLConfig())
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
-        config.custom_ca.encode() or None, config.client_verify)
+        config.custom_ca.encode() or None,
+        config.client_verify,
+    )

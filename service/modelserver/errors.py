@@ -1,13 +1,14 @@
 """What a call can fail with, as TensorFlow Serving tells it: a gRPC code and a sentence.
 
-    ServingError
-    ├── InvalidArgument       the request contradicts the model, or itself
-    ├── NotFound              no such model or version
-    ├── FailedPrecondition    no such signature; a label on a version that is not available
-    ├── Unavailable           the batching queue is full, or the server is shutting down
-    ├── Unimplemented         TensorFlow Serving has not got it either
-    └── Unknown               anything else; the text is all there is
+ServingError
+├── InvalidArgument       the request contradicts the model, or itself
+├── NotFound              no such model or version
+├── FailedPrecondition    no such signature; a label on a version that is not available
+├── Unavailable           the batching queue is full, or the server is shutting down
+├── Unimplemented         TensorFlow Serving has not got it either
+└── Unknown               anything else; the text is all there is
 """
+
 from typing import ClassVar
 
 import grpc

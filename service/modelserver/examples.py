@@ -3,6 +3,7 @@
 The checks and their order are TensorFlow Serving's (its classifier, regressor and multi-inference
 sources; the rows "classify…", "regress…" and "multi inference…" show them).
 """
+
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,9 +52,12 @@ class Labels(NamedTuple):
         classes = _matrix("classes", "DT_STRING", self.classes, tensors, count)
         scores = _matrix("scores", "DT_FLOAT", self.scores, tensors, count)
         _check_widths(classes, scores)
-        return ClassificationResult(classifications=[
-            _classifications(labels, values) for labels, values
-            in zip(_rows(classes, count), _rows(scores, count), strict=True)])
+        return ClassificationResult(
+            classifications=[
+                _classifications(labels, values)
+                for labels, values in zip(_rows(classes, count), _rows(scores, count), strict=True)
+            ]
+        )
 
 
 class Values(NamedTuple):
@@ -72,9 +76,11 @@ class Values(NamedTuple):
         if values.dtype != np.float32 or values.shape not in ((count,), (count, 1)):
             raise InvalidArgument(
                 f"Expected output Tensor of DT_FLOAT and shape [{count}] or [{count}, 1] but got "
-                f"{values.dtype} {list(values.shape)}")
-        return RegressionResult(regressions=[Regression(value=value)
-                                             for value in values.ravel().tolist()])
+                f"{values.dtype} {list(values.shape)}"
+            )
+        return RegressionResult(
+            regressions=[Regression(value=value) for value in values.ravel().tolist()]
+        )
 
 
 class ClassifyCall:
@@ -136,13 +142,17 @@ def find_labels(signatures: Signatures, spec: ModelSpec) -> Labels:
     signature = _find(signatures, spec)
     examples = _only_input(signature, "classification")
     if len(signature.outputs) not in (1, 2):
-        raise InvalidArgument("Expected one or two output Tensors, found "
-                              f"{len(signature.outputs)}")
-    outputs = {name: signature.outputs[name].name for name in ("classes", "scores")
-               if name in signature.outputs}
+        raise InvalidArgument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    outputs = {
+        name: signature.outputs[name].name
+        for name in ("classes", "scores")
+        if name in signature.outputs
+    }
     if not outputs:
-        raise InvalidArgument('Expected classification signature outputs to contain at least one '
-                              f'of "classes" or "scores". Signature was: {signature}')
+        raise InvalidArgument(
+            "Expected classification signature outputs to contain at least one "
+            f'of "classes" or "scores". Signature was: {signature}'
+        )
     return Labels(examples, outputs.get("classes"), outputs.get("scores"))
 
 
@@ -163,8 +173,9 @@ def find_tasks(signatures: Signatures, tasks: Sequence[InferenceTask]) -> list[L
     names: set[str] = set()
     for task in tasks:
         if task.model_spec.name != tasks[0].model_spec.name:
-            raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same "
-                                  "model name.")
+            raise InvalidArgument(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+            )
         name = _signature_name(task.model_spec)
         if name in names:
             raise InvalidArgument(f"Duplicate evaluation of signature: {name}")
@@ -226,15 +237,15 @@ def _only_input(signature: SignatureDef, purpose: str) -> str:
     return signature.inputs["inputs"].name
 
 
-def _matrix(what: str, dtype: str, name: str | None, tensors: Tensors,
-            count: int) -> Array | None:
+def _matrix(what: str, dtype: str, name: str | None, tensors: Tensors, count: int) -> Array | None:
     """The [count, classes] output, or None where the signature has not got it."""
     if name is None:
         return None
     array = tensors[name]
     if array.ndim != 2:
-        raise InvalidArgument("Expected Tensor shape: [batch_size num_classes] but got "
-                              f"{list(array.shape)}")
+        raise InvalidArgument(
+            f"Expected Tensor shape: [batch_size num_classes] but got {list(array.shape)}"
+        )
     if array.dtype != (object if dtype == "DT_STRING" else np.float32):
         raise InvalidArgument(f"Expected {what} Tensor of {dtype}. Got: {array.dtype}")
     if len(array) != count:
@@ -244,8 +255,10 @@ def _matrix(what: str, dtype: str, name: str | None, tensors: Tensors,
 
 def _check_widths(classes: Array | None, scores: Array | None) -> None:
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
-        raise InvalidArgument("Tensors class and score should match in dim_size(1). Got "
-                              f"{classes.shape[1]} vs. {scores.shape[1]}")
+        raise InvalidArgument(
+            "Tensors class and score should match in dim_size(1). Got "
+            f"{classes.shape[1]} vs. {scores.shape[1]}"
+        )
 
 
 def _rows(matrix: Array | None, count: int) -> list[list[Any] | None]:

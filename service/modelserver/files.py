@@ -1,4 +1,5 @@
 """The files that flags name: protos in text form."""
+
 from pathlib import Path
 from typing import TypeVar
 

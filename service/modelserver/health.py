@@ -3,6 +3,7 @@
 grpcio-health-checking's own servicer keeps a Watch open until the client hangs up, which would
 hold up every drain.
 """
+
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
@@ -36,13 +37,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         await self.set(False)
 
     async def Check(  # noqa: N802
-            self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
+        self, request: HealthCheckRequest, context: Context
+    ) -> HealthCheckResponse:
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return HealthCheckResponse(status=self._status)
 
     async def Watch(  # noqa: N802
-            self, request: HealthCheckRequest, _: Context) -> AsyncIterator[HealthCheckResponse]:
+        self, request: HealthCheckRequest, _: Context
+    ) -> AsyncIterator[HealthCheckResponse]:
         known = request.service in self._services
         told = None
         while True:

@@ -1,4 +1,5 @@
 """The arithmetic of a batch: runs become one, its outputs theirs again; a large run, several."""
+
 import math
 from collections.abc import Iterator, Sequence
 
@@ -17,12 +18,15 @@ TENSOR_ALIGNMENT = 64  # bytes; TensorFlow reads an array where it lies if it be
 def rows_of(run: Run) -> int:
     """The first dimension, which all inputs share. Raises InvalidArgument where they do not."""
     if any(array.ndim == 0 for array in run.feeds.values()):
-        raise InvalidArgument("Batching session Run() input tensors must have at least one "
-                              "dimension")
+        raise InvalidArgument(
+            "Batching session Run() input tensors must have at least one dimension"
+        )
     sizes = {len(array) for array in run.feeds.values()} or {0}
     if len(sizes) > 1:
-        raise InvalidArgument("Batching session Run() input tensors must have equal 0th-dimension "
-                              f"size; got {sorted(sizes)}")
+        raise InvalidArgument(
+            "Batching session Run() input tensors must have equal 0th-dimension "
+            f"size; got {sorted(sizes)}"
+        )
     return sizes.pop()
 
 
@@ -41,8 +45,10 @@ def glue(outputs: Sequence[Tensors]) -> Tensors:
     for name in outputs[0]:
         arrays = [tensors[name] for tensors in outputs]
         if len({array.shape[1:] for array in arrays}) > 1:
-            raise FailedPrecondition(f"Batched output tensor {name} cannot be put together again: "
-                                     f"its batches are {[array.shape for array in arrays]}")
+            raise FailedPrecondition(
+                f"Batched output tensor {name} cannot be put together again: "
+                f"its batches are {[array.shape for array in arrays]}"
+            )
         glued[name] = _concatenate(arrays)
     return glued
 
@@ -78,7 +84,8 @@ def check_rows(outputs: Tensors, expected: int) -> None:
         if len(array) != expected:
             raise FailedPrecondition(
                 f"Batched output tensor {name}'s 0th dimension ({len(array)}) does not equal the "
-                f"sum of the 0th dimension sizes of the input tensors ({expected})")
+                f"sum of the 0th dimension sizes of the input tensors ({expected})"
+            )
 
 
 def _concatenate(arrays: Sequence[Array]) -> Array:
@@ -90,7 +97,7 @@ def _concatenate(arrays: Sequence[Array]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     room = np.empty(size + TENSOR_ALIGNMENT, np.uint8)
     start = -room.ctypes.data % TENSOR_ALIGNMENT
-    joined: Array = room[start:start + size].view(dtype).reshape(shape)
+    joined: Array = room[start : start + size].view(dtype).reshape(shape)
     return np.concatenate(arrays, out=joined)
 
 

@@ -2,6 +2,7 @@
 
 Latencies are in microseconds and count successes only, as TensorFlow Serving's do.
 """
+
 import threading
 import time
 from bisect import bisect_left
@@ -16,8 +17,8 @@ import grpc
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 # TensorFlow Serving's buckets, in µs: of calls up to some 20 minutes, of waiting up to one second.
-_CALL_BOUNDS = tuple(10 * 1.8 ** power for power in range(33))
-_WAIT_BOUNDS = tuple(100 * 1.2 ** power for power in range(52))
+_CALL_BOUNDS = tuple(10 * 1.8**power for power in range(33))
+_WAIT_BOUNDS = tuple(100 * 1.2**power for power in range(52))
 _INFERENCE = ("Predict", "Classify", "Regress", "MultiInference")
 
 Labels = tuple[str, ...]
@@ -36,8 +37,10 @@ class Counter:
         self._counts[values] = self._counts.get(values, 0) + by
 
     def lines(self) -> list[str]:
-        return [f"{self.name}{{{_pairs(self.labels, values)}}} {count}"
-                for values, count in list(self._counts.items())]
+        return [
+            f"{self.name}{{{_pairs(self.labels, values)}}} {count}"
+            for values, count in list(self._counts.items())
+        ]
 
 
 class _Cell(NamedTuple):
@@ -64,16 +67,22 @@ class Histogram:
         cell.total[0] += microseconds
 
     def lines(self) -> list[str]:
-        return [line for values, cell in list(self._cells.items())
-                for line in self._cell_lines(_pairs(self.labels, values), cell)]
+        return [
+            line
+            for values, cell in list(self._cells.items())
+            for line in self._cell_lines(_pairs(self.labels, values), cell)
+        ]
 
     def _cell_lines(self, labels: str, cell: _Cell) -> list[str]:
         lines, below = [], 0
         for bound, count in zip((*map(_number, self._bounds), "+Inf"), cell.counts, strict=True):
             below += count
             lines.append(f'{self.name}_bucket{{{labels},le="{bound}"}} {below}')
-        return [*lines, f"{self.name}_sum{{{labels}}} {_number(cell.total[0])}",
-                f"{self.name}_count{{{labels}}} {below}"]
+        return [
+            *lines,
+            f"{self.name}_sum{{{labels}}} {_number(cell.total[0])}",
+            f"{self.name}_count{{{labels}}} {below}",
+        ]
 
 
 class Metrics:
@@ -86,24 +95,38 @@ class Metrics:
     def __init__(self) -> None:
         self._models: set[str] = set()
         self._loading = threading.Lock()
-        self._requests = Counter(":tensorflow:serving:request_count",
-                                 "The total number of requests.", ("model_name", "status"))
+        self._requests = Counter(
+            ":tensorflow:serving:request_count",
+            "The total number of requests.",
+            ("model_name", "status"),
+        )
         self._latency = Histogram(
             ":tensorflow:serving:request_latency",
             "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
-            ("model_name", "API", "entrypoint"), _CALL_BOUNDS)
-        self._batched_runs = Counter(":tensorflow:serving:batching_session:wrapped_run_count",
-                                     "Total count of run calls on the wrapped session", ())
+            ("model_name", "API", "entrypoint"),
+            _CALL_BOUNDS,
+        )
+        self._batched_runs = Counter(
+            ":tensorflow:serving:batching_session:wrapped_run_count",
+            "Total count of run calls on the wrapped session",
+            (),
+        )
         self._waiting = Histogram(
             ":tensorflow:serving:batching_session:queuing_latency",
             "Distribution of wall time spent (in microseconds) in queuing",
-            ("thread_pool_name",), _WAIT_BOUNDS)
-        self._loads = Counter(":tensorflow:cc:saved_model:load_attempt_count",
-                              "The number of times a SavedModel was requested to be loaded.",
-                              ("model_path", "status"))
-        self._load_time = Counter(":tensorflow:cc:saved_model:load_latency",
-                                  "Latency in microseconds for SavedModels that were successfully "
-                                  "loaded.", ("model_path",))
+            ("thread_pool_name",),
+            _WAIT_BOUNDS,
+        )
+        self._loads = Counter(
+            ":tensorflow:cc:saved_model:load_attempt_count",
+            "The number of times a SavedModel was requested to be loaded.",
+            ("model_path", "status"),
+        )
+        self._load_time = Counter(
+            ":tensorflow:cc:saved_model:load_latency",
+            "Latency in microseconds for SavedModels that were successfully loaded.",
+            ("model_path",),
+        )
 
     def called(self, model: str, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """Told of every call; those about models rather than to them are not counted."""
@@ -136,8 +159,14 @@ class Metrics:
 
     def render(self) -> str:
         lines = []
-        for metric in (self._requests, self._latency, self._batched_runs, self._waiting,
-                       self._loads, self._load_time):
+        for metric in (
+            self._requests,
+            self._latency,
+            self._batched_runs,
+            self._waiting,
+            self._loads,
+            self._load_time,
+        ):
             lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}"]
             lines += metric.lines()
         return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 `--flag=value` and `--flag value`; a boolean is `--flag`, `--flag=true` or `--flag=false`.
 """
+
 import dataclasses
 import os
 import typing
@@ -26,35 +27,46 @@ class Options:
     grpc_socket_path: str = _flag("", "a UNIX socket to listen on as well")
     model_name: str = _flag("default", "name of the one model (without --model_config_file)")
     model_base_path: str = _flag(
-        "", "directory of the one model, with VERSION/saved_model.pb in it")
+        "", "directory of the one model, with VERSION/saved_model.pb in it"
+    )
     model_config_file: str = _flag("", "ModelServerConfig in text form: the models to serve")
     model_config_file_poll_wait_seconds: float = _flag(
-        0.0, "seconds between looks at that file; 0: read it once")
+        0.0, "seconds between looks at that file; 0: read it once"
+    )
     model_repository: str = _flag(
-        "", "ours: serve every model directory under this one, later ones included")
+        "", "ours: serve every model directory under this one, later ones included"
+    )
     allow_version_labels_for_unavailable_models: bool = _flag(
-        False, "allow a new label on a version that is not available (yet)")
+        False, "allow a new label on a version that is not available (yet)"
+    )
     force_allow_any_version_labels_for_unavailable_models: bool = _flag(
-        False, "allow any label on a version that is not available")
+        False, "allow any label on a version that is not available"
+    )
     file_system_poll_wait_seconds: float = _flag(
-        1.0, "seconds between looks at the model directories; 0 or less: look once")
+        1.0, "seconds between looks at the model directories; 0 or less: look once"
+    )
     num_load_threads: int = _flag(0, "versions loaded at the same time; 0: two")
     max_num_load_retries: int = _flag(5, "how often a version that fails is tried again unchanged")
     load_retry_interval_micros: int = _flag(60_000_000, "microseconds between those")
     saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
     enable_model_warmup: bool = _flag(
-        True, "run assets.extra/tf_serving_warmup_requests before a version takes traffic")
+        True, "run assets.extra/tf_serving_warmup_requests before a version takes traffic"
+    )
     num_request_iterations_for_warmup: int = _flag(0, "how often each of them is run; 0: once")
     enable_batching: bool = _flag(False, "join calls that wait at the same time into one run")
     batching_parameters_file: str = _flag("", "BatchingParameters in text form")
     enable_per_model_batching_parameters: bool = _flag(
-        False, "take them from batching_params.pbtxt in each version's directory instead")
+        False, "take them from batching_params.pbtxt in each version's directory instead"
+    )
     enable_serialization_as_tensor_content: bool = _flag(
-        False, "outputs travel as tensor_content instead of typed values")
+        False, "outputs travel as tensor_content instead of typed values"
+    )
     grpc_max_threads: int = _flag(
-        4 * (os.cpu_count() or 1), "calls that run at the same time; the others wait in line")
+        4 * (os.cpu_count() or 1), "calls that run at the same time; the others wait in line"
+    )
     grpc_channel_arguments: str = _flag(
-        "", "comma-separated gRPC arguments: grpc.max_connection_age_ms=2000,...")
+        "", "comma-separated gRPC arguments: grpc.max_connection_age_ms=2000,..."
+    )
     ssl_config_file: str = _flag("", "SSLConfig in text form: TLS, and client certificates")
     rest_api_port: int = _flag(0, "TCP port for metrics; there is no REST API here")
     monitoring_config_file: str = _flag("", "MonitoringConfig in text form: Prometheus metrics")
@@ -63,9 +75,11 @@ class Options:
     tensorflow_inter_op_parallelism: int = _flag(0, "ops that run at once; 0: all cores")
     tensorflow_session_config_file: str = _flag("", "TensorFlow's ConfigProto in text form")
     per_process_gpu_memory_fraction: float = _flag(
-        0.0, "share of each GPU's memory to take at once; 0: take more as it is needed")
+        0.0, "share of each GPU's memory to take at once; 0: take more as it is needed"
+    )
     drain_seconds: float = _flag(
-        30.0, "ours: seconds that accepted calls have to finish after SIGTERM")
+        30.0, "ours: seconds that accepted calls have to finish after SIGTERM"
+    )
 
     def channel_arguments(self) -> list[tuple[str, int | str]]:
         """--grpc_channel_arguments, numbers as numbers. Raises UsageError."""
@@ -163,11 +177,13 @@ def _convert(name: str, text: str, kind: type) -> Any:
 
 def _check(options: Options) -> None:
     if not (options.model_base_path or options.model_config_file or options.model_repository):
-        raise UsageError("name the models: --model_base_path, --model_config_file or "
-                         "--model_repository")
+        raise UsageError(
+            "name the models: --model_base_path, --model_config_file or --model_repository"
+        )
     if options.batching_parameters_file and not options.enable_batching:
         raise UsageError("--batching_parameters_file is set without --enable_batching")
     options.channel_arguments()
     if options.model_repository and (options.model_base_path or options.model_config_file):
-        raise UsageError("--model_repository cannot be combined with --model_base_path or "
-                         "--model_config_file")
+        raise UsageError(
+            "--model_repository cannot be combined with --model_base_path or --model_config_file"
+        )

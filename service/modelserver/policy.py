@@ -1,4 +1,5 @@
 """Which versions of a model should be served: directories, version policies. Pure decisions."""
+
 import os
 import re
 from collections.abc import Mapping
@@ -15,9 +16,13 @@ _VERSION = re.compile(r"-?[0-9]{1,19}")
 def find_versions(base_path: Path) -> dict[int, Path]:
     """The version directories under `base_path`; raises OSError where it cannot be listed."""
     with os.scandir(base_path) as entries:
-        return {number: Path(entry.path) for entry in entries
-                if _VERSION.fullmatch(entry.name) and entry.is_dir()
-                and -2**63 <= (number := int(entry.name)) < 2**63}
+        return {
+            number: Path(entry.path)
+            for entry in entries
+            if _VERSION.fullmatch(entry.name)
+            and entry.is_dir()
+            and -(2**63) <= (number := int(entry.name)) < 2**63
+        }
 
 
 def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[int, Path]:
@@ -35,10 +40,16 @@ def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[
 def find_models(directory: Path) -> dict[str, ModelConfig]:
     """A model for each sub-directory of `directory` that holds at least one version directory."""
     with os.scandir(directory) as entries:
-        bases = [Path(entry.path) for entry in entries
-                 if entry.is_dir() and not entry.name.startswith(".")]
-    return {base.name: ModelConfig(name=base.name, base_path=str(base))
-            for base in bases if find_versions(base)}
+        bases = [
+            Path(entry.path)
+            for entry in entries
+            if entry.is_dir() and not entry.name.startswith(".")
+        ]
+    return {
+        base.name: ModelConfig(name=base.name, base_path=str(base))
+        for base in bases
+        if find_versions(base)
+    }
 
 
 def fingerprint(directory: Path) -> frozenset[tuple[str, int, int]]:

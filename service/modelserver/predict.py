@@ -1,4 +1,5 @@
 """Predict: a request's tensors -> a run -> a reply. Pure but for what TensorFlow then does."""
+
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -47,17 +48,26 @@ class PredictCall:
     `contents` are those that were cut out of the request.
     """
 
-    def __init__(self, signatures: Signatures, request: PredictRequest, content: bool = False,
-                 contents: Contents | None = None) -> None:
+    def __init__(
+        self,
+        signatures: Signatures,
+        request: PredictRequest,
+        content: bool = False,
+        contents: Contents | None = None,
+    ) -> None:
         self._model, self._content = request.model_spec.name, content
         self._signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         signature = signatures.get(self._signature_name)
         if signature is None:
             raise FailedPrecondition(f'Serving signature key "{self._signature_name}" not found.')
-        self._outputs = {name: signature.outputs[name].name
-                         for name in _output_names(signature, request.output_filter)}
-        self.run = Run(_decode_inputs(signature, request.inputs, contents or {}),
-                       tuple(sorted(set(self._outputs.values()))))
+        self._outputs = {
+            name: signature.outputs[name].name
+            for name in _output_names(signature, request.output_filter)
+        }
+        self.run = Run(
+            _decode_inputs(signature, request.inputs, contents or {}),
+            tuple(sorted(set(self._outputs.values()))),
+        )
 
     def respond(self, tensors: Mapping[str, Array], version: int) -> PredictResponse:
         response = PredictResponse()
@@ -72,27 +82,32 @@ def fill_spec(spec: ModelSpec, name: str, version: int, signature_name: str = ""
     spec.name, spec.version.value, spec.signature_name = name, version, signature_name
 
 
-def _decode_inputs(signature: SignatureDef, inputs: Mapping[str, TensorProto],
-                   contents: Contents) -> dict[str, Array]:
+def _decode_inputs(
+    signature: SignatureDef, inputs: Mapping[str, TensorProto], contents: Contents
+) -> dict[str, Array]:
     """The feeds by tensor name, in the signature's order of names."""
     _check_names(signature, inputs)
     feeds = {}
     for name in sorted(signature.inputs):
         proto = inputs[name] if name in inputs else signature.defaults[name]
         feeds[signature.inputs[name].name] = _decode_input(
-            name, proto, contents.get(name), signature.inputs[name])
+            name, proto, contents.get(name), signature.inputs[name]
+        )
     return feeds
 
 
-def _decode_input(name: str, proto: TensorProto, content: memoryview | None,
-                  info: TensorInfo) -> Array:
+def _decode_input(
+    name: str, proto: TensorProto, content: memoryview | None, info: TensorInfo
+) -> Array:
     try:
         array = decode_tensor(proto, content=content)
     except TensorError as error:
         raise InvalidArgument(f'tensor parsing error: input "{name}": {error}') from error
     if info.dtype not in (proto.dtype, 0):
-        raise InvalidArgument(f'input "{name}" is expected to be {data_type_name(info.dtype)} but '
-                              f"{data_type_name(data_type_of(array.dtype))} is provided")
+        raise InvalidArgument(
+            f'input "{name}" is expected to be {data_type_name(info.dtype)} but '
+            f"{data_type_name(data_type_of(array.dtype))} is provided"
+        )
     return array
 
 
@@ -103,14 +118,17 @@ def _check_names(signature: SignatureDef, inputs: Mapping[str, TensorProto]) -> 
         raise InvalidArgument(
             f"input size does not match signature: {len(sent)}!={len(wanted)} "
             f"len({_braces(sent)}) != len({_braces(wanted)}). "
-            f"Sent extra: {_braces(sent - wanted)}. Missing but required: {_braces(missing)}.")
+            f"Sent extra: {_braces(sent - wanted)}. Missing but required: {_braces(missing)}."
+        )
 
 
 def _output_names(signature: SignatureDef, output_filter: Sequence[str]) -> list[str]:
     for position, name in enumerate(output_filter):
         if name not in signature.outputs:
-            raise InvalidArgument(f"output tensor alias not found in signature: {name} Outputs "
-                                  f"expected to be in the set {_braces(signature.outputs)}.")
+            raise InvalidArgument(
+                f"output tensor alias not found in signature: {name} Outputs "
+                f"expected to be in the set {_braces(signature.outputs)}."
+            )
         if name in output_filter[:position]:
             raise InvalidArgument(f"duplicate output tensor alias: {name}")
     return list(output_filter) or sorted(signature.outputs)

@@ -1,4 +1,5 @@
 """tensorflow.serving.PredictionService over a repository and a runner."""
+
 # ruff: noqa: N802 (methods have the names that the .proto gives them)
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -78,8 +79,12 @@ class PredictionService:
         fill_spec(response.model_spec, request.model_spec.name, version)
         return response
 
-    async def _answer(self, call_class: Callable[[Signatures, Request], Call[Reply]],
-                      spec: ModelSpec, request: Request) -> Reply:
+    async def _answer(
+        self,
+        call_class: Callable[[Signatures, Request], Call[Reply]],
+        spec: ModelSpec,
+        request: Request,
+    ) -> Reply:
         with self._repository.lease(spec) as (version, servable):
             call = call_class(servable.signatures, request)
             tensors = await self._runner.run(servable, call.run)

@@ -4,6 +4,7 @@ One thread polls and decides; loads and unloads run in a small pool, so that nei
 request ever waits for TensorFlow. A version that is no longer wanted stays until one that is
 wanted is AVAILABLE (TensorFlow Serving's availability-preserving policy).
 """
+
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -35,8 +36,13 @@ class RepositoryOptions(NamedTuple):
 class Repository:
     """All models by name. `start()` begins to watch; `stop()` unloads everything."""
 
-    def __init__(self, load: Load, options: RepositoryOptions | None = None,
-                 directory: Path | None = None, unloaded: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        load: Load,
+        options: RepositoryOptions | None = None,
+        directory: Path | None = None,
+        unloaded: Callable[[], None] | None = None,
+    ) -> None:
         self._load = load
         self._options = options or RepositoryOptions()
         self._directory = directory
@@ -114,11 +120,13 @@ class Repository:
         for label, number in config.version_labels.items():
             known = self._labels.get(config.name, {}).get(label, number)
             allowed = self._options.any_unavailable_labels or (
-                self._options.unavailable_labels and known == number)
+                self._options.unavailable_labels and known == number
+            )
             if not allowed and not self._is_available(config.name, number):
                 raise FailedPrecondition(
                     f"Request to assign label to version {number} of model {config.name}, "
-                    "which is not currently available for inference")
+                    "which is not currently available for inference"
+                )
         return dict(config.version_labels)
 
     # ---- life ----
@@ -132,7 +140,8 @@ class Repository:
             self._wake()
             asked = self._asked
             return self._changed.wait_for(
-                lambda: self._stopping or (self._answered >= asked and not self._busy), timeout_s)
+                lambda: self._stopping or (self._answered >= asked and not self._busy), timeout_s
+            )
 
     def stop(self) -> None:
         """Stop watching, then unload every version once its requests are done."""
@@ -153,8 +162,11 @@ class Repository:
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
         number = self._number(spec)
-        version = self._latest(spec.name) if number is None else (
-            self._versions.get(spec.name, {}).get(number))
+        version = (
+            self._latest(spec.name)
+            if number is None
+            else (self._versions.get(spec.name, {}).get(number))
+        )
         if version is None or version.state != State.AVAILABLE:
             raise _not_found(spec, number)
         return version
@@ -170,8 +182,11 @@ class Repository:
         return number
 
     def _latest(self, name: str) -> Version | None:
-        available = [version for version in list(self._versions.get(name, {}).values())
-                     if version.state == State.AVAILABLE]
+        available = [
+            version
+            for version in list(self._versions.get(name, {}).values())
+            if version.state == State.AVAILABLE
+        ]
         return max(available, key=lambda version: version.number, default=None)
 
     def _is_available(self, name: str, number: int) -> bool:
@@ -195,8 +210,9 @@ class Repository:
             with self._changed:
                 self._answered = asked
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._stopping or self._asked > self._answered,
-                                       timeout)
+                self._changed.wait_for(
+                    lambda: self._stopping or self._asked > self._answered, timeout
+                )
 
     def _poll(self) -> None:
         if self._directory is not None:
@@ -205,8 +221,12 @@ class Repository:
             try:
                 present = find_versions(Path(config.base_path))
             except OSError as error:  # what is loaded stays: the disk may come back
-                log.error("Could not find base path %s for servable %s: %s",
-                          config.base_path, name, error.strerror)
+                log.error(
+                    "Could not find base path %s for servable %s: %s",
+                    config.base_path,
+                    name,
+                    error.strerror,
+                )
                 continue
             self._aspire(name, choose_versions(config.model_version_policy, present))
         for name in self._versions.keys() - self._configs.keys():
@@ -223,7 +243,8 @@ class Repository:
         for number in sorted(wanted, reverse=True):
             version = versions[number]
             if version not in self._busy and version.is_due(
-                    options.max_load_retries, options.load_retry_interval_s):
+                options.max_load_retries, options.load_retry_interval_s
+            ):
                 self._begin(version, lambda version: version.load(self._load))
         available = {number for number in versions if versions[number].state == State.AVAILABLE}
         if not wanted or available & wanted.keys():
@@ -252,14 +273,18 @@ def _index(configs: Iterable[ModelConfig]) -> dict[str, ModelConfig]:
     by_name: dict[str, ModelConfig] = {}
     for config in configs:
         if config.name in by_name:
-            raise InvalidArgument(f"Illegal to list model {config.name} multiple times in config "
-                                  "list")
+            raise InvalidArgument(
+                f"Illegal to list model {config.name} multiple times in config list"
+            )
         if not config.base_path.startswith("/"):
-            raise InvalidArgument(f"Expected model {config.name} to have an absolute path or URI; "
-                                  f"got base_path()={config.base_path}")
+            raise InvalidArgument(
+                f"Expected model {config.name} to have an absolute path or URI; "
+                f"got base_path()={config.base_path}"
+            )
         if config.model_platform not in ("", "tensorflow"):
-            raise InvalidArgument(f"Model {config.name} requests unsupported platform "
-                                  f"{config.model_platform}")
+            raise InvalidArgument(
+                f"Model {config.name} requests unsupported platform {config.model_platform}"
+            )
         by_name[config.name] = config
     return by_name
 

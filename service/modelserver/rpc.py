@@ -1,4 +1,5 @@
 """The edge between a service's methods and gRPC: errors become statuses, calls are counted."""
+
 import asyncio
 import logging
 import time
@@ -56,13 +57,19 @@ class Calls:
         self._draining = True
         deadline = time.monotonic() + timeout_s
         while (self._running or time.monotonic() - self._last < _QUIET_S) and (
-                time.monotonic() < deadline):
+            time.monotonic() < deadline
+        ):
             await asyncio.sleep(_QUIET_S / 10)
         return self._running
 
 
-def add_service(server: grpc.aio.Server, name: str, servicer: object, calls: Calls,
-                parsers: Mapping[str, Parser] | None = None) -> None:
+def add_service(
+    server: grpc.aio.Server,
+    name: str,
+    servicer: object,
+    calls: Calls,
+    parsers: Mapping[str, Parser] | None = None,
+) -> None:
     """Answer every method of the service `name` with the servicer's coroutine of that name.
 
     It takes the request and may raise ServingError or what TensorFlow raises.
@@ -75,12 +82,15 @@ def add_service(server: grpc.aio.Server, name: str, servicer: object, calls: Cal
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             _handler(getattr(servicer, method.name), method.name, parser, calls),
             response_serializer=message_factory.GetMessageClass(
-                method.output_type).SerializeToString)
+                method.output_type
+            ).SerializeToString,
+        )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
-def _handler(method: Callable[[Any], Awaitable[Message]], name: str, parse: Parser,
-             calls: Calls) -> Callable[..., Awaitable[Message]]:
+def _handler(
+    method: Callable[[Any], Awaitable[Message]], name: str, parse: Parser, calls: Calls
+) -> Callable[..., Awaitable[Message]]:
     """The request is parsed here: grpc.aio calls bytes that are no message UNKNOWN, and logs a
     trace for each."""
 

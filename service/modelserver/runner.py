@@ -1,4 +1,5 @@
 """Runs TensorFlow outside the event loop, which reads and writes every call's messages."""
+
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol

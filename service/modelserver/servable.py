@@ -3,6 +3,7 @@
 The TF1 loader takes every SavedModel, those that `tf.saved_model.load` refuses included, and a
 session's callable costs less a call than a signature function does.
 """
+
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,8 +36,12 @@ class Servable:
     `batching`: how its runs may be joined; None: not at all.
     """
 
-    def __init__(self, session: Any, signatures: Mapping[str, SignatureDef],
-                 batching: BatchingOptions | None = None) -> None:
+    def __init__(
+        self,
+        session: Any,
+        signatures: Mapping[str, SignatureDef],
+        batching: BatchingOptions | None = None,
+    ) -> None:
         self.signatures, self.batching = signatures, batching
         self._session = session
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], _Callable] = {}
@@ -80,12 +85,14 @@ class Servable:
     def _make_callable(self, feeds: Sequence[str], fetches: Sequence[str]) -> _Callable:
         # Session.make_callable wraps this in Python that costs as much again as a small model.
         made: _Callable = self._session._make_callable_from_options(
-            CallableOptions(feed=feeds, fetch=fetches))
+            CallableOptions(feed=feeds, fetch=fetches)
+        )
         return made
 
 
-def load_servable(path: Path, tags: Sequence[str], session_config: Any,
-                  batching: BatchingOptions | None = None) -> Servable:
+def load_servable(
+    path: Path, tags: Sequence[str], session_config: Any, batching: BatchingOptions | None = None
+) -> Servable:
     """Load the SavedModel in `path`; raises what TensorFlow raises (OSError, OpError, ...)."""
     graph = tf.Graph()
     with graph.as_default():
@@ -95,6 +102,11 @@ def load_servable(path: Path, tags: Sequence[str], session_config: Any,
         except BaseException:  # whatever it was, nobody else could free the session
             session.close()
             raise
-    return Servable(session, {
-        name: SignatureDef.FromString(signature.SerializeToString())
-        for name, signature in meta_graph.signature_def.items()}, batching)
+    return Servable(
+        session,
+        {
+            name: SignatureDef.FromString(signature.SerializeToString())
+            for name, signature in meta_graph.signature_def.items()
+        },
+        batching,
+    )

@@ -1,4 +1,5 @@
 """The server's life: listen, load, say ready, serve, drain, stop."""
+
 import asyncio
 import gc
 import logging

@@ -1,4 +1,5 @@
 """The life of one version: START -> LOADING -> AVAILABLE -> UNLOADING -> END."""
+
 import logging
 import threading
 import time

@@ -2,6 +2,7 @@
 
 They lie in `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLog.
 """
+
 import logging
 import time
 from collections.abc import Iterator
@@ -42,8 +43,9 @@ def warm_up(servable: Servable, path: Path, iterations: int = 1) -> int:
     started, number = time.monotonic(), 0
     for number, record in enumerate(_records(file), start=1):
         if number > MAX_RECORDS:
-            raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) "
-                                  f"at {file}")
+            raise InvalidArgument(
+                f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}"
+            )
         for _ in range(iterations):
             _run(servable, record, number)
     log.info("Ran %d warmup records of %s in %.1f s", number, file, time.monotonic() - started)
@@ -57,8 +59,10 @@ def _records(file: Path) -> Iterator[bytes]:
             number += 1
             yield record
     except tf.errors.DataLossError as error:
-        raise InvalidArgument(f"warmup record {number + 1} of {file}: {error.message}. Please "
-                              "verify your warmup data is in TFRecord format.") from error
+        raise InvalidArgument(
+            f"warmup record {number + 1} of {file}: {error.message}. Please "
+            "verify your warmup data is in TFRecord format."
+        ) from error
 
 
 def _run(servable: Servable, record: bytes, number: int) -> None:

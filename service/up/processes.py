@@ -1,4 +1,5 @@
 """A child process that is named in the logs, remembers its last words and leaves nothing behind."""
+
 import contextlib
 import os
 import signal
@@ -15,14 +16,21 @@ class Child:
     """A running process in a group of its own: a terminal's Ctrl-C reaches the parent alone,
     which then stops its children in their order."""
 
-    def __init__(self, name: str, command: Sequence[str],
-                 environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(
-            command, env=os.environ | dict(environment or {}), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            encoding="utf-8", errors="replace")
+            command,
+            env=os.environ | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        )
         self._reader = threading.Thread(target=self._pass_on_output, daemon=True)
         self._reader.start()
 
@@ -38,8 +46,10 @@ class Child:
             try:
                 self._process.wait(within_s)
             except subprocess.TimeoutExpired:
-                print(f"[sluice] the {self.name} did not stop within {within_s:g} s; killing it",
-                      file=sys.stderr)
+                print(
+                    f"[sluice] the {self.name} did not stop within {within_s:g} s; killing it",
+                    file=sys.stderr,
+                )
         self._kill_group()
         self._process.wait()
         self._reader.join(timeout=1)
@@ -49,8 +59,12 @@ class Child:
         self._reader.join(timeout=1)
         status = self._process.returncode
         how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        return "\n".join([f"the {self.name} ended {how}; its last lines:",
-                          *(f"    {line}" for line in self.last_lines)])
+        return "\n".join(
+            [
+                f"the {self.name} ended {how}; its last lines:",
+                *(f"    {line}" for line in self.last_lines),
+            ]
+        )
 
     def _pass_on_output(self) -> None:
         assert self._process.stdout is not None

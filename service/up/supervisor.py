@@ -1,4 +1,5 @@
 """`sluice up`: a model server and a gateway as children, started, watched and stopped in order."""
+
 import os
 import shutil
 import signal
@@ -59,10 +60,15 @@ class Supervisor:
         self._rescan()
         self._start_child("model server", self._model_server_command())
         self._wait_for("the models to be AVAILABLE", self._models_are_available)
-        self._start_child("gateway", _python("service.cli", "gateway"), {
-            "SLUICE_MODEL_SERVER": self._model_server_address(),
-            "SLUICE_MODEL_CONFIG_FILE": str(self._config_file),
-            "SLUICE_HTTP_PORT": str(self._http_port)})
+        self._start_child(
+            "gateway",
+            _python("service.cli", "gateway"),
+            {
+                "SLUICE_MODEL_SERVER": self._model_server_address(),
+                "SLUICE_MODEL_CONFIG_FILE": str(self._config_file),
+                "SLUICE_HTTP_PORT": str(self._http_port),
+            },
+        )
         self._wait_for("the gateway to listen", lambda: _listens(self._http_port))
         if not self._stopping.is_set():
             _say(welcome(self._repository, self._names, self._http_port, self._grpc_port))
@@ -81,8 +87,9 @@ class Supervisor:
             child.stop(self._grace_s)
         shutil.rmtree(self._work_dir, ignore_errors=True)
 
-    def _start_child(self, name: str, command: list[str],
-                     environment: dict[str, str] | None = None) -> None:
+    def _start_child(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None
+    ) -> None:
         if not self._stopping.is_set():
             self._children.append(Child(name, command, environment))
 
@@ -111,7 +118,8 @@ class Supervisor:
         server = ModelServer(self._model_server_address())
         try:
             return all(server.is_available(name, timeout_s=2.0) for name in self._names) and (
-                bool(self._names) or _listens(self._grpc_port))
+                bool(self._names) or _listens(self._grpc_port)
+            )
         except GatewayError:
             return False
         finally:
@@ -123,28 +131,34 @@ class Supervisor:
     def _model_server_command(self) -> list[str]:
         """The same flags either way; the embedded server is TensorFlow Serving's twin."""
         installed = shutil.which(TENSORFLOW_MODEL_SERVER)
-        return [*([installed] if installed else _python("service.modelserver")),
-                f"--port={self._grpc_port}",
-                f"--model_config_file={self._config_file}",
-                "--model_config_file_poll_wait_seconds=1",
-                # Its default of 4 threads a core turns callers away while cores are idle.
-                f"--grpc_max_threads={max(64, 16 * (os.cpu_count() or 1))}"]
+        return [
+            *([installed] if installed else _python("service.modelserver")),
+            f"--port={self._grpc_port}",
+            f"--model_config_file={self._config_file}",
+            "--model_config_file_poll_wait_seconds=1",
+            # Its default of 4 threads a core turns callers away while cores are idle.
+            f"--grpc_max_threads={max(64, 16 * (os.cpu_count() or 1))}",
+        ]
 
 
 def welcome(repository: Path, names: list[str], http_port: int, grpc_port: int) -> str:
     """Where it listens, and commands to try on the first model."""
     lines = [f"HTTP on http://localhost:{http_port}, gRPC on localhost:{grpc_port}"]
     if not names:
-        lines += [f"No model is in {repository} yet; train one and it is picked up:",
-                  f"    sluice train digits --model-repository {repository}"]
+        lines += [
+            f"No model is in {repository} yet; train one and it is picked up:",
+            f"    sluice train digits --model-repository {repository}",
+        ]
         return "\n".join(lines)
     url = f"http://localhost:{http_port}/v1/models/{names[0]}"
     samples = sorted(newest_version(repository / names[0]).glob("samples/*.png"))
     image = samples[0] if samples else "IMAGE.png"
-    lines += [f"Serving {', '.join(names)} from {repository}. Try:",
-              f"    curl {url}",
-              f"    curl --data-binary @{image} -H 'Content-Type: image/png' {url}:predict",
-              f"    curl -F image=@{image} {url}:predict"]
+    lines += [
+        f"Serving {', '.join(names)} from {repository}. Try:",
+        f"    curl {url}",
+        f"    curl --data-binary @{image} -H 'Content-Type: image/png' {url}:predict",
+        f"    curl -F image=@{image} {url}:predict",
+    ]
     return "\n".join(lines)
 
 
@@ -159,8 +173,10 @@ def _check_port_is_free(port: int, option: str, variable: str) -> None:
         try:
             probe.bind(("", port))
         except OSError as error:
-            raise StartError(f"port {port} cannot be used ({error.strerror}); choose another with "
-                             f"{option} (make serve: {variable}=…)") from None
+            raise StartError(
+                f"port {port} cannot be used ({error.strerror}); choose another with "
+                f"{option} (make serve: {variable}=…)"
+            ) from None
 
 
 def _listens(port: int) -> bool:

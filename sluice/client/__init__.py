@@ -1,8 +1,9 @@
 """Predictions from Python, over HTTP or gRPC: numpy in and out, no TensorFlow. See docs/client.md.
 
-    with Client("http://localhost:8080") as client:
-        client.predict("digits", image="three.png").labels
+with Client("http://localhost:8080") as client:
+    client.predict("digits", image="three.png").labels
 """
+
 from sluice.client._client import AsyncClient, Client
 from sluice.client.errors import (
     BadReply,
@@ -29,8 +30,25 @@ from sluice.client.results import (
 )
 
 __all__ = [
-    "AsyncClient", "BadReply", "BadRequest", "Cancelled", "Client", "ClientError",
-    "DeadlineExceeded", "Guess", "ModelMetadata", "NotAllowed", "NotFound", "NotSupported",
-    "Overloaded", "Prediction", "ServerFailed", "Signature", "TensorSpec", "TooLarge", "TryLater",
-    "Unavailable", "VersionStatus",
+    "AsyncClient",
+    "BadReply",
+    "BadRequest",
+    "Cancelled",
+    "Client",
+    "ClientError",
+    "DeadlineExceeded",
+    "Guess",
+    "ModelMetadata",
+    "NotAllowed",
+    "NotFound",
+    "NotSupported",
+    "Overloaded",
+    "Prediction",
+    "ServerFailed",
+    "Signature",
+    "TensorSpec",
+    "TooLarge",
+    "TryLater",
+    "Unavailable",
+    "VersionStatus",
 ]

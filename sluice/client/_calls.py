@@ -1,4 +1,5 @@
 """What can be asked of a server, in no protocol's words, and the steps that a client takes."""
+
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar

@@ -1,4 +1,5 @@
 """The two clients: the same methods, run by the calling thread or by asyncio."""
+
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Self
@@ -29,22 +30,39 @@ class Client:
     Every method raises a ClientError (sluice/client/errors.py draws the tree).
     """
 
-    def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, retries: int = 3,
-                 headers: Mapping[str, str] | None = None,
-                 ca_file: str | PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retries: int = 3,
+        headers: Mapping[str, str] | None = None,
+        ca_file: str | PathLike[str] | None = None,
+    ) -> None:
         self._transport: Transport
         if _speaks_grpc(url):
             from sluice.client._grpc import GrpcTransport
+
             self._transport = GrpcTransport(url, headers or {}, ca_file)
         else:
             from sluice.client._http import HttpTransport
+
             self._transport = HttpTransport(url, headers or {}, ca_file)
         self._flows = Flows(timeout_s, retries)
 
-    def predict(self, model: str, inputs: Mapping[str, Value] | Value | None = None, /, *,
-                version: int | None = None, label: str | None = None,
-                signature: str | None = None, outputs: Sequence[str] = (),
-                timeout_s: float | None = None, **named: Value) -> Prediction:
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Value] | Value | None = None,
+        /,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str | None = None,
+        outputs: Sequence[str] = (),
+        timeout_s: float | None = None,
+        **named: Value,
+    ) -> Prediction:
         """The model's outputs for inputs given by their names: `predict("digits", image=...)`.
 
         An input is an array, or what numpy makes one of, batch first; or a path, or the bytes, of
@@ -57,15 +75,29 @@ class Client:
         Of `version` and `label` at most one; without them the server's newest version answers.
         All `outputs` come where none is named. Raises OSError for a file that cannot be read.
         """
-        return run(self._transport, self._flows.predict(
-            _model_spec(model, version, label), _values(inputs, named), signature, outputs,
-            timeout_s))
+        return run(
+            self._transport,
+            self._flows.predict(
+                _model_spec(model, version, label),
+                _values(inputs, named),
+                signature,
+                outputs,
+                timeout_s,
+            ),
+        )
 
-    def metadata(self, model: str, *, version: int | None = None, label: str | None = None,
-                 timeout_s: float | None = None) -> ModelMetadata:
+    def metadata(
+        self,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> ModelMetadata:
         """The model's signatures: the names, dtypes and shapes of what it takes and gives."""
-        return run(self._transport, self._flows.metadata(
-            _model_spec(model, version, label), timeout_s))
+        return run(
+            self._transport, self._flows.metadata(_model_spec(model, version, label), timeout_s)
+        )
 
     def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
         """The model's versions, newest first."""
@@ -95,32 +127,63 @@ class AsyncClient:
     """Client for asyncio: the same methods and arguments, awaited. Image files are read in the
     event loop; give their bytes where the disk is slow."""
 
-    def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, retries: int = 3,
-                 headers: Mapping[str, str] | None = None,
-                 ca_file: str | PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retries: int = 3,
+        headers: Mapping[str, str] | None = None,
+        ca_file: str | PathLike[str] | None = None,
+    ) -> None:
         self._transport: AsyncTransport
         if _speaks_grpc(url):
             from sluice.client._grpc import AsyncGrpcTransport
+
             self._transport = AsyncGrpcTransport(url, headers or {}, ca_file)
         else:
             from sluice.client._http import AsyncHttpTransport
+
             self._transport = AsyncHttpTransport(url, headers or {}, ca_file)
         self._flows = Flows(timeout_s, retries)
 
-    async def predict(self, model: str, inputs: Mapping[str, Value] | Value | None = None, /, *,
-                      version: int | None = None, label: str | None = None,
-                      signature: str | None = None, outputs: Sequence[str] = (),
-                      timeout_s: float | None = None, **named: Value) -> Prediction:
+    async def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Value] | Value | None = None,
+        /,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str | None = None,
+        outputs: Sequence[str] = (),
+        timeout_s: float | None = None,
+        **named: Value,
+    ) -> Prediction:
         """See Client.predict."""
-        return await run_async(self._transport, self._flows.predict(
-            _model_spec(model, version, label), _values(inputs, named), signature, outputs,
-            timeout_s))
+        return await run_async(
+            self._transport,
+            self._flows.predict(
+                _model_spec(model, version, label),
+                _values(inputs, named),
+                signature,
+                outputs,
+                timeout_s,
+            ),
+        )
 
-    async def metadata(self, model: str, *, version: int | None = None, label: str | None = None,
-                       timeout_s: float | None = None) -> ModelMetadata:
+    async def metadata(
+        self,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> ModelMetadata:
         """See Client.metadata."""
-        return await run_async(self._transport, self._flows.metadata(
-            _model_spec(model, version, label), timeout_s))
+        return await run_async(
+            self._transport, self._flows.metadata(_model_spec(model, version, label), timeout_s)
+        )
 
     async def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
         """See Client.status."""
@@ -147,10 +210,14 @@ class AsyncClient:
 def _speaks_grpc(url: str) -> bool:
     """Raises ValueError for what is no server's URL, a port that is no number included."""
     parts = urlsplit(url)
-    if (parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname
-            or parts.port == 0):
-        raise ValueError(f"{url!r} is no URL of a server; expected http[s]://HOST:PORT "
-                         "or grpc[s]://HOST:PORT")
+    if (
+        parts.scheme not in ("http", "https", "grpc", "grpcs")
+        or not parts.hostname
+        or parts.port == 0
+    ):
+        raise ValueError(
+            f"{url!r} is no URL of a server; expected http[s]://HOST:PORT or grpc[s]://HOST:PORT"
+        )
     return parts.scheme.startswith("grpc")
 
 
@@ -160,8 +227,9 @@ def _model_spec(model: str, version: int | None, label: str | None) -> ModelSpec
     return ModelSpec(model, version, label)
 
 
-def _values(inputs: Mapping[str, Value] | Value | None, named: Mapping[str, Value]
-            ) -> dict[str | None, Value]:
+def _values(
+    inputs: Mapping[str, Value] | Value | None, named: Mapping[str, Value]
+) -> dict[str | None, Value]:
     """By input name; None stands for the only input."""
     values: dict[str | None, Value] = {}
     values.update(named)

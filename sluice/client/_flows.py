@@ -1,4 +1,5 @@
 """What a client's methods do, step by step, without doing it: no thread, no loop, no protocol."""
+
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,9 +32,14 @@ class Flows:
         self._timeout_s, self._retries = timeout_s, retries
         self._known: dict[ModelSpec, ModelMetadata] = {}
 
-    def predict(self, model: ModelSpec, values: Mapping[str | None, Value],
-                signature: str | None, outputs: Sequence[str], timeout_s: float | None
-                ) -> Flow[Prediction]:
+    def predict(
+        self,
+        model: ModelSpec,
+        values: Mapping[str | None, Value],
+        signature: str | None,
+        outputs: Sequence[str],
+        timeout_s: float | None,
+    ) -> Flow[Prediction]:
         """`values` by input name; None stands for the only input."""
         deadline = self._deadline(timeout_s)
         metadata = yield from self._remembered(model, deadline)
@@ -103,19 +109,25 @@ def _signature_for(values: Iterable[Value], metadata: ModelMetadata) -> str:
     return ENCODED if files and ENCODED in metadata.signatures else SERVING_DEFAULT
 
 
-def _arrays(values: Mapping[str | None, Value], signature_name: str, metadata: ModelMetadata
-            ) -> dict[str, Array]:
+def _arrays(
+    values: Mapping[str | None, Value], signature_name: str, metadata: ModelMetadata
+) -> dict[str, Array]:
     if signature_name not in metadata.signatures:
-        raise BadRequest(f'{metadata.name} has no signature "{signature_name}"; there are: '
-                         f"{', '.join(metadata.signatures) or 'none'}")
+        raise BadRequest(
+            f'{metadata.name} has no signature "{signature_name}"; there are: '
+            f"{', '.join(metadata.signatures) or 'none'}"
+        )
     specs = metadata.signatures[signature_name].inputs
     named = {name or _only(specs, signature_name): read(value) for name, value in values.items()}
-    return {name: fit(array, specs[name], name, metadata) if name in specs else array
-            for name, array in named.items()}
+    return {
+        name: fit(array, specs[name], name, metadata) if name in specs else array
+        for name, array in named.items()
+    }
 
 
 def _only(specs: Mapping[str, TensorSpec], signature_name: str) -> str:
     if len(specs) != 1:
-        raise BadRequest(f'Signature "{signature_name}" has the inputs {", ".join(specs)}; '
-                         "give each by its name")
+        raise BadRequest(
+            f'Signature "{signature_name}" has the inputs {", ".join(specs)}; give each by its name'
+        )
     return next(iter(specs))

@@ -1,4 +1,5 @@
 """TensorFlow Serving's gRPC API, as a client speaks it. The only module here that imports grpc."""
+
 import json
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -74,13 +75,20 @@ def encode_call(call: Call[Any]) -> Question:
         case Predict():
             return Question("Predict", _encode_predict(call))
         case GetMetadata(model):
-            return Question("GetModelMetadata", serving.GetModelMetadataRequest(
-                model_spec=_encode_spec(model), metadata_field=["signature_def"]))
+            return Question(
+                "GetModelMetadata",
+                serving.GetModelMetadataRequest(
+                    model_spec=_encode_spec(model), metadata_field=["signature_def"]
+                ),
+            )
         case GetStatus(name) | IsReady(name):
-            return Question("GetModelStatus", serving.GetModelStatusRequest(
-                model_spec=serving.ModelSpec(name=name or "")))
-    raise errors.NotSupported("TensorFlow Serving's gRPC API cannot list its models; "
-                              "ask the gateway, http://HOST:PORT")
+            return Question(
+                "GetModelStatus",
+                serving.GetModelStatusRequest(model_spec=serving.ModelSpec(name=name or "")),
+            )
+    raise errors.NotSupported(
+        "TensorFlow Serving's gRPC API cannot list its models; ask the gateway, http://HOST:PORT"
+    )
 
 
 def decode_reply(call: Call[Any], reply: Any) -> Any:
@@ -92,8 +100,9 @@ def decode_reply(call: Call[Any], reply: Any) -> Any:
             case GetMetadata(model):
                 signatures = serving.SignatureDefMap()
                 reply.metadata["signature_def"].Unpack(signatures)
-                return ModelMetadata.from_proto(model.name, reply.model_spec.version.value,
-                                                signatures)
+                return ModelMetadata.from_proto(
+                    model.name, reply.model_spec.version.value, signatures
+                )
             case IsReady():
                 return any(each.state == State.AVAILABLE for each in reply.model_version_status)
             case _:
@@ -116,8 +125,9 @@ def error_of(call: Call[Any], error: Any) -> errors.ClientError | None:
 class GrpcTransport:
     """For threads."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
-                 ) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
+    ) -> None:
         self._metadata = _encode_headers(headers)
         self._channel = _dial(url, ca_file, grpc.insecure_channel, grpc.secure_channel)
         self._methods = _methods(self._channel)
@@ -125,8 +135,9 @@ class GrpcTransport:
     def send(self, call: Call[Any], timeout_s: float) -> Any:
         question = encode_call(call)
         try:
-            reply = self._methods[question.method](question.request, timeout=timeout_s,
-                                                   metadata=self._metadata)
+            reply = self._methods[question.method](
+                question.request, timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             return _answered_or_raise(call, error)
         return decode_reply(call, reply)
@@ -138,21 +149,24 @@ class GrpcTransport:
 class AsyncGrpcTransport:
     """For asyncio. The channel belongs to a loop, so it is made in that of the first call."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
-                 ) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
+    ) -> None:
         self._metadata = _encode_headers(headers)
         self._url, self._ca_file = url, ca_file
         self._channel: grpc.aio.Channel | None = None
 
     async def send(self, call: Call[Any], timeout_s: float) -> Any:
         if self._channel is None:
-            self._channel = _dial(self._url, self._ca_file, grpc.aio.insecure_channel,
-                                  grpc.aio.secure_channel)
+            self._channel = _dial(
+                self._url, self._ca_file, grpc.aio.insecure_channel, grpc.aio.secure_channel
+            )
             self._methods = _methods(self._channel)
         question = encode_call(call)
         try:
-            reply = await self._methods[question.method](question.request, timeout=timeout_s,
-                                                         metadata=self._metadata)
+            reply = await self._methods[question.method](
+                question.request, timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
             return _answered_or_raise(call, error)
         return decode_reply(call, reply)
@@ -162,8 +176,12 @@ class AsyncGrpcTransport:
             await self._channel.close(None)
 
 
-def _dial(url: str, ca_file: str | PathLike[str] | None, insecure: Callable[..., Any],
-          secure: Callable[..., Any]) -> Any:
+def _dial(
+    url: str,
+    ca_file: str | PathLike[str] | None,
+    insecure: Callable[..., Any],
+    secure: Callable[..., Any],
+) -> Any:
     parts = urlsplit(url)
     target = f"dns:///{parts.netloc}" if parts.port else f"dns:///{parts.netloc}:{DEFAULT_PORT}"
     if parts.scheme == "grpc":
@@ -174,8 +192,11 @@ def _dial(url: str, ca_file: str | PathLike[str] | None, insecure: Callable[...,
 
 def _methods(channel: Any) -> dict[str, Callable[..., Any]]:
     predictions, models = PredictionServiceStub(channel), ModelServiceStub(channel)
-    return {"Predict": predictions.Predict, "GetModelMetadata": predictions.GetModelMetadata,
-            "GetModelStatus": models.GetModelStatus}
+    return {
+        "Predict": predictions.Predict,
+        "GetModelMetadata": predictions.GetModelMetadata,
+        "GetModelStatus": models.GetModelStatus,
+    }
 
 
 def _encode_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -199,8 +220,9 @@ def _encode_spec(model: ModelSpec, signature: str = "") -> serving.ModelSpec:
 
 
 def _encode_predict(call: Predict) -> serving.PredictRequest:
-    request = serving.PredictRequest(model_spec=_encode_spec(call.model, call.signature),
-                                     output_filter=call.outputs)
+    request = serving.PredictRequest(
+        model_spec=_encode_spec(call.model, call.signature), output_filter=call.outputs
+    )
     try:
         for name, array in call.inputs.items():
             request.inputs[name].CopyFrom(encode_tensor(array, content=True))

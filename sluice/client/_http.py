@@ -1,5 +1,6 @@
 """The gateway over HTTP: the Open Inference Protocol with binary tensors for predictions, and
 TensorFlow Serving's REST for what a model is. The only module here that imports httpx."""
+
 import asyncio
 import json
 import ssl
@@ -95,16 +96,25 @@ def decode_reply(call: Call[Any], reply: Reply) -> Any:
         raise error_of_status(reply)
     try:
         return _decode(call, reply)
-    except (AttributeError, KeyError, TypeError, ValueError, json_format.ParseError,
-            TensorError) as error:
-        raise errors.BadReply(f"The answer cannot be read ({type(error).__name__}: {error}): "
-                              f"{_opening(reply.body)}", str(reply.status)) from error
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        json_format.ParseError,
+        TensorError,
+    ) as error:
+        raise errors.BadReply(
+            f"The answer cannot be read ({type(error).__name__}: {error}): {_opening(reply.body)}",
+            str(reply.status),
+        ) from error
 
 
 def error_of_status(reply: Reply) -> errors.ClientError:
     """With the server's own message where it has one."""
-    kind = STATUSES.get(reply.status,
-                        errors.BadRequest if reply.status < 500 else errors.ServerFailed)
+    kind = STATUSES.get(
+        reply.status, errors.BadRequest if reply.status < 500 else errors.ServerFailed
+    )
     message, code = _message(reply), str(reply.status)
     if issubclass(kind, errors.TryLater):
         return kind(message, code, _retry_after_s(reply.headers.get("Retry-After", "")))
@@ -122,16 +132,22 @@ def error_of_failure(error: httpx.HTTPError, url: str, timeout_s: float) -> erro
 class HttpTransport:
     """For threads."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
-                 ) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
+    ) -> None:
         self._url = url
         self._http = httpx.Client(base_url=url, headers=dict(headers), verify=_verify(ca_file))
 
     def send(self, call: Call[Any], timeout_s: float) -> Any:
         request = encode_call(call)
         try:
-            with self._http.stream(request.method, request.path, content=request.body or None,
-                                   headers=request.headers, timeout=timeout_s) as response:
+            with self._http.stream(
+                request.method,
+                request.path,
+                content=request.body or None,
+                headers=request.headers,
+                timeout=timeout_s,
+            ) as response:
                 body = _read(response, time.monotonic() + timeout_s)
         except httpx.HTTPError as error:
             raise error_of_failure(error, self._url, timeout_s) from error
@@ -144,22 +160,28 @@ class HttpTransport:
 class AsyncHttpTransport:
     """For asyncio."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
-                 ) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], ca_file: str | PathLike[str] | None
+    ) -> None:
         self._url = url
-        self._http = httpx.AsyncClient(base_url=url, headers=dict(headers),
-                                       verify=_verify(ca_file), timeout=None)
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=dict(headers), verify=_verify(ca_file), timeout=None
+        )
 
     async def send(self, call: Call[Any], timeout_s: float) -> Any:
         request = encode_call(call)
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._http.request(
-                    request.method, request.path, content=request.body or None,
-                    headers=request.headers)
+                    request.method,
+                    request.path,
+                    content=request.body or None,
+                    headers=request.headers,
+                )
         except TimeoutError as error:
             raise errors.DeadlineExceeded(
-                f"{self._url}: no answer within {timeout_s:.3g} s") from error
+                f"{self._url}: no answer within {timeout_s:.3g} s"
+            ) from error
         except httpx.HTTPError as error:
             raise error_of_failure(error, self._url, timeout_s) from error
         return decode_reply(call, Reply(response.status_code, response.headers, response.content))
@@ -183,8 +205,7 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _place(model: ModelSpec, labels: str = "versions") -> str:
-    """The model in a path; the Open Inference Protocol has versions alone, and any string is one.
-    """
+    """The model in a path; the Open Inference Protocol has only versions, which are any string."""
     name = quote(model.name, safe="")
     if model.version is not None:
         return f"{name}/versions/{model.version}"
@@ -198,15 +219,27 @@ def _encode_infer(call: Predict) -> Request:
     raw = [encode_raw(array) for array in call.inputs.values()]
     document: dict[str, Any] = {
         "parameters": {"signature_name": call.signature, "binary_data_output": True},
-        "inputs": [{"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape,
-                    "parameters": {"binary_data_size": len(data)}}
-                   for (name, array), data in zip(call.inputs.items(), raw, strict=True)]}
+        "inputs": [
+            {
+                "name": name,
+                "datatype": datatype_of(array.dtype),
+                "shape": array.shape,
+                "parameters": {"binary_data_size": len(data)},
+            }
+            for (name, array), data in zip(call.inputs.items(), raw, strict=True)
+        ],
+    }
     if call.outputs:
-        document["outputs"] = [{"name": name, "parameters": {"binary_data": True}}
-                               for name in call.outputs]
+        document["outputs"] = [
+            {"name": name, "parameters": {"binary_data": True}} for name in call.outputs
+        ]
     text = json.dumps(document).encode()
-    return Request("POST", f"/v2/models/{_place(call.model)}/infer", b"".join([text, *raw]),
-                   {JSON_LENGTH: str(len(text)), "Content-Type": "application/octet-stream"})
+    return Request(
+        "POST",
+        f"/v2/models/{_place(call.model)}/infer",
+        b"".join([text, *raw]),
+        {JSON_LENGTH: str(len(text)), "Content-Type": "application/octet-stream"},
+    )
 
 
 def _decode(call: Call[Any], reply: Reply) -> Any:
@@ -234,8 +267,9 @@ def _decode_infer(call: Predict, reply: Reply) -> Prediction:
         outputs[tensor["name"]] = _decode_tensor(tensor, raw[:size])
         raw = raw[size:]
     version = document.get("model_version", "")
-    return Prediction(outputs, call.model.name, int(version) if version.isdigit() else None,
-                      call.signature)
+    return Prediction(
+        outputs, call.model.name, int(version) if version.isdigit() else None, call.signature
+    )
 
 
 def _decode_tensor(tensor: dict[str, Any], raw: memoryview) -> Array:
@@ -250,8 +284,9 @@ def _decode_tensor(tensor: dict[str, Any], raw: memoryview) -> Array:
 
 def _decode_metadata(model: ModelSpec, document: dict[str, Any]) -> ModelMetadata:
     signatures = serving.SignatureDefMap()
-    json_format.ParseDict(document["metadata"]["signature_def"], signatures,
-                          ignore_unknown_fields=True)
+    json_format.ParseDict(
+        document["metadata"]["signature_def"], signatures, ignore_unknown_fields=True
+    )
     return ModelMetadata.from_proto(model.name, int(document["model_spec"]["version"]), signatures)
 
 

@@ -1,4 +1,5 @@
 """What a user hands over, to arrays in the signature's dtypes. Pure but for reading the files."""
+
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +37,12 @@ def read(value: Value) -> Array:
     if not is_encoded(value):
         return _bytes_for_text(np.asarray(value))
     items: Any = value if isinstance(value, list | tuple) else [value]
-    return strings([Path(item).read_bytes() if isinstance(item, str | os.PathLike)
-                    else bytes(item) for item in items])
+    return strings(
+        [
+            Path(item).read_bytes() if isinstance(item, str | os.PathLike) else bytes(item)
+            for item in items
+        ]
+    )
 
 
 def strings(items: Sequence[bytes]) -> Array:
@@ -54,8 +59,10 @@ def fit(array: Array, spec: TensorSpec, name: str, metadata: ModelMetadata) -> A
     where numbers are wanted.
     """
     if array.dtype.kind == "O" and spec.dtype.kind != "O":
-        raise BadRequest(f'{metadata.name} takes "{name}" as {spec}, and got files or bytes; '
-                         f"its signatures are: {', '.join(metadata.signatures)}")
+        raise BadRequest(
+            f'{metadata.name} takes "{name}" as {spec}, and got files or bytes; '
+            f"its signatures are: {', '.join(metadata.signatures)}"
+        )
     if array.dtype == spec.dtype or spec.dtype.kind == "O":
         return array
     if array.dtype.kind not in "biuf" and array.dtype not in _FLOATS:

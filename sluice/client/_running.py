@@ -1,4 +1,5 @@
 """Flows, run over a transport: by the calling thread, or by asyncio."""
+
 import asyncio
 import time
 from typing import Protocol

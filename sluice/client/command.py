@@ -1,4 +1,5 @@
 """`sluice predict`: files to a running server, its answer as a table or as JSON."""
+
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -21,18 +22,31 @@ NPY = b"\x93NUMPY"
 @click.command()
 @click.argument("model")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--url", default=DEFAULT_URL, show_default=True,
-              help="http[s]://HOST:PORT of a gateway, or grpc[s]://HOST:PORT of a model server.")
-@click.option("--top-k", type=click.IntRange(1), default=1, show_default=True,
-              help="Labels for each row.")
+@click.option(
+    "--url",
+    default=DEFAULT_URL,
+    show_default=True,
+    help="http[s]://HOST:PORT of a gateway, or grpc[s]://HOST:PORT of a model server.",
+)
+@click.option(
+    "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Labels for each row."
+)
 @click.option("--version", type=click.IntRange(0), help="The newest if not given.")
 @click.option("--label", help="A version's label.")
 @click.option("--signature", help="`encoded` for images, `serving_default` else, if not given.")
-@click.option("--timeout-s", type=click.FloatRange(0, min_open=True), default=30.0,
-              show_default=True)
+@click.option(
+    "--timeout-s", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every output as JSON.")
-def predict(model: str, files: tuple[Path, ...], url: str, top_k: int, as_json: bool,
-            timeout_s: float, **options: Any) -> None:
+def predict(
+    model: str,
+    files: tuple[Path, ...],
+    url: str,
+    top_k: int,
+    as_json: bool,
+    timeout_s: float,
+    **options: Any,
+) -> None:
     """Ask MODEL about FILEs: images (PNG, JPEG, GIF, BMP), or .npy arrays, batch first.
 
     Several files are one batch. The model has a single input.
@@ -54,8 +68,9 @@ def predict(model: str, files: tuple[Path, ...], url: str, top_k: int, as_json: 
 def _read(files: Sequence[Path]) -> tuple[list[str], Any]:
     """What each row of the batch is called, and the batch: bytes, or an array of .npy files."""
     contents = [(file, _content(file)) for file in files]
-    arrays = [(file, _array(file, content)) for file, content in contents
-              if content.startswith(NPY)]
+    arrays = [
+        (file, _array(file, content)) for file, content in contents if content.startswith(NPY)
+    ]
     if not arrays:
         return [str(file) for file in files], [content for _, content in contents]
     if len(arrays) < len(files):
@@ -100,8 +115,10 @@ def _guesses(prediction: Prediction, rows: Sequence[str], top_k: int) -> Iterato
 
 def _values(prediction: Prediction) -> Iterator[list[str]]:
     for name, array in prediction.items():
-        shown = " ".join(f"{value:.6g}" if isinstance(value, float) else str(value)
-                         for value in _plain(array.ravel()[:SHOWN_VALUES]))
+        shown = " ".join(
+            f"{value:.6g}" if isinstance(value, float) else str(value)
+            for value in _plain(array.ravel()[:SHOWN_VALUES])
+        )
         more = " ..." if array.size > SHOWN_VALUES else ""
         dtype = "string" if array.dtype.kind == "O" else array.dtype.name
         yield [name, dtype, str(list(array.shape)), shown + more]
@@ -111,29 +128,44 @@ def _table(header: Sequence[str], lines: Iterator[list[str]]) -> str:
     """Columns as wide as their widest cell, two spaces between."""
     cells = [[name.upper() for name in header], *lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-                               ).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
 
 
 def _document(prediction: Prediction, rows: Sequence[str], top_k: int) -> dict[str, Any]:
     """Outputs with a line for each row under `rows`, the others under `outputs`."""
     by_row = {name: array for name, array in prediction.items() if array.shape[:1] == (len(rows),)}
     return {
-        "model": prediction.model, "version": prediction.version,
-        "rows": [{"file": row, "labels": labels,
-                  "outputs": {name: _plain(array[index]) for name, array in by_row.items()}}
-                 for index, (row, labels) in enumerate(
-                     zip(rows, _labels(prediction, len(rows), top_k), strict=True))],
-        "outputs": {name: _plain(array) for name, array in prediction.items()
-                    if name not in by_row},
+        "model": prediction.model,
+        "version": prediction.version,
+        "rows": [
+            {
+                "file": row,
+                "labels": labels,
+                "outputs": {name: _plain(array[index]) for name, array in by_row.items()},
+            }
+            for index, (row, labels) in enumerate(
+                zip(rows, _labels(prediction, len(rows), top_k), strict=True)
+            )
+        ],
+        "outputs": {
+            name: _plain(array) for name, array in prediction.items() if name not in by_row
+        },
     }
 
 
 def _labels(prediction: Prediction, count: int, top_k: int) -> list[dict[str, Any]]:
     """For each row, by head, its best guesses."""
     ranked = {head: prediction.ranked(head) for head in prediction.heads}
-    return [{head: [guess._asdict() for guess in guesses[row][:top_k]]
-             for head, guesses in ranked.items()} for row in range(count)]
+    return [
+        {
+            head: [guess._asdict() for guess in guesses[row][:top_k]]
+            for head, guesses in ranked.items()
+        }
+        for row in range(count)
+    ]
 
 
 def _plain(array: Any) -> Any:

@@ -1,4 +1,5 @@
 """What a client answers with."""
+
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,16 +28,20 @@ class Prediction(Mapping[str, Array]):
     outputs hold `<head>_classes` and `<head>_scores`, `labels`, `top` and `ranked` read them.
     """
 
-    def __init__(self, outputs: Mapping[str, Array], model: str, version: int | None,
-                 signature: str) -> None:
+    def __init__(
+        self, outputs: Mapping[str, Array], model: str, version: int | None, signature: str
+    ) -> None:
         self._outputs = dict(sorted(outputs.items()))
         self.model, self.version, self.signature = model, version, signature
 
     @property
     def heads(self) -> list[str]:
         """The outputs that come with labels, sorted."""
-        return sorted(name.removesuffix(_CLASSES) for name in self
-                      if name.endswith(_CLASSES) and name.removesuffix(_CLASSES) + _SCORES in self)
+        return sorted(
+            name.removesuffix(_CLASSES)
+            for name in self
+            if name.endswith(_CLASSES) and name.removesuffix(_CLASSES) + _SCORES in self
+        )
 
     @property
     def labels(self) -> list[str]:
@@ -53,17 +58,26 @@ class Prediction(Mapping[str, Array]):
         only one. Raises LookupError where there is none, or several."""
         head = self._only_head() if head is None else head
         if head not in self.heads:
-            raise LookupError(f"{self.model} answered no {head}{_CLASSES} with {head}{_SCORES}; "
-                              f"its outputs are {', '.join(self)}")
+            raise LookupError(
+                f"{self.model} answered no {head}{_CLASSES} with {head}{_SCORES}; "
+                f"its outputs are {', '.join(self)}"
+            )
         rows = zip(self[head + _CLASSES], self[head + _SCORES], strict=True)
-        return [[Guess(label.decode(errors="replace"), float(score))
-                 for label, score in zip(labels, scores, strict=True)] for labels, scores in rows]
+        return [
+            [
+                Guess(label.decode(errors="replace"), float(score))
+                for label, score in zip(labels, scores, strict=True)
+            ]
+            for labels, scores in rows
+        ]
 
     def _only_head(self) -> str:
         if len(self.heads) != 1:
-            raise LookupError(f"{self.model} answered labels for {len(self.heads)} heads"
-                              f"{', name one: ' if self.heads else ''}{', '.join(self.heads)}; "
-                              f"its outputs are {', '.join(self)}")
+            raise LookupError(
+                f"{self.model} answered labels for {len(self.heads)} heads"
+                f"{', name one: ' if self.heads else ''}{', '.join(self.heads)}; "
+                f"its outputs are {', '.join(self)}"
+            )
         return self.heads[0]
 
     def __getitem__(self, name: str) -> Array:
@@ -76,8 +90,10 @@ class Prediction(Mapping[str, Array]):
         return len(self._outputs)
 
     def __repr__(self) -> str:
-        arrays = ", ".join(f"{name}: {_dtype_name(array.dtype)} {list(array.shape)}"
-                           for name, array in self.items())
+        arrays = ", ".join(
+            f"{name}: {_dtype_name(array.dtype)} {list(array.shape)}"
+            for name, array in self.items()
+        )
         return f"<Prediction of {self.model} version {self.version}: {arrays}>"
 
     # Mapping would compare arrays by ==, which has no truth.
@@ -114,8 +130,12 @@ class Signature:
 
     @classmethod
     def from_proto(cls, proto: SignatureDef) -> "Signature":
-        return cls(*({name: TensorSpec.from_proto(infos[name]) for name in sorted(infos)}
-                     for infos in (proto.inputs, proto.outputs)))
+        return cls(
+            *(
+                {name: TensorSpec.from_proto(infos[name]) for name in sorted(infos)}
+                for infos in (proto.inputs, proto.outputs)
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -134,8 +154,11 @@ class ModelMetadata:
         for each, proto in sorted(protos.signature_def.items()):
             with suppress(TensorError):
                 signatures[each] = Signature.from_proto(proto)
-        return cls(name, version, {each: signature for each, signature in signatures.items()
-                                   if signature.inputs})
+        return cls(
+            name,
+            version,
+            {each: signature for each, signature in signatures.items() if signature.inputs},
+        )
 
 
 @dataclass(frozen=True)
@@ -149,8 +172,9 @@ class VersionStatus:
 
     @classmethod
     def from_proto(cls, proto: ModelVersionStatus) -> "VersionStatus":
-        return cls(proto.version, ModelVersionStatus.State.Name(proto.state),
-                   proto.status.error_message)
+        return cls(
+            proto.version, ModelVersionStatus.State.Name(proto.state), proto.status.error_message
+        )
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> str:

@@ -5,6 +5,7 @@ read; three times when they are written. So large contents are cut out of a mess
 parsed, and pasted in when the rest has been serialized. Both know one form alone: a
 `map<string, TensorProto>` whose tensors carry `tensor_content`.
 """
+
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -73,28 +74,32 @@ def _cut(data: memoryview, tensors: int) -> tuple[bytes, Contents]:
     names = set()
     for field in _fields(data):
         if (field.number, field.wire_type) != (tensors, _DELIMITED):
-            rest.append(data[field.start:field.end])
+            rest.append(data[field.start : field.end])
             continue
-        entry = data[field.value:field.end]
+        entry = data[field.value : field.end]
         name, tensor = _entry(entry)
         if name in names:  # the last one would count
             raise _Irregular
         names.add(name)
         content = _content_of(tensor) if len(tensor) >= LARGE else None
         if content is None:
-            rest.append(data[field.start:field.end])
+            rest.append(data[field.start : field.end])
             continue
-        contents[name] = tensor[content.value:content.end]
-        header = b"".join((tensor[:content.start], tensor[content.end:]))
-        rest.append(_delimited(tensors, _delimited(_KEY, name.encode())
-                               + _delimited(_VALUE, header)))
+        contents[name] = tensor[content.value : content.end]
+        header = b"".join((tensor[: content.start], tensor[content.end :]))
+        rest.append(
+            _delimited(tensors, _delimited(_KEY, name.encode()) + _delimited(_VALUE, header))
+        )
     return b"".join(rest), contents
 
 
 def _entry(entry: memoryview) -> tuple[str, memoryview]:
     """The key and the value of a map's entry that holds one of each and nothing else."""
-    fields = {field.number: entry[field.value:field.end] for field in _fields(entry)
-              if field.wire_type == _DELIMITED}
+    fields = {
+        field.number: entry[field.value : field.end]
+        for field in _fields(entry)
+        if field.wire_type == _DELIMITED
+    }
     if set(fields) != {_KEY, _VALUE} or len(list(_fields(entry))) != 2:
         raise _Irregular
     return str(fields[_KEY], "utf-8"), fields[_VALUE]

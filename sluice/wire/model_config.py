@@ -1,4 +1,5 @@
 """A model repository as TensorFlow Serving's models.config, the one list of what is served."""
+
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,8 +26,10 @@ def newest_version(model_directory: Path) -> Path:
 def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:
     """Write the file whole: whoever reads it finds the old list or the new one."""
     base = repository.resolve()
-    models = [ModelConfig(name=name, base_path=str(base / name), model_platform="tensorflow")
-              for name in names]
+    models = [
+        ModelConfig(name=name, base_path=str(base / name), model_platform="tensorflow")
+        for name in names
+    ]
     config = ModelServerConfig(model_config_list=ModelConfigList(config=models))
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text_format.MessageToString(config))
@@ -42,5 +45,8 @@ def read_names(path: Path) -> list[str]:
 def _versions_in(model_directory: Path) -> list[Path]:
     if model_directory.name.startswith(".") or not model_directory.is_dir():
         return []
-    return [each for each in model_directory.iterdir()
-            if each.name.isascii() and each.name.isdigit() and each.is_dir()]
+    return [
+        each
+        for each in model_directory.iterdir()
+        if each.name.isascii() and each.name.isdigit() and each.is_dir()
+    ]

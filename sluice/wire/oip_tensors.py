@@ -3,6 +3,7 @@
 In the binary tensor extension a tensor's little-endian bytes follow the JSON, whose length the
 header JSON_LENGTH gives. A string (BYTES) is its length in four bytes, then itself.
 """
+
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -16,22 +17,33 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"), "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "BYTES": np.dtype(object),
 }
 # The field of gRPC's InferTensorContents for each; FP16 and BF16 have none and travel raw.
 CONTENTS = {
     "BOOL": "bool_contents",
-    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
     "UINT64": "uint64_contents",
-    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
     "INT64": "int64_contents",
-    "FP32": "fp32_contents", "FP64": "fp64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
@@ -55,8 +67,9 @@ def decode_raw(raw: bytes | memoryview, dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "O":
         return split_strings(raw)
     if len(raw) % dtype.itemsize:
-        raise RawTensorError(f"a multiple of {dtype.itemsize} bytes, as {datatype_of(dtype)} takes",
-                             f"{len(raw)}")
+        raise RawTensorError(
+            f"a multiple of {dtype.itemsize} bytes, as {datatype_of(dtype)} takes", f"{len(raw)}"
+        )
     return np.frombuffer(raw, dtype)
 
 
@@ -75,7 +88,7 @@ def split_strings(raw: bytes | memoryview) -> Array:
         start += 4
         if start + length > len(raw):
             raise RawTensorError(f"a string of {length} bytes", f"{len(raw) - start}")
-        strings.append(bytes(raw[start:start + length]))
+        strings.append(bytes(raw[start : start + length]))
         start += length
     return string_array(strings)
 

@@ -1,4 +1,5 @@
 """grpc.reflection: what a tool needs in order to call a server without our .proto files."""
+
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,8 +25,9 @@ def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
     """Answer reflection in both its versions, whose messages are the same on the wire."""
     listed = sorted({*services, *NAMES})
 
-    def answer_all(requests: Iterator[ServerReflectionRequest], _: grpc.ServicerContext
-                   ) -> Iterator[ServerReflectionResponse]:
+    def answer_all(
+        requests: Iterator[ServerReflectionRequest], _: grpc.ServicerContext
+    ) -> Iterator[ServerReflectionResponse]:
         for request in requests:
             yield answer(request, listed)
 
@@ -38,8 +40,9 @@ def add_async_reflection(server: grpc.aio.Server, services: Iterable[str]) -> No
     """The same on an event loop."""
     listed = sorted({*services, *NAMES})
 
-    async def answer_all(requests: AsyncIterator[ServerReflectionRequest],
-                         _: Any) -> AsyncIterator[ServerReflectionResponse]:
+    async def answer_all(
+        requests: AsyncIterator[ServerReflectionRequest], _: Any
+    ) -> AsyncIterator[ServerReflectionResponse]:
         async for request in requests:
             yield answer(request, listed)
 
@@ -48,10 +51,14 @@ def add_async_reflection(server: grpc.aio.Server, services: Iterable[str]) -> No
 
 def _add(server: grpc.Server | grpc.aio.Server, behavior: Callable[..., Any]) -> None:
     handler = grpc.stream_stream_rpc_method_handler(
-        behavior, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString)
-    server.add_generic_rpc_handlers(tuple(
-        grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
-        for name in NAMES))
+        behavior, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString
+    )
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
+            for name in NAMES
+        )
+    )
 
 
 def answer(request: ServerReflectionRequest, services: list[str]) -> ServerReflectionResponse:
@@ -60,16 +67,21 @@ def answer(request: ServerReflectionRequest, services: list[str]) -> ServerRefle
     kind = request.WhichOneof("message_request")
     if kind == "list_services":
         response.list_services_response.MergeFrom(
-            ListServiceResponse(service=[ServiceResponse(name=name) for name in services]))
+            ListServiceResponse(service=[ServiceResponse(name=name) for name in services])
+        )
         return response
     file = _find_file(request) if kind in ("file_by_filename", "file_containing_symbol") else None
     if file is None:
-        response.error_response.MergeFrom(ErrorResponse(
-            error_code=grpc.StatusCode.NOT_FOUND.value[0],
-            error_message=f"nothing is known of {request}"))
+        response.error_response.MergeFrom(
+            ErrorResponse(
+                error_code=grpc.StatusCode.NOT_FOUND.value[0],
+                error_message=f"nothing is known of {request}",
+            )
+        )
     else:
         response.file_descriptor_response.MergeFrom(
-            FileDescriptorResponse(file_descriptor_proto=_with_dependencies(file)))
+            FileDescriptorResponse(file_descriptor_proto=_with_dependencies(file))
+        )
     return response
 
 

@@ -6,6 +6,7 @@ them (tests/modelserver/test_tensors_against_tensorflow.py compares the two): ty
 fall short of the shape are continued with the last one, none at all mean zeros, surplus ones are
 ignored. Strings are object arrays of `bytes`.
 """
+
 import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -98,8 +99,9 @@ def data_type_name(data_type: DataType) -> str:
     return DataType.Name(data_type) if data_type in DataType.values() else str(data_type)
 
 
-def decode_tensor(proto: TensorProto, max_filled_bytes: int = MAX_FILLED_BYTES,
-                  content: memoryview | None = None) -> Array:
+def decode_tensor(
+    proto: TensorProto, max_filled_bytes: int = MAX_FILLED_BYTES, content: memoryview | None = None
+) -> Array:
     """The array of a TensorProto, read-only where it lies in `tensor_content`'s own bytes.
 
     content: what stood in `tensor_content`, where it was cut out of the message (wire.py).
@@ -180,8 +182,10 @@ def _decode_content(content: bytes | memoryview, form: _Form, count: int) -> Arr
         return _string_array(_split_strings(bytes(content), count))
     expected = count * form.dtype.itemsize
     if len(content) != expected:
-        raise TensorError(f"tensor_content holds {len(content)} bytes; dtype and shape ask for "
-                          f"{count} x {form.dtype.itemsize} = {expected}")
+        raise TensorError(
+            f"tensor_content holds {len(content)} bytes; dtype and shape ask for "
+            f"{count} x {form.dtype.itemsize} = {expected}"
+        )
     if form.dtype.kind == "b" and np.frombuffer(content, np.uint8).max() > 1:
         raise TensorError("tensor_content of a DT_BOOL holds a byte that is neither 0 nor 1")
     return np.frombuffer(content, form.dtype)
@@ -203,10 +207,12 @@ def _fill(values: Array, count: int, empty: object, shape: tuple[int, ...], limi
     if len(values) == count:
         return values.reshape(shape)
     if count * values.itemsize > limit:
-        raise TensorError(f"{len(values)} values for shape {list(shape)}: filling it takes "
-                          f"{count * values.itemsize} bytes, more than the {limit} allowed")
+        raise TensorError(
+            f"{len(values)} values for shape {list(shape)}: filling it takes "
+            f"{count * values.itemsize} bytes, more than the {limit} allowed"
+        )
     filled = np.full(count, values[-1] if len(values) else empty, values.dtype)
-    filled[:len(values)] = values
+    filled[: len(values)] = values
     return filled.reshape(shape)
 
 
@@ -240,8 +246,9 @@ def _strings(array: Array) -> list[bytes]:
     strings: list[bytes] = array.ravel().tolist()
     for position, string in enumerate(strings):
         if not isinstance(string, bytes):
-            raise TensorError(f"element {position} is {type(string).__name__}; a string tensor "
-                              "holds bytes")
+            raise TensorError(
+                f"element {position} is {type(string).__name__}; a string tensor holds bytes"
+            )
     return strings
 
 
@@ -261,10 +268,12 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
             raise TensorError(f"tensor_content has no string length at byte {start}") from None
         lengths.append(length)
     if start + sum(lengths) != len(content):
-        raise TensorError(f"tensor_content holds {len(content)} bytes; its {count} strings and "
-                          f"their lengths take {start + sum(lengths)}")
+        raise TensorError(
+            f"tensor_content holds {len(content)} bytes; its {count} strings and "
+            f"their lengths take {start + sum(lengths)}"
+        )
     strings = []
     for length in lengths:
-        strings.append(content[start:start + length])
+        strings.append(content[start : start + length])
         start += length
     return strings

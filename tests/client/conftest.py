@@ -1,4 +1,5 @@
 """A twin and a gateway that serve the recorded models and `digits`, and clients of every kind."""
+
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
@@ -28,29 +29,40 @@ class Awaited:
 
 
 # By name: where to, and what with. The model server and the gateway speak the same gRPC.
-KINDS = {"http": ("http", Client), "http-async": ("http", Awaited),
-         "grpc": ("grpc", Client), "grpc-async": ("grpc", Awaited),
-         "grpc-gateway": ("grpc-gateway", Client)}
+KINDS = {
+    "http": ("http", Client),
+    "http-async": ("http", Awaited),
+    "grpc": ("grpc", Client),
+    "grpc-async": ("grpc", Awaited),
+    "grpc-gateway": ("grpc-gateway", Client),
+}
 
 
 @pytest.fixture(scope="session")
-def urls(launch_modelserver, launch_gateway, conformance_models, published,
-         tmp_path_factory) -> dict[str, str]:
+def urls(
+    launch_modelserver, launch_gateway, conformance_models, published, tmp_path_factory
+) -> dict[str, str]:
     """By the first of each of KINDS, where the recorded models and `digits` are served."""
-    config = text_format.Parse((conformance_models / "models.config").read_text(),
-                               ModelServerConfig())
-    config.model_config_list.config.add(name="digits", base_path=str(published),
-                                        model_platform="tensorflow")
+    config = text_format.Parse(
+        (conformance_models / "models.config").read_text(), ModelServerConfig()
+    )
+    config.model_config_list.config.add(
+        name="digits", base_path=str(published), model_platform="tensorflow"
+    )
     path = tmp_path_factory.mktemp("client") / "models.config"
     path.write_text(text_format.MessageToString(config))
-    server = launch_modelserver(f"--model_config_file={path}",
-                                "--allow_version_labels_for_unavailable_models=true")
+    server = launch_modelserver(
+        f"--model_config_file={path}", "--allow_version_labels_for_unavailable_models=true"
+    )
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     gateway = launch_gateway(server.address, model_config_file=path, grpc_port=port)
     gateway.wait_for("Answering gRPC")
-    return {"http": gateway.url, "grpc": f"grpc://{server.address}",
-            "grpc-gateway": f"grpc://127.0.0.1:{port}"}
+    return {
+        "http": gateway.url,
+        "grpc": f"grpc://{server.address}",
+        "grpc-gateway": f"grpc://127.0.0.1:{port}",
+    }
 
 
 @pytest.fixture(params=KINDS)

@@ -1,4 +1,5 @@
 """`sluice predict`, against a real gateway and a real model server."""
+
 import json
 
 import numpy as np
@@ -11,9 +12,9 @@ from sluice.client.command import predict
 @pytest.fixture(params=["http", "grpc"])
 def ask(request, urls):
     """`ask(*arguments)` -> what the command prints; `ask.fails(*arguments)` -> its one line."""
+
     def run(*arguments, exit_code=0):
-        result = CliRunner().invoke(predict, [f"--url={urls[request.param]}",
-                                              *map(str, arguments)])
+        result = CliRunner().invoke(predict, [f"--url={urls[request.param]}", *map(str, arguments)])
         assert result.exit_code == exit_code, result.output
         return result.output
 
@@ -53,11 +54,15 @@ def test_arrays_and_their_values(ask, tmp_path):
     assert [line.split() for line in ask("unbatched", *files).splitlines()] == [
         ["OUTPUT", "DTYPE", "SHAPE", "VALUES"],
         ["mean", "float32", "[]", "3.5"],
-        ["rows", "float32", "[3,", "2]", "2", "4", "6", "8", "10", "12"]]
+        ["rows", "float32", "[3,", "2]", "2", "4", "6", "8", "10", "12"],
+    ]
     document = json.loads(ask("unbatched", *files, "--json"))
     assert document["outputs"] == {"mean": 3.5}
-    assert document["rows"][2] == {"file": f"{files[1]}[1]", "labels": {},
-                                   "outputs": {"rows": [10, 12]}}
+    assert document["rows"][2] == {
+        "file": f"{files[1]}[1]",
+        "labels": {},
+        "outputs": {"rows": [10, 12]},
+    }
 
 
 def test_a_version_a_label_a_signature(ask, tmp_path):
@@ -92,7 +97,8 @@ def test_what_the_server_refuses_is_one_line(ask, tmp_path):
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "grpc://127.0.0.1:1", "localhost:8080"])
 def test_no_server(url, published):
-    result = CliRunner().invoke(predict, ["digits", str(published / "1/samples/3-0.png"),
-                                          "--url", url])
+    result = CliRunner().invoke(
+        predict, ["digits", str(published / "1/samples/3-0.png"), "--url", url]
+    )
     assert result.exit_code == 1
     assert result.output.count("\n") == 1

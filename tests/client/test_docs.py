@@ -1,4 +1,5 @@
 """docs/client.md: what it tells to type gives what it says."""
+
 import re
 import shlex
 import shutil
@@ -43,6 +44,9 @@ def test_the_shells_command(urls):
 
 
 def test_every_error_is_documented():
-    kinds = [each for each in vars(errors).values()
-             if isinstance(each, type) and issubclass(each, errors.ClientError)]
+    kinds = [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.ClientError)
+    ]
     assert [kind.__name__ for kind in kinds if f"`{kind.__name__}`" not in PAGE] == []

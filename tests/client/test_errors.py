@@ -1,4 +1,5 @@
 """Every status of either protocol, and every failure of either library, has its exception."""
+
 import re
 
 import grpc
@@ -19,12 +20,25 @@ def below(kind):
 
 
 NOT_OK = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
-STATUSES = {400: errors.BadRequest, 401: errors.NotAllowed, 403: errors.NotAllowed,
-            404: errors.NotFound, 405: errors.NotSupported, 406: errors.BadRequest,
-            408: errors.DeadlineExceeded, 411: errors.BadRequest, 413: errors.TooLarge,
-            415: errors.BadRequest, 429: errors.Overloaded, 499: errors.Cancelled,
-            500: errors.ServerFailed, 501: errors.NotSupported, 502: errors.Unavailable,
-            503: errors.Unavailable, 504: errors.DeadlineExceeded}
+STATUSES = {
+    400: errors.BadRequest,
+    401: errors.NotAllowed,
+    403: errors.NotAllowed,
+    404: errors.NotFound,
+    405: errors.NotSupported,
+    406: errors.BadRequest,
+    408: errors.DeadlineExceeded,
+    411: errors.BadRequest,
+    413: errors.TooLarge,
+    415: errors.BadRequest,
+    429: errors.Overloaded,
+    499: errors.Cancelled,
+    500: errors.ServerFailed,
+    501: errors.NotSupported,
+    502: errors.Unavailable,
+    503: errors.Unavailable,
+    504: errors.DeadlineExceeded,
+}
 
 
 def answer(status, body=b'{"error": "why"}', **headers):
@@ -56,27 +70,35 @@ def test_a_grpc_status_is_the_error_that_the_gateway_makes_of_it(code):
     assert type(error) is type(_http.error_of_status(answer(status)))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in below(GatewayError)
-                                  if set(kind.__mro__) & set(error_responses.STATUS)],
-                         ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in below(GatewayError) if set(kind.__mro__) & set(error_responses.STATUS)],
+    ids=lambda kind: kind.__name__,
+)
 def test_an_error_of_the_gateway_is_the_same_over_http_and_grpc(kind):
     error = kind("x", "this", "that") if issubclass(kind, InvalidInput) else kind(1)
     over_http = _http.error_of_status(answer(error_responses.status_of(error)))
-    over_grpc = _grpc.error_of(ListModels(), Refusal(
-        grpc.StatusCode[error_responses.grpc_code_of(error)], str(error)))
+    over_grpc = _grpc.error_of(
+        ListModels(), Refusal(grpc.StatusCode[error_responses.grpc_code_of(error)], str(error))
+    )
     assert isinstance(over_http, type(over_grpc))  # HTTP tells an image that is too large apart
 
 
 def test_a_message_over_grpcs_limit_is_too_large():
-    error = _grpc.error_of(ListModels(), Refusal(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 8)"))
+    error = _grpc.error_of(
+        ListModels(),
+        Refusal(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 8)"
+        ),
+    )
     assert type(error) is errors.TooLarge
 
 
 def test_a_server_that_knows_no_nameless_model_is_there():
     assert _grpc.error_of(IsReady(None), Refusal(grpc.StatusCode.NOT_FOUND, "")) is None
-    assert isinstance(_grpc.error_of(IsReady("digits"), Refusal(grpc.StatusCode.NOT_FOUND, "")),
-                      errors.NotFound)
+    assert isinstance(
+        _grpc.error_of(IsReady("digits"), Refusal(grpc.StatusCode.NOT_FOUND, "")), errors.NotFound
+    )
 
 
 @pytest.mark.parametrize("kind", below(httpx.RequestError), ids=lambda kind: kind.__name__)
@@ -87,8 +109,9 @@ def test_every_failure_of_httpx_is_an_error(kind):
     assert isinstance(error, errors.DeadlineExceeded) == issubclass(kind, httpx.TimeoutException)
 
 
-@pytest.mark.parametrize(("header", "seconds"), [
-    ("7", 7), ("", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7), ("", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0)]
+)
 def test_retry_after(header, seconds):
     error = _http.error_of_status(answer(429, **{"Retry-After": header}))
     assert error.retry_after_s == seconds

@@ -1,4 +1,5 @@
 """The steps that a client takes, walked by hand: no server, no waiting."""
+
 import numpy as np
 import pytest
 

@@ -1,32 +1,45 @@
 """One suite over both protocols, for threads and for asyncio."""
+
 import numpy as np
 import pytest
 
 from sluice.client import BadRequest, Client, NotFound, NotSupported, VersionStatus
 
-DTYPES = {"i32": np.array([1, 2], "i4"), "i64": np.array([-2**60, 5], "i8"),
-          "u8": np.array([0, 254], "u1"), "f64": np.array([1.5, np.inf], "f8"),
-          "flag": np.array([True, False]), "text": np.array([b"abc", b"\x00\xff"], object)}
+DTYPES = {
+    "i32": np.array([1, 2], "i4"),
+    "i64": np.array([-(2**60), 5], "i8"),
+    "u8": np.array([0, 254], "u1"),
+    "f64": np.array([1.5, np.inf], "f8"),
+    "flag": np.array([True, False]),
+    "text": np.array([b"abc", b"\x00\xff"], object),
+}
 
 
 def test_several_inputs_and_outputs(client):
-    prediction = client.predict("pair", image=np.ones((2, 2, 2, 1), "f4"),
-                                meta=np.array([[1, 2, 3], [4, 5, 6]], "f4"))
+    prediction = client.predict(
+        "pair", image=np.ones((2, 2, 2, 1), "f4"), meta=np.array([[1, 2, 3], [4, 5, 6]], "f4")
+    )
     assert prediction["score"].tolist() == [[10], [19]]
     assert prediction["ranks"].tolist() == [[4, 1, 2], [4, 4, 5]]
     assert list(prediction) == ["ranks", "score"]
     assert (prediction.model, prediction.version, prediction.signature) == (
-        "pair", 1, "serving_default")
-    assert repr(prediction) == ("<Prediction of pair version 1: ranks: float32 [2, 3], "
-                                "score: float32 [2, 1]>")
+        "pair",
+        1,
+        "serving_default",
+    )
+    assert repr(prediction) == (
+        "<Prediction of pair version 1: ranks: float32 [2, 3], score: float32 [2, 1]>"
+    )
 
 
 def test_every_dtype_comes_back_as_it_is(client):
     prediction = client.predict("dtypes", DTYPES)
     assert {name: array.dtype for name, array in prediction.items()} == {
-        "raw_bytes": object, **{name: array.dtype for name, array in DTYPES.items()}}
+        "raw_bytes": object,
+        **{name: array.dtype for name, array in DTYPES.items()},
+    }
     assert prediction["i32"].tolist() == [2, 3]
-    assert prediction["i64"].tolist() == [-2**60 + 1, 6]
+    assert prediction["i64"].tolist() == [-(2**60) + 1, 6]
     assert prediction["u8"].tolist() == [1, 255]
     assert prediction["f64"].tolist() == [0.5, np.inf]
     assert prediction["flag"].tolist() == [False, True]
@@ -34,9 +47,15 @@ def test_every_dtype_comes_back_as_it_is(client):
 
 
 def test_values_take_the_models_dtypes(client):
-    prediction = client.predict("dtypes", i32=[1.0, 2.0], i64=np.array([1, 2], ">i2"),
-                                u8=np.array([0, 254]), f64=[1, 2], flag=[True, False],
-                                text=np.array(["ä", "b"]))
+    prediction = client.predict(
+        "dtypes",
+        i32=[1.0, 2.0],
+        i64=np.array([1, 2], ">i2"),
+        u8=np.array([0, 254]),
+        f64=[1, 2],
+        flag=[True, False],
+        text=np.array(["ä", "b"]),
+    )
     assert prediction["u8"].dtype == np.uint8
     assert prediction["raw_bytes"].tolist() == ["ä".encode(), b"b"]
     assert client.predict("affine", np.array([1, 2], np.uint8))["y"].tolist() == [3.5, 4.0]
@@ -54,8 +73,9 @@ def test_versions_labels_signatures_and_outputs(client):
     assert (canary["y"], canary.version) == (3.5, 2)
     total = client.predict("echo", np.ones((1, 2, 3)), signature="total")
     assert (total["total"], total.signature) == (6, "total")
-    assert list(client.predict("pair", image=np.ones((1, 2, 2, 1)), meta=[[1, 2, 3]],
-                               outputs=["score"])) == ["score"]
+    assert list(
+        client.predict("pair", image=np.ones((1, 2, 2, 1)), meta=[[1, 2, 3]], outputs=["score"])
+    ) == ["score"]
     with pytest.raises(ValueError, match="not both"):
         client.predict("affine", [1.0], version=1, label="canary")
 
@@ -73,8 +93,10 @@ def test_image_files_are_a_batch_in_any_form(client, samples):
     assert many["label"].shape == (3, 10)
     for row in many["label"]:
         assert row == pytest.approx(one["label"][0], rel=1e-4)
-    right = sum(label == str(digit) for digit, label in
-                enumerate(client.predict("digits", image=samples).labels))
+    right = sum(
+        label == str(digit)
+        for digit, label in enumerate(client.predict("digits", image=samples).labels)
+    )
     assert right >= 8  # a few epochs only
 
 
@@ -96,17 +118,20 @@ def test_no_labels_is_said(client):
             ask()
 
 
-@pytest.mark.parametrize(("model", "inputs", "options", "message"), [
-    ("affine", {"X": [1.0]}, {}, "X"),
-    ("affine", {}, {}, "x"),
-    ("affine", {"x": [1.0]}, {"signature": "predict"}, "predict.*serving_default"),
-    ("affine", {"x": [1.0]}, {"label": "nightly"}, "nightly"),
-    ("affine", {"x": [1.0]}, {"outputs": ["z"]}, "z"),
-    ("affine", {"x": b"a file"}, {}, "float32 .* files or bytes"),
-    ("affine", {"x": [None]}, {}, "None is neither"),
-    ("pair", b"one", {}, "image, meta; give each by its name"),
-    ("digits", b"no image", {}, "image"),
-])
+@pytest.mark.parametrize(
+    ("model", "inputs", "options", "message"),
+    [
+        ("affine", {"X": [1.0]}, {}, "X"),
+        ("affine", {}, {}, "x"),
+        ("affine", {"x": [1.0]}, {"signature": "predict"}, "predict.*serving_default"),
+        ("affine", {"x": [1.0]}, {"label": "nightly"}, "nightly"),
+        ("affine", {"x": [1.0]}, {"outputs": ["z"]}, "z"),
+        ("affine", {"x": b"a file"}, {}, "float32 .* files or bytes"),
+        ("affine", {"x": [None]}, {}, "None is neither"),
+        ("pair", b"one", {}, "image, meta; give each by its name"),
+        ("digits", b"no image", {}, "image"),
+    ],
+)
 def test_what_does_not_fit_is_a_bad_request(client, model, inputs, options, message):
     with pytest.raises(BadRequest, match=message):
         client.predict(model, inputs, **options)
@@ -133,8 +158,10 @@ def test_metadata(client):
 
 
 def test_status_and_readiness(client, scheme):
-    assert client.status("affine") == [VersionStatus(2, "AVAILABLE", ""),
-                                       VersionStatus(1, "AVAILABLE", "")]
+    assert client.status("affine") == [
+        VersionStatus(2, "AVAILABLE", ""),
+        VersionStatus(1, "AVAILABLE", ""),
+    ]
     assert client.ready()
     assert client.ready("affine")
     assert not client.ready("nobody")

@@ -1,4 +1,5 @@
 """A server that goes away, comes back, is slow, or is none: what a client makes of it."""
+
 import contextlib
 import http.server
 import socket
@@ -29,6 +30,7 @@ def silent():
     """A server that takes connections and says nothing; `accepted` holds them."""
     accepted = []
     with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
+
         def accept():
             with contextlib.suppress(OSError):  # the listener is shut down
                 while True:
@@ -46,6 +48,7 @@ def scripted():
     """`scripted(*answers)` -> URL of an HTTP server that gives them in turn: (status, body), or a
     function of the handler. `asked` holds the paths."""
     with contextlib.ExitStack() as stack:
+
         def serve(*answers):
             server = Scripted(("127.0.0.1", 0), Handler)
             server.answers, server.asked = list(answers), []
@@ -153,8 +156,9 @@ def test_a_model_servers_restart(launch_modelserver, launch_gateway, conformance
     flags = (f"--model_base_path={conformance_models}/affine", "--model_name=affine")
     server = launch_modelserver(*flags)
     gateway = launch_gateway(server.address, models="affine")
-    clients = [Client(url, timeout_s=120, retries=120)
-               for url in (gateway.url, f"grpc://{server.address}")]
+    clients = [
+        Client(url, timeout_s=120, retries=120) for url in (gateway.url, f"grpc://{server.address}")
+    ]
     for client in clients:
         assert client.predict("affine", [1.0])["y"] == 2
     server.process.kill()

@@ -1,4 +1,5 @@
 """What goes over the wire beside the tensors: TLS, headers, sizes."""
+
 import ssl
 import subprocess
 import threading
@@ -23,10 +24,29 @@ LIMIT_BYTES = 1000
 def certificate(tmp_path_factory):
     """A directory with `cert` and `key` for 127.0.0.1, signed by itself."""
     directory = tmp_path_factory.mktemp("certificate")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                    "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1",
-                    "-keyout", "key", "-out", "cert"], cwd=directory, check=True,
-                   capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=test",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key",
+            "-out",
+            "cert",
+        ],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+    )
     return directory
 
 
@@ -36,7 +56,8 @@ class Models(ModelServiceServicer):
     def GetModelStatus(self, _request, context):  # noqa: N802 - gRPC's name
         version = int(dict(context.invocation_metadata()).get("x-version", 1))
         return serving.GetModelStatusResponse(
-            model_version_status=[serving.ModelVersionStatus(version=version)])
+            model_version_status=[serving.ModelVersionStatus(version=version)]
+        )
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -61,8 +82,9 @@ class WebServer(ThreadingHTTPServer):
 def secure_urls(certificate):
     """By scheme, a server of the two above behind TLS."""
     key, cert = (certificate / "key").read_bytes(), (certificate / "cert").read_bytes()
-    rpc = grpc.server(futures.ThreadPoolExecutor(2),
-                      options=[("grpc.max_receive_message_length", LIMIT_BYTES)])
+    rpc = grpc.server(
+        futures.ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", LIMIT_BYTES)]
+    )
     add_ModelServiceServicer_to_server(Models(), rpc)
     rpc_port = rpc.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, cert)]))
     rpc.start()
@@ -87,7 +109,6 @@ def test_tls_and_headers(connect, scheme, secure_urls, certificate):
 def test_a_certificate_that_nobody_vouches_for(connect, scheme, secure_urls):
     with pytest.raises(Unavailable):
         connect(secure_urls[scheme], retries=0, timeout_s=5).status("m")
-
 
 
 def test_large_tensors_both_ways(client):

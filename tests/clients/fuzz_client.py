@@ -5,6 +5,7 @@
 The model server, a real one, serves the models of tests/conformance. The application runs in this
 process, so that its branches are seen. Any answer of 500 and above, save 503 and 504, is a crash.
 """
+
 import io
 import json
 import sys
@@ -23,8 +24,10 @@ import numpy as np
 from PIL import Image
 
 SERVER, ARGUMENTS = sys.argv[1], [sys.argv[0], *sys.argv[2:]]
-client = create_app(Settings(models="affine,pair,dtypes,echo", max_body_bytes=1 << 20),
-                    ModelServer(SERVER, timeout_s=10, metadata_ttl_s=1e9)).test_client()
+client = create_app(
+    Settings(models="affine,pair,dtypes,echo", max_body_bytes=1 << 20),
+    ModelServer(SERVER, timeout_s=10, metadata_ttl_s=1e9),
+).test_client()
 
 
 def saved(write, *arguments, **named):
@@ -34,10 +37,18 @@ def saved(write, *arguments, **named):
 
 
 PNG = saved(lambda buffer: Image.new("L", (2, 2)).save(buffer, "PNG"))
-FORM = (b'--x\r\nContent-Disposition: form-data; name="image"; filename="i"\r\n\r\n' + PNG
-        + b'\r\n--x\r\nContent-Disposition: form-data; name="meta"\r\n\r\n[1,2,3]\r\n--x--\r\n')
-OIP = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32",
-                              "parameters": {"binary_data_size": 4}}]}).encode()
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="image"; filename="i"\r\n\r\n'
+    + PNG
+    + b'\r\n--x\r\nContent-Disposition: form-data; name="meta"\r\n\r\n[1,2,3]\r\n--x--\r\n'
+)
+OIP = json.dumps(
+    {
+        "inputs": [
+            {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}
+        ]
+    }
+).encode()
 DTYPES = {"i32": 1, "i64": 1, "u8": 1, "f64": 1.5, "flag": True, "text": "a"}
 
 # (path, headers, a good body): mutations start from it, and every other byte string is tried too.
@@ -45,20 +56,35 @@ TARGETS = [
     ("/v1/models/affine:predict", {}, b'{"instances": [1.0, 2]}'),
     ("/v1/models/echo:predict", {}, b'{"signature_name": "total", "inputs": [[[1,2,3],[4,5,6]]]}'),
     ("/v1/models/dtypes:predict", {}, json.dumps({"instances": [DTYPES]}).encode()),
-    ("/v1/models/affine:classify", {},
-     b'{"signature_name": "classify", "examples": [{"x": 0.5}]}'),
-    ("/v1/models/pair:predict?resize=fit",
-     {"Content-Type": "multipart/form-data; boundary=x"}, FORM),
-    ("/v1/models/affine:predict", {"Content-Type": "application/x-npy"},
-     saved(np.save, np.float32([1]))),
-    ("/v1/models/affine:predict",
-     {"Content-Type": "application/x-npz", "Accept": "application/x-npz"},
-     saved(np.savez, x=np.float32([1]))),
+    ("/v1/models/affine:classify", {}, b'{"signature_name": "classify", "examples": [{"x": 0.5}]}'),
+    (
+        "/v1/models/pair:predict?resize=fit",
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        FORM,
+    ),
+    (
+        "/v1/models/affine:predict",
+        {"Content-Type": "application/x-npy"},
+        saved(np.save, np.float32([1])),
+    ),
+    (
+        "/v1/models/affine:predict",
+        {"Content-Type": "application/x-npz", "Accept": "application/x-npz"},
+        saved(np.savez, x=np.float32([1])),
+    ),
     ("/v1/models/pair:predict", {"Content-Type": "image/png"}, PNG),
-    ("/v2/models/affine/infer", {"Inference-Header-Content-Length": str(len(OIP))},
-     OIP + b"\0\0\0\0"),
-    ("/v2/models/dtypes/infer", {}, json.dumps({"inputs": [
-        {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}).encode()),
+    (
+        "/v2/models/affine/infer",
+        {"Inference-Header-Content-Length": str(len(OIP))},
+        OIP + b"\0\0\0\0",
+    ),
+    (
+        "/v2/models/dtypes/infer",
+        {},
+        json.dumps(
+            {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}
+        ).encode(),
+    ),
 ]
 
 
@@ -68,7 +94,7 @@ def one_input(data: bytes) -> None:
         return
     path, headers, good = TARGETS[data[0] % len(TARGETS)]
     place = data[2] * len(good) // 256
-    body = good[:place] + data[3:] + good[place + len(data) - 3:] if data[1] % 2 else data[3:]
+    body = good[:place] + data[3:] + good[place + len(data) - 3 :] if data[1] % 2 else data[3:]
     reply = client.post(path, data=body, headers=headers)
     if reply.status_code >= 500 and reply.status_code not in (503, 504):
         raise AssertionError(f"{reply.status_code} {reply.data!r} for {path} {headers} {body!r}")

@@ -1,4 +1,5 @@
 """KServe's REST (v1, v2) and gRPC clients: `python kserve_client.py http://HOST:PORT HOST:PORT`."""
+
 import asyncio
 import sys
 
@@ -34,18 +35,31 @@ def given(name, array, datatype, **options):
 
 
 def pair(**options):
-    return InferRequest("pair", [
-        given("image", np.ones((2, 2, 2, 1), np.float32), "FP32", **options),
-        given("meta", np.zeros((2, 3), np.float32), "FP32", **options)])
+    return InferRequest(
+        "pair",
+        [
+            given("image", np.ones((2, 2, 2, 1), np.float32), "FP32", **options),
+            given("meta", np.zeros((2, 3), np.float32), "FP32", **options),
+        ],
+    )
 
 
 def dtypes(**options):
     text = np.array(["café".encode()], np.object_)
-    return InferRequest("dtypes", [given(name, array, datatype, **options)
-                                   for name, array, datatype in (
-        ("i32", np.int32([-7]), "INT32"), ("i64", np.int64([2**40]), "INT64"),
-        ("u8", np.uint8([254]), "UINT8"), ("f64", np.float64([1.5]), "FP64"),
-        ("flag", np.array([True]), "BOOL"), ("text", text, "BYTES"))])
+    return InferRequest(
+        "dtypes",
+        [
+            given(name, array, datatype, **options)
+            for name, array, datatype in (
+                ("i32", np.int32([-7]), "INT32"),
+                ("i64", np.int64([2**40]), "INT64"),
+                ("u8", np.uint8([254]), "UINT8"),
+                ("f64", np.float64([1.5]), "FP64"),
+                ("flag", np.array([True]), "BOOL"),
+                ("text", text, "BYTES"),
+            )
+        ],
+    )
 
 
 def half(**options):

@@ -2,6 +2,7 @@
 
 The scripts beside this file make the calls and hold the answers; each check they pass is a line.
 """
+
 import re
 
 import pytest

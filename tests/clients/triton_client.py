@@ -1,4 +1,5 @@
 """Triton's HTTP and gRPC clients: `python triton_client.py http://HOST:PORT HOST:PORT`."""
+
 import queue
 import sys
 
@@ -12,8 +13,10 @@ from tritonclient.utils import InferenceServerException
 def main(http_url, grpc_address):
     http = tritonclient.http.InferenceServerClient(http_url.removeprefix("http://"))
     grpc = tritonclient.grpc.InferenceServerClient(grpc_address)
-    for name, module, client in (("http", tritonclient.http, http),
-                                 ("grpc", tritonclient.grpc, grpc)):
+    for name, module, client in (
+        ("http", tritonclient.http, http),
+        ("grpc", tritonclient.grpc, grpc),
+    ):
         for check in CHECKS:
             check(module, client)
             print("passed", name, check.__name__)
@@ -44,8 +47,10 @@ def metadata(_, client):
 
 
 def several_inputs_and_outputs(module, client):
-    inputs = [given(module, "image", np.ones((2, 2, 2, 1), np.float32), "FP32"),
-              given(module, "meta", np.zeros((2, 3), np.float32), "FP32")]
+    inputs = [
+        given(module, "image", np.ones((2, 2, 2, 1), np.float32), "FP32"),
+        given(module, "meta", np.zeros((2, 3), np.float32), "FP32"),
+    ]
     result = client.infer("pair", inputs, request_id="7")
     assert result.as_numpy("score").tolist() == [[4.0], [4.0]]
     assert result.as_numpy("ranks").tolist() == [[4.0, 0.0, 0.0]] * 2
@@ -57,14 +62,21 @@ def several_inputs_and_outputs(module, client):
 
 def every_dtype(module, client, **options):
     text = np.array(["café".encode()], np.object_)
-    inputs = [given(module, name, array, datatype, **options) for name, array, datatype in (
-        ("i32", np.int32([-7]), "INT32"), ("i64", np.int64([2**40]), "INT64"),
-        ("u8", np.uint8([254]), "UINT8"), ("f64", np.float64([1.5]), "FP64"),
-        ("flag", np.array([True]), "BOOL"), ("text", text, "BYTES"))]
+    inputs = [
+        given(module, name, array, datatype, **options)
+        for name, array, datatype in (
+            ("i32", np.int32([-7]), "INT32"),
+            ("i64", np.int64([2**40]), "INT64"),
+            ("u8", np.uint8([254]), "UINT8"),
+            ("f64", np.float64([1.5]), "FP64"),
+            ("flag", np.array([True]), "BOOL"),
+            ("text", text, "BYTES"),
+        )
+    ]
     result = client.infer("dtypes", inputs)
-    assert {name: result.as_numpy(name).tolist()
-            for name in ("i32", "i64", "u8", "f64", "flag")} == {
-        "i32": [-6], "i64": [2**40 + 1], "u8": [255], "f64": [0.5], "flag": [False]}
+    assert {
+        name: result.as_numpy(name).tolist() for name in ("i32", "i64", "u8", "f64", "flag")
+    } == {"i32": [-6], "i64": [2**40 + 1], "u8": [255], "f64": [0.5], "flag": [False]}
     (found,) = result.as_numpy("text").tolist()
     assert (found.encode() if isinstance(found, str) else found) == "CAFé".encode()
 
@@ -135,13 +147,27 @@ def json_outputs(module, client):
 def compressed_bodies(module, client):
     inputs = [given(module, "x", np.zeros(10_000, np.float32), "FP32")]
     for algorithm in ("gzip", "deflate"):
-        result = client.infer("affine", inputs, request_compression_algorithm=algorithm,
-                              response_compression_algorithm=algorithm)
+        result = client.infer(
+            "affine",
+            inputs,
+            request_compression_algorithm=algorithm,
+            response_compression_algorithm=algorithm,
+        )
         assert result.as_numpy("y").tolist() == [3.0] * 10_000
 
 
-CHECKS = [health, metadata, several_inputs_and_outputs, every_dtype, half_precision, brain_float,
-          versions, a_signature_by_its_name, errors, calls_at_the_same_time]
+CHECKS = [
+    health,
+    metadata,
+    several_inputs_and_outputs,
+    every_dtype,
+    half_precision,
+    brain_float,
+    versions,
+    a_signature_by_its_name,
+    errors,
+    calls_at_the_same_time,
+]
 HTTP_CHECKS = [json_tensors, json_outputs, compressed_bodies]
 
 if __name__ == "__main__":

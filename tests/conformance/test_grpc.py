@@ -3,6 +3,7 @@
 The same code on every row and the same message in every OK; the texts of errors are ours. There
 are no deviations: lax rows ("predict, wrong shape", ...) are followed too.
 """
+
 import json
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from google.protobuf import json_format, message_factory
 
 from sluice.wire.protos import POOL, serving_pb2  # noqa: F401 (fills POOL)
 
-ROWS = [json.loads(line) for line in
-        (Path(__file__).parent / "grpc.jsonl").read_text().splitlines()]
+ROWS = [
+    json.loads(line) for line in (Path(__file__).parent / "grpc.jsonl").read_text().splitlines()
+]
 
 
 def message_class(name):
@@ -32,16 +34,18 @@ def call(channel, row):
     return method(request.SerializeToString(), timeout=30)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["code"] == "OK"],
-                         ids=lambda row: row["name"])
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row["code"] == "OK"], ids=lambda row: row["name"]
+)
 def test_an_answer_is_the_recorded_one(channel, row):
     reply = message_class(row["response_type"]).FromString(call(channel, row))
     expected = json_format.ParseDict(row["response"], type(reply)(), descriptor_pool=POOL)
     assert unpacked(reply) == unpacked(expected)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["code"] != "OK"],
-                         ids=lambda row: row["name"])
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row["code"] != "OK"], ids=lambda row: row["name"]
+)
 def test_an_error_has_the_recorded_code_and_a_reason(channel, row):
     with pytest.raises(grpc.RpcError) as caught:
         call(channel, row)

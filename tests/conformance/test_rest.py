@@ -1,4 +1,5 @@
 """Every recorded REST exchange of TensorFlow Serving, through the gateway and the twin."""
+
 import json
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import numpy as np
 import pytest
 import requests
 
-ROWS = [json.loads(line) for line in
-        (Path(__file__).parent / "rest.jsonl").read_text().splitlines()]
+ROWS = [
+    json.loads(line) for line in (Path(__file__).parent / "rest.jsonl").read_text().splitlines()
+]
 
 # Where the gateway is stricter on purpose: the status it answers, and why. docs/api.md lists them.
 DEVIATIONS = {
@@ -17,6 +19,7 @@ DEVIATIONS = {
     "body has a tail": (400, "text after the JSON document"),
     "status of a missing label": (400, "a label that no version has"),
 }
+
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
 def test_exchange(row, gateway):

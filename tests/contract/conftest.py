@@ -1,4 +1,5 @@
 """Every dialect as the same thing: a model asked with arrays that answers arrays or refuses."""
+
 import base64
 import io
 import json
@@ -19,8 +20,16 @@ from sluice.wire.tensors import decode_tensor, encode_tensor
 
 Arrays = dict[str, np.ndarray]
 
-DATATYPES = {"bool": "BOOL", "uint8": "UINT8", "int32": "INT32", "int64": "INT64",
-             "float16": "FP16", "float32": "FP32", "float64": "FP64", "object": "BYTES"}
+DATATYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "object": "BYTES",
+}
 DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
 
 
@@ -56,8 +65,11 @@ def _checked(reply: requests.Response) -> requests.Response:
 def _jsonable(array: np.ndarray) -> object:
     if array.dtype != object:
         return array.tolist()
-    return np.array([{"b64": _b64(each)} for each in array.ravel()], object).reshape(
-        array.shape).tolist()
+    return (
+        np.array([{"b64": _b64(each)} for each in array.ravel()], object)
+        .reshape(array.shape)
+        .tolist()
+    )
 
 
 def _b64(data: bytes) -> str:
@@ -77,9 +89,17 @@ def _from_json(value: object, like: np.ndarray) -> np.ndarray:
 
 def rows(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None) -> Arrays:
     count = max((len(array) for array in inputs.values() if array.ndim), default=1)
-    body = {"instances": [{name: _jsonable(array[index:index + 1])[0] if array.dtype == object
-                           else array[index].tolist() for name, array in inputs.items()}
-                          for index in range(count)]}
+    body = {
+        "instances": [
+            {
+                name: _jsonable(array[index : index + 1])[0]
+                if array.dtype == object
+                else array[index].tolist()
+                for name, array in inputs.items()
+            }
+            for index in range(count)
+        ]
+    }
     if signature:
         body["signature_name"] = signature
     reply = _checked(requests.post(f"{url}{place.v1()}:predict", json=body, timeout=30)).json()
@@ -87,12 +107,14 @@ def rows(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str
     if len(outputs) == 1:
         (name,) = outputs
         return {name: _from_json(answers, outputs[name])}
-    return {name: _from_json([row[name] for row in answers], like)
-            for name, like in outputs.items()}
+    return {
+        name: _from_json([row[name] for row in answers], like) for name, like in outputs.items()
+    }
 
 
-def columns(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None
-            ) -> Arrays:
+def columns(
+    url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None
+) -> Arrays:
     body: dict[str, object] = {"inputs": {name: _jsonable(each) for name, each in inputs.items()}}
     if signature:
         body["signature_name"] = signature
@@ -103,12 +125,22 @@ def columns(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: 
 
 def npz(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None) -> Arrays:
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: array.astype("S") if array.dtype == object else array
-                        for name, array in inputs.items()})
+    np.savez(
+        buffer,
+        **{
+            name: array.astype("S") if array.dtype == object else array
+            for name, array in inputs.items()
+        },
+    )
     query = f"?signature_name={signature}" if signature else ""
-    reply = _checked(requests.post(
-        f"{url}{place.v1()}:predict{query}", data=buffer.getvalue(), timeout=30,
-        headers={"Content-Type": "application/x-npz", "Accept": "application/x-npz"}))
+    reply = _checked(
+        requests.post(
+            f"{url}{place.v1()}:predict{query}",
+            data=buffer.getvalue(),
+            timeout=30,
+            headers={"Content-Type": "application/x-npz", "Accept": "application/x-npz"},
+        )
+    )
     with np.load(io.BytesIO(reply.content)) as found:
         return {name: found[name].astype(like.dtype) for name, like in outputs.items()}
 
@@ -121,29 +153,57 @@ def _parameters(signature: str | None) -> dict[str, object]:
     return {"parameters": {"signature_name": signature}} if signature else {}
 
 
-def oip_json(url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
-             ) -> Arrays:
-    document = {"inputs": [
-        _tensor(name, array) | {"data": [each.decode() for each in array.ravel()]
-                                if array.dtype == object else array.ravel().tolist()}
-        for name, array in inputs.items()], **_parameters(signature)}
+def oip_json(
+    url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+) -> Arrays:
+    document = {
+        "inputs": [
+            _tensor(name, array)
+            | {
+                "data": [each.decode() for each in array.ravel()]
+                if array.dtype == object
+                else array.ravel().tolist()
+            }
+            for name, array in inputs.items()
+        ],
+        **_parameters(signature),
+    }
     reply = _checked(requests.post(f"{url}{place.v2()}/infer", json=document, timeout=30)).json()
-    return {tensor["name"]: _from_json(tensor["data"], np.empty(0, DTYPES[tensor["datatype"]]))
-            .reshape(tensor["shape"]) for tensor in reply["outputs"]}
+    return {
+        tensor["name"]: _from_json(tensor["data"], np.empty(0, DTYPES[tensor["datatype"]])).reshape(
+            tensor["shape"]
+        )
+        for tensor in reply["outputs"]
+    }
 
 
-def oip_binary(url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
-               ) -> Arrays:
-    raw = {name: b"".join(struct.pack("<I", len(each)) + each for each in array.ravel())
-           if array.dtype == object else array.tobytes() for name, array in inputs.items()}
-    head = json.dumps({
-        "inputs": [_tensor(name, array) | {"parameters": {"binary_data_size": len(raw[name])}}
-                   for name, array in inputs.items()],
-        "parameters": {"binary_data_output": True} | _parameters(signature).get("parameters", {}),
-    }).encode()
-    reply = _checked(requests.post(
-        f"{url}{place.v2()}/infer", data=head + b"".join(raw.values()), timeout=30,
-        headers={"Inference-Header-Content-Length": str(len(head))}))
+def oip_binary(
+    url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+) -> Arrays:
+    raw = {
+        name: b"".join(struct.pack("<I", len(each)) + each for each in array.ravel())
+        if array.dtype == object
+        else array.tobytes()
+        for name, array in inputs.items()
+    }
+    head = json.dumps(
+        {
+            "inputs": [
+                _tensor(name, array) | {"parameters": {"binary_data_size": len(raw[name])}}
+                for name, array in inputs.items()
+            ],
+            "parameters": {"binary_data_output": True}
+            | _parameters(signature).get("parameters", {}),
+        }
+    ).encode()
+    reply = _checked(
+        requests.post(
+            f"{url}{place.v2()}/infer",
+            data=head + b"".join(raw.values()),
+            timeout=30,
+            headers={"Inference-Header-Content-Length": str(len(head))},
+        )
+    )
     length = int(reply.headers["Inference-Header-Content-Length"])
     rest, found = reply.content[length:], {}
     for tensor in json.loads(reply.content[:length])["outputs"]:
@@ -160,13 +220,14 @@ def _from_raw(raw: bytes, tensor: dict[str, object]) -> np.ndarray:
     strings = []
     while raw:
         (length,) = struct.unpack_from("<I", raw)
-        strings.append(raw[4:4 + length])
-        raw = raw[4 + length:]
+        strings.append(raw[4 : 4 + length])
+        raw = raw[4 + length :]
     return np.array(strings, object).reshape(tensor["shape"])
 
 
-def tfs_grpc(address: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
-             ) -> Arrays:
+def tfs_grpc(
+    address: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+) -> Arrays:
     request = PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = place.model, signature or ""
     if place.version:
@@ -175,26 +236,34 @@ def tfs_grpc(address: str, place: Place, inputs: Arrays, _outputs: Arrays, signa
         request.model_spec.version_label = place.label
     for name, array in inputs.items():
         request.inputs[name].CopyFrom(encode_tensor(array))
-    reply = _called(address, lambda channel: PredictionServiceStub(channel).Predict(
-        request, timeout=30))
+    reply = _called(
+        address, lambda channel: PredictionServiceStub(channel).Predict(request, timeout=30)
+    )
     return {name: decode_tensor(tensor) for name, tensor in reply.outputs.items()}
 
 
-def oip_grpc(address: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
-             ) -> Arrays:
-    request = ModelInferRequest(model_name=place.model,
-                                model_version=str(place.version or place.label or ""))
+def oip_grpc(
+    address: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+) -> Arrays:
+    request = ModelInferRequest(
+        model_name=place.model, model_version=str(place.version or place.label or "")
+    )
     if signature:
         request.parameters["signature_name"].string_param = signature
     for name, array in inputs.items():
         request.inputs.add(name=name, shape=array.shape, datatype=DATATYPES[str(array.dtype)])
         request.raw_input_contents.append(
             b"".join(struct.pack("<I", len(each)) + each for each in array.ravel())
-            if array.dtype == object else array.tobytes())
-    reply = _called(address, lambda channel: GRPCInferenceServiceStub(channel).ModelInfer(
-        request, timeout=30))
-    return {tensor.name: _from_raw(raw, {"datatype": tensor.datatype, "shape": list(tensor.shape)})
-            for tensor, raw in zip(reply.outputs, reply.raw_output_contents, strict=True)}
+            if array.dtype == object
+            else array.tobytes()
+        )
+    reply = _called(
+        address, lambda channel: GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+    )
+    return {
+        tensor.name: _from_raw(raw, {"datatype": tensor.datatype, "shape": list(tensor.shape)})
+        for tensor, raw in zip(reply.outputs, reply.raw_output_contents, strict=True)
+    }
 
 
 def _called(address: str, call: Callable[[grpc.Channel], Any]) -> Any:
@@ -206,11 +275,16 @@ def _called(address: str, call: Callable[[grpc.Channel], Any]) -> Any:
 
 
 # The HTTP status that says the same as a gRPC code.
-STATUS = {grpc.StatusCode.INVALID_ARGUMENT: 400, grpc.StatusCode.FAILED_PRECONDITION: 400,
-          grpc.StatusCode.NOT_FOUND: 404, grpc.StatusCode.INTERNAL: 500}
+STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.INTERNAL: 500,
+}
 
 HTTP: dict[str, Callable[..., Arrays]] = {
-    each.__name__: each for each in (rows, columns, npz, oip_json, oip_binary)}
+    each.__name__: each for each in (rows, columns, npz, oip_json, oip_binary)
+}
 GRPC: dict[str, Callable[..., Arrays]] = {each.__name__: each for each in (tfs_grpc, oip_grpc)}
 DIALECTS = HTTP | GRPC
 

@@ -1,5 +1,6 @@
 """Images really built and run, without a Docker engine: mmdebstrap makes a base, buildah builds on
 it, podman and runc run what comes out. All of them are Debian packages, and need root."""
+
 import ast
 import configparser
 import hashlib
@@ -23,8 +24,9 @@ ROOT = HERE.parents[1]
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
 NEEDED = ("buildah", "podman", "runc", "catatonit", "mmdebstrap")
 # As the official slim images leave documentation out.
-NO_DOCUMENTATION = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in
-                    ("doc", "man", "locale")]
+NO_DOCUMENTATION = [
+    f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")
+]
 
 
 @pytest.fixture(scope="session")
@@ -41,19 +43,29 @@ class Engine:
         # podman takes no more than 50 characters for this one.
         running = Path("/run") / f"sluice-{hashlib.sha256(bytes(directory)).hexdigest()[:12]}"
         (directory / "storage.conf").write_text(
-            f'[storage]\ndriver="overlay"\nrunroot="{running}"\ngraphroot="{directory}/graph"\n')
+            f'[storage]\ndriver="overlay"\nrunroot="{running}"\ngraphroot="{directory}/graph"\n'
+        )
         # What a machine without systemd, bridges or high limits can do.
         (directory / "containers.conf").write_text(
             '[containers]\ndefault_ulimits=["nofile=1024:1024","nproc=4096:4096"]\n'
             'netns="host"\nlog_driver="k8s-file"\n'
-            '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\nevents_logger="file"\n')
+            '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\nevents_logger="file"\n'
+        )
         self.environment = os.environ | {
             "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
-            "CONTAINERS_CONF": str(directory / "containers.conf"), "BUILDAH_ISOLATION": "chroot"}
+            "CONTAINERS_CONF": str(directory / "containers.conf"),
+            "BUILDAH_ISOLATION": "chroot",
+        }
 
     def run(self, *command: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        outcome = subprocess.run([str(each) for each in command], cwd=ROOT, env=self.environment,
-                                 capture_output=True, text=True, check=False)
+        outcome = subprocess.run(
+            [str(each) for each in command],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert outcome.returncode == 0 or not check, outcome.stdout + outcome.stderr
         return outcome
 
@@ -63,10 +75,16 @@ class Engine:
 
     def import_system(self, *packages: str) -> str:
         """The name of an image of Debian's minimum and `packages`."""
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", *NO_DOCUMENTATION,
-                   # The hook spares the image perl, which the package usrmerge would need.
-                   "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-                   f"--include={','.join(packages)}", "bookworm"]
+        command = [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            *NO_DOCUMENTATION,
+            # The hook spares the image perl, which the package usrmerge would need.
+            "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+            f"--include={','.join(packages)}",
+            "bookworm",
+        ]
         name = f"localhost/system:{hashlib.sha256(' '.join(command).encode()).hexdigest()[:12]}"
         if self.run("podman", "image", "exists", name, check=False).returncode:
             with tempfile.TemporaryDirectory() as folder:
@@ -80,8 +98,18 @@ class Container:
 
     def __init__(self, engine: Engine, image: str, *arguments: object, options: tuple = ()) -> None:
         self._engine, self.name = engine, f"sluice-{uuid.uuid4().hex[:12]}"
-        engine.run("podman", "run", "--detach", "--name", self.name, "--network=host",
-                   "--no-healthcheck", *options, image, *arguments)
+        engine.run(
+            "podman",
+            "run",
+            "--detach",
+            "--name",
+            self.name,
+            "--network=host",
+            "--no-healthcheck",
+            *options,
+            image,
+            *arguments,
+        )
 
     def execute(self, *command: object, **environment: object) -> subprocess.CompletedProcess[str]:
         given = [f"--env={name}={value}" for name, value in environment.items()]
@@ -114,8 +142,9 @@ class Container:
         self._engine.run("podman", "rm", "--force", "--time=0", self.name)
 
     def _state(self, field: str) -> str:
-        return self._engine.run("podman", "inspect", "--format", f"{{{{.State.{field}}}}}",
-                                self.name).stdout.strip()
+        return self._engine.run(
+            "podman", "inspect", "--format", f"{{{{.State.{field}}}}}", self.name
+        ).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -148,8 +177,12 @@ class PipSettings:
     """pip as it is set up here, for use elsewhere: `file` as pip.conf, `folders` at their paths."""
 
     def __init__(self, file: Path) -> None:
-        listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True,
-                                capture_output=True, text=True).stdout
+        listed = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
         settings = {}
         # Those from the environment come first, and win over the files'.
         for name, value in reversed([line.split("=", 1) for line in listed.splitlines()]):
@@ -179,16 +212,29 @@ def pip_settings(tmp_path_factory: pytest.TempPathFactory) -> PipSettings:
 def images(engine: Engine, pip_settings: PipSettings) -> dict[str, str]:
     """The names of the images of the gateway and of the model server, as `make images` builds them
     but on a base of our own."""
-    options = ["--pull-never", f"--build-arg=BASE={engine.import_system(*BASE_PACKAGES)}",
-               f"--secret=id=pip,src={pip_settings.file}",
-               *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders)]
+    options = [
+        "--pull-never",
+        f"--build-arg=BASE={engine.import_system(*BASE_PACKAGES)}",
+        f"--secret=id=pip,src={pip_settings.file}",
+        *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders),
+    ]
     built = ("gateway", "modelserver")
-    engine.run("make", "images", "CONTAINER_TOOL=buildah", f"IMAGES={' '.join(built)}",
-               f"IMAGE_OPTIONS={' '.join(options)}")
+    engine.run(
+        "make",
+        "images",
+        "CONTAINER_TOOL=buildah",
+        f"IMAGES={' '.join(built)}",
+        f"IMAGE_OPTIONS={' '.join(options)}",
+    )
     return {name: f"localhost/sluice-{name}:{version()}" for name in built}
 
 
 def version() -> str:
-    outcome = subprocess.run([sys.executable, "-m", "service.cli", "--version"], check=True,
-                             capture_output=True, text=True, cwd=ROOT)
+    outcome = subprocess.run(
+        [sys.executable, "-m", "service.cli", "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     return outcome.stdout.split()[-1]

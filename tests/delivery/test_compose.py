@@ -1,5 +1,6 @@
 """deploy/compose.yaml as docker compose itself reads it (`config` needs no engine), and what it
 gives to Prometheus and Grafana."""
+
 import json
 import os
 import re
@@ -23,12 +24,24 @@ pytestmark = pytest.mark.clients
 @pytest.fixture(scope="module")
 def compose(tools):
     """`compose(*profiles)` -> the services, as `docker compose up` would start them."""
+
     def config(*profiles):
         chosen = [f"--profile={each}" for each in profiles]
         outcome = subprocess.run(
-            [tools / "docker-compose", "-f", DEPLOY / "compose.yaml", *chosen, "config",
-             "--format=json"], capture_output=True, text=True, check=False, cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]})
+            [
+                tools / "docker-compose",
+                "-f",
+                DEPLOY / "compose.yaml",
+                *chosen,
+                "config",
+                "--format=json",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]},
+        )
         assert outcome.returncode == 0, outcome.stderr
         assert not outcome.stderr, outcome.stderr
         return json.loads(outcome.stdout)["services"]
@@ -41,8 +54,9 @@ def test_the_commands_that_the_documents_tell_to_type(tools, document):
     commands = re.findall(r"^(?:# +)?docker compose (.+) up\b", (ROOT / document).read_text(), re.M)
     assert commands
     for options in commands:
-        subprocess.run([tools / "docker-compose", *options.split(), "config", "--quiet"], cwd=ROOT,
-                       check=True)
+        subprocess.run(
+            [tools / "docker-compose", *options.split(), "config", "--quiet"], cwd=ROOT, check=True
+        )
 
 
 def test_without_a_profile_it_is_the_gateway_and_tensorflow_serving(compose):
@@ -74,8 +88,9 @@ def test_every_container_is_locked_pinned_and_bounded(compose):
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert int(service["mem_limit"]) > 0, name
         assert re.search(r":v?\d+\.\d+\.\d+(-gpu)?$", service["image"]), name
-    (published,) = [port["published"] for port in compose("cpu")["gateway"]["ports"]
-                    if "host_ip" not in port]
+    (published,) = [
+        port["published"] for port in compose("cpu")["gateway"]["ports"] if "host_ip" not in port
+    ]
     assert published == "8080", "all else is for this machine alone"
 
 
@@ -122,26 +137,30 @@ def on_this_machine(service, path):
 def test_prometheus_scrapes_what_is_there(compose):
     services = compose(*ALL)
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
-    targets = {job["job_name"]: (job.get("metrics_path", "/metrics"),
-                                 *job["static_configs"][0]["targets"]) for job in jobs}
+    targets = {
+        job["job_name"]: (job.get("metrics_path", "/metrics"), *job["static_configs"][0]["targets"])
+        for job in jobs
+    }
     settings = services["gateway"]["environment"]
     options, _ = parse(services["modelserver-cpu"]["command"])
     monitoring = (DEPLOY / "kubernetes/base/monitoring.config").read_text()
     path = re.search(r'path: "(.+?)"', monitoring)[1]
-    assert targets == {"gateway": ("/metrics", f"gateway:{settings['SLUICE_HTTP_PORT']}"),
-                       "modelserver": (path, f"modelserver:{options.rest_api_port}")}
+    assert targets == {
+        "gateway": ("/metrics", f"gateway:{settings['SLUICE_HTTP_PORT']}"),
+        "modelserver": (path, f"modelserver:{options.rest_api_port}"),
+    }
 
 
 def test_grafana_finds_the_dashboard_and_prometheus(compose):
     grafana = compose(*ALL)["grafana"]
     mounts = {Path(each["target"]): Path(each["source"]) for each in grafana["volumes"]}
     provisioning = mounts[Path("/etc/grafana/provisioning")]
-    (provider,) = yaml.safe_load(
-        (provisioning / "dashboards/sluice.yaml").read_text())["providers"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards/sluice.yaml").read_text())["providers"]
     dashboards = [target for target in mounts if target.parent == Path(provider["options"]["path"])]
     assert [json.loads(mounts[each].read_text())["title"] for each in dashboards] == ["Sluice"]
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert [str(each) for each in dashboards] == [home]
-    (source,) = yaml.safe_load(
-        (provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())[
+        "datasources"
+    ]
     assert source["url"] == "http://prometheus:9090"

@@ -1,4 +1,5 @@
 """`make serve` as a newcomer types it, on a Debian with what the README asks for and no more."""
+
 import re
 import shutil
 import signal
@@ -27,8 +28,11 @@ def system(engine):
 def checkout(tmp_path):
     """What `git clone` gives of what is committed here."""
     directory = tmp_path / "sluice"
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, directory], check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["git", "clone", "--quiet", "--no-hardlinks", ROOT, directory],
+        check=True,
+        capture_output=True,
+    )
     yield directory
     shutil.rmtree(directory)  # gigabytes, once TensorFlow is installed
 
@@ -36,16 +40,29 @@ def checkout(tmp_path):
 def test_make_serve_answers_an_image_and_ends_when_told(start, system, checkout, pip_settings):
     http_port, grpc_port = free_port(), free_port()
     newcomer = start(
-        system, "make", "serve", f"HTTP_PORT={http_port}", f"GRPC_PORT={grpc_port}",
-        options=("--init", "--workdir=/sluice", f"--volume={checkout}:/sluice",
-                 f"--volume={pip_settings.file}:/etc/pip.conf:ro",
-                 *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders)))
+        system,
+        "make",
+        "serve",
+        f"HTTP_PORT={http_port}",
+        f"GRPC_PORT={grpc_port}",
+        options=(
+            "--init",
+            "--workdir=/sluice",
+            f"--volume={checkout}:/sluice",
+            f"--volume={pip_settings.file}:/etc/pip.conf:ro",
+            *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders),
+        ),
+    )
     began = time.monotonic()
     newcomer.wait_for(lambda: "Try:" in newcomer.log(), timeout_s=1800)
     print(f"served after {time.monotonic() - began:.0f} s")
     image = checkout / "model_repository/digits/1/samples/3-0.png"
-    reply = requests.post(f"http://127.0.0.1:{http_port}/v1/models/digits:predict",
-                          image.read_bytes(), headers={"Content-Type": "image/png"}, timeout=60)
+    reply = requests.post(
+        f"http://127.0.0.1:{http_port}/v1/models/digits:predict",
+        image.read_bytes(),
+        headers={"Content-Type": "image/png"},
+        timeout=60,
+    )
     assert reply.json()["predictions"][0]["label_classes"][0] == "3"
     assert newcomer.stop() == 128 + signal.SIGTERM, "make's own way to end"
     assert re.search(r"\[gateway\].*Shutting down: Master", newcomer.log())

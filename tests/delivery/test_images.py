@@ -1,4 +1,5 @@
 """The images of the gateway and the model server: what is in them, and how they live and end."""
+
 import json
 import re
 import socket
@@ -12,34 +13,47 @@ import requests
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1e6
 # What deploy/compose.yaml and Kubernetes allow a container to do.
-LOCKED = ("--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp", "--cap-drop=all",
-          "--security-opt=no-new-privileges")
+LOCKED = (
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--tmpfs=/tmp",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+)
 PNG = {"Content-Type": "image/png"}
 
 
 @pytest.mark.clients
 def test_hadolint_finds_nothing(tools):
-    outcome = subprocess.run([tools / "hadolint", ROOT / "Dockerfile"], capture_output=True,
-                             text=True, check=False)
+    outcome = subprocess.run(
+        [tools / "hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False
+    )
     assert (outcome.returncode, outcome.stdout) == (0, "")
 
 
 def test_the_context_holds_what_the_dockerfile_copies_and_no_more():
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
-    ignored, *let_in, caches = [line for line in (ROOT / ".dockerignore").read_text().splitlines()
-                                if not line.startswith("#")]
+    ignored, *let_in, caches = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert (ignored, caches) == ("*", "**/__pycache__")
     assert sorted(let_in) == sorted({f"!{path}" for paths in copied for path in paths.split()})
 
 
 @pytest.fixture(scope="module")
 def start_modelserver(start, images, published):
-    """`start_modelserver()` -> the twin's container, serving `published`; with its port as `port`.
-    """
+    """`start_modelserver()` -> the twin's container, serving `published`, with its `port`."""
+
     def run():
         port = free_port()
-        container = start(images["modelserver"], f"--port={port}", "--model_repository=/models",
-                          options=(*LOCKED, f"--volume={published}:/models/digits:ro"))
+        container = start(
+            images["modelserver"],
+            f"--port={port}",
+            "--model_repository=/models",
+            options=(*LOCKED, f"--volume={published}:/models/digits:ro"),
+        )
         container.port = port
         container.wait_for(lambda: "Running gRPC ModelServer" in container.log())
         return container
@@ -56,12 +70,21 @@ def modelserver(start_modelserver):
 def start_gateway(start, images, modelserver):
     """`start_gateway()` -> the gateway's container before `modelserver`, with little memory and
     half a CPU; `url` is where it answers."""
+
     def run():
         port = free_port()
-        container = start(images["gateway"], options=(
-            *LOCKED, "--memory=256m", "--memory-swap=256m", "--cpus=0.5",
-            f"--env=SLUICE_MODEL_SERVER=127.0.0.1:{modelserver.port}",
-            f"--env=SLUICE_HTTP_PORT={port}", "--env=SLUICE_MODELS=digits"))
+        container = start(
+            images["gateway"],
+            options=(
+                *LOCKED,
+                "--memory=256m",
+                "--memory-swap=256m",
+                "--cpus=0.5",
+                f"--env=SLUICE_MODEL_SERVER=127.0.0.1:{modelserver.port}",
+                f"--env=SLUICE_HTTP_PORT={port}",
+                "--env=SLUICE_MODELS=digits",
+            ),
+        )
         container.url = f"http://127.0.0.1:{port}"
         container.wait_for(lambda: answers(f"{container.url}/readyz"))
         return container
@@ -126,13 +149,20 @@ def test_the_gateways_holds_the_gateway_alone(files):
 def test_the_readmes_curl_lines_are_answered(gateway, published, tmp_path):
     (tmp_path / "model_repository").symlink_to(published.parent)
     readme = (ROOT / "README.md").read_text()
-    commands = [block for block in re.findall(r"```sh\n(.*?)```", readme, re.S)
-                if "curl" in block and "models/digits:predict" in block]
+    commands = [
+        block
+        for block in re.findall(r"```sh\n(.*?)```", readme, re.S)
+        if "curl" in block and "models/digits:predict" in block
+    ]
     assert len(commands) == 3, "the raw body, the form, the JSON"
     for command in commands:
         outcome = subprocess.run(
-            ["bash", "-c", command.replace("http://localhost:8080", gateway.url)], cwd=tmp_path,
-            capture_output=True, text=True, check=True)
+            ["bash", "-c", command.replace("http://localhost:8080", gateway.url)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         (prediction,) = json.loads(outcome.stdout)["predictions"]
         assert prediction["label_classes"][0] == "3", command
 
@@ -141,19 +171,25 @@ def test_the_readmes_curl_lines_are_answered(gateway, published, tmp_path):
 def test_process_1_is_gunicorn_and_may_do_nothing(gateway):
     command = gateway.python("print(open('/proc/1/cmdline').read().split(chr(0))[1:4])")
     assert command == str(["-P", "-m", "gunicorn"])
-    status = dict(line.split(":\t") for line in
-                  gateway.python("print(open('/proc/1/status').read())").splitlines())
+    status = dict(
+        line.split(":\t")
+        for line in gateway.python("print(open('/proc/1/status').read())").splitlines()
+    )
     assert set(status["Uid"].split("\t")) == set(status["Gid"].split("\t")) == {"10001"}
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"
-    assert "Read-only file system" in gateway.execute(
-        "python", "-c", "open('/opt/sluice/new', 'w')").stderr
+    assert (
+        "Read-only file system"
+        in gateway.execute("python", "-c", "open('/opt/sluice/new', 'w')").stderr
+    )
 
 
 @pytest.mark.root
 def test_the_health_checks_tell_the_truth(engine, images, gateway, modelserver):
-    for container, name, port in ((gateway, "gateway", gateway.url.rpartition(":")[2]),
-                                  (modelserver, "modelserver", modelserver.port)):
+    for container, name, port in (
+        (gateway, "gateway", gateway.url.rpartition(":")[2]),
+        (modelserver, "modelserver", modelserver.port),
+    ):
         kind, *command = engine.image(images[name])["Healthcheck"]["Test"]
         assert kind == "CMD", "no shell"
         # The model server's asks the port that it has by default.
@@ -172,8 +208,9 @@ def test_sigterm_under_load_loses_no_accepted_request(start_gateway, published):
 
     def ask(_):
         try:
-            reply = requests.post(f"{gateway.url}/v1/models/digits:predict", image, headers=PNG,
-                                  timeout=60)
+            reply = requests.post(
+                f"{gateway.url}/v1/models/digits:predict", image, headers=PNG, timeout=60
+            )
             outcomes.append(reply.status_code)
         except requests.RequestException as error:
             outcomes.append("refused" if "Connection refused" in str(error) else repr(error))

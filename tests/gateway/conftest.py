@@ -1,4 +1,5 @@
 """A channel to a gateway that answers gRPC."""
+
 from collections.abc import Iterator
 
 import grpc

@@ -1,4 +1,5 @@
 """Bad requests over real HTTP: each gets its status and a message that helps."""
+
 import gzip
 import io
 import socket
@@ -22,48 +23,103 @@ def small(launch_gateway, modelserver):
 @pytest.fixture
 def post(small):
     """`post(path, **request)` -> (status, message); then a good request must still be answered."""
+
     def send(path="affine:predict", **request):
         reply = requests.post(f"{small.url}/v1/models/{path}", timeout=30, **request)
         return reply.status_code, reply.json()["error"]
 
     yield send
-    good = requests.post(f"{small.url}/v1/models/affine:predict", json={"instances": [1]},
-                         timeout=30)
+    good = requests.post(
+        f"{small.url}/v1/models/affine:predict", json={"instances": [1]}, timeout=30
+    )
     assert good.json() == {"predictions": [3.5]}
 
 
-@pytest.mark.parametrize(("path", "document", "status", "message"), [
-    ("affine:predict", {"instances": [[1, 2]]}, 400,
-     "inputs.x: expected float32 [N], got [1,2] (1 axes, not 2)"),
-    ("echo:predict", {"instances": [[1, 2, 3]]}, 400,
-     "inputs.matrix: expected float32 [N,2,3], got [1,3]"),
-    ("echo:predict", {"inputs": [[1, 2, 3], [4, 5, 6]]}, 400,
-     "got [2,3] (the batch axis is missing)"),
-    ("pair:predict", {"inputs": {"image": [[[1, 2], [3, 4]]], "meta": [[1, 2, 3]]}}, 400,
-     "inputs.image: expected float32 [N,2,2,1], got [1,2,2] (the channel axis is missing)"),
-    ("pair:predict", {"inputs": {"image": [], "meta": []}}, 400, "inputs.image: expected float32"),
-    ("pair:predict", {"inputs": {"imag": 1, "meta": 1}}, 400, 'did you mean "image"?'),
-    ("affine:predict", {"inputs": []}, 400,
-     "inputs.x: expected at least one row, got an empty batch"),
-    ("pair:predict", {"inputs": {"image": [[[[1], [2]], [[3], [4]]]], "meta": [[1, 2, 3]] * 2}},
-     400,
-     "inputs.meta: expected 1 rows, as in inputs.image, got 2 rows"),
-    ("nope:predict", {"instances": [1]}, 404, "nope"),
-    ("affine/versions/9:predict", {"instances": [1]}, 404, "9"),
-    ("affine/versions/99999999999999999999:predict", {"instances": [1]}, 400, "Malformed request"),
-    ("affine/labels/nope:predict", {"instances": [1]}, 400, "nope"),
-    ("affine:predict", {"signature_name": "nope", "instances": [1]}, 400,
-     'The model has no signature "nope"; there are: "classify", "regress", "serving_default"'),
-    ("affine:predict?verbose=1", {"instances": [1]}, 400, "query argument verbose is not known"),
-])
+@pytest.mark.parametrize(
+    ("path", "document", "status", "message"),
+    [
+        (
+            "affine:predict",
+            {"instances": [[1, 2]]},
+            400,
+            "inputs.x: expected float32 [N], got [1,2] (1 axes, not 2)",
+        ),
+        (
+            "echo:predict",
+            {"instances": [[1, 2, 3]]},
+            400,
+            "inputs.matrix: expected float32 [N,2,3], got [1,3]",
+        ),
+        (
+            "echo:predict",
+            {"inputs": [[1, 2, 3], [4, 5, 6]]},
+            400,
+            "got [2,3] (the batch axis is missing)",
+        ),
+        (
+            "pair:predict",
+            {"inputs": {"image": [[[1, 2], [3, 4]]], "meta": [[1, 2, 3]]}},
+            400,
+            "inputs.image: expected float32 [N,2,2,1], got [1,2,2] (the channel axis is missing)",
+        ),
+        (
+            "pair:predict",
+            {"inputs": {"image": [], "meta": []}},
+            400,
+            "inputs.image: expected float32",
+        ),
+        ("pair:predict", {"inputs": {"imag": 1, "meta": 1}}, 400, 'did you mean "image"?'),
+        (
+            "affine:predict",
+            {"inputs": []},
+            400,
+            "inputs.x: expected at least one row, got an empty batch",
+        ),
+        (
+            "pair:predict",
+            {"inputs": {"image": [[[[1], [2]], [[3], [4]]]], "meta": [[1, 2, 3]] * 2}},
+            400,
+            "inputs.meta: expected 1 rows, as in inputs.image, got 2 rows",
+        ),
+        ("nope:predict", {"instances": [1]}, 404, "nope"),
+        ("affine/versions/9:predict", {"instances": [1]}, 404, "9"),
+        (
+            "affine/versions/99999999999999999999:predict",
+            {"instances": [1]},
+            400,
+            "Malformed request",
+        ),
+        ("affine/labels/nope:predict", {"instances": [1]}, 400, "nope"),
+        (
+            "affine:predict",
+            {"signature_name": "nope", "instances": [1]},
+            400,
+            'The model has no signature "nope"; there are: '
+            '"classify", "regress", "serving_default"',
+        ),
+        (
+            "affine:predict?verbose=1",
+            {"instances": [1]},
+            400,
+            "query argument verbose is not known",
+        ),
+    ],
+)
 def test_json_that_does_not_fit_the_model(post, path, document, status, message):
     got_status, got_message = post(path, json=document)
     assert got_status == status, got_message
     assert message in got_message
 
 
-@pytest.mark.parametrize("path", ["/v1/models/affine:predict/", "/V1/models/affine:predict",
-                                  "/v1//models/affine:predict", "/v1/models/affine:guess"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/affine:predict/",
+        "/V1/models/affine:predict",
+        "/v1//models/affine:predict",
+        "/v1/models/affine:guess",
+    ],
+)
 def test_a_path_that_is_none(small, path):
     reply = requests.post(small.url + path, json={"instances": [1]}, timeout=30)
     assert reply.status_code == 400
@@ -79,16 +135,20 @@ OVER = b'{"instances": [' + b"1," * LIMIT + b"1]}"
 
 
 def chunks(data):
-    yield from (data[start:start + 10_000] for start in range(0, len(data), 10_000))
+    yield from (data[start : start + 10_000] for start in range(0, len(data), 10_000))
 
 
-@pytest.mark.parametrize("request_", [
-    {"data": OVER},
-    {"data": chunks(OVER)},
-    {"data": gzip.compress(OVER), "headers": {"Content-Encoding": "gzip"}},
-    {"data": zlib.compress(b"[" * 10**8), "headers": {"Content-Encoding": "deflate"}},
-    {"files": {"x": OVER}},
-], ids=["length", "chunked", "gzip", "bomb", "multipart"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"data": OVER},
+        {"data": chunks(OVER)},
+        {"data": gzip.compress(OVER), "headers": {"Content-Encoding": "gzip"}},
+        {"data": zlib.compress(b"[" * 10**8), "headers": {"Content-Encoding": "deflate"}},
+        {"files": {"x": OVER}},
+    ],
+    ids=["length", "chunked", "gzip", "bomb", "multipart"],
+)
 def test_a_body_over_the_limit(post, request_):
     status, message = post(**request_)
     assert status == 413
@@ -99,14 +159,20 @@ def test_a_chunked_body_and_a_gzip_body_within_the_limit_are_read(small):
     url = f"{small.url}/v1/models/affine:predict"
     body = b'{"instances": [' + b"1," * 50_000 + b"1]}"
     chunked = requests.post(url, data=chunks(body), timeout=30)
-    packed = requests.post(url, data=gzip.compress(body), headers={"Content-Encoding": "gzip"},
-                           timeout=30)
+    packed = requests.post(
+        url, data=gzip.compress(body), headers={"Content-Encoding": "gzip"}, timeout=30
+    )
     assert chunked.json() == packed.json() == {"predictions": [3.5] * 50_001}
 
 
-@pytest.mark.parametrize(("encoding", "data", "status"), [
-    ("br", b"x", 415), ("gzip", b"not gzip", 400),
-    ("gzip", gzip.compress(b"{}" * 99, mtime=0)[:-9], 400)])
+@pytest.mark.parametrize(
+    ("encoding", "data", "status"),
+    [
+        ("br", b"x", 415),
+        ("gzip", b"not gzip", 400),
+        ("gzip", gzip.compress(b"{}" * 99, mtime=0)[:-9], 400),
+    ],
+)
 def test_an_encoding_that_cannot_be_undone(post, encoding, data, status):
     assert post(data=data, headers={"Content-Encoding": encoding})[0] == status
 
@@ -115,8 +181,10 @@ def test_a_client_that_goes_away_in_mid_body_harms_nobody(post, small):
     host, port = small.url.removeprefix("http://").split(":")
     for _ in range(20):
         with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(b"POST /v1/models/affine:predict HTTP/1.1\r\nHost: x\r\n"
-                               b"Content-Length: 1000\r\n\r\n{")
+            connection.sendall(
+                b"POST /v1/models/affine:predict HTTP/1.1\r\nHost: x\r\n"
+                b"Content-Length: 1000\r\n\r\n{"
+            )
     assert post(data=b"{")[0] == 400
 
 
@@ -134,16 +202,19 @@ def png(width, height):
 
 def png_bomb(width, height):
     """A small, valid PNG of a huge black picture."""
+
     def chunk(kind, data):
-        return (struct.pack(">I", len(data)) + kind + data
-                + struct.pack(">I", zlib.crc32(kind + data)))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     squeeze = zlib.compressobj(9)
     row = bytes(width // 8 + 1)
     pixels = b"".join([*(squeeze.compress(row) for _ in range(height)), squeeze.flush()])
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -156,26 +227,52 @@ def images(launch_gateway, launch_modelserver, published):
 PNG = {"Content-Type": "image/png"}
 
 
-@pytest.mark.parametrize(("request_", "status", "message"), [
-    ({"data": b"no image", "headers": PNG}, 400,
-     "inputs.image: expected an image (JPEG, PNG, GIF, BMP), got 8 bytes that are none"),
-    ({"data": b"", "headers": PNG}, 400, "got 0 bytes that are none, starting nothing"),
-    ({"data": png(64, 64)[:-30], "headers": PNG}, 400, ""),
-    ({"data": png_bomb(30_000, 30_000), "headers": PNG}, 413, "inputs.image: expected an image of "
-                                                             "at most 50000000 pixels"),
-    ({"data": png_bomb(9_000, 9_000), "headers": PNG}, 413, "9000 x 9000 = 81000000"),
-    ({"files": {"image": b"no image"}}, 400, "got 8 bytes that are none"),
-    ({"files": {"picture": png(8, 8)}}, 400, 'has no input "picture"; there is: "image"'),
-    ({"files": [("image", png(8, 8)), ("image", b"x")]}, 400, "inputs.image at file 1: expected"),
-    ({"data": {"image": "text"}, "files": {"image": png(8, 8)}}, 400, "expected an image file"),
-    ({"data": b'--x\r\nContent-Disposition: form-data; filename="i"\r\n\r\ni\r\n--x--\r\n',
-      "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, 'has no input ""'),
-    ({"data": b"--x", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400,
-     "The form has no fields"),
-    ({"data": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "no fields"),
-    ({"json": {"signature_name": "encoded", "instances": [{"b64": "aGk="}]}}, 400,
-     "inputs.image at row 0: expected an image"),
-])
+@pytest.mark.parametrize(
+    ("request_", "status", "message"),
+    [
+        (
+            {"data": b"no image", "headers": PNG},
+            400,
+            "inputs.image: expected an image (JPEG, PNG, GIF, BMP), got 8 bytes that are none",
+        ),
+        ({"data": b"", "headers": PNG}, 400, "got 0 bytes that are none, starting nothing"),
+        ({"data": png(64, 64)[:-30], "headers": PNG}, 400, ""),
+        (
+            {"data": png_bomb(30_000, 30_000), "headers": PNG},
+            413,
+            "inputs.image: expected an image of at most 50000000 pixels",
+        ),
+        ({"data": png_bomb(9_000, 9_000), "headers": PNG}, 413, "9000 x 9000 = 81000000"),
+        ({"files": {"image": b"no image"}}, 400, "got 8 bytes that are none"),
+        ({"files": {"picture": png(8, 8)}}, 400, 'has no input "picture"; there is: "image"'),
+        (
+            {"files": [("image", png(8, 8)), ("image", b"x")]},
+            400,
+            "inputs.image at file 1: expected",
+        ),
+        ({"data": {"image": "text"}, "files": {"image": png(8, 8)}}, 400, "expected an image file"),
+        (
+            {
+                "data": b'--x\r\nContent-Disposition: form-data; filename="i"\r\n\r\n'
+                b"i\r\n--x--\r\n",
+                "headers": {"Content-Type": "multipart/form-data; boundary=x"},
+            },
+            400,
+            'has no input ""',
+        ),
+        (
+            {"data": b"--x", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+            400,
+            "The form has no fields",
+        ),
+        ({"data": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "no fields"),
+        (
+            {"json": {"signature_name": "encoded", "instances": [{"b64": "aGk="}]}},
+            400,
+            "inputs.image at row 0: expected an image",
+        ),
+    ],
+)
 def test_images_that_are_none_or_too_large(images, request_, status, message):
     reply = requests.post(images, timeout=30, **request_)
     assert reply.status_code == status, reply.text

@@ -1,4 +1,5 @@
 """JSON bodies to arrays, and the message for each that cannot be one."""
+
 import json
 
 import numpy as np
@@ -41,14 +42,17 @@ def decode(document, known=ONE):
     return decode_predict(body, known)
 
 
-@pytest.mark.parametrize("document", [
-    {"instances": [[1, 2], [3, 4.5]]},
-    {"inputs": [[1, 2], [3, 4.5]]},
-    {"inputs": {"x": [[1, 2], [3, 4.5]]}},
-    {"instances": [{"x": [1, 2]}, {"x": [3, 4.5]}]},
-    {"signature_name": "other", "instances": [[1, 2], [3, 4.5]]},
-    {"instances": [[1, 2], [3, 4.5]], "unknown": {"beside": []}},
-])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"instances": [[1, 2], [3, 4.5]]},
+        {"inputs": [[1, 2], [3, 4.5]]},
+        {"inputs": {"x": [[1, 2], [3, 4.5]]}},
+        {"instances": [{"x": [1, 2]}, {"x": [3, 4.5]}]},
+        {"signature_name": "other", "instances": [[1, 2], [3, 4.5]]},
+        {"instances": [[1, 2], [3, 4.5]], "unknown": {"beside": []}},
+    ],
+)
 def test_every_spelling_of_one_input_gives_the_same_array(document):
     query = decode(document)
     np.testing.assert_array_equal(query.inputs["x"], np.array([[1, 2], [3, 4.5]], FLOAT))
@@ -65,42 +69,80 @@ def test_two_inputs_by_row_and_by_column_are_the_same():
         assert rows.inputs[name].dtype == columns.inputs[name].dtype
 
 
-@pytest.mark.parametrize(("body", "error", "message"), [
-    (b"", MalformedRequest, "not JSON"),
-    (b'{"instances": [1,', MalformedRequest, "character 17"),
-    (b'{"instances": ' + b"[" * 70 + b"]" * 70 + b"}", InvalidInput, "nested more than 64 deep"),
-    (b'{"instances": [[1,2]]} x', MalformedRequest, "Extra data"),
-    (b"\xff\xfe", MalformedRequest, "not usable JSON"),
-    (b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", RequestError, ""),
-    (b'{"instances": [[' + b"9" * 5000 + b', 1]]}', MalformedRequest, "not usable JSON"),
-    (b"[1]", MalformedRequest, "not a JSON object"),
-    (b"{}", MalformedRequest, "got neither"),
-    (b'{"instances": [], "inputs": []}', MalformedRequest, "got both"),
-    (b'{"instances": []}', MalformedRequest, "'instances' is empty"),
-    (b'{"instances": 5}', MalformedRequest, "'instances' must be a list"),
-    (b'{"signature_name": 5, "instances": [1]}', MalformedRequest, "must be a string, got int"),
-    (b'{"signature_name": "othr", "inputs": [1]}', RequestError, 'did you mean "other"'),
-    (b'{"instances": [{"y": [1, 2]}]}', UnknownInput, '/instances/0: signature "serving_default" '
-                                                      'has no input "y"; there is: "x"'),
-    (b'{"instances": [{"x": [1, 2]}, 5]}', MalformedRequest, "/instances/1: expected an object"),
-    (b'{"instances": [{"x": [1, 2]}, {}]}', UnknownInput, "/instances/1: the input x is missing"),
-    (b'{"inputs": {"y": [[1, 2]]}}', UnknownInput, "/inputs: the input x is missing"),
-    (b'{"instances": [[1, 2], [3]]}', InvalidInput,
-     "inputs.x at /instances/1: expected a list of 2, as its neighbours are, got 1"),
-    (b'{"instances": [[1, 2], [3, [4]]]}', InvalidInput, "/instances/1/1: expected float32"),
-    (b'{"instances": [[1, null]]}', InvalidInput,
-     "/instances/0/1: expected float32, a number, got null"),
-    (b'{"instances": [[1, 2], [true, 2]]}', InvalidInput,
-     "/instances/1/0: expected float32, a number, got true"),
-    (b'{"instances": [[1, "1.0"]]}', InvalidInput, 'got the string "1.0"'),
-    (b'{"instances": [[1, 1e400]]}', InvalidInput, "/instances/0/1: expected float32, a number, "
-                                                   "got 1e400, too big to be stored in a double"),
-    (b'{"instances": [[1, ' + b"9" * 400 + b"]]}", InvalidInput, "integer of more than 77 digits"),
-    (b'{"instances": [{"b64": "aGk="}]}', InvalidInput, "got an object with the keys b64"),
-    (b'{"inputs": {"x": [[1, {}]]}}', InvalidInput, "/inputs/x/0/1: expected"),
-    (b'{"instances": [{"x": [1, 2]}, {"x": [1]}]}', InvalidInput,
-     "/instances/1/x: expected shape [2]"),
-])
+@pytest.mark.parametrize(
+    ("body", "error", "message"),
+    [
+        (b"", MalformedRequest, "not JSON"),
+        (b'{"instances": [1,', MalformedRequest, "character 17"),
+        (
+            b'{"instances": ' + b"[" * 70 + b"]" * 70 + b"}",
+            InvalidInput,
+            "nested more than 64 deep",
+        ),
+        (b'{"instances": [[1,2]]} x', MalformedRequest, "Extra data"),
+        (b"\xff\xfe", MalformedRequest, "not usable JSON"),
+        (b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", RequestError, ""),
+        (b'{"instances": [[' + b"9" * 5000 + b", 1]]}", MalformedRequest, "not usable JSON"),
+        (b"[1]", MalformedRequest, "not a JSON object"),
+        (b"{}", MalformedRequest, "got neither"),
+        (b'{"instances": [], "inputs": []}', MalformedRequest, "got both"),
+        (b'{"instances": []}', MalformedRequest, "'instances' is empty"),
+        (b'{"instances": 5}', MalformedRequest, "'instances' must be a list"),
+        (b'{"signature_name": 5, "instances": [1]}', MalformedRequest, "must be a string, got int"),
+        (b'{"signature_name": "othr", "inputs": [1]}', RequestError, 'did you mean "other"'),
+        (
+            b'{"instances": [{"y": [1, 2]}]}',
+            UnknownInput,
+            '/instances/0: signature "serving_default" has no input "y"; there is: "x"',
+        ),
+        (
+            b'{"instances": [{"x": [1, 2]}, 5]}',
+            MalformedRequest,
+            "/instances/1: expected an object",
+        ),
+        (
+            b'{"instances": [{"x": [1, 2]}, {}]}',
+            UnknownInput,
+            "/instances/1: the input x is missing",
+        ),
+        (b'{"inputs": {"y": [[1, 2]]}}', UnknownInput, "/inputs: the input x is missing"),
+        (
+            b'{"instances": [[1, 2], [3]]}',
+            InvalidInput,
+            "inputs.x at /instances/1: expected a list of 2, as its neighbours are, got 1",
+        ),
+        (b'{"instances": [[1, 2], [3, [4]]]}', InvalidInput, "/instances/1/1: expected float32"),
+        (
+            b'{"instances": [[1, null]]}',
+            InvalidInput,
+            "/instances/0/1: expected float32, a number, got null",
+        ),
+        (
+            b'{"instances": [[1, 2], [true, 2]]}',
+            InvalidInput,
+            "/instances/1/0: expected float32, a number, got true",
+        ),
+        (b'{"instances": [[1, "1.0"]]}', InvalidInput, 'got the string "1.0"'),
+        (
+            b'{"instances": [[1, 1e400]]}',
+            InvalidInput,
+            "/instances/0/1: expected float32, a number, "
+            "got 1e400, too big to be stored in a double",
+        ),
+        (
+            b'{"instances": [[1, ' + b"9" * 400 + b"]]}",
+            InvalidInput,
+            "integer of more than 77 digits",
+        ),
+        (b'{"instances": [{"b64": "aGk="}]}', InvalidInput, "got an object with the keys b64"),
+        (b'{"inputs": {"x": [[1, {}]]}}', InvalidInput, "/inputs/x/0/1: expected"),
+        (
+            b'{"instances": [{"x": [1, 2]}, {"x": [1]}]}',
+            InvalidInput,
+            "/instances/1/x: expected shape [2]",
+        ),
+    ],
+)
 def test_what_is_wrong_is_said_with_its_place(body, error, message):
     with pytest.raises(error) as raised:
         decode(body)
@@ -112,18 +154,21 @@ def test_a_single_value_for_two_inputs_names_both():
         decode({"instances": [1]}, TWO)
 
 
-@pytest.mark.parametrize(("dtype", "value", "message"), [
-    (INT, 256, "uint8, 0 to 255, got 256"),
-    (INT, -1, "uint8, 0 to 255, got -1"),
-    (INT, 1.0, "without a point, got 1.0"),
-    (INT, True, "got true"),
-    (BOOL, 1, "expected true or false, got 1"),
-    (STRING, 5, 'expected a string or {"b64": "..."}, got 5'),
-    (STRING, {"b64": "***"}, "expected base64"),
-    (STRING, {"b64": 5}, "alone in its object"),
-    (STRING, {"b64": "aGk=", "x": 1}, "alone in its object"),
-    (np.complex64, 1, "JSON cannot carry complex64"),
-])
+@pytest.mark.parametrize(
+    ("dtype", "value", "message"),
+    [
+        (INT, 256, "uint8, 0 to 255, got 256"),
+        (INT, -1, "uint8, 0 to 255, got -1"),
+        (INT, 1.0, "without a point, got 1.0"),
+        (INT, True, "got true"),
+        (BOOL, 1, "expected true or false, got 1"),
+        (STRING, 5, 'expected a string or {"b64": "..."}, got 5'),
+        (STRING, {"b64": "***"}, "expected base64"),
+        (STRING, {"b64": 5}, "alone in its object"),
+        (STRING, {"b64": "aGk=", "x": 1}, "alone in its object"),
+        (np.complex64, 1, "JSON cannot carry complex64"),
+    ],
+)
 def test_values_outside_the_dtype(dtype, value, message):
     with pytest.raises(InvalidInput) as raised:
         array_of([[0 if dtype is INT else value], [value]], spec(dtype), "/inputs")
@@ -131,8 +176,10 @@ def test_values_outside_the_dtype(dtype, value, message):
     assert "at /inputs/" in str(raised.value)
 
 
-@pytest.mark.parametrize(("text", "data"), [
-    ("aGk=", b"hi"), ("aGk", b"hi"), ("aG\nk=\n", b"hi"), ("", b""), ("+/8=", b"\xfb\xff")])
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [("aGk=", b"hi"), ("aGk", b"hi"), ("aG\nk=\n", b"hi"), ("", b""), ("+/8=", b"\xfb\xff")],
+)
 def test_base64_forgives_line_breaks_and_missing_padding(text, data):
     assert array_of([{"b64": text}], spec(STRING), "")[0] == data
 
@@ -162,19 +209,26 @@ def test_the_fast_way_reads_floats_as_the_careful_way_does(array, indent):
     assert numbers is not None
     np.testing.assert_array_equal(numbers.array, array)
     np.testing.assert_array_equal(
-        numbers.array, array_of(json.loads(body)["instances"], spec("<f8"), ""))
+        numbers.array, array_of(json.loads(body)["instances"], spec("<f8"), "")
+    )
 
 
-@given(st.sampled_from(["i1", "u1", "<i4", "<i8", "<u8"]).flatmap(
-    lambda dtype: arrays.arrays(dtype, shapes)))
+@given(
+    st.sampled_from(["i1", "u1", "<i4", "<i8", "<u8"]).flatmap(
+        lambda dtype: arrays.arrays(dtype, shapes)
+    )
+)
 def test_the_fast_way_reads_integers(array):
     numbers = fast(json.dumps({"inputs": array.tolist()}).encode(), array.dtype)
     assert numbers is not None
     np.testing.assert_array_equal(numbers.array, array)
 
 
-nested = st.recursive(st.integers(0, 9) | st.none() | st.booleans() | st.just("1"),
-                      lambda inner: st.lists(inner, max_size=3), max_leaves=12)
+nested = st.recursive(
+    st.integers(0, 9) | st.none() | st.booleans() | st.just("1"),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=12,
+)
 
 
 @given(st.lists(nested, min_size=1, max_size=4))
@@ -189,18 +243,21 @@ def test_the_fast_way_never_takes_what_the_careful_way_refuses(lists):
             np.testing.assert_array_equal(numbers.array, careful)
 
 
-@pytest.mark.parametrize("body", [
-    b'{"instances": [[1,2],[3]]}',
-    b'{"instances": [[1,2],3]}',
-    b'{"instances": [1, true]}',
-    b'{"instances": [1, null]}',
-    b'{"instances": 5, "signature_name": "[1,2]"}',
-    b'{"instances": [1,2], "more": [3]}',
-    b'{"instances": [1,2], "instances": [3,4]}',
-    b'{"signature_name": "[", "instances": [1,2]}',
-    b'{"instances": []}',
-    b'[1,2]',
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [[1,2],[3]]}',
+        b'{"instances": [[1,2],3]}',
+        b'{"instances": [1, true]}',
+        b'{"instances": [1, null]}',
+        b'{"instances": 5, "signature_name": "[1,2]"}',
+        b'{"instances": [1,2], "more": [3]}',
+        b'{"instances": [1,2], "instances": [3,4]}',
+        b'{"signature_name": "[", "instances": [1,2]}',
+        b'{"instances": []}',
+        b"[1,2]",
+    ],
+)
 def test_the_fast_way_leaves_what_is_not_plain(body):
     assert fast(body, FLOAT) is None
 

@@ -1,4 +1,5 @@
 """Any bytes that are a message are a query or an error of ours, whatever they say."""
+
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
@@ -18,23 +19,32 @@ from sluice.wire.tensors import encode_shape
 
 FLOATS = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 2]))
 STRINGS = TensorInfo(dtype=7, tensor_shape=encode_shape([-1]))
-SIGNATURES = Signatures({
-    "serving_default": SignatureDef(inputs={"x": FLOATS}, outputs={"y": FLOATS}),
-    "encoded": SignatureDef(inputs={"x": STRINGS}, outputs={"y": FLOATS})})
+SIGNATURES = Signatures(
+    {
+        "serving_default": SignatureDef(inputs={"x": FLOATS}, outputs={"y": FLOATS}),
+        "encoded": SignatureDef(inputs={"x": STRINGS}, outputs={"y": FLOATS}),
+    }
+)
 
-sizes = st.lists(st.integers(-2, 5) | st.integers(-2**63, 2**63 - 1), max_size=4)
+sizes = st.lists(st.integers(-2, 5) | st.integers(-(2**63), 2**63 - 1), max_size=4)
 names = st.sampled_from(["x", "xx", ""])
 small = st.binary(max_size=20)
 
 
 @st.composite
 def predict_requests(draw):
-    request = PredictRequest(model_spec=ModelSpecProto(
-        signature_name=draw(st.sampled_from(["", "encoded", "nope"]))))
-    request.inputs[draw(names)].CopyFrom(TensorProto(
-        dtype=draw(st.integers(-1, 40)), tensor_shape=encode_shape(draw(sizes)),
-        tensor_content=draw(small), string_val=draw(st.lists(small, max_size=3)),
-        float_val=draw(st.lists(st.just(1.0), max_size=3))))
+    request = PredictRequest(
+        model_spec=ModelSpecProto(signature_name=draw(st.sampled_from(["", "encoded", "nope"])))
+    )
+    request.inputs[draw(names)].CopyFrom(
+        TensorProto(
+            dtype=draw(st.integers(-1, 40)),
+            tensor_shape=encode_shape(draw(sizes)),
+            tensor_content=draw(small),
+            string_val=draw(st.lists(small, max_size=3)),
+            float_val=draw(st.lists(st.just(1.0), max_size=3)),
+        )
+    )
     return request
 
 
@@ -42,11 +52,17 @@ def predict_requests(draw):
 def infer_requests(draw):
     request = ModelInferRequest(raw_input_contents=draw(st.lists(small, max_size=2)))
     request.parameters["signature_name"].string_param = draw(
-        st.sampled_from(["", "encoded", "nope"]))
-    tensor = request.inputs.add(name=draw(names), shape=draw(sizes),
-                                datatype=draw(st.sampled_from([*DATATYPES, "", "FLOAT"])))
+        st.sampled_from(["", "encoded", "nope"])
+    )
+    tensor = request.inputs.add(
+        name=draw(names),
+        shape=draw(sizes),
+        datatype=draw(st.sampled_from([*DATATYPES, "", "FLOAT"])),
+    )
     tensor.contents.fp32_contents.extend(draw(st.lists(st.floats(width=32), max_size=3)))
-    tensor.contents.int_contents.extend(draw(st.lists(st.integers(-2**31, 2**31 - 1), max_size=3)))
+    tensor.contents.int_contents.extend(
+        draw(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=3))
+    )
     tensor.contents.bytes_contents.extend(draw(st.lists(small, max_size=3)))
     if draw(st.booleans()):
         tensor.ClearField("contents")
@@ -62,7 +78,7 @@ def test_an_unknown_input_is_named_before_its_strings_are_looked_at():
     request = PredictRequest()
     request.model_spec.signature_name = "encoded"
     request.inputs["imag"].dtype = DataType.DT_STRING
-    with pytest.raises(UnknownInput, match='imag'):
+    with pytest.raises(UnknownInput, match="imag"):
         validate_predict(request)
 
 
@@ -84,8 +100,10 @@ def test_an_infer_request_is_valid_or_an_error(request):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([(PredictRequest, validate_predict), (ModelInferRequest, validate_infer)]),
-       st.binary(max_size=60))
+@given(
+    st.sampled_from([(PredictRequest, validate_predict), (ModelInferRequest, validate_infer)]),
+    st.binary(max_size=60),
+)
 def test_any_bytes_are_no_message_or_valid_or_an_error(kind, data):
     message_class, validate = kind
     try:
@@ -110,9 +128,15 @@ def test_a_large_shape_takes_no_memory():
     assert query.inputs["x"].base.nbytes == np.dtype("f4").itemsize
 
 
-@pytest.mark.parametrize(("version", "model"), [
-    ("", ModelSpec("m")), ("7", ModelSpec("m", version=7)),
-    ("stable", ModelSpec("m", label="stable")),
-    ("9" * 19, ModelSpec("m", label="9" * 19)), ("-1", ModelSpec("m", label="-1"))])
+@pytest.mark.parametrize(
+    ("version", "model"),
+    [
+        ("", ModelSpec("m")),
+        ("7", ModelSpec("m", version=7)),
+        ("stable", ModelSpec("m", label="stable")),
+        ("9" * 19, ModelSpec("m", label="9" * 19)),
+        ("-1", ModelSpec("m", label="-1")),
+    ],
+)
 def test_a_version_is_a_number_that_fits_or_a_label(version, model):
     assert decode_model("m", version) == model

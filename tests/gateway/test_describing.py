@@ -1,4 +1,5 @@
 """What the gateway says of itself holds: schemas, and curl lines that work."""
+
 import json
 import subprocess
 
@@ -38,8 +39,11 @@ def test_every_error_status_is_described():
 def test_schemas_describe_the_shapes(described):
     paths = requests.get(f"{described}/openapi.json", timeout=30).json()["paths"]
     body = paths["/v1/models/echo:predict"]["post"]["requestBody"]["content"]["application/json"]
-    default = next(option for option in body["schema"]["anyOf"]
-                   if "signature_name" not in option["oneOf"][0]["required"])
+    default = next(
+        option
+        for option in body["schema"]["anyOf"]
+        if "signature_name" not in option["oneOf"][0]["required"]
+    )
     rows = default["oneOf"][0]["properties"]["instances"]
     named, bare = rows["items"]["anyOf"]
     assert named["required"] == ["matrix"]
@@ -53,8 +57,9 @@ def test_the_curl_line_of_a_models_page_works(described, model, tmp_path):
     page = requests.get(f"{described}/docs/{model}", timeout=30).text
     line = page.split('<pre id="curl">')[1].split("</pre>")[0]
     line = line.replace("&#39;", "'").replace("&#34;", '"')
-    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path,
-                            check=True).stdout
+    answer = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, check=True
+    ).stdout
     assert "error" not in json.loads(answer), answer
 
 

@@ -1,4 +1,5 @@
 """Classify and regress bodies to tf.Examples."""
+
 import json
 
 import pytest
@@ -12,8 +13,14 @@ def decode(document):
 
 
 def test_features_of_every_kind():
-    query = decode({"signature_name": "s", "examples": [
-        {"i": 1, "f": [0.5, 2.0], "t": "text", "b": {"b64": "AAE="}, "flag": [True, False]}]})
+    query = decode(
+        {
+            "signature_name": "s",
+            "examples": [
+                {"i": 1, "f": [0.5, 2.0], "t": "text", "b": {"b64": "AAE="}, "flag": [True, False]}
+            ],
+        }
+    )
     (example,) = query.examples.example_list.examples
     feature = example.features.feature
     assert query.signature_name == "s"
@@ -31,18 +38,21 @@ def test_a_context_is_sent_once_beside_the_examples():
     assert len(shared.examples) == 2
 
 
-@pytest.mark.parametrize(("document", "message"), [
-    ({}, "'examples' must be a list"),
-    ({"examples": []}, "at least one"),
-    ({"examples": [5]}, "/examples/0: expected an object of features, got int"),
-    ({"examples": [{"x": None}]}, "/examples/0/x/0: expected a number"),
-    ({"examples": [{"x": [1, 2.5]}]}, "/examples/0/x/1: expected a value for an? int64_list"),
-    ({"examples": [{"x": [[1]]}]}, "/examples/0/x/0: expected a number"),
-    ({"examples": [{"x": 2**63}]}, "/examples/0/x/0: expected a number"),
-    ({"examples": [{"x": {"b64": "***"}}]}, "/examples/0/x/0: expected base64"),
-    ({"examples": [{}], "context": 1}, "/context: expected an object"),
-    ({"examples": [{}], "signature_name": 1}, "must be a string"),
-])
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "'examples' must be a list"),
+        ({"examples": []}, "at least one"),
+        ({"examples": [5]}, "/examples/0: expected an object of features, got int"),
+        ({"examples": [{"x": None}]}, "/examples/0/x/0: expected a number"),
+        ({"examples": [{"x": [1, 2.5]}]}, "/examples/0/x/1: expected a value for an? int64_list"),
+        ({"examples": [{"x": [[1]]}]}, "/examples/0/x/0: expected a number"),
+        ({"examples": [{"x": 2**63}]}, "/examples/0/x/0: expected a number"),
+        ({"examples": [{"x": {"b64": "***"}}]}, "/examples/0/x/0: expected base64"),
+        ({"examples": [{}], "context": 1}, "/context: expected an object"),
+        ({"examples": [{}], "signature_name": 1}, "must be a string"),
+    ],
+)
 def test_what_is_no_example_is_said_with_its_place(document, message):
     with pytest.raises(MalformedRequest, match=message.replace("(", r"\(")):
         decode(document)

@@ -1,4 +1,5 @@
 """Image files and numpy files in, numpy files out, and the labels that are kept."""
+
 import io
 import zipfile
 
@@ -40,8 +41,9 @@ def spec(height=8, width=8, channels=3, dtype="<f4"):
     return TensorSpec("image", np.dtype(dtype), (None, height, width, channels))
 
 
-GRADIENT = Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint32).reshape(64, 48, 3)
-                           .astype(np.uint8))
+GRADIENT = Image.fromarray(
+    np.arange(64 * 48 * 3, dtype=np.uint32).reshape(64, 48, 3).astype(np.uint8)
+)
 
 
 def test_an_image_of_the_models_own_size_is_taken_pixel_by_pixel():
@@ -61,7 +63,10 @@ def test_every_mode_becomes_the_declared_channels(mode, channels):
     plain = Image.new("I;16" if mode == "I;16" else "RGB", (8, 8))
     source = plain if mode == "I;16" else plain.convert(mode)
     assert decode_pixels(file_of(source, kind), spec(channels=channels), "fit", "").shape == (
-        8, 8, channels)
+        8,
+        8,
+        channels,
+    )
 
 
 def test_alpha_is_dropped_as_tensorflow_drops_it():
@@ -79,8 +84,9 @@ def test_exif_turns_a_photo_upright():
     assert turned[0].mean() > 250 > 5 > turned[-1].mean(), "now the upper half"
 
 
-@pytest.mark.parametrize(("resize", "corner", "middle"), [
-    ("stretch", 255, 255), ("fit", 0, 255), ("crop", 255, 255)])
+@pytest.mark.parametrize(
+    ("resize", "corner", "middle"), [("stretch", 255, 255), ("fit", 0, 255), ("crop", 255, 255)]
+)
 def test_three_ways_to_make_a_wide_picture_square(resize, corner, middle):
     wide = Image.new("L", (64, 16), 255)
     pixels = decode_pixels(file_of(wide), spec(channels=1), resize, "")
@@ -97,11 +103,16 @@ def test_a_large_jpeg_is_near_what_full_decoding_gives():
 def test_a_damaged_image_names_the_input():
     whole = file_of(GRADIENT)
     with pytest.raises(InvalidInput, match=r"inputs\.image at file 1: expected a whole image"):
-        decode_pixels(whole[:len(whole) // 2], spec(), "stretch", "file 1")
+        decode_pixels(whole[: len(whole) // 2], spec(), "stretch", "file 1")
 
 
-@given(arrays.arrays(st.sampled_from(["<f4", ">f8", "u1", "?", "<f2", "S3", "U2"]),
-                     arrays.array_shapes(min_dims=0, max_dims=3, max_side=3)), st.booleans())
+@given(
+    arrays.arrays(
+        st.sampled_from(["<f4", ">f8", "u1", "?", "<f2", "S3", "U2"]),
+        arrays.array_shapes(min_dims=0, max_dims=3, max_side=3),
+    ),
+    st.booleans(),
+)
 def test_npy_files_are_read_as_numpy_reads_them(array, fortran):
     array = np.asfortranarray(array) if fortran else array
     read = read_npy(npy(array), "x")
@@ -112,15 +123,20 @@ def test_npy_files_are_read_as_numpy_reads_them(array, fortran):
     assert read.dtype.byteorder in "=|<"
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    (b"", "no .npy file"),
-    (b"\x93NUMPY\x01\x00\x10\x00{'descr': 5}    \n", "no .npy file"),
-    (npy(np.zeros((2, 3)))[:-8], "declares float64 [2, 3] and holds 40 bytes"),
-    (npy(np.zeros(1)).replace(b"(1,), }", b"(1,    "), "no .npy file"),
-    (npy(np.zeros(1)).replace(b"(1,), }" + b" " * 12, b"(1" + b"0" * 12 + b",), }"),
-     "declares float64 [1000000000000] and holds 8 bytes"),
-    (npy(np.array([{}], object)), "Python objects, which are not read"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no .npy file"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': 5}    \n", "no .npy file"),
+        (npy(np.zeros((2, 3)))[:-8], "declares float64 [2, 3] and holds 40 bytes"),
+        (npy(np.zeros(1)).replace(b"(1,), }", b"(1,    "), "no .npy file"),
+        (
+            npy(np.zeros(1)).replace(b"(1,), }" + b" " * 12, b"(1" + b"0" * 12 + b",), }"),
+            "declares float64 [1000000000000] and holds 8 bytes",
+        ),
+        (npy(np.array([{}], object)), "Python objects, which are not read"),
+    ],
+)
 def test_what_is_no_npy_file_is_refused_before_it_is_allocated(data, message):
     with pytest.raises(MalformedRequest) as raised:
         read_npy(data, "the body")
@@ -138,11 +154,17 @@ def test_outputs_come_back_from_npy_and_npz():
 
 
 def test_only_the_best_labels_are_kept():
-    outputs = {"kind": np.zeros((2, 9)), "kind_classes": np.full((2, 5), b"x", object),
-               "kind_scores": np.zeros((2, 5))}
+    outputs = {
+        "kind": np.zeros((2, 9)),
+        "kind_classes": np.full((2, 5), b"x", object),
+        "kind_scores": np.zeros((2, 5)),
+    }
     kept = keep_best(outputs, 3)
     assert {name: array.shape for name, array in kept.items()} == {
-        "kind": (2, 9), "kind_classes": (2, 3), "kind_scores": (2, 3)}
+        "kind": (2, 9),
+        "kind_classes": (2, 3),
+        "kind_scores": (2, 3),
+    }
     for count, given_ in [(6, outputs), (1, {"kind": outputs["kind"]})]:
         with pytest.raises(MalformedRequest, match="top_k"):
             keep_best(given_, count)
@@ -151,8 +173,14 @@ def test_only_the_best_labels_are_kept():
 @pytest.fixture
 def post(gateway):
     def send(path, data=None, kind=None, accept=None, **more):
-        return requests.post(f"{gateway.url}/v1/models/{path}", data=data, timeout=30,
-                             headers={"Content-Type": kind, "Accept": accept}, **more)
+        return requests.post(
+            f"{gateway.url}/v1/models/{path}",
+            data=data,
+            timeout=30,
+            headers={"Content-Type": kind, "Accept": accept},
+            **more,
+        )
+
     return send
 
 
@@ -183,20 +211,23 @@ def bomb():
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("path", "body", "kind", "status", "message"), [
-    ("affine:predict", b"x", NPY, 400, "the body is no .npy file"),
-    ("affine:predict", b"x", NPZ, 400, "The body is no .npz file"),
-    ("affine:predict", npz(x=np.zeros(1))[1:], NPZ, 400, "The body is no .npz file"),
-    ("affine:predict", npz(x=np.zeros(1)).replace(b"NUMPY", b"NUMBY"), NPZ, 400, "Bad CRC-32"),
-    ("affine:predict", bomb(), NPZ, 413, "larger than the limit"),
-    ("affine:predict", npy(np.zeros(2)), NPY, 400, "expected float32 [N], got float64 values"),
-    ("pair:predict", ONES, NPY, 400, "send them as application/x-npz"),
-    ("pair:predict", npz(image=np.zeros((1, 2, 2, 1))), NPZ, 400, 'missing input "meta"'),
-    ("affine:predict?top_k=2", ONES, NPY, 400, "this one gives y"),
-    ("affine:predict?top_k=x", ONES, NPY, 400, "expected a number"),
-    ("affine:predict?resize=bend", ONES, NPY, 400, 'resize="bend" is not known'),
-    ("affine:predict?topk=1", ONES, NPY, 400, 'did you mean "top_k"'),
-])
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "status", "message"),
+    [
+        ("affine:predict", b"x", NPY, 400, "the body is no .npy file"),
+        ("affine:predict", b"x", NPZ, 400, "The body is no .npz file"),
+        ("affine:predict", npz(x=np.zeros(1))[1:], NPZ, 400, "The body is no .npz file"),
+        ("affine:predict", npz(x=np.zeros(1)).replace(b"NUMPY", b"NUMBY"), NPZ, 400, "Bad CRC-32"),
+        ("affine:predict", bomb(), NPZ, 413, "larger than the limit"),
+        ("affine:predict", npy(np.zeros(2)), NPY, 400, "expected float32 [N], got float64 values"),
+        ("pair:predict", ONES, NPY, 400, "send them as application/x-npz"),
+        ("pair:predict", npz(image=np.zeros((1, 2, 2, 1))), NPZ, 400, 'missing input "meta"'),
+        ("affine:predict?top_k=2", ONES, NPY, 400, "this one gives y"),
+        ("affine:predict?top_k=x", ONES, NPY, 400, "expected a number"),
+        ("affine:predict?resize=bend", ONES, NPY, 400, 'resize="bend" is not known'),
+        ("affine:predict?topk=1", ONES, NPY, 400, 'did you mean "top_k"'),
+    ],
+)
 def test_files_that_do_not_fit(post, path, body, kind, status, message):
     reply = post(path, body, kind)
     assert (reply.status_code, message in reply.json()["error"]) == (status, True), reply.text
@@ -209,8 +240,11 @@ def test_an_image_for_a_model_whose_graph_decodes_none(post):
     assert one.json() == {"predictions": [{"score": [1026.0], "ranks": [1020.0, 1.0, 2.0]}]}
     padded = post("pair:predict?resize=fit", {"meta": "[0, 0, 0]"}, files={"image": white})
     assert padded.json()["predictions"][0]["ranks"][0] <= 1020
-    two = post("pair:predict", {"meta": ["[0, 0, 0]", "[1, 1, 1]"]},
-               files=[("image", white), ("image", white)])
+    two = post(
+        "pair:predict",
+        {"meta": ["[0, 0, 0]", "[1, 1, 1]"]},
+        files=[("image", white), ("image", white)],
+    )
     assert [row["score"] for row in two.json()["predictions"]] == [[1020.0], [1023.0]]
     alone = post("pair:predict", white, "image/png")
     assert "send multipart/form-data with one field for each" in alone.json()["error"]

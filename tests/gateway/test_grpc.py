@@ -1,4 +1,5 @@
 """The gateway's gRPC port: TensorFlow Serving's API and the Open Inference Protocol."""
+
 import json
 import os
 import socket
@@ -42,8 +43,10 @@ DEVIATIONS = {
 
 def leaves(kind):
     """Every error that is raised: a class between them stands for those below it."""
-    return {kind}.union(*map(leaves, kind.__subclasses__())) - {errors.GatewayError,
-                                                                errors.ModelServerError}
+    return {kind}.union(*map(leaves, kind.__subclasses__())) - {
+        errors.GatewayError,
+        errors.ModelServerError,
+    }
 
 
 def message_class(name):
@@ -83,10 +86,16 @@ def test_every_error_has_a_grpc_code(kind):
 
 @pytest.mark.parametrize("code", NOT_OK)
 def test_a_code_of_the_model_servers_comes_out_as_itself_or_its_like(code):
-    coarser = {"UNKNOWN": "INTERNAL", "ALREADY_EXISTS": "INTERNAL", "ABORTED": "INTERNAL",
-               "PERMISSION_DENIED": "INTERNAL", "UNAUTHENTICATED": "INTERNAL",
-               "DATA_LOSS": "INTERNAL", "OUT_OF_RANGE": "INVALID_ARGUMENT",
-               "FAILED_PRECONDITION": "INVALID_ARGUMENT"}
+    coarser = {
+        "UNKNOWN": "INTERNAL",
+        "ALREADY_EXISTS": "INTERNAL",
+        "ABORTED": "INTERNAL",
+        "PERMISSION_DENIED": "INTERNAL",
+        "UNAUTHENTICATED": "INTERNAL",
+        "DATA_LOSS": "INTERNAL",
+        "OUT_OF_RANGE": "INVALID_ARGUMENT",
+        "FAILED_PRECONDITION": "INVALID_ARGUMENT",
+    }
     assert grpc_code_of(ERRORS[code]("")) == coarser.get(code.name, code.name)
 
 
@@ -101,7 +110,8 @@ def test_the_official_stubs_get_an_answer(channel):
 def predict(channel, model, signature="", **inputs):
     """The call of Predict with a TensorProto, or an array, for each input."""
     request = serving_pb2.PredictRequest(
-        model_spec=serving_pb2.ModelSpec(name=model, signature_name=signature))
+        model_spec=serving_pb2.ModelSpec(name=model, signature_name=signature)
+    )
     for name, value in inputs.items():
         proto = value if isinstance(value, TensorProto) else encode_tensor(value, content=True)
         request.inputs[name].CopyFrom(proto)
@@ -111,33 +121,70 @@ def predict(channel, model, signature="", **inputs):
 X = np.float32([1])
 
 
-@pytest.mark.parametrize(("model", "inputs", "code", "message"), [
-    ("echo", {"matrix": np.zeros((1, 2, 2), "f4")}, "INVALID_ARGUMENT",
-     "inputs.matrix: expected float32 [N,2,3], got [1,2,2] (axis 2 is 2, not 3)"),
-    ("pair", {"image": np.zeros((1, 2, 2), "f4"), "meta": np.zeros((1, 3), "f4")},
-     "INVALID_ARGUMENT", "got [1,2,2] (the channel axis is missing)"),
-    ("pair", {"image": np.zeros((1, 2, 2, 1), "f4"), "meta": np.zeros((2, 3), "f4")},
-     "INVALID_ARGUMENT", "inputs.meta: expected 1 rows, as in inputs.image, got 2 rows"),
-    ("pair", {"imag": X, "meta": X}, "INVALID_ARGUMENT", 'did you mean "image"?'),
-    ("affine", {"x": np.int16([1])}, "INVALID_ARGUMENT", "expected float32 [N], got int16 values"),
-    ("affine", {"x": TensorProto(dtype=1, tensor_shape=encode_shape([1 << 36]), float_val=[1])},
-     "INVALID_ARGUMENT", "inputs.x: expected a tensor of at most 67108864 bytes"),
-    ("affine", {"x": TensorProto(dtype=1, tensor_shape=encode_shape([1 << 60]))},
-     "INVALID_ARGUMENT", "2^40"),
-    ("affine", {"x": TensorProto(dtype=1, tensor_shape=encode_shape([-1]))}, "INVALID_ARGUMENT",
-     "is not fully known"),
-    ("affine", {"x": TensorProto(dtype=20)}, "INVALID_ARGUMENT", "DT_RESOURCE cannot be held"),
-    ("nope", {"x": X}, "NOT_FOUND", "nope"),
-])
+@pytest.mark.parametrize(
+    ("model", "inputs", "code", "message"),
+    [
+        (
+            "echo",
+            {"matrix": np.zeros((1, 2, 2), "f4")},
+            "INVALID_ARGUMENT",
+            "inputs.matrix: expected float32 [N,2,3], got [1,2,2] (axis 2 is 2, not 3)",
+        ),
+        (
+            "pair",
+            {"image": np.zeros((1, 2, 2), "f4"), "meta": np.zeros((1, 3), "f4")},
+            "INVALID_ARGUMENT",
+            "got [1,2,2] (the channel axis is missing)",
+        ),
+        (
+            "pair",
+            {"image": np.zeros((1, 2, 2, 1), "f4"), "meta": np.zeros((2, 3), "f4")},
+            "INVALID_ARGUMENT",
+            "inputs.meta: expected 1 rows, as in inputs.image, got 2 rows",
+        ),
+        ("pair", {"imag": X, "meta": X}, "INVALID_ARGUMENT", 'did you mean "image"?'),
+        (
+            "affine",
+            {"x": np.int16([1])},
+            "INVALID_ARGUMENT",
+            "expected float32 [N], got int16 values",
+        ),
+        (
+            "affine",
+            {"x": TensorProto(dtype=1, tensor_shape=encode_shape([1 << 36]), float_val=[1])},
+            "INVALID_ARGUMENT",
+            "inputs.x: expected a tensor of at most 67108864 bytes",
+        ),
+        (
+            "affine",
+            {"x": TensorProto(dtype=1, tensor_shape=encode_shape([1 << 60]))},
+            "INVALID_ARGUMENT",
+            "2^40",
+        ),
+        (
+            "affine",
+            {"x": TensorProto(dtype=1, tensor_shape=encode_shape([-1]))},
+            "INVALID_ARGUMENT",
+            "is not fully known",
+        ),
+        ("affine", {"x": TensorProto(dtype=20)}, "INVALID_ARGUMENT", "DT_RESOURCE cannot be held"),
+        ("nope", {"x": X}, "NOT_FOUND", "nope"),
+    ],
+)
 def test_a_predict_request_that_does_not_fit_the_model(channel, model, inputs, code, message):
     call = predict(channel, model, **inputs)
     assert call.code().name == code
     assert message in call.details()
 
 
-@pytest.mark.parametrize("path", ["/tensorflow.serving.PredictionService/Predict",
-                                  "/inference.GRPCInferenceService/ModelInfer",
-                                  "/tensorflow.serving.ModelService/GetModelStatus"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tensorflow.serving.PredictionService/Predict",
+        "/inference.GRPCInferenceService/ModelInfer",
+        "/tensorflow.serving.ModelService/GetModelStatus",
+    ],
+)
 def test_bytes_that_are_no_message(channel, path):
     call = channel.unary_unary(path).future(b"\xff" * 20, timeout=30)
     assert call.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -148,11 +195,13 @@ def test_a_message_over_the_limit(launch_grpc_gateway, modelserver):
     _, address = launch_grpc_gateway(modelserver.address, max_body_bytes=10_000)
     with grpc.insecure_channel(address) as channel:
         assert predict(channel, "affine", x=np.zeros(5000, "f4")).code().name == (
-            "RESOURCE_EXHAUSTED")
+            "RESOURCE_EXHAUSTED"
+        )
         assert predict(channel, "affine", x=X).code() == grpc.StatusCode.OK
     with grpc.insecure_channel(address, compression=grpc.Compression.Gzip) as channel:
         assert predict(channel, "affine", x=np.zeros(5000, "f4")).code().name == (
-            "RESOURCE_EXHAUSTED"), "over the limit once it is unpacked"
+            "RESOURCE_EXHAUSTED"
+        ), "over the limit once it is unpacked"
 
 
 def test_every_worker_answers_at_the_one_port(launch_grpc_gateway, modelserver):
@@ -195,29 +244,42 @@ def test_more_watchers_than_threads_hold_nobody_up(channel):
 
 
 def test_reflection_lists_the_services_and_describes_their_messages(channel):
-    questions = iter([ServerReflectionRequest(list_services=""),
-                      ServerReflectionRequest(file_containing_symbol="inference.ModelInferRequest")])
+    questions = iter(
+        [
+            ServerReflectionRequest(list_services=""),
+            ServerReflectionRequest(file_containing_symbol="inference.ModelInferRequest"),
+        ]
+    )
     services, file = ServerReflectionStub(channel).ServerReflectionInfo(questions, timeout=30)
     assert {each.name for each in services.list_services_response.service} >= {
-        "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService",
-        "inference.GRPCInferenceService", "grpc.health.v1.Health"}
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+        "inference.GRPCInferenceService",
+        "grpc.health.v1.Health",
+    }
     assert file.file_descriptor_response.file_descriptor_proto
 
 
 def test_calls_are_counted(channel, grpc_gateway):
     predict(channel, "affine", x=X).result()
     metrics = requests.get(f"{grpc_gateway[0].url}/metrics", timeout=30).text
-    assert ('sluice_requests_total{method="GRPC",route="/tensorflow.serving.PredictionService/'
-            'Predict",status="OK"}') in metrics
+    assert (
+        'sluice_requests_total{method="GRPC",route="/tensorflow.serving.PredictionService/'
+        'Predict",status="OK"}'
+    ) in metrics
 
 
 def test_a_port_that_is_taken_is_said_so():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         gateway = subprocess.run(
-            [sys.executable, "-P", "-m", "service.cli", "gateway", "--http-port=1"], env=os.environ
-            | {"SLUICE_GRPC_PORT": str(port), "SLUICE_HTTP_HOST": "127.0.0.1"},
-            capture_output=True, text=True, check=False)
+            [sys.executable, "-P", "-m", "service.cli", "gateway", "--http-port=1"],
+            env=os.environ | {"SLUICE_GRPC_PORT": str(port), "SLUICE_HTTP_HOST": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert gateway.returncode == 1
     assert f"SLUICE_GRPC_PORT: port {port} cannot be used (Address already in use)" in (
-        gateway.stderr)
+        gateway.stderr
+    )

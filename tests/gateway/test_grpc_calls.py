@@ -1,4 +1,5 @@
 """What a gRPC call carries through the gateway, and what becomes of it when the gateway stops."""
+
 import signal
 import threading
 import time
@@ -75,7 +76,8 @@ def predict(channel, timeout=30, metadata=()):
     request = PredictRequest(model_spec=ModelSpec(name="slow"))
     request.inputs["x"].CopyFrom(encode_tensor(np.ones(1, "f4")))
     return serving_pb2_grpc.PredictionServiceStub(channel).Predict.future(
-        request, timeout=timeout, metadata=metadata)
+        request, timeout=timeout, metadata=metadata
+    )
 
 
 def test_the_clients_deadline_and_request_id_reach_the_model_server(gateway, slow):

@@ -1,4 +1,5 @@
 """Images for a signature `encoded` over gRPC: under the limits that hold over HTTP."""
+
 import io
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,25 +73,42 @@ def over_oip(channel, array, datatype="BYTES"):
     return GRPCInferenceServiceStub(channel).ModelInfer.future(request, timeout=30)
 
 
-@pytest.mark.parametrize(("files", "message"), [
-    ([png(100, 100)] * 3, ""),
-    ([png(100, 100), png(101, 100)],
-     "inputs.image at row 1: expected an image of at most 10000 pixels, got 101 x 100 = 10100"),
-    ([b"no image"], "inputs.image at row 0: expected an image (JPEG, PNG, GIF, BMP), got 8 bytes")])
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([png(100, 100)] * 3, ""),
+        (
+            [png(100, 100), png(101, 100)],
+            "inputs.image at row 1: expected an image of at most 10000 pixels, "
+            "got 101 x 100 = 10100",
+        ),
+        (
+            [b"no image"],
+            "inputs.image at row 0: expected an image (JPEG, PNG, GIF, BMP), got 8 bytes",
+        ),
+    ],
+)
 def test_the_limits_of_images_hold_in_both_protocols(channel, files, message):
     images = string_array(files)
-    for call in (over_tfs(channel, encode_tensor(images)),
-                 over_tfs(channel, encode_tensor(images, content=True)),
-                 over_oip(channel, images)):
+    for call in (
+        over_tfs(channel, encode_tensor(images)),
+        over_tfs(channel, encode_tensor(images, content=True)),
+        over_oip(channel, images),
+    ):
         assert call.code().name == ("INVALID_ARGUMENT" if message else "OK"), call.details()
         assert message in call.details()
 
 
-@pytest.mark.parametrize("proto", [
-    TensorProto(dtype=STRING, tensor_shape=encode_shape([1000]), string_val=[png(9, 9)]),
-    TensorProto(dtype=STRING, tensor_shape=encode_shape([1000]), tensor_content=b"x"),
-    encode_tensor(string_array([png(9, 9)]).reshape(1, 1)),
-    encode_tensor(np.zeros(3, "f4"))], ids=["one for many", "torn", "rank", "numbers"])
+@pytest.mark.parametrize(
+    "proto",
+    [
+        TensorProto(dtype=STRING, tensor_shape=encode_shape([1000]), string_val=[png(9, 9)]),
+        TensorProto(dtype=STRING, tensor_shape=encode_shape([1000]), tensor_content=b"x"),
+        encode_tensor(string_array([png(9, 9)]).reshape(1, 1)),
+        encode_tensor(np.zeros(3, "f4")),
+    ],
+    ids=["one for many", "torn", "rank", "numbers"],
+)
 def test_what_is_no_row_of_images(channel, proto):
     call = over_tfs(channel, proto)
     assert call.code() == grpc.StatusCode.INVALID_ARGUMENT

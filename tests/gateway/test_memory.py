@@ -1,4 +1,5 @@
 """Memory is kept while a worker is busy, and given back once when it is idle."""
+
 import subprocess
 import sys
 
@@ -40,13 +41,20 @@ def test_a_busy_worker_keeps_its_memory(trim):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
 def test_what_malloc_kept_goes_back_to_the_system():
-    code = ("import sys; from service.gateway.memory import IdleTrim\n"
-            "blocks = [b'x' * size for size in range(100_000, 100_500)]\n"
-            "hold = b'x' * len(blocks); del blocks\n"
-            "print(flush=True); input(); IdleTrim()._give_back(); print(flush=True); input()")
+    code = (
+        "import sys; from service.gateway.memory import IdleTrim\n"
+        "blocks = [b'x' * size for size in range(100_000, 100_500)]\n"
+        "hold = b'x' * len(blocks); del blocks\n"
+        "print(flush=True); input(); IdleTrim()._give_back(); print(flush=True); input()"
+    )
     environment = {**MALLOC, "PYTHONMALLOC": "malloc"}
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     resident = []
     for _ in range(2):
         process.stdout.readline()
@@ -57,8 +65,9 @@ def test_what_malloc_kept_goes_back_to_the_system():
     assert resident[1] < resident[0] - 40_000_000
 
 
-def test_a_worker_runs_with_these_settings_unless_others_are_set(launch_gateway, modelserver,
-                                                                 monkeypatch):
+def test_a_worker_runs_with_these_settings_unless_others_are_set(
+    launch_gateway, modelserver, monkeypatch
+):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
     gateway = launch_gateway(modelserver.address)
     (worker,) = psutil.Process(gateway.process.pid).children()

@@ -1,4 +1,5 @@
 """The gateway's client against a real model server that may be gone."""
+
 import time
 
 import grpc
@@ -29,11 +30,22 @@ def test_every_grpc_status_has_an_error_and_every_error_a_status(code):
     assert 400 <= status_of(kind("")) < 600
 
 
-@pytest.mark.parametrize(("code", "status"), [
-    # TensorFlow Serving's own table (tensorflow_serving/model_servers/http_rest_api_util.cc)
-    ("CANCELLED", 499), ("INVALID_ARGUMENT", 400), ("DEADLINE_EXCEEDED", 504), ("NOT_FOUND", 404),
-    ("RESOURCE_EXHAUSTED", 429), ("FAILED_PRECONDITION", 400), ("OUT_OF_RANGE", 400),
-    ("UNIMPLEMENTED", 501), ("UNAVAILABLE", 503), ("INTERNAL", 500)])
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        # TensorFlow Serving's own table (tensorflow_serving/model_servers/http_rest_api_util.cc)
+        ("CANCELLED", 499),
+        ("INVALID_ARGUMENT", 400),
+        ("DEADLINE_EXCEEDED", 504),
+        ("NOT_FOUND", 404),
+        ("RESOURCE_EXHAUSTED", 429),
+        ("FAILED_PRECONDITION", 400),
+        ("OUT_OF_RANGE", 400),
+        ("UNIMPLEMENTED", 501),
+        ("UNAVAILABLE", 503),
+        ("INTERNAL", 500),
+    ],
+)
 def test_statuses_are_tensorflow_servings(code, status):
     assert status_of(model_server.ERRORS[grpc.StatusCode[code]]("")) == status
 
@@ -57,10 +69,14 @@ def test_signatures_are_asked_for_once(server):
     assert server.signatures(AFFINE, max_age_s=0) is first, "asked again, and found unchanged"
 
 
-@pytest.mark.parametrize(("model", "error"), [
-    (ModelSpec("nope"), errors.ModelNotFound),
-    (ModelSpec("affine", version=9), errors.ModelNotFound),
-    (ModelSpec("affine", label="nope"), errors.UnknownLabel)])
+@pytest.mark.parametrize(
+    ("model", "error"),
+    [
+        (ModelSpec("nope"), errors.ModelNotFound),
+        (ModelSpec("affine", version=9), errors.ModelNotFound),
+        (ModelSpec("affine", label="nope"), errors.UnknownLabel),
+    ],
+)
 def test_a_model_that_is_not_there(server, model, error):
     with pytest.raises(error):
         server.signatures(model)
@@ -68,8 +84,11 @@ def test_a_model_that_is_not_there(server, model, error):
 
 def test_the_model_refuses_values(server):
     with pytest.raises(errors.RejectedByModel, match="Shapes of all inputs must match"):
-        server.predict(ModelSpec("pair"), "serving_default", {
-            "image": np.zeros((1, 2, 2, 1), np.float32), "meta": np.zeros((2, 3), np.float32)})
+        server.predict(
+            ModelSpec("pair"),
+            "serving_default",
+            {"image": np.zeros((1, 2, 2, 1), np.float32), "meta": np.zeros((2, 3), np.float32)},
+        )
 
 
 def test_names_that_clients_invent_do_not_fill_the_memory(server):
@@ -90,15 +109,17 @@ def test_a_name_that_does_not_resolve_is_no_crash():
         ModelServer("no-such-host.invalid:1,127.0.0.1:1").status(AFFINE)
 
 
-def test_a_model_server_that_dies_and_comes_back(launch_modelserver, launch_gateway,
-                                                 conformance_models):
+def test_a_model_server_that_dies_and_comes_back(
+    launch_modelserver, launch_gateway, conformance_models
+):
     flags = (f"--model_base_path={conformance_models}/affine", "--model_name=affine")
     before = launch_modelserver(*flags)
     gateway = launch_gateway(before.address, models="affine", request_timeout_s=10)
 
     def ask(path=":predict"):
-        return requests.post(f"{gateway.url}/v1/models/affine{path}", json={"instances": [1]},
-                             timeout=30)
+        return requests.post(
+            f"{gateway.url}/v1/models/affine{path}", json={"instances": [1]}, timeout=30
+        )
 
     assert ask().status_code == 200
     before.process.kill()

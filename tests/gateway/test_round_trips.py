@@ -1,4 +1,5 @@
 """What an encoder writes, the decoder beside it reads: arrays survive every pair."""
+
 import json
 
 import numpy as np
@@ -20,12 +21,16 @@ from sluice.wire.tensors import data_type_of, encode_shape
 MODEL = ModelSpec("m")
 shapes = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)
 numbers = st.sampled_from(["<f4", "<f8", "i1", "u1", "<i4", "<i8", "?"]).flatmap(
-    lambda dtype: arrays.arrays(dtype, shapes))
+    lambda dtype: arrays.arrays(dtype, shapes)
+)
 strings = st.lists(st.binary(max_size=9), min_size=1, max_size=5).map(
-    lambda values: np.array([*values, b""], object)[:-1])
+    lambda values: np.array([*values, b""], object)[:-1]
+)
 texts = st.lists(st.text(max_size=9), min_size=1, max_size=5).map(
-    lambda values: np.array([*(text.encode("utf-8", "replace") for text in values), b""],
-                            object)[:-1])
+    lambda values: np.array([*(text.encode("utf-8", "replace") for text in values), b""], object)[
+        :-1
+    ]
+)
 
 
 def signatures(array):

@@ -1,4 +1,5 @@
 """Requests held against the signature, and the words for what does not fit."""
+
 import numpy as np
 import pytest
 
@@ -15,15 +16,18 @@ def zeros(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
 
 
-@pytest.mark.parametrize(("shape", "message"), [
-    ((1, 28, 28), "got [1,28,28] (the channel axis is missing)"),
-    ((28, 28, 1), "got [28,28,1] (the batch axis is missing)"),
-    ((2, 1, 28, 28), "got [2,1,28,28] (channels come last here)"),
-    ((2, 784), "got [2,784] (4 axes, not 2)"),
-    ((2, 28, 32, 1), "got [2,28,32,1] (axis 2 is 32, not 28)"),
-    ((), "got [] (4 axes, not 0)"),
-    ((0, 28, 28, 1), "expected at least one row, got an empty batch"),
-])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 28, 28), "got [1,28,28] (the channel axis is missing)"),
+        ((28, 28, 1), "got [28,28,1] (the batch axis is missing)"),
+        ((2, 1, 28, 28), "got [2,1,28,28] (channels come last here)"),
+        ((2, 784), "got [2,784] (4 axes, not 2)"),
+        ((2, 28, 32, 1), "got [2,28,32,1] (axis 2 is 32, not 28)"),
+        ((), "got [] (4 axes, not 0)"),
+        ((0, 28, 28, 1), "expected at least one row, got an empty batch"),
+    ],
+)
 def test_a_shape_that_does_not_fit(shape, message):
     with pytest.raises(InvalidInput) as raised:
         ONE.validate({"image": zeros(*shape)})
@@ -31,11 +35,14 @@ def test_a_shape_that_does_not_fit(shape, message):
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize(("names", "message"), [
-    ((), '"image" (float32 [N,28,28,1]); got: none'),
-    (("imag",), 'has no input "imag"; there is: "image"'),
-    (("image", "extra"), 'has no input "extra"'),
-])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), '"image" (float32 [N,28,28,1]); got: none'),
+        (("imag",), 'has no input "imag"; there is: "image"'),
+        (("image", "extra"), 'has no input "extra"'),
+    ],
+)
 def test_names_that_do_not_fit(names, message):
     with pytest.raises(UnknownInput) as raised:
         ONE.validate(dict.fromkeys(names, zeros(1, 28, 28, 1)))

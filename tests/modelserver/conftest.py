@@ -1,4 +1,5 @@
 """Model directories made of the recorded models, and clients of a twin that watches them."""
+
 import shutil
 import struct
 import subprocess
@@ -45,8 +46,9 @@ class Client:
     def states(self, model: str) -> dict[int, str]:
         """By version; empty for a model that is not known."""
         try:
-            return {number: State.Name(status.state)
-                    for number, status in self.status(model).items()}
+            return {
+                number: State.Name(status.state) for number, status in self.status(model).items()
+            }
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.NOT_FOUND
             return {}
@@ -71,8 +73,9 @@ class Models:
     def __init__(self, directory: Path, recorded: Path) -> None:
         self.directory, self._recorded = directory, recorded
 
-    def publish(self, source: str, model: str, version: int,
-                warmup: list[bytes] | None = None) -> Path:
+    def publish(
+        self, source: str, model: str, version: int, warmup: list[bytes] | None = None
+    ) -> Path:
         """Copy `affine/1`, say, to `model`/`version`: whole or not at all.
 
         `warmup`: serialized PredictionLogs, for assets.extra.
@@ -82,8 +85,7 @@ class Models:
         shutil.copytree(self._recorded / source, beside)
         if warmup is not None:
             (beside / "assets.extra").mkdir()
-            (beside / "assets.extra" / "tf_serving_warmup_requests").write_bytes(
-                tfrecords(*warmup))
+            (beside / "assets.extra" / "tf_serving_warmup_requests").write_bytes(tfrecords(*warmup))
         return beside.rename(target)
 
     def remove(self, model: str) -> None:
@@ -94,8 +96,11 @@ class Models:
 def own_models(tmp_path_factory) -> Path:
     """The models of make_models.py beside this file."""
     directory = tmp_path_factory.mktemp("own-models")
-    subprocess.run([sys.executable, Path(__file__).with_name("make_models.py"), directory],
-                   check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, Path(__file__).with_name("make_models.py"), directory],
+        check=True,
+        capture_output=True,
+    )
     return directory
 
 
@@ -107,8 +112,9 @@ def models(tmp_path_factory, conformance_models) -> Models:
 @pytest.fixture(scope="module")
 def watcher(launch_modelserver, models):
     """A twin that looks at `models` ten times a second; empty when it starts."""
-    server = launch_modelserver(f"--model_repository={models.directory}",
-                                "--file_system_poll_wait_seconds=0.1")
+    server = launch_modelserver(
+        f"--model_repository={models.directory}", "--file_system_poll_wait_seconds=0.1"
+    )
     yield server
     assert server.terminate() == 0, server.log
 
@@ -129,6 +135,7 @@ def until() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def predict_log() -> Callable[..., bytes]:
     """`predict_log(model, x, **spec)`: a warm-up record."""
+
     def record(*arguments: object, **spec: object) -> bytes:
         log = PredictionLog()
         log.predict_log.request.CopyFrom(predict_request(*arguments, **spec))

@@ -1,4 +1,5 @@
 """`python export_keras.py FILE.h5 DIR`: DIR/1 as Keras exports it, DIR/sample.npz with x and y."""
+
 import sys
 from pathlib import Path
 

@@ -6,14 +6,30 @@ uneven  outputs that are not batched as the input is
 wide    y = x for x [N, length], any length
 heavy   y = x, with 20 MB of weights
 """
+
 import sys
 from pathlib import Path
 
 import tensorflow as tf
 
-DTYPES = [tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int8, tf.int16, tf.int32, tf.int64,
-          tf.uint8, tf.uint16, tf.uint32, tf.uint64, tf.bool, tf.complex64, tf.complex128,
-          tf.string]
+DTYPES = [
+    tf.float16,
+    tf.bfloat16,
+    tf.float32,
+    tf.float64,
+    tf.int8,
+    tf.int16,
+    tf.int32,
+    tf.int64,
+    tf.uint8,
+    tf.uint16,
+    tf.uint32,
+    tf.uint64,
+    tf.bool,
+    tf.complex64,
+    tf.complex128,
+    tf.string,
+]
 
 
 def spec(shape, dtype, name):
@@ -58,15 +74,22 @@ class Heavy(tf.Module):
 
 
 def main(root):
-    for name, module in {"slow": Slow(), "uneven": Uneven(), "wide": Wide(),
-                         "heavy": Heavy()}.items():
-        tf.saved_model.save(module, str(Path(root, name, "1")),
-                            signatures={"serving_default": module.predict})
+    for name, module in {
+        "slow": Slow(),
+        "uneven": Uneven(),
+        "wide": Wide(),
+        "heavy": Heavy(),
+    }.items():
+        tf.saved_model.save(
+            module, str(Path(root, name, "1")), signatures={"serving_default": module.predict}
+        )
     dtypes = Dtypes()
     predict = dtypes.predict.get_concrete_function(
-        **{dtype.name: spec(None, dtype, dtype.name) for dtype in DTYPES})
-    tf.saved_model.save(dtypes, str(Path(root, "dtypes", "1")),
-                        signatures={"serving_default": predict})
+        **{dtype.name: spec(None, dtype, dtype.name) for dtype in DTYPES}
+    )
+    tf.saved_model.save(
+        dtypes, str(Path(root, "dtypes", "1")), signatures={"serving_default": predict}
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """`python run_saved_model.py DIR`: run DIR/1 by plain TensorFlow; in and out to sample.npz."""
+
 import sys
 from pathlib import Path
 
@@ -15,8 +16,11 @@ def main(directory):
         x = np.random.default_rng(7).random(shape, np.float32)
         outputs = {key: output.name for key, output in signature.outputs.items()}
         results = session.run(outputs, {info.name: x})
-    np.savez(Path(directory, "sample.npz"), **{f"in {name}": x},
-             **{f"out {key}": value for key, value in results.items()})
+    np.savez(
+        Path(directory, "sample.npz"),
+        **{f"in {name}": x},
+        **{f"out {key}": value for key, value in results.items()},
+    )
 
 
 if __name__ == "__main__":

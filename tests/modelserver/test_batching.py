@@ -1,4 +1,5 @@
 """BatchingRunner: what joins, what waits, what is refused; a stand-in takes TensorFlow's place."""
+
 import asyncio
 import threading
 
@@ -50,14 +51,16 @@ def ask(options, servable, *runs, between=0.0, record=None):
         threading.Timer(0.1, servable.go.set).start()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         await runner.close()
-        return [outcome["y"].tolist() if isinstance(outcome, dict) else outcome
-                for outcome in outcomes]
+        return [
+            outcome["y"].tolist() if isinstance(outcome, dict) else outcome for outcome in outcomes
+        ]
 
     return asyncio.run(main())
 
 
 def batches_without(cancelled, options, *runs, later=None):
     """What is run when one call is cancelled while it waits, and another comes `later`."""
+
     async def main():
         servable, runner = Doubler(hold=True, batching=options), make_runner()
         calls = [asyncio.ensure_future(runner.run(servable, run)) for run in runs]
@@ -114,16 +117,27 @@ def test_a_run_that_does_not_fit_opens_the_next_batch():
 
 def test_unequal_sizes_are_not_joined():
     servable = Doubler(hold=True)
-    ask(DEFAULTS, servable, x(0), Run({"x": np.ones((1, 2))}, ("y",)),
-        Run({"x": np.ones((1, 3))}, ("y",)), Run({"x": np.zeros((1, 2))}, ("y",)))
+    ask(
+        DEFAULTS,
+        servable,
+        x(0),
+        Run({"x": np.ones((1, 2))}, ("y",)),
+        Run({"x": np.ones((1, 3))}, ("y",)),
+        Run({"x": np.zeros((1, 2))}, ("y",)),
+    )
     assert servable.batches == [[0], [[1, 1], [0, 0]], [[1, 1, 1]]]
 
 
 def test_unequal_sizes_are_padded_with_their_own_first_element_on_request():
     servable = Doubler(hold=True)
     options = DEFAULTS._replace(pad_variable_lengths=True)
-    ask(options, servable, x(0), Run({"x": np.array([[7.0]])}, ("y",)),
-        Run({"x": np.array([[1.0, 2.0]])}, ("y",)))
+    ask(
+        options,
+        servable,
+        x(0),
+        Run({"x": np.array([[7.0]])}, ("y",)),
+        Run({"x": np.array([[1.0, 2.0]])}, ("y",)),
+    )
     assert servable.batches == [[0], [[7, 7], [1, 2]]]
 
 
@@ -159,6 +173,7 @@ def test_cancelled_runs_leave_the_queue_to_others():
 
 def test_a_run_cancelled_in_its_thread_keeps_it_busy():
     """What comes meanwhile waits in the queue, where it can be joined and counts."""
+
     async def main():
         servable, runner = Doubler(hold=True, batching=DEFAULTS), make_runner()
         calls = [asyncio.ensure_future(runner.run(servable, x(0)))]
@@ -179,11 +194,17 @@ def test_no_rows_are_answered():
     assert ask(DEFAULTS, Doubler(), x()) == [[]]
 
 
-@pytest.mark.parametrize(("run", "message"), [
-    (Run({"x": np.float32(1)}, ("y",)), "at least one dimension"),
-    (Run({"x": np.ones(2), "z": np.ones(3)}, ("y",)), r"equal 0th-dimension size; got \[2, 3\]"),
-    (x(*range(1001)), "Task size 1001 is larger than maximum input batch size 1000"),
-])
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (Run({"x": np.float32(1)}, ("y",)), "at least one dimension"),
+        (
+            Run({"x": np.ones(2), "z": np.ones(3)}, ("y",)),
+            r"equal 0th-dimension size; got \[2, 3\]",
+        ),
+        (x(*range(1001)), "Task size 1001 is larger than maximum input batch size 1000"),
+    ],
+)
 def test_inputs_that_make_no_batch_are_refused(run, message):
     [error] = ask(DEFAULTS, Doubler(), run)
     with pytest.raises(InvalidArgument, match=message):
@@ -215,8 +236,11 @@ def test_models_have_queues_of_their_own_sizes():
         runner = make_runner()
         calls = [asyncio.ensure_future(runner.run(busy, x(0)))]
         await asyncio.sleep(0)
-        calls += [asyncio.ensure_future(runner.run(servable, x(value)))
-                  for value in (1, 2, 3) for servable in (pairs, threes)]
+        calls += [
+            asyncio.ensure_future(runner.run(servable, x(value)))
+            for value in (1, 2, 3)
+            for servable in (pairs, threes)
+        ]
         await asyncio.sleep(0)
         busy.go.set()
         await asyncio.gather(*calls)
@@ -258,7 +282,11 @@ def test_a_large_run_is_split_over_batches_and_comes_back_whole():
 def test_a_large_run_fills_the_open_batch_first():
     servable = Doubler(hold=True)
     assert ask(SPLIT, servable, x(0), x(1), x(2, 3, 4, 5, 6), x(7)) == [
-        [0], [2], [4, 6, 8, 10, 12], [14]]
+        [0],
+        [2],
+        [4, 6, 8, 10, 12],
+        [14],
+    ]
     assert servable.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
 
 

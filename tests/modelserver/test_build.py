@@ -1,4 +1,5 @@
 """What keeps a server from beginning: files that cannot be followed, ports that are taken."""
+
 import asyncio
 import socket
 
@@ -11,8 +12,8 @@ from service.modelserver.files import StartError
 from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
 
-LABELLED = '''model_config_list { config {
-    name: "m" base_path: "/m" version_labels { key: "stable" value: 1 } } }'''
+LABELLED = """model_config_list { config {
+    name: "m" base_path: "/m" version_labels { key: "stable" value: 1 } } }"""
 
 
 @pytest.fixture
@@ -30,8 +31,7 @@ def test_a_label_on_a_version_that_is_not_loaded_needs_the_flag(file):
     options = {"model_config_file": file(LABELLED)}
     with pytest.raises(StartError, match="label to version 1 of model m, which is not currently"):
         make_repository(Options(**options), Metrics())
-    make_repository(Options(**options, allow_version_labels_for_unavailable_models=True),
-                    Metrics())
+    make_repository(Options(**options, allow_version_labels_for_unavailable_models=True), Metrics())
 
 
 def test_a_config_of_another_kind_is_refused(file):
@@ -46,8 +46,10 @@ def test_a_config_file_that_is_not_there_is_named():
 
 
 def test_batching_parameters_that_cannot_be_followed_are_refused(file):
-    options = Options(enable_batching=True, batching_parameters_file=file(
-        "max_batch_size { value: 8 } allowed_batch_sizes: 4"))
+    options = Options(
+        enable_batching=True,
+        batching_parameters_file=file("max_batch_size { value: 8 } allowed_batch_sizes: 4"),
+    )
     with pytest.raises(StartError, match="must match max_batch_size"):
         make_runner(options, Metrics())
 
@@ -74,8 +76,9 @@ def test_metrics_need_a_port_that_is_free(file):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartError, match=f"port {port} cannot be listened on"):
-            make_metrics_server(Options(monitoring_config_file=monitoring, rest_api_port=port),
-                                metrics)
+            make_metrics_server(
+                Options(monitoring_config_file=monitoring, rest_api_port=port), metrics
+            )
 
 
 @pytest.mark.parametrize("text", ["", "prometheus_config { enable: false }"])

@@ -1,4 +1,5 @@
 """Classify, Regress and MultiInference: what a signature must have and give, checked in order."""
+
 import numpy as np
 import pytest
 
@@ -20,8 +21,10 @@ from sluice.wire.protos.tensorflow_pb2 import Example, SignatureDef, TensorInfo
 
 
 def signature(inputs, outputs):
-    return SignatureDef(inputs={name: TensorInfo(name=f"{name}:0") for name in inputs},
-                        outputs={name: TensorInfo(name=f"{name}:0") for name in outputs})
+    return SignatureDef(
+        inputs={name: TensorInfo(name=f"{name}:0") for name in inputs},
+        outputs={name: TensorInfo(name=f"{name}:0") for name in outputs},
+    )
 
 
 SIGNATURES = {
@@ -47,8 +50,10 @@ def classify(name, tensors):
     spec = {"name": "m", "signature_name": name}
     call = ClassifyCall(SIGNATURES, ClassificationRequest(model_spec=spec, input=TWO))
     response = call.respond(tensors, version=1)
-    return [[(entry.label, entry.score) for entry in row.classes]
-            for row in response.result.classifications]
+    return [
+        [(entry.label, entry.score) for entry in row.classes]
+        for row in response.result.classifications
+    ]
 
 
 def regress(name, tensors):
@@ -60,13 +65,22 @@ def regress(name, tensors):
 CLASSES, SCORES = words([b"a", b"b"], [b"c", b"\xff"]), np.array([[1, 2], [3, 4]], "f4")
 
 
-@pytest.mark.parametrize(("name", "tensors", "expected"), [
-    ("both", {"classes:0": CLASSES, "scores:0": SCORES},
-     [[("a", 1), ("b", 2)], [("c", 3), ("\N{REPLACEMENT CHARACTER}", 4)]]),
-    ("labels", {"classes:0": CLASSES}, [[("a", 0), ("b", 0)],
-                                        [("c", 0), ("\N{REPLACEMENT CHARACTER}", 0)]]),
-    ("scores", {"scores:0": SCORES}, [[("", 1), ("", 2)], [("", 3), ("", 4)]]),
-])
+@pytest.mark.parametrize(
+    ("name", "tensors", "expected"),
+    [
+        (
+            "both",
+            {"classes:0": CLASSES, "scores:0": SCORES},
+            [[("a", 1), ("b", 2)], [("c", 3), ("\N{REPLACEMENT CHARACTER}", 4)]],
+        ),
+        (
+            "labels",
+            {"classes:0": CLASSES},
+            [[("a", 0), ("b", 0)], [("c", 0), ("\N{REPLACEMENT CHARACTER}", 0)]],
+        ),
+        ("scores", {"scores:0": SCORES}, [[("", 1), ("", 2)], [("", 3), ("", 4)]]),
+    ],
+)
 def test_labels_and_scores_are_paired(name, tensors, expected):
     assert classify(name, tensors) == expected
 
@@ -76,31 +90,37 @@ def test_values_are_one_an_example(shape):
     assert regress("values", {"outputs:0": np.array([1, 2], "f4").reshape(shape)}) == [1, 2]
 
 
-@pytest.mark.parametrize(("name", "tensors", "message"), [
-    ("nope", {}, "No signature was found with the name: nope"),
-    ("two inputs", {}, "Expected one input Tensor"),
-    ("three outputs", {}, "Expected one or two output Tensors, found 3"),
-    ("other input", {}, "No classification inputs found in SignatureDef"),
-    ("other output", {}, 'at least one of "classes" or "scores"'),
-    ("scores", {"scores:0": SCORES[0]}, r"\[batch_size num_classes\] but got \[2\]"),
-    ("scores", {"scores:0": SCORES.astype("f8")}, "scores Tensor of DT_FLOAT. Got: float64"),
-    ("labels", {"classes:0": SCORES}, "classes Tensor of DT_STRING. Got: float32"),
-    ("scores", {"scores:0": SCORES[:1]}, "scores output batch size of 2. Got: 1"),
-    ("both", {"classes:0": CLASSES, "scores:0": SCORES[:, :1]}, "Got 2 vs. 1"),
-])
+@pytest.mark.parametrize(
+    ("name", "tensors", "message"),
+    [
+        ("nope", {}, "No signature was found with the name: nope"),
+        ("two inputs", {}, "Expected one input Tensor"),
+        ("three outputs", {}, "Expected one or two output Tensors, found 3"),
+        ("other input", {}, "No classification inputs found in SignatureDef"),
+        ("other output", {}, 'at least one of "classes" or "scores"'),
+        ("scores", {"scores:0": SCORES[0]}, r"\[batch_size num_classes\] but got \[2\]"),
+        ("scores", {"scores:0": SCORES.astype("f8")}, "scores Tensor of DT_FLOAT. Got: float64"),
+        ("labels", {"classes:0": SCORES}, "classes Tensor of DT_STRING. Got: float32"),
+        ("scores", {"scores:0": SCORES[:1]}, "scores output batch size of 2. Got: 1"),
+        ("both", {"classes:0": CLASSES, "scores:0": SCORES[:, :1]}, "Got 2 vs. 1"),
+    ],
+)
 def test_what_cannot_classify_says_why(name, tensors, message):
     with pytest.raises(InvalidArgument, match=message):
         classify(name, tensors)
 
 
-@pytest.mark.parametrize(("name", "tensors", "message"), [
-    ("nope", {}, "No signature was found with the name: nope"),
-    ("both", {}, "Expected one output Tensor"),
-    ("two inputs", {}, "Expected one input Tensor"),
-    ("other output", {}, "No regression outputs found in SignatureDef"),
-    ("values", {"outputs:0": SCORES}, r"shape \[2\] or \[2, 1\] but got float32 \[2, 2\]"),
-    ("values", {"outputs:0": SCORES[0].astype("f8")}, "but got float64"),
-])
+@pytest.mark.parametrize(
+    ("name", "tensors", "message"),
+    [
+        ("nope", {}, "No signature was found with the name: nope"),
+        ("both", {}, "Expected one output Tensor"),
+        ("two inputs", {}, "Expected one input Tensor"),
+        ("other output", {}, "No regression outputs found in SignatureDef"),
+        ("values", {"outputs:0": SCORES}, r"shape \[2\] or \[2, 1\] but got float32 \[2, 2\]"),
+        ("values", {"outputs:0": SCORES[0].astype("f8")}, "but got float64"),
+    ],
+)
 def test_what_cannot_regress_says_why(name, tensors, message):
     with pytest.raises(InvalidArgument, match=message):
         regress(name, tensors)
@@ -119,18 +139,23 @@ def test_several_tasks_are_one_run():
     assert call.run.fetches == ("classes:0", "outputs:0", "scores:0")
 
 
-@pytest.mark.parametrize(("tasks", "error", "message"), [
-    ([("both", CLASSIFY, "m"), ("values", REGRESS, "n")], InvalidArgument, "same model name"),
-    ([("both", CLASSIFY, "m"), ("both", CLASSIFY, "m")], InvalidArgument, "Duplicate .*: both"),
-    ([("both", "guess", "m")], Unimplemented, "Unsupported signature method_name: guess"),
-])
+@pytest.mark.parametrize(
+    ("tasks", "error", "message"),
+    [
+        ([("both", CLASSIFY, "m"), ("values", REGRESS, "n")], InvalidArgument, "same model name"),
+        ([("both", CLASSIFY, "m"), ("both", CLASSIFY, "m")], InvalidArgument, "Duplicate .*: both"),
+        ([("both", "guess", "m")], Unimplemented, "Unsupported signature method_name: guess"),
+    ],
+)
 def test_tasks_that_do_not_go_together_are_refused(tasks, error, message):
     with pytest.raises(error, match=message):
         multi(*tasks)
 
 
-@pytest.mark.parametrize("examples", [Input(), Input(example_list={}),
-                                      Input(example_list_with_context={"context": Example()})])
+@pytest.mark.parametrize(
+    "examples",
+    [Input(), Input(example_list={}), Input(example_list_with_context={"context": Example()})],
+)
 def test_no_examples_are_refused(examples):
     with pytest.raises(InvalidArgument, match="Input is empty"):
         multi(("both", CLASSIFY, "m"), examples=examples)
@@ -140,7 +165,14 @@ def test_a_context_is_merged_into_each_example():
     def feature(name, value):
         return Example(features={"feature": {name: {"int64_list": {"value": [value]}}}})
 
-    call = multi(("both", CLASSIFY, "m"), examples=Input(example_list_with_context={
-        "examples": [feature("a", 1), feature("b", 2)], "context": feature("c", 3)}))
+    call = multi(
+        ("both", CLASSIFY, "m"),
+        examples=Input(
+            example_list_with_context={
+                "examples": [feature("a", 1), feature("b", 2)],
+                "context": feature("c", 3),
+            }
+        ),
+    )
     merged = [Example.FromString(raw) for raw in call.run.feeds["inputs:0"]]
     assert [sorted(example.features.feature) for example in merged] == [["a", "c"], ["b", "c"]]

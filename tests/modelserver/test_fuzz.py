@@ -1,4 +1,5 @@
 """20,000 mutated requests: a proper gRPC code for each, no crash, no leak, service as before."""
+
 import json
 import random
 from collections import Counter
@@ -18,8 +19,15 @@ CONFORMANCE = Path(__file__).parents[1] / "conformance" / "grpc.jsonl"
 METHODS = ("Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata")
 
 # INTERNAL is gRPC's own for bytes that are no message; UNKNOWN would be an error nobody foresaw.
-PROPER = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED",
-          "OUT_OF_RANGE", "INTERNAL"}
+PROPER = {
+    "OK",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "FAILED_PRECONDITION",
+    "UNIMPLEMENTED",
+    "OUT_OF_RANGE",
+    "INTERNAL",
+}
 
 
 def recorded():
@@ -48,8 +56,9 @@ def mutate_bytes(raw, rng):
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(mutated) + 1)
         count = rng.randint(1, 8)
-        mutated[at:at + rng.choice((0, count))] = rng.choice(
-            (rng.randbytes(count), mutated[at:at + count] * 2, b"", b"\xff"))
+        mutated[at : at + rng.choice((0, count))] = rng.choice(
+            (rng.randbytes(count), mutated[at : at + count] * 2, b"", b"\xff")
+        )
     return bytes(mutated)
 
 
@@ -92,8 +101,22 @@ def mutate_list(values, field, rng):
         values[at] = scalar(field, values[at], rng)
 
 
-NAMES = ["", "x", "y", "inputs", "image", "affine", "pair", "echo", "serving_default", "regress",
-         "classify", "\0", "ü" * 50, "__saved_model_init_op"]
+NAMES = [
+    "",
+    "x",
+    "y",
+    "inputs",
+    "image",
+    "affine",
+    "pair",
+    "echo",
+    "serving_default",
+    "regress",
+    "classify",
+    "\0",
+    "ü" * 50,
+    "__saved_model_init_op",
+]
 INTEGERS = [0, 1, 2, 3, 5, 7, 8, 100, 2**20, 2**31 - 1]
 FLOATS = [0.0, -0.0, 1e38, -1e38, float("inf"), float("nan")]
 
@@ -114,14 +137,19 @@ def scalar(field, value, rng):
 
 @pytest.mark.parametrize("flags", [(), ("--enable_batching",)], ids=["direct", "batching"])
 def test_mutated_requests_get_proper_codes_and_harm_nobody(
-        launch_modelserver, conformance_models, flags):
-    server = launch_modelserver(f"--model_config_file={conformance_models}/models.config",
-                                "--allow_version_labels_for_unavailable_models", *flags)
+    launch_modelserver, conformance_models, flags
+):
+    server = launch_modelserver(
+        f"--model_config_file={conformance_models}/models.config",
+        "--allow_version_labels_for_unavailable_models",
+        *flags,
+    )
     process, rng = psutil.Process(server.process.pid), random.Random(7)
     seeds = list(recorded())
     codes, waiting, memory = Counter(), [], []
-    with grpc.insecure_channel(server.address,
-                               [("grpc.max_receive_message_length", -1)]) as channel:
+    with grpc.insecure_channel(
+        server.address, [("grpc.max_receive_message_length", -1)]
+    ) as channel:
         calls = {method: channel.unary_unary(method) for method, *_ in seeds}
         good = next(raw for method, raw, _ in seeds if method.endswith("/Predict"))
         expected = calls["/tensorflow.serving.PredictionService/Predict"](good, timeout=60)

@@ -1,4 +1,5 @@
 """What becomes of the arrays when runs are joined; the rest is test_batching's."""
+
 import numpy as np
 import pytest
 
@@ -18,8 +19,9 @@ def test_a_joined_batch_lies_where_tensorflow_reads_it_without_a_copy():
 
 
 def test_the_parts_of_a_run_are_its_own_memory():
-    run = Run({"x": np.arange(6.0), "s": np.array([b"a", b"b", b"c", b"d", b"e", b"f"], "O")},
-              ("y",))
+    run = Run(
+        {"x": np.arange(6.0), "s": np.array([b"a", b"b", b"c", b"d", b"e", b"f"], "O")}, ("y",)
+    )
     parts = list(cut(run, [4, 2]))
     assert [part.feeds["x"].tolist() for part in parts] == [[0, 1, 2, 3], [4, 5]]
     assert all(np.shares_memory(part.feeds["x"], run.feeds["x"]) for part in parts)

@@ -1,4 +1,5 @@
 """The twin as a process: ready when it says so, drained on SIGTERM, not started wrong."""
+
 import os
 import signal
 import subprocess
@@ -25,8 +26,7 @@ SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERV
 @pytest.fixture
 def launch_slow(launch_modelserver, own_models):
     """Launch a twin for the model whose runs take `steps` rounds."""
-    return partial(launch_modelserver, "--model_name=slow",
-                   f"--model_base_path={own_models}/slow")
+    return partial(launch_modelserver, "--model_name=slow", f"--model_base_path={own_models}/slow")
 
 
 def slow_call(channel, steps):
@@ -42,8 +42,10 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_what_comes_late(launch_s
     with grpc.insecure_channel(server.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(HealthCheckRequest(), timeout=60)
         assert next(watch).status == SERVING
-        callers = [threading.Thread(target=call_until_refused, args=(channel, answered, refused))
-                   for _ in range(8)]
+        callers = [
+            threading.Thread(target=call_until_refused, args=(channel, answered, refused))
+            for _ in range(8)
+        ]
         slow_call(channel, 1).result()
         for caller in callers:
             caller.start()
@@ -82,8 +84,9 @@ def call_until_refused(channel, answered, refused):
         refused.append(error)
 
 
-@pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService",
-                                     "tensorflow.serving.ModelService"])
+@pytest.mark.parametrize(
+    "service", ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"]
+)
 def test_health_is_told_overall_and_by_service(modelserver, service):
     with grpc.insecure_channel(modelserver.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -100,11 +103,14 @@ def test_a_server_that_cannot_begin_ends_with_1_and_the_reason(tmp_path, caplog)
 
 def restarted_with(**variables):
     """The process ids before and after `use_huge_pages`, and what GLIBC_TUNABLES is then."""
-    code = ("import os; from service.modelserver.__main__ import use_huge_pages; "
-            "use_huge_pages(); print(os.getpid(), os.environ['GLIBC_TUNABLES'])")
+    code = (
+        "import os; from service.modelserver.__main__ import use_huge_pages; "
+        "use_huge_pages(); print(os.getpid(), os.environ['GLIBC_TUNABLES'])"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment | variables,
-                               stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment | variables, stdout=subprocess.PIPE, text=True
+    )
     after, tunables = process.communicate(timeout=60)[0].split()
     return process.pid, int(after), tunables
 

@@ -1,4 +1,5 @@
 """A running twin whose models bring batching parameters of their own, large-batch splitting too."""
+
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +28,11 @@ def server(launch_modelserver, tmp_path_factory, own_models):
         shutil.copytree(own_models / "wide", directory / name)
         if parameters is not None:
             (directory / name / "1" / "batching_params.pbtxt").write_text(parameters)
-    server = launch_modelserver(f"--model_repository={directory}", "--enable_batching",
-                                "--enable_per_model_batching_parameters")
+    server = launch_modelserver(
+        f"--model_repository={directory}",
+        "--enable_batching",
+        "--enable_per_model_batching_parameters",
+    )
     yield server
     assert server.terminate() == 0, server.log
 
@@ -42,6 +46,7 @@ def channel(server):
 @pytest.fixture(scope="module")
 def predict(channel):
     """y of a model that gives what it gets."""
+
     def ask(model, rows):
         request = PredictRequest(model_spec=ModelSpec(name=model))
         request.inputs["x"].CopyFrom(encode_tensor(np.arange(rows, dtype="f4")[:, None]))
@@ -72,7 +77,8 @@ def test_large_calls_at_the_same_time_get_their_own_rows(predict):
 
 def test_parameters_that_cannot_be_followed_fail_that_version_alone(server, channel):
     status = serving_pb2_grpc.ModelServiceStub(channel).GetModelStatus(
-        GetModelStatusRequest(model_spec=ModelSpec(name="broken")), timeout=30)
+        GetModelStatusRequest(model_spec=ModelSpec(name="broken")), timeout=30
+    )
     [version] = status.model_version_status
     assert version.status.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert version.status.error_message == "max_batch_size must be positive; was 0"

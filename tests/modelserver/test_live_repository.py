@@ -1,4 +1,5 @@
 """A running twin and the directory it watches: versions come, fail and go; nobody is refused."""
+
 import shutil
 import threading
 
@@ -112,13 +113,17 @@ def test_a_bad_warmup_record_fails_the_load_with_its_number(client, models, unti
     status = client.status("cold")[1].status
     assert status.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert status.error_message == (
-        'warmup record 2 failed: Serving signature key "nope" not found.')
+        'warmup record 2 failed: Serving signature key "nope" not found.'
+    )
 
 
-@pytest.mark.parametrize(("record", "reason"), [
-    (b"", "warmup record 1 failed: it holds no request of a known kind"),
-    (b"\xff\xff", "warmup record 1 failed: Error parsing message"),
-])
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"", "warmup record 1 failed: it holds no request of a known kind"),
+        (b"\xff\xff", "warmup record 1 failed: Error parsing message"),
+    ],
+)
 def test_a_warmup_record_that_is_none_fails_the_load(client, models, until, record, reason):
     model = f"unreadable-{len(record)}"
     models.publish("affine/1", model, 1, warmup=[record])

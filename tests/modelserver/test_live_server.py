@@ -1,4 +1,5 @@
 """One running twin with most of its flags: TLS, batching, metrics, a changing config."""
+
 import re
 import shutil
 import socket
@@ -38,14 +39,51 @@ def certificates(tmp_path_factory) -> Path:
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
 
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test ca",
-            "-keyout", "ca.key", "-out", "ca.crt")
+    openssl(
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test ca",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+    )
     (directory / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
     for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}",
-                "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-                "-days", "2", "-extfile", "names", "-out", f"{name}.crt")
+        openssl(
+            "req",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+        )
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-days",
+            "2",
+            "-extfile",
+            "names",
+            "-out",
+            f"{name}.crt",
+        )
     return directory
 
 
@@ -62,8 +100,7 @@ class Config:
     def proto(self, **more) -> ModelServerConfig:
         config = ModelServerConfig()
         fields = {"slow": {}, "uneven": {}, "wide": {}, "dtypes": {}, "pair": {}, **more}
-        config.model_config_list.config.extend(
-            self.entry(name, **fields[name]) for name in fields)
+        config.model_config_list.config.extend(self.entry(name, **fields[name]) for name in fields)
         return config
 
     def write(self, **more) -> None:
@@ -74,8 +111,9 @@ class Config:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, conformance_models, own_models):
-    config = Config(tmp_path_factory.mktemp("config") / "models.config", conformance_models,
-                    own_models)
+    config = Config(
+        tmp_path_factory.mktemp("config") / "models.config", conformance_models, own_models
+    )
     config.write()
     return config
 
@@ -100,20 +138,35 @@ def server(launch_modelserver, tmp_path_factory, certificates, config, metrics_p
     directory = tmp_path_factory.mktemp("server")
     (directory / "batching").write_text(
         "max_batch_size { value: 4 } batch_timeout_micros { value: 1000 } "
-        "num_batch_threads { value: 1 } max_enqueued_batches { value: 1 }")
+        "num_batch_threads { value: 1 } max_enqueued_batches { value: 1 }"
+    )
     (directory / "monitoring").write_text("prometheus_config { enable: true }")
-    (directory / "ssl").write_text(text_format.MessageToString(SSLConfig(
-        server_key=(certificates / "server.key").read_text(),
-        server_cert=(certificates / "server.crt").read_text(),
-        custom_ca=(certificates / "ca.crt").read_text(), client_verify=True)))
+    (directory / "ssl").write_text(
+        text_format.MessageToString(
+            SSLConfig(
+                server_key=(certificates / "server.key").read_text(),
+                server_cert=(certificates / "server.crt").read_text(),
+                custom_ca=(certificates / "ca.crt").read_text(),
+                client_verify=True,
+            )
+        )
+    )
     server = launch_modelserver(
-        "--model_config_file", str(config._file), "--model_config_file_poll_wait_seconds=0.2",
-        "--enable_batching", f"--batching_parameters_file={directory}/batching",
-        "--enable_serialization_as_tensor_content=true", f"--ssl_config_file={directory}/ssl",
-        f"--rest_api_port={metrics_port}", f"--monitoring_config_file={directory}/monitoring",
-        "--grpc_channel_arguments=grpc.max_connection_age_ms=600000", "--num_tflite_pools=2",
-        "--tensorflow_intra_op_parallelism=1", "--tensorflow_inter_op_parallelism=2",
-        f"--grpc_socket_path={directory}/socket")
+        "--model_config_file",
+        str(config._file),
+        "--model_config_file_poll_wait_seconds=0.2",
+        "--enable_batching",
+        f"--batching_parameters_file={directory}/batching",
+        "--enable_serialization_as_tensor_content=true",
+        f"--ssl_config_file={directory}/ssl",
+        f"--rest_api_port={metrics_port}",
+        f"--monitoring_config_file={directory}/monitoring",
+        "--grpc_channel_arguments=grpc.max_connection_age_ms=600000",
+        "--num_tflite_pools=2",
+        "--tensorflow_intra_op_parallelism=1",
+        "--tensorflow_inter_op_parallelism=2",
+        f"--grpc_socket_path={directory}/socket",
+    )
     server.socket = f"unix:{directory}/socket"
     yield server
     assert server.terminate() == 0, server.log
@@ -121,8 +174,9 @@ def server(launch_modelserver, tmp_path_factory, certificates, config, metrics_p
 
 @pytest.fixture(scope="module")
 def credentials(certificates):
-    return grpc.ssl_channel_credentials(*((certificates / name).read_bytes() for name in (
-        "ca.crt", "client.key", "client.crt")))
+    return grpc.ssl_channel_credentials(
+        *((certificates / name).read_bytes() for name in ("ca.crt", "client.key", "client.crt"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +236,23 @@ def test_a_flag_without_meaning_is_named_in_the_log(server):
 # ---- tensors ----
 
 
-DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64", "int8", "int16", "int32", "int64",
-          "uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128"]
+DTYPES = [
+    "float16",
+    ml_dtypes.bfloat16,
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "complex64",
+    "complex128",
+]
 
 
 def test_every_dtype_goes_in_and_comes_out(predictions):
@@ -220,17 +289,28 @@ def test_outputs_travel_as_tensor_content_when_asked_for(predictions):
 
 
 def test_calls_at_the_same_time_get_their_own_rows(predictions):
-    calls = [predictions.Predict.future(request("wide", [[float(value)]]), timeout=30)
-             for value in range(4)]
+    calls = [
+        predictions.Predict.future(request("wide", [[float(value)]]), timeout=30)
+        for value in range(4)
+    ]
     assert [y_of(call.result()) for call in calls] == [[[float(value)]] for value in range(4)]
 
 
-@pytest.mark.parametrize(("sent", "code", "details"), [
-    (request("wide", np.ones((5, 1))), grpc.StatusCode.INVALID_ARGUMENT,
-     "Task size 5 is larger than maximum input batch size 4"),
-    (request("uneven", [1, 2]), grpc.StatusCode.FAILED_PRECONDITION,
-     "0th dimension (1) does not equal the sum"),
-])
+@pytest.mark.parametrize(
+    ("sent", "code", "details"),
+    [
+        (
+            request("wide", np.ones((5, 1))),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Task size 5 is larger than maximum input batch size 4",
+        ),
+        (
+            request("uneven", [1, 2]),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "0th dimension (1) does not equal the sum",
+        ),
+    ],
+)
 def test_what_cannot_be_batched_is_told(predictions, sent, code, details):
     with pytest.raises(grpc.RpcError) as caught:
         predictions.Predict(sent, timeout=30)
@@ -265,10 +345,12 @@ def test_a_deadline_passes_in_the_queue_without_a_run(predictions, scrape, until
 
 
 def states(models, name):
-    reply = models.GetModelStatus(GetModelStatusRequest(model_spec=ModelSpec(name=name)),
-                                  timeout=30)
-    return {status.version: status.State.Name(status.state)
-            for status in reply.model_version_status}
+    reply = models.GetModelStatus(
+        GetModelStatusRequest(model_spec=ModelSpec(name=name)), timeout=30
+    )
+    return {
+        status.version: status.State.Name(status.state) for status in reply.model_version_status
+    }
 
 
 def known(models, name):
@@ -302,7 +384,8 @@ def test_a_reload_request_brings_a_model_and_its_label(models, predictions, conf
     specific = {"model_version_policy": {"specific": {"versions": [1, 3]}}}
     config.write(affine=specific)  # or the poll would undo it
     reply = models.HandleReloadConfigRequest(
-        ReloadConfigRequest(config=config.proto(affine=specific)), timeout=60)
+        ReloadConfigRequest(config=config.proto(affine=specific)), timeout=60
+    )
     assert reply.status.error_code == 0
     labelled = config.proto(affine={**specific, "version_labels": {"first": 1}})
     models.HandleReloadConfigRequest(ReloadConfigRequest(config=labelled), timeout=60)
@@ -312,17 +395,32 @@ def test_a_reload_request_brings_a_model_and_its_label(models, predictions, conf
     assert y_of(predictions.Predict(request("affine"), timeout=30)) == [2.0]
 
 
-@pytest.mark.parametrize(("change", "code", "details"), [
-    (lambda c: c.entry("affine", version_labels={"next": 9}), grpc.StatusCode.FAILED_PRECONDITION,
-     "label to version 9 of model affine, which is not currently available"),
-    (lambda c: c.entry("pair"), grpc.StatusCode.INVALID_ARGUMENT, "pair multiple times"),
-    (lambda _: ModelConfig(name="relative", base_path="models"), grpc.StatusCode.INVALID_ARGUMENT,
-     "absolute path"),
-    (lambda _: ModelConfig(name="other", base_path="/x", model_platform="torch"),
-     grpc.StatusCode.INVALID_ARGUMENT, "unsupported platform torch"),
-    (lambda _: ModelConfig(name="absent", base_path="/absent"), grpc.StatusCode.UNKNOWN,
-     "1 servable(s) did not become available: {{name: absent version: -1}}"),
-])
+@pytest.mark.parametrize(
+    ("change", "code", "details"),
+    [
+        (
+            lambda c: c.entry("affine", version_labels={"next": 9}),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "label to version 9 of model affine, which is not currently available",
+        ),
+        (lambda c: c.entry("pair"), grpc.StatusCode.INVALID_ARGUMENT, "pair multiple times"),
+        (
+            lambda _: ModelConfig(name="relative", base_path="models"),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "absolute path",
+        ),
+        (
+            lambda _: ModelConfig(name="other", base_path="/x", model_platform="torch"),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "unsupported platform torch",
+        ),
+        (
+            lambda _: ModelConfig(name="absent", base_path="/absent"),
+            grpc.StatusCode.UNKNOWN,
+            "1 servable(s) did not become available: {{name: absent version: -1}}",
+        ),
+    ],
+)
 def test_a_reload_request_that_cannot_be_followed_is_told(models, config, change, code, details):
     asked = config.proto()
     asked.model_config_list.config.append(change(config))
@@ -396,13 +494,17 @@ def reflect(channel, **question):
 
 
 def test_reflection_lists_the_services(channel):
-    names = {service.name for service in
-             reflect(channel, list_services="").list_services_response.service}
+    names = {
+        service.name
+        for service in reflect(channel, list_services="").list_services_response.service
+    }
     assert {"tensorflow.serving.PredictionService", "grpc.health.v1.Health"} <= names
 
 
-@pytest.mark.parametrize("symbol", ["tensorflow.serving.PredictionService",
-                                    "tensorflow.TensorProto", "grpc.health.v1.Health"])
+@pytest.mark.parametrize(
+    "symbol",
+    ["tensorflow.serving.PredictionService", "tensorflow.TensorProto", "grpc.health.v1.Health"],
+)
 def test_reflection_describes_a_symbol(channel, symbol):
     reply = reflect(channel, file_containing_symbol=symbol)
     assert reply.file_descriptor_response.file_descriptor_proto
@@ -411,5 +513,3 @@ def test_reflection_describes_a_symbol(channel, symbol):
 def test_reflection_does_not_know_what_there_is_not(channel):
     reply = reflect(channel, file_containing_symbol="no.such.Service")
     assert reply.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
-
-

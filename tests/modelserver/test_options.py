@@ -1,4 +1,5 @@
 """The command line is tensorflow_model_server's: its spellings, its flags, an error for others."""
+
 import dataclasses
 from pathlib import Path
 
@@ -10,33 +11,39 @@ from service.modelserver.options import IGNORED, Options, UsageError, parse, usa
 MODEL = "--model_base_path=/m"
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (["--port=1"], {"port": 1}),
-    (["--port", "1"], {"port": 1}),
-    (["--enable_batching"], {"enable_batching": True}),
-    (["--enable_batching=true"], {"enable_batching": True}),
-    (["--enable_batching=0"], {"enable_batching": False}),
-    (["--enable_batching", "--port=1"], {"enable_batching": True, "port": 1}),
-    (["--file_system_poll_wait_seconds", "-1"], {"file_system_poll_wait_seconds": -1.0}),
-    (["--model_name="], {"model_name": ""}),
-    (["--port=1", "--port=2"], {"port": 2}),
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--port=1"], {"port": 1}),
+        (["--port", "1"], {"port": 1}),
+        (["--enable_batching"], {"enable_batching": True}),
+        (["--enable_batching=true"], {"enable_batching": True}),
+        (["--enable_batching=0"], {"enable_batching": False}),
+        (["--enable_batching", "--port=1"], {"enable_batching": True, "port": 1}),
+        (["--file_system_poll_wait_seconds", "-1"], {"file_system_poll_wait_seconds": -1.0}),
+        (["--model_name="], {"model_name": ""}),
+        (["--port=1", "--port=2"], {"port": 2}),
+    ],
+)
 def test_flags_are_spelled_as_tensorflow_serving_spells_them(arguments, expected):
     options, ignored = parse([MODEL, *arguments])
     assert options == Options(model_base_path="/m", **expected)
     assert not ignored
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--prot=1"], "unknown flag --prot"),
-    (["port=1"], "unexpected argument 'port=1'"),
-    (["--port=x"], "--port is a number, not 'x'"),
-    (["--port"], "--port needs a value"),
-    (["--enable_batching=maybe"], "--enable_batching is true or false, not 'maybe'"),
-    (["--batching_parameters_file=f"], "without --enable_batching"),
-    (["--grpc_channel_arguments=a=1,b"], "'b' is not name=value"),
-    (["--model_repository=d"], "--model_repository cannot be combined"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prot=1"], "unknown flag --prot"),
+        (["port=1"], "unexpected argument 'port=1'"),
+        (["--port=x"], "--port is a number, not 'x'"),
+        (["--port"], "--port needs a value"),
+        (["--enable_batching=maybe"], "--enable_batching is true or false, not 'maybe'"),
+        (["--batching_parameters_file=f"], "without --enable_batching"),
+        (["--grpc_channel_arguments=a=1,b"], "'b' is not name=value"),
+        (["--model_repository=d"], "--model_repository cannot be combined"),
+    ],
+)
 def test_what_cannot_be_followed_is_named(arguments, message):
     with pytest.raises(UsageError, match=message):
         parse([MODEL, *arguments])

@@ -1,4 +1,5 @@
 """Which version directories count, and which of them a policy chooses."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,23 +15,27 @@ from service.modelserver.policy import (
 PRESENT = {1: "1", 2: "2", 10: "10"}
 
 
-@pytest.mark.parametrize(("policy", "chosen"), [
-    ({}, {10}),
-    ({"latest": {}}, {10}),
-    ({"latest": {"num_versions": 2}}, {2, 10}),
-    ({"latest": {"num_versions": 9}}, {1, 2, 10}),
-    ({"all": {}}, {1, 2, 10}),
-    ({"specific": {"versions": [1, 3]}}, {1}),
-    ({"specific": {}}, set()),
-])
+@pytest.mark.parametrize(
+    ("policy", "chosen"),
+    [
+        ({}, {10}),
+        ({"latest": {}}, {10}),
+        ({"latest": {"num_versions": 2}}, {2, 10}),
+        ({"latest": {"num_versions": 9}}, {1, 2, 10}),
+        ({"all": {}}, {1, 2, 10}),
+        ({"specific": {"versions": [1, 3]}}, {1}),
+        ({"specific": {}}, set()),
+    ],
+)
 def test_a_policy_chooses_among_what_is_there(policy, chosen):
     assert set(choose_versions(VersionPolicy(**policy), PRESENT)) == chosen
 
 
 @given(present=st.sets(st.integers(0, 2**63 - 1)), count=st.integers(1, 5))
 def test_the_latest_are_never_older_than_those_left_out(present, count):
-    chosen = set(choose_versions(VersionPolicy(latest={"num_versions": count}),
-                                 dict.fromkeys(present, "")))
+    chosen = set(
+        choose_versions(VersionPolicy(latest={"num_versions": count}), dict.fromkeys(present, ""))
+    )
     assert len(chosen) == min(count, len(present))
     assert all(kept > left for kept in chosen for left in present - chosen)
 

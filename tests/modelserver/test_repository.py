@@ -1,4 +1,5 @@
 """Repository: who is loaded and unloaded when; a stand-in takes the SavedModel's place."""
+
 import shutil
 import sys
 import threading
@@ -70,8 +71,10 @@ class Site:
 
     def states(self):
         try:
-            return {status.version: status.state for status in
-                    self.repository.status(ModelSpec(name="m"))}
+            return {
+                status.version: status.state
+                for status in self.repository.status(ModelSpec(name="m"))
+            }
         except NotFound:
             return {}
 
@@ -161,12 +164,15 @@ def test_a_spec_finds_the_latest_a_version_or_a_label(site, until):
     assert site.key(version_label="old") == ("m", 1)
 
 
-@pytest.mark.parametrize(("spec", "error", "message"), [
-    ({}, InvalidArgument, "ModelSpec has no name specified."),
-    ({"name": "n"}, NotFound, r"Servable not found for request: Latest\(n\)"),
-    ({"name": "m", "version": {"value": 9}}, NotFound, r"Specific\(m, 9\)"),
-    ({"name": "m", "version_label": "x"}, InvalidArgument, "version label: x"),
-])
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ({}, InvalidArgument, "ModelSpec has no name specified."),
+        ({"name": "n"}, NotFound, r"Servable not found for request: Latest\(n\)"),
+        ({"name": "m", "version": {"value": 9}}, NotFound, r"Specific\(m, 9\)"),
+        ({"name": "m", "version_label": "x"}, InvalidArgument, "version label: x"),
+    ],
+)
 def test_a_spec_that_finds_nothing_says_what_it_asked_for(site, spec, error, message):
     with pytest.raises(error, match=message), site.repository.lease(ModelSpec(**spec)):
         pass
@@ -175,18 +181,23 @@ def test_a_spec_that_finds_nothing_says_what_it_asked_for(site, spec, error, mes
 # ---- labels, as ServerCore::UpdateModelVersionLabelMap allows them ----
 
 
-@pytest.mark.parametrize(("options", "first", "second"), [
-    (QUICK, False, False),
-    (QUICK._replace(unavailable_labels=True), True, False),
-    (QUICK._replace(any_unavailable_labels=True), True, True),
-], ids=["none", "new ones", "any"])
+@pytest.mark.parametrize(
+    ("options", "first", "second"),
+    [
+        (QUICK, False, False),
+        (QUICK._replace(unavailable_labels=True), True, False),
+        (QUICK._replace(any_unavailable_labels=True), True, True),
+    ],
+    ids=["none", "new ones", "any"],
+)
 def test_a_label_on_a_version_that_is_not_there(tmp_path, load, options, first, second):
     repository = Repository(load, options)
 
     def label(version):
         try:
-            repository.configure([ModelConfig(name="m", base_path=str(tmp_path),
-                                              version_labels={"new": version})])
+            repository.configure(
+                [ModelConfig(name="m", base_path=str(tmp_path), version_labels={"new": version})]
+            )
         except FailedPrecondition:
             return False
         return True

@@ -1,4 +1,5 @@
 """DirectRunner: so many runs at once, and those whose caller has gone do not begin."""
+
 import asyncio
 import threading
 

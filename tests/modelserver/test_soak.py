@@ -1,4 +1,5 @@
 """Sixteen clients while versions are swapped, models come and go, and a broken one is published."""
+
 import shutil
 import threading
 
@@ -47,8 +48,13 @@ class Site:
         shutil.rmtree(self._bases["heavy"] / str(version))
 
     def config(self, *names):
-        return ModelServerConfig(model_config_list={"config": [
-            ModelConfig(name=name, base_path=str(self._bases[name])) for name in names]})
+        return ModelServerConfig(
+            model_config_list={
+                "config": [
+                    ModelConfig(name=name, base_path=str(self._bases[name])) for name in names
+                ]
+            }
+        )
 
     def write(self, *names):
         beside = self.file.with_suffix(".new")
@@ -61,8 +67,9 @@ class Load:
 
     def __init__(self, address):
         self.answered, self.failures, self._stop = 0, [], threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(address, number))
-                         for number in range(CLIENTS)]
+        self._threads = [
+            threading.Thread(target=self._call, args=(address, number)) for number in range(CLIENTS)
+        ]
 
     def __enter__(self):
         for thread in self._threads:
@@ -89,12 +96,16 @@ class Load:
 
 @pytest.mark.parametrize("flags", [(), ("--enable_batching",)], ids=["direct", "batching"])
 def test_models_that_stay_are_served_through_every_change(
-        launch_modelserver, tmp_path, conformance_models, own_models, until, flags):
+    launch_modelserver, tmp_path, conformance_models, own_models, until, flags
+):
     site = Site(tmp_path, conformance_models, own_models)
     site.write("affine", "heavy")
     server = launch_modelserver(
-        f"--model_config_file={site.file}", "--model_config_file_poll_wait_seconds=0.1",
-        "--file_system_poll_wait_seconds=0.1", *flags)
+        f"--model_config_file={site.file}",
+        "--model_config_file_poll_wait_seconds=0.1",
+        "--file_system_poll_wait_seconds=0.1",
+        *flags,
+    )
     process = psutil.Process(server.process.pid)
     with grpc.insecure_channel(server.address) as channel:
         models = serving_pb2_grpc.ModelServiceStub(channel)
@@ -102,7 +113,8 @@ def test_models_that_stay_are_served_through_every_change(
         def states(name):
             try:
                 reply = models.GetModelStatus(
-                    GetModelStatusRequest(model_spec=ModelSpec(name=name)), timeout=60)
+                    GetModelStatusRequest(model_spec=ModelSpec(name=name)), timeout=60
+                )
             except grpc.RpcError:
                 return {}
             return {status.version: status.state for status in reply.model_version_status}
@@ -137,9 +149,11 @@ def change_models(site, models, states, until):
     until(lambda: set(states("pair").values()) == {State.END})
     site.write("affine", "heavy", "echo")  # what the request says, or the poll would undo it
     models.HandleReloadConfigRequest(
-        ReloadConfigRequest(config=site.config("affine", "heavy", "echo")), timeout=60)
+        ReloadConfigRequest(config=site.config("affine", "heavy", "echo")), timeout=60
+    )
     assert State.AVAILABLE in states("echo").values()
     site.write("affine", "heavy")
     models.HandleReloadConfigRequest(
-        ReloadConfigRequest(config=site.config("affine", "heavy")), timeout=60)
+        ReloadConfigRequest(config=site.config("affine", "heavy")), timeout=60
+    )
     until(lambda: set(states("echo").values()) == {State.END})

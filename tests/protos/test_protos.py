@@ -1,4 +1,5 @@
 """Our .proto files say what TensorFlow Serving's say, and live beside them in one process."""
+
 import json
 import subprocess
 import sys
@@ -15,8 +16,12 @@ OFFICIAL = json.loads((HERE / "official.json").read_text())
 
 # Text files of the model server that no published package describes; the numbers are those of
 # TensorFlow Serving's sources (session_bundle_config, ssl_config and monitoring_config.proto).
-UNPUBLISHED = {"tensorflow.serving.BatchingParameters", "tensorflow.serving.SSLConfig",
-               "tensorflow.serving.MonitoringConfig", "tensorflow.serving.PrometheusConfig"}
+UNPUBLISHED = {
+    "tensorflow.serving.BatchingParameters",
+    "tensorflow.serving.SSLConfig",
+    "tensorflow.serving.MonitoringConfig",
+    "tensorflow.serving.PrometheusConfig",
+}
 
 
 def load_snapshot():
@@ -27,8 +32,11 @@ def load_snapshot():
 
 
 SNAPSHOT = load_snapshot()
-OURS = {name: described for name, described in SNAPSHOT.describe(SNAPSHOT.our_files()).items()
-        if not name.endswith("Entry")}  # a map's entry is part of its field
+OURS = {
+    name: described
+    for name, described in SNAPSHOT.describe(SNAPSHOT.our_files()).items()
+    if not name.endswith("Entry")
+}  # a map's entry is part of its field
 
 
 @pytest.mark.parametrize("name", sorted(OURS.keys() - UNPUBLISHED))
@@ -60,8 +68,9 @@ assert theirs.TensorProto.FromString(tensor.SerializeToString()).float_val == [1
 """
 
 
-@pytest.mark.parametrize("imports", [[TENSORFLOW, OWN], [OWN, TENSORFLOW]],
-                         ids=["tensorflow first", "ours first"])
+@pytest.mark.parametrize(
+    "imports", [[TENSORFLOW, OWN], [OWN, TENSORFLOW]], ids=["tensorflow first", "ours first"]
+)
 def test_ours_and_tensorflows_share_a_process(imports):
     code = "\n".join([*imports, EXCHANGE])
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True)

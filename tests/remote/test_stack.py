@@ -1,6 +1,7 @@
 """What any running stack must do, asked from outside, with input that is made up from what its
 models say they take. `make test` asks a stack that is started here; with SLUICE_URL set, and
 SLUICE_GRPC if its gRPC port is to be asked too, it is that one (`make test-remote`)."""
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,9 +14,17 @@ from sluice.client import Client
 
 URL, GRPC = os.environ.get("SLUICE_URL", "").rstrip("/"), os.environ.get("SLUICE_GRPC", "")
 UNKNOWN_SIZE = 32  # of an axis that may have any size: enough for most convolutions
-DTYPES = {"DT_BOOL": "bool", "DT_UINT8": "uint8", "DT_INT8": "int8", "DT_INT16": "int16",
-          "DT_INT32": "int32", "DT_INT64": "int64", "DT_HALF": "float16", "DT_FLOAT": "float32",
-          "DT_DOUBLE": "float64"}
+DTYPES = {
+    "DT_BOOL": "bool",
+    "DT_UINT8": "uint8",
+    "DT_INT8": "int8",
+    "DT_INT16": "int16",
+    "DT_INT32": "int32",
+    "DT_INT64": "int64",
+    "DT_HALF": "float16",
+    "DT_FLOAT": "float32",
+    "DT_DOUBLE": "float64",
+}
 OIP = {"float16": "FP16", "float32": "FP32", "float64": "FP64"}
 
 
@@ -37,7 +46,8 @@ def stack(request):
     if URL:
         return Stack(URL, GRPC)
     gateway, address = request.getfixturevalue("launch_grpc_gateway")(
-        request.getfixturevalue("modelserver").address, models="affine,pair,dtypes", threads=8)
+        request.getfixturevalue("modelserver").address, models="affine,pair,dtypes", threads=8
+    )
     return Stack(gateway.url, address)
 
 
@@ -55,9 +65,11 @@ def questions(stack, models):
     """For each model whose default signature takes numbers: its name, made-up inputs, and the names
     of its outputs."""
     described = {name: signature(stack, name) for name in models}
-    asked = [(name, made_up(each["inputs"]), sorted(each["outputs"]))
-             for name, each in described.items()
-             if all(tensor["dtype"] in DTYPES for tensor in each["inputs"].values())]
+    asked = [
+        (name, made_up(each["inputs"]), sorted(each["outputs"]))
+        for name, each in described.items()
+        if all(tensor["dtype"] in DTYPES for tensor in each["inputs"].values())
+    ]
     assert asked, f"no model of {models} takes numbers"
     return asked
 
@@ -69,8 +81,10 @@ def signature(stack, model):
 
 def made_up(inputs):
     """One row of ones for each input."""
-    return {name: np.ones([1, *sizes(tensor)[1:]], DTYPES[tensor["dtype"]])
-            for name, tensor in inputs.items()}
+    return {
+        name: np.ones([1, *sizes(tensor)[1:]], DTYPES[tensor["dtype"]])
+        for name, tensor in inputs.items()
+    }
 
 
 def sizes(tensor):
@@ -80,8 +94,10 @@ def sizes(tensor):
 
 def ask(stack, model, inputs):
     """The outputs by name, through TensorFlow Serving's JSON."""
-    reply = stack.post(f"/v1/models/{model}:predict",
-                       {"inputs": {name: array.tolist() for name, array in inputs.items()}})
+    reply = stack.post(
+        f"/v1/models/{model}:predict",
+        {"inputs": {name: array.tolist() for name, array in inputs.items()}},
+    )
     assert reply.status_code == 200, reply.text
     return reply.json()["outputs"]
 
@@ -109,10 +125,20 @@ def test_every_model_answers_made_up_input(stack, questions):
 def test_the_open_inference_protocol_answers_the_same(stack, questions):
     for model, inputs, outputs in questions:
         answer = ask(stack, model, inputs)
-        reply = stack.post(f"/v2/models/{model}/infer", {"inputs": [
-            {"name": name, "shape": array.shape, "data": array.ravel().tolist(),
-             "datatype": OIP.get(array.dtype.name, array.dtype.name.upper())}
-            for name, array in inputs.items()]})
+        reply = stack.post(
+            f"/v2/models/{model}/infer",
+            {
+                "inputs": [
+                    {
+                        "name": name,
+                        "shape": array.shape,
+                        "data": array.ravel().tolist(),
+                        "datatype": OIP.get(array.dtype.name, array.dtype.name.upper()),
+                    }
+                    for name, array in inputs.items()
+                ]
+            },
+        )
         assert reply.status_code == 200, reply.text
         tensors = {each["name"]: each for each in reply.json()["outputs"]}
         assert sorted(tensors) == outputs
@@ -138,8 +164,12 @@ def test_grpc_answers_the_same(stack, questions):
 def test_bad_input_is_the_clients_fault_and_says_why(stack, questions):
     (model, inputs, _), *_ = questions
     name, array = next(iter(inputs.items()))
-    for wrong in ({"no such input": 1}, {**listed(inputs), name: "no number"},
-                  {**listed(inputs), name: [array.tolist()]}, {}):
+    for wrong in (
+        {"no such input": 1},
+        {**listed(inputs), name: "no number"},
+        {**listed(inputs), name: [array.tolist()]},
+        {},
+    ):
         reply = stack.post(f"/v1/models/{model}:predict", {"inputs": wrong})
         assert reply.status_code == 400, reply.text
         assert reply.json()["error"]

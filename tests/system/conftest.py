@@ -1,4 +1,5 @@
 """`sluice up` as a user starts it, and clients that load it."""
+
 import json
 import os
 import re
@@ -25,10 +26,22 @@ class Up:
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.log = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "service.cli", "up", f"--model-repository={repository}",
-             f"--http-port={self.http_port}", f"--grpc-port={self.grpc_port}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=repository,
-            env=os.environ | environment)
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "service.cli",
+                "up",
+                f"--model-repository={repository}",
+                f"--http-port={self.http_port}",
+                f"--grpc-port={self.grpc_port}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=repository,
+            env=os.environ | environment,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -106,12 +119,14 @@ def ask(url: str, body: bytes, content_type: str) -> tuple[str, object]:
 class Load:
     """Clients that ask the same thing over and over, each request on a connection of its own."""
 
-    def __init__(self, url: str, body: bytes, content_type: str, clients: int,
-                 requests: int) -> None:
+    def __init__(
+        self, url: str, body: bytes, content_type: str, clients: int, requests: int
+    ) -> None:
         self.outcomes: list[tuple[str, object]] = []
         self._pool = ThreadPoolExecutor(clients)
-        self._jobs = [self._pool.submit(self._one, url, body, content_type)
-                      for _ in range(requests)]
+        self._jobs = [
+            self._pool.submit(self._one, url, body, content_type) for _ in range(requests)
+        ]
 
     def _one(self, url: str, body: bytes, content_type: str) -> None:
         self.outcomes.append(ask(url, body, content_type))
@@ -128,8 +143,10 @@ class Load:
         for job in self._jobs:
             job.result()
         self._pool.shutdown()
-        return {kind: [what for each, what in self.outcomes if each == kind]
-                for kind in ("answered", "refused", "lost")}
+        return {
+            kind: [what for each, what in self.outcomes if each == kind]
+            for kind in ("answered", "refused", "lost")
+        }
 
 
 @pytest.fixture(scope="session")

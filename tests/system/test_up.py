@@ -1,4 +1,5 @@
 """`sluice up`: real processes, real signals, real load."""
+
 import http.client
 import json
 import shutil
@@ -32,11 +33,14 @@ def test_a_repository_is_served_and_says_how(up, repository, published):
     running = up(repository)
     url = f"{running.url}/v1/models/digits"
     assert requests.get(f"{running.url}/readyz", timeout=10).json()["models"] == {
-        "digits": "AVAILABLE"}
-    for command in [line.split("] ", 1)[1].strip() for line in running.log.splitlines()
-                    if "curl" in line]:
-        answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True,
-                                cwd=repository, check=True).stdout
+        "digits": "AVAILABLE"
+    }
+    for command in [
+        line.split("] ", 1)[1].strip() for line in running.log.splitlines() if "curl" in line
+    ]:
+        answer = subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, cwd=repository, check=True
+        ).stdout
         assert "error" not in json.loads(answer), command
     right = 0
     for digit in range(10):
@@ -107,8 +111,9 @@ def test_an_empty_repository_waits_for_its_first_model(up, tmp_path, published):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("words", "name"), [("service.modelserver", "model server"),
-                                             ("gunicorn", "gateway")])
+@pytest.mark.parametrize(
+    ("words", "name"), [("service.modelserver", "model server"), ("gunicorn", "gateway")]
+)
 def test_a_child_that_dies_ends_the_whole_and_is_named(up, repository, words, name):
     running = up(repository)
     family = running.family()
@@ -121,8 +126,19 @@ def test_a_child_that_dies_ends_the_whole_and_is_named(up, repository, words, na
 def test_a_port_in_use_is_named_before_anything_starts(repository, free_port):
     with socket.create_server(("", free_port)):
         outcome = subprocess.run(
-            [sys.executable, "-m", "service.cli", "up", f"--model-repository={repository}",
-             f"--http-port={free_port}"], capture_output=True, text=True, timeout=60, check=False)
+            [
+                sys.executable,
+                "-m",
+                "service.cli",
+                "up",
+                f"--model-repository={repository}",
+                f"--http-port={free_port}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert outcome.returncode == 1
     assert f"port {free_port} cannot be used" in outcome.stderr
     assert "--http-port" in outcome.stderr
@@ -130,8 +146,13 @@ def test_a_port_in_use_is_named_before_anything_starts(repository, free_port):
 
 def test_a_bad_setting_is_one_line():
     outcome = subprocess.run(
-        [sys.executable, "-m", "service.cli", "gateway"], capture_output=True, text=True,
-        env={"SLUICE_HTTP_PORT": "many"}, timeout=60, check=False)
+        [sys.executable, "-m", "service.cli", "gateway"],
+        capture_output=True,
+        text=True,
+        env={"SLUICE_HTTP_PORT": "many"},
+        timeout=60,
+        check=False,
+    )
     assert outcome.returncode == 1
     assert outcome.stderr == "Error: SLUICE_HTTP_PORT: expected int, got 'many'\n"
 
@@ -142,5 +163,16 @@ def is_alive(process):
 
 
 def train(repository, *options):
-    subprocess.run([sys.executable, "-m", "service.cli", "train", "digits",
-                    f"--model-repository={repository}", *options], check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "service.cli",
+            "train",
+            "digits",
+            f"--model-repository={repository}",
+            *options,
+        ],
+        check=True,
+        capture_output=True,
+    )

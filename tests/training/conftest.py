@@ -21,22 +21,30 @@ from training.recipes import RECIPES
 def dataset() -> Dataset:
     """A slice of the digits: real images, few enough for two steps."""
     whole = digits.load(RECIPES["digits"], None)
-    return Dataset(whole.train.take(slice(96)), whole.validation.take(slice(32)),
-                   whole.test.take(slice(64)), whole.heads, whole.origin)
+    return Dataset(
+        whole.train.take(slice(96)),
+        whole.validation.take(slice(32)),
+        whole.test.take(slice(64)),
+        whole.heads,
+        whole.origin,
+    )
 
 
 @pytest.fixture(scope="session")
 def model(dataset: Dataset) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return models.build("cnn_functional", input_shape=dataset.input_shape, classes=10,
-                        filters=4, units=8)
+    return models.build(
+        "cnn_functional", input_shape=dataset.input_shape, classes=10, filters=4, units=8
+    )
 
 
 @pytest.fixture(scope="session")
 def run_of(model: keras.Model, dataset: Dataset):
     """What `publish` takes, of a model that was not trained."""
+
     def make(model: keras.Model = model, dataset: Dataset = dataset) -> Run:
         return Run(RECIPES["digits"], Progress({"loss": [2.0, 1.0]}, 0.1), evaluate(model, dataset))
+
     return make
 
 

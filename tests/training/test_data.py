@@ -1,4 +1,5 @@
 """People's own images: folders by class, and CSV files of paths and targets."""
+
 import csv
 import dataclasses
 import json
@@ -52,8 +53,10 @@ class TestFolder:
 
     def test_every_class_is_split_in_proportion(self, photos, workspace):
         dataset = load(RECIPE, photos, workspace)
-        counts = [np.bincount(split.targets["label"]).tolist()
-                  for split in (dataset.train, dataset.validation, dataset.test)]
+        counts = [
+            np.bincount(split.targets["label"]).tolist()
+            for split in (dataset.train, dataset.validation, dataset.test)
+        ]
         assert counts == [[14, 14], [3, 3], [3, 3]]
 
     def test_the_split_is_remembered_when_images_come_and_go(self, photos, workspace):
@@ -87,12 +90,23 @@ class TestFolder:
         recipe = dataclasses.replace(RECIPE, channels=1)
         assert load(recipe, photos, workspace).input_shape == (16, 16, 1)
 
-    @pytest.mark.parametrize(("spoil", "message"), [
-        (lambda photos: (photos / "red").rename(photos.parent / "away"), "1 folders: expected one"),
-        (lambda photos: (photos / "green").mkdir(), "class 'green' has 0 files"),
-        (lambda photos: [(photos / "green").mkdir()] + [
-            (photos / "green" / f"{n}.png").write_text("no image") for n in range(5)],
-         "class 'green' has no readable image")])
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (
+                lambda photos: (photos / "red").rename(photos.parent / "away"),
+                "1 folders: expected one",
+            ),
+            (lambda photos: (photos / "green").mkdir(), "class 'green' has 0 files"),
+            (
+                lambda photos: (
+                    [(photos / "green").mkdir()]
+                    + [(photos / "green" / f"{n}.png").write_text("no image") for n in range(5)]
+                ),
+                "class 'green' has no readable image",
+            ),
+        ],
+    )
     def test_a_folder_that_cannot_be_trained_on(self, photos, workspace, spoil, message):
         spoil(photos)
         with pytest.raises(DataError, match=message):
@@ -109,8 +123,13 @@ class TestFolder:
 
     def test_trains_to_a_published_version(self, photos, tmp_path):
         version = training.train(
-            "cnn_functional", model_repository=tmp_path / "repository", data=photos, epochs=4,
-            name="colours", settings={"image_size": "16", "batch_size": "8"})
+            "cnn_functional",
+            model_repository=tmp_path / "repository",
+            data=photos,
+            epochs=4,
+            name="colours",
+            settings={"image_size": "16", "batch_size": "8"},
+        )
         facts = json.loads((version / "metrics.json").read_text())
         assert facts["labels"] == {"label": ["blue", "red"]}
         assert facts["accuracy"] == 1.0
@@ -128,8 +147,9 @@ class TestTable:
             writer.writerow(("left", "right", "left_digit", "right_digit", "label"))
             for row in range(40):
                 one, other = row % 20, (row * 7) % 20
-                names = [f"photos/red/{n}.{('png', 'jpg', 'bmp', 'gif')[n % 4]}"
-                         for n in (one, other)]
+                names = [
+                    f"photos/red/{n}.{('png', 'jpg', 'bmp', 'gif')[n % 4]}" for n in (one, other)
+                ]
                 writer.writerow((*names, one % 3, other % 3, "ab"[row % 2]))
         return path
 
@@ -142,22 +162,36 @@ class TestTable:
     def test_a_total_is_added_up(self, table, workspace):
         dataset = load(dataclasses.replace(RECIPES["digit_sum"], image_size=8), table, workspace)
         targets = dataset.test.targets
-        np.testing.assert_array_equal(targets["sum"],
-                                      targets["left_digit"] + targets["right_digit"])
+        np.testing.assert_array_equal(
+            targets["sum"], targets["left_digit"] + targets["right_digit"]
+        )
         assert dataset.heads["sum"].labels == ("0", "1", "2", "3", "4")
         assert dataset.classes == 3
 
-    @pytest.mark.parametrize(("recipe", "content", "message"), [
-        ("two_view", "left,right\na.png,b.png\n", "label missing"),
-        ("two_view", "left,right,label\n", "0 rows"),
-        ("two_view", "left,right,label\n" + "a.png,b.png,x\n" * 3 + "a.png,b.png\n",
-         "line 5: label missing"),
-        ("two_view", "left,right,label\n" + "a.png,b.png,x\n" * 5, "one class only, 'x'"),
-        ("digit_sum", "left,right,left_digit,right_digit\n" + "a,b,1,x\n" * 5,
-         "from 0 on, not 'x'"),
-        ("multi_head", "image,label,coverage\na,x,0.5\nb,y,half\nc,x,1\n",
-         "line 3: coverage must be a number, not 'half'"),
-        ("unet", "image,mask\na,b\n", "takes no CSV file")])
+    @pytest.mark.parametrize(
+        ("recipe", "content", "message"),
+        [
+            ("two_view", "left,right\na.png,b.png\n", "label missing"),
+            ("two_view", "left,right,label\n", "0 rows"),
+            (
+                "two_view",
+                "left,right,label\n" + "a.png,b.png,x\n" * 3 + "a.png,b.png\n",
+                "line 5: label missing",
+            ),
+            ("two_view", "left,right,label\n" + "a.png,b.png,x\n" * 5, "one class only, 'x'"),
+            (
+                "digit_sum",
+                "left,right,left_digit,right_digit\n" + "a,b,1,x\n" * 5,
+                "from 0 on, not 'x'",
+            ),
+            (
+                "multi_head",
+                "image,label,coverage\na,x,0.5\nb,y,half\nc,x,1\n",
+                "line 3: coverage must be a number, not 'half'",
+            ),
+            ("unet", "image,mask\na,b\n", "takes no CSV file"),
+        ],
+    )
     def test_a_table_that_cannot_be_trained_on(self, tmp_path, workspace, recipe, content, message):
         (tmp_path / "table.csv").write_text(content)
         with pytest.raises(DataError, match=message):

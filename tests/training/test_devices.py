@@ -1,4 +1,5 @@
 """Several devices and several machines together train as one."""
+
 import json
 import os
 import socket
@@ -14,19 +15,26 @@ print("published", training.train(
     "digits", model_repository=Path(sys.argv[1]), epochs=3,
     settings={"shift": "0", "limit": "640", "batch_size": "64"}))
 """
-MIRRORED = """
+MIRRORED = (
+    """
 import tensorflow as tf
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from training.fitting import devices
 devices.prepare = lambda recipe: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-""" + TRAIN
+"""
+    + TRAIN
+)
 
 
 def start(script, repository, **environment):
-    return subprocess.Popen([sys.executable, "-c", script, str(repository)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            env={**os.environ, **environment})
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(repository)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **environment},
+    )
 
 
 def outcome(process):
@@ -60,9 +68,16 @@ def free_ports(count):
 @pytest.mark.slow
 def test_two_machines_train_as_one(tmp_path, one):
     workers = [f"localhost:{port}" for port in free_ports(2)]
-    processes = [start(TRAIN, tmp_path, TF_CONFIG=json.dumps(
-        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}))
-        for index in range(2)]
+    processes = [
+        start(
+            TRAIN,
+            tmp_path,
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            ),
+        )
+        for index in range(2)
+    ]
     outputs = [outcome(process) for process in processes]
     assert f"published {tmp_path / 'digits' / '1'}" in outputs[0]
     assert "published None" in outputs[1] and "Epoch" not in outputs[1]

@@ -1,4 +1,5 @@
 """Where Fashion-MNIST is looked for, with toy files in its format."""
+
 import gzip
 
 import keras
@@ -58,8 +59,13 @@ def test_the_variable_and_debians_folder_are_tried_in_turn(folder, monkeypatch):
 def test_without_any_of_them_the_message_names_all_three():
     with pytest.raises(DataUnavailable) as caught:
         fashion.load(RECIPE, None)
-    for way in ("dataset-fashion-mnist", "--data", fashion.FOLDER_VARIABLE, "keras.datasets",
-                "URL fetch failure"):
+    for way in (
+        "dataset-fashion-mnist",
+        "--data",
+        fashion.FOLDER_VARIABLE,
+        "keras.datasets",
+        "URL fetch failure",
+    ):
         assert way in str(caught.value)
 
 

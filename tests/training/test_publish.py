@@ -1,4 +1,5 @@
 """A published version, run as a model server runs it: by the TF1 loader, with no Keras."""
+
 import io
 import json
 
@@ -34,20 +35,33 @@ def expected(model, dataset):
 
 def test_a_version_holds_what_the_contract_says(version):
     assert {entry.name for entry in version.iterdir()} == {
-        "saved_model.pb", "variables", "assets", "fingerprint.pb", "assets.extra", "metrics.json",
-        "training.png", "confusion.png", "mistakes.png", "architecture.txt",
-        "model-card.md", "samples"}
+        "saved_model.pb",
+        "variables",
+        "assets",
+        "fingerprint.pb",
+        "assets.extra",
+        "metrics.json",
+        "training.png",
+        "confusion.png",
+        "mistakes.png",
+        "architecture.txt",
+        "model-card.md",
+        "samples",
+    }
     assert version.name == "1"
     assert [entry.name for entry in version.parent.iterdir()] == ["1"]
 
 
 def test_signatures_have_the_models_own_names(version):
-    names = {name: (sorted(definition.inputs), sorted(definition.outputs))
-             for name, definition in signature_defs(version).items()}
+    names = {
+        name: (sorted(definition.inputs), sorted(definition.outputs))
+        for name, definition in signature_defs(version).items()
+    }
     assert names == {
         "serving_default": (["image"], ["label"]),
         "encoded": (["image"], ["label", "label_classes", "label_scores"]),
-        "classify": (["inputs"], ["classes", "scores"])}
+        "classify": (["inputs"], ["classes", "scores"]),
+    }
     assert signature_defs(version)["classify"].method_name == "tensorflow/serving/classify"
     assert signature_defs(version)["encoded"].method_name == "tensorflow/serving/predict"
 
@@ -62,8 +76,9 @@ def test_encoded_names_the_best_classes(session, dataset, expected):
     np.testing.assert_allclose(answer["label"], expected, rtol=1e-5, atol=1e-6)
     order = np.argsort(-expected, axis=-1, kind="stable")[:, :5]
     assert [[int(label) for label in row] for row in answer["label_classes"]] == order.tolist()
-    np.testing.assert_allclose(answer["label_scores"], np.take_along_axis(expected, order, -1),
-                               rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        answer["label_scores"], np.take_along_axis(expected, order, -1), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_classify_takes_examples(session, dataset, expected):
@@ -73,10 +88,14 @@ def test_classify_takes_examples(session, dataset, expected):
     np.testing.assert_allclose(answer["scores"][:, 0], expected[:3].max(-1), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("signature", "inputs", "output"), [
-    ("serving_default", {"image": np.zeros((0, 8, 8, 1), np.float32)}, "label"),
-    ("encoded", {"image": np.zeros(0, object)}, "label_classes"),
-    ("classify", {"inputs": np.zeros(0, object)}, "scores")])
+@pytest.mark.parametrize(
+    ("signature", "inputs", "output"),
+    [
+        ("serving_default", {"image": np.zeros((0, 8, 8, 1), np.float32)}, "label"),
+        ("encoded", {"image": np.zeros(0, object)}, "label_classes"),
+        ("classify", {"inputs": np.zeros(0, object)}, "scores"),
+    ],
+)
 def test_an_empty_batch_gives_an_empty_answer(session, signature, inputs, output):
     assert session.run(signature, inputs)[output].shape[0] == 0
 
@@ -104,8 +123,11 @@ class TestImageFiles:
     @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
     def test_a_grey_png_keeps_its_numbers(self, session, mode):
         raw = session.run("serving_default", {"image": self.GREY[None, ..., None]})["label"]
-        image = (Image.fromarray(self.GREY.astype(np.uint16) * 257) if mode == "I;16"
-                 else Image.fromarray(self.GREY).convert(mode))
+        image = (
+            Image.fromarray(self.GREY.astype(np.uint16) * 257)
+            if mode == "I;16"
+            else Image.fromarray(self.GREY).convert(mode)
+        )
         np.testing.assert_array_equal(self.answer(session, self.file(image, "PNG")), raw)
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -113,7 +135,8 @@ class TestImageFiles:
         raw = session.run("serving_default", {"image": self.GREY[None, ..., None]})["label"]
         image = Image.fromarray(self.GREY).convert(mode)
         np.testing.assert_allclose(
-            self.answer(session, self.file(image, "PNG")), raw, rtol=1e-2, atol=1e-3)
+            self.answer(session, self.file(image, "PNG")), raw, rtol=1e-2, atol=1e-3
+        )
 
     @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG"])
     def test_other_formats_are_close(self, session, kind):
@@ -139,15 +162,23 @@ class TestImageFiles:
 
 
 def test_warm_up_has_a_real_request_for_every_signature(version, session):
-    records = [serving_pb2.PredictionLog.FromString(raw.numpy())
-               for raw in tf.data.TFRecordDataset(str(version / warmup.FILE))]
-    predicts = {log.predict_log.request.model_spec.signature_name: log.predict_log.request
-                for log in records if log.HasField("predict_log")}
+    records = [
+        serving_pb2.PredictionLog.FromString(raw.numpy())
+        for raw in tf.data.TFRecordDataset(str(version / warmup.FILE))
+    ]
+    predicts = {
+        log.predict_log.request.model_spec.signature_name: log.predict_log.request
+        for log in records
+        if log.HasField("predict_log")
+    }
     [classify] = [log.classify_log.request for log in records if log.HasField("classify_log")]
     assert set(predicts) == {"serving_default", "encoded"}
     assert {request.model_spec.name for request in [*predicts.values(), classify]} == {"digits"}
-    image = tf.make_ndarray(tf.make_tensor_proto(0.0).FromString(
-        predicts["serving_default"].inputs["image"].SerializeToString()))
+    image = tf.make_ndarray(
+        tf.make_tensor_proto(0.0).FromString(
+            predicts["serving_default"].inputs["image"].SerializeToString()
+        )
+    )
     assert image.shape == (1, 8, 8, 1)
     [example] = classify.input.example_list.examples
     session.run("classify", {"inputs": np.array([example.SerializeToString()], object)})
@@ -202,15 +233,21 @@ class TestRefusals:
             publish(noisy, dataset, run_of(noisy), tmp_path, "digits")
         assert list((tmp_path / "digits").iterdir()) == []
 
-    @pytest.mark.parametrize(("input_name", "shape", "head", "message"), [
-        ("picture", (8, 8, 1), "label", "input image is gone"),
-        ("image", (8, 8, 1), "digit", "output label is gone"),
-        ("image", (16, 16, 1), "label", r"was float32\[\?,8,8,1\], is float32\[\?,16,16,1\]")])
+    @pytest.mark.parametrize(
+        ("input_name", "shape", "head", "message"),
+        [
+            ("picture", (8, 8, 1), "label", "input image is gone"),
+            ("image", (8, 8, 1), "digit", "output label is gone"),
+            ("image", (16, 16, 1), "label", r"was float32\[\?,8,8,1\], is float32\[\?,16,16,1\]"),
+        ],
+    )
     def test_what_would_break_clients_is_named(
-            self, version, tmp_path, input_name, shape, head, message):
+        self, version, tmp_path, input_name, shape, head, message
+    ):
         image = keras.Input(shape, name=input_name)
-        other = keras.Model(image, keras.layers.Dense(10, "softmax", name=head)(
-            keras.layers.Flatten()(image)))
+        other = keras.Model(
+            image, keras.layers.Dense(10, "softmax", name=head)(keras.layers.Flatten()(image))
+        )
         write_only(other, {head: Classes(tuple("0123456789"))}, tmp_path)
         with pytest.raises(BreakingChange, match=message):
             checks.check_compatible(tmp_path, version)
@@ -223,8 +260,9 @@ class TestRefusals:
     def test_more_classes_and_more_heads_break_nobody(self, version, tmp_path):
         image = keras.Input((8, 8, 1), name="image")
         x = keras.layers.Flatten()(image)
-        outputs = {name: keras.layers.Dense(12, "softmax", name=name)(x)
-                   for name in ("label", "more")}
+        outputs = {
+            name: keras.layers.Dense(12, "softmax", name=name)(x) for name in ("label", "more")
+        }
         labels = Classes(tuple("0123456789ab"))
         write_only(keras.Model(image, outputs), {"label": labels, "more": labels}, tmp_path)
         checks.check_compatible(tmp_path, version)
@@ -232,10 +270,15 @@ class TestRefusals:
     def test_a_breaking_version_needs_leave(self, model, dataset, run_of, tmp_path):
         publish(model, dataset, run_of(), tmp_path, "digits")
         stack = models.build("cnn_sequential", input_shape=(8, 8, 1), classes=10)
-        renamed = keras.Model(stack.inputs, {"digit": keras.layers.Identity(name="digit")(
-            stack.outputs[0])})
-        other = Dataset(*(getattr(dataset, part) for part in ("train", "validation")),
-                        relabelled(dataset), {"digit": dataset.heads["label"]}, "test")
+        renamed = keras.Model(
+            stack.inputs, {"digit": keras.layers.Identity(name="digit")(stack.outputs[0])}
+        )
+        other = Dataset(
+            *(getattr(dataset, part) for part in ("train", "validation")),
+            relabelled(dataset),
+            {"digit": dataset.heads["label"]},
+            "test",
+        )
         run = run_of(renamed, other)
         with pytest.raises(BreakingChange, match="version 1"):
             publish(renamed, other, run, tmp_path, "digits")
@@ -249,4 +292,5 @@ def relabelled(dataset):
 
 def write_only(model, heads, directory):
     from training.publishing import saved_model
+
     saved_model.write(model, heads, directory)

@@ -2,6 +2,7 @@
 
 The families' full sizes are held where they are stated, in tests/models/test_families.py.
 """
+
 import base64
 import dataclasses
 import functools
@@ -25,15 +26,28 @@ from training.data.heads import Classes
 from training.publishing import publish as publishing
 from training.recipes import RECIPES
 
-TOY = {"mlp": {"units": "8,8"}, "cnn_sequential": {"filters": "4"},
-       "cnn_functional": {"filters": "4"}, "fashion": {"units": "8"},
-       "two_view": {"width": "4"}, "multi_head": {"width": "4"}, "digit_sum": {"width": "4"},
-       "unet": {"width": "2"}, "gan": {"width": "4"},
-       "vit_small": {"width": "8", "depth": "1", "heads": "2", "mlp_width": "8"},
-       "resnet_small": {"width": "2", "depths": "1,1"}}
-FULL_SIZE = {"vgg16": {"width": "2", "units": "4"}, "vgg19": {"width": "2", "units": "4"},
-             "resnet50": {"width": "2"}, "resnet101": {"width": "2"}, "resnet152": {"width": "2"},
-             "inception_v3": {"width": "0.05"}, "vit_b16": {"depth": "1"}}
+TOY = {
+    "mlp": {"units": "8,8"},
+    "cnn_sequential": {"filters": "4"},
+    "cnn_functional": {"filters": "4"},
+    "fashion": {"units": "8"},
+    "two_view": {"width": "4"},
+    "multi_head": {"width": "4"},
+    "digit_sum": {"width": "4"},
+    "unet": {"width": "2"},
+    "gan": {"width": "4"},
+    "vit_small": {"width": "8", "depth": "1", "heads": "2", "mlp_width": "8"},
+    "resnet_small": {"width": "2", "depths": "1,1"},
+}
+FULL_SIZE = {
+    "vgg16": {"width": "2", "units": "4"},
+    "vgg19": {"width": "2", "units": "4"},
+    "resnet50": {"width": "2"},
+    "resnet101": {"width": "2"},
+    "resnet152": {"width": "2"},
+    "inception_v3": {"width": "0.05"},
+    "vit_b16": {"depth": "1"},
+}
 QUICK = {"digit_sum", "unet", "gan"}  # and between them every kind of input, head and signature
 
 # By model; where one is not listed: image, label, and nothing.
@@ -49,10 +63,16 @@ def toy_source(*_):
     y, x = np.mgrid[:28, :28]
     radius = rng.integers(4, 12, size=40)[:, None, None]
     images = (np.hypot(y - 14, x - 14) < radius)[..., None] * rng.integers(
-        100, 255, (40, 28, 28, 1))
+        100, 255, (40, 28, 28, 1)
+    )
     whole = Split({"image": images.astype(np.uint8)}, {"label": np.arange(40) % 10})
-    return Dataset(whole, whole.take(slice(10)), whole.take(slice(20)),
-                   {"label": Classes(tuple("0123456789"))}, "discs")
+    return Dataset(
+        whole,
+        whole.take(slice(10)),
+        whole.take(slice(20)),
+        {"label": Classes(tuple("0123456789"))},
+        "discs",
+    )
 
 
 TOY_SOURCES = {"fashion": toy_source, "digits": toy_source}
@@ -84,7 +104,7 @@ class Trained:
     @property
     def images(self) -> dict[str, np.ndarray]:
         """uint8 [ROWS, H, W, C] by input name, of which no two are the same."""
-        return {name: images[4:4 + ROWS] for name, images in self.dataset.test.inputs.items()}
+        return {name: images[4 : 4 + ROWS] for name, images in self.dataset.test.inputs.items()}
 
     @functools.cached_property
     def keras_answers(self) -> dict[str, np.ndarray]:
@@ -100,8 +120,11 @@ class Trained:
     def signatures(self) -> dict[str, dict[str, set[str]]]:
         """By signature the names of its inputs and outputs, as the gateway tells them."""
         found = self.get("/metadata")["metadata"]["signature_def"]["signature_def"]
-        return {name: {side: set(each[side]) for side in ("inputs", "outputs")}
-                for name, each in found.items() if not name.startswith("__")}
+        return {
+            name: {side: set(each[side]) for side in ("inputs", "outputs")}
+            for name, each in found.items()
+            if not name.startswith("__")
+        }
 
     def predict(self, signature: str, inputs: dict[str, object]) -> dict[str, object]:
         """Outputs by name; TensorFlow Serving's JSON leaves the name of a single one out."""
@@ -113,8 +136,9 @@ class Trained:
         return checked(requests.get(f"{self.url}/v1/models/{self.name}{what}", timeout=60))
 
     def post(self, verb: str, body: dict) -> dict:
-        return checked(requests.post(f"{self.url}/v1/models/{self.name}{verb}", json=body,
-                                     timeout=60))
+        return checked(
+            requests.post(f"{self.url}/v1/models/{self.name}{verb}", json=body, timeout=60)
+        )
 
 
 def checked(reply: requests.Response) -> dict:
@@ -130,9 +154,13 @@ def serving(tmp_path_factory, launch_modelserver, launch_gateway):
     return repository, launch_gateway(twin.address).url
 
 
-@pytest.fixture(scope="module", params=[
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-    for name in (*TOY, *FULL_SIZE)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in (*TOY, *FULL_SIZE)
+    ],
+)
 def trained(request, serving):
     """Each recipe after two steps (digit_sum makes more of its pairs): published, and served."""
     repository, url = serving
@@ -146,8 +174,12 @@ def trained(request, serving):
         patch.setattr(loading, "SOURCES", TOY_SOURCES)
         patch.setattr(running, "publish", keep)
         version = training.train(
-            request.param, model_repository=repository, epochs=1, batch_size=8,
-            settings={**{**TOY, **FULL_SIZE}[request.param], "limit": "16"})
+            request.param,
+            model_repository=repository,
+            epochs=1,
+            batch_size=8,
+            settings={**{**TOY, **FULL_SIZE}[request.param], "limit": "16"},
+        )
     [(model, dataset)] = kept
     wait_until_served(f"{url}/v1/models/{request.param}")
     return Trained(request.param, version, model, dataset, url)
@@ -174,8 +206,10 @@ def test_a_version_tells_what_it_is(trained):
 def test_signatures_have_the_familys_names(trained):
     images, naming, heads = INPUTS.get(trained.family, {"image"}), trained.naming, trained.heads
     best = {f"{head}_{what}" for head in naming for what in ("classes", "scores")}
-    expected = {"serving_default": {"inputs": images, "outputs": heads},
-                "encoded": {"inputs": images, "outputs": heads | best}}
+    expected = {
+        "serving_default": {"inputs": images, "outputs": heads},
+        "encoded": {"inputs": images, "outputs": heads | best},
+    }
     if naming:
         expected["classify"] = {"inputs": {"inputs"}, "outputs": {"classes", "scores"}}
     if trained.family == "gan":
@@ -191,15 +225,18 @@ def test_every_signature_answers_as_keras_does(trained):
 
 
 def ask_with_arrays(trained):
-    answered = trained.predict("serving_default", {
-        name: images.tolist() for name, images in trained.images.items()})
+    answered = trained.predict(
+        "serving_default", {name: images.tolist() for name, images in trained.images.items()}
+    )
     for head, expected in trained.keras_answers.items():
         assert_close(answered[head], expected)
 
 
 def ask_with_files(trained):
-    answered = trained.predict("encoded", {
-        name: [as_file(image) for image in images] for name, images in trained.images.items()})
+    answered = trained.predict(
+        "encoded",
+        {name: [as_file(image) for image in images] for name, images in trained.images.items()},
+    )
     for head, expected in trained.keras_answers.items():
         assert_close(answered[head], expected)
     for head in trained.naming:
@@ -207,12 +244,19 @@ def ask_with_files(trained):
 
 
 def ask_with_examples(trained):
-    examples = [{name: as_file(images[row]) for name, images in trained.images.items()}
-                for row in range(ROWS)]
-    results = trained.post(":classify", {"signature_name": "classify",
-                                         "examples": examples})["results"]
-    assert_best(trained, trained.naming[0], [[label for label, _ in row] for row in results],
-                [[score for _, score in row] for row in results])
+    examples = [
+        {name: as_file(images[row]) for name, images in trained.images.items()}
+        for row in range(ROWS)
+    ]
+    results = trained.post(":classify", {"signature_name": "classify", "examples": examples})[
+        "results"
+    ]
+    assert_best(
+        trained,
+        trained.naming[0],
+        [[label for label, _ in row] for row in results],
+        [[score for _, score in row] for row in results],
+    )
 
 
 def ask_for_pictures(trained):
@@ -223,8 +267,12 @@ def ask_for_pictures(trained):
     assert_close(answered["image"], np.asarray(trained.model.generator([noise, label])))
 
 
-ASKED = {"serving_default": ask_with_arrays, "encoded": ask_with_files,
-         "classify": ask_with_examples, "generate": ask_for_pictures}
+ASKED = {
+    "serving_default": ask_with_arrays,
+    "encoded": ask_with_files,
+    "classify": ask_with_examples,
+    "generate": ask_for_pictures,
+}
 
 
 def as_file(image):
@@ -256,12 +304,15 @@ def test_each_task_asks_its_own_question(tmp_path, monkeypatch):
 
     views = loaded("views").test.inputs
     assert {name: image.shape for name, image in views.items()} == {
-        "left": (20, 28, 14, 1), "right": (20, 28, 14, 1)}
+        "left": (20, 28, 14, 1),
+        "right": (20, 28, 14, 1),
+    }
     sums = loaded("sums").test.targets
     np.testing.assert_array_equal(sums["sum"], sums["left_digit"] + sums["right_digit"])
     covered = loaded("coverage")
-    np.testing.assert_allclose(covered.test.targets["coverage"],
-                               (covered.test.inputs["image"] > 0).mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(
+        covered.test.targets["coverage"], (covered.test.inputs["image"] > 0).mean(axis=(1, 2, 3))
+    )
     masks = loaded("masks").test
     assert masks.inputs["image"].shape == (20, 32, 32, 1)
     shares = masks.targets["mask"].mean(axis=(1, 2)) * 32 * 32

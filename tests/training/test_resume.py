@@ -1,4 +1,5 @@
 """A run that was cut off goes on as if it had not been."""
+
 import json
 import os
 import signal
@@ -57,22 +58,31 @@ def test_other_settings_are_not_resumed(tmp_path, cut_off):
         training.train("digits", model_repository=tmp_path, epochs=3, settings=SETTINGS)
     cut_off()
     with pytest.raises(ResumeError, match=r"learning_rate was 0\.002, is 0\.1"):
-        training.train("digits", model_repository=tmp_path, epochs=3, resume=True,
-                       settings={**SETTINGS, "learning_rate": "0.1"})
+        training.train(
+            "digits",
+            model_repository=tmp_path,
+            epochs=3,
+            resume=True,
+            settings={**SETTINGS, "learning_rate": "0.1"},
+        )
 
 
 def test_there_must_be_something_to_resume(tmp_path):
     with pytest.raises(ResumeError, match="nothing to resume"):
-        training.train("digits", model_repository=tmp_path, epochs=1, resume=True,
-                       settings=SETTINGS)
+        training.train(
+            "digits", model_repository=tmp_path, epochs=1, resume=True, settings=SETTINGS
+        )
 
 
 @pytest.mark.slow
 def test_after_kill_9_in_the_middle_of_an_epoch(tmp_path):
     def start(name, mode):
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / name), mode],
-                                stdout=subprocess.PIPE, text=True,
-                                env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / name), mode],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
 
     with start("killed", "new") as run:
         for line in run.stdout:
@@ -85,8 +95,10 @@ def test_after_kill_9_in_the_middle_of_an_epoch(tmp_path):
         with start(name, mode) as run:
             run.communicate()
         assert run.returncode == 0
-    [killed, whole] = [json.loads((tmp_path / name / "digits/1/metrics.json").read_text())
-                       for name in ("killed", "whole")]
+    [killed, whole] = [
+        json.loads((tmp_path / name / "digits/1/metrics.json").read_text())
+        for name in ("killed", "whole")
+    ]
     assert killed["heads"] == whole["heads"]
     for measure, values in whole["curves"].items():
         assert killed["curves"][measure] == pytest.approx(values, rel=1e-6, abs=1e-6), measure

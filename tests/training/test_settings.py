@@ -21,9 +21,19 @@ def test_an_unknown_key_is_answered_with_the_nearest_first():
         configure("digits", {"epoch": "3"})
 
 
-@pytest.mark.parametrize("settings", [
-    {"epochs": "three"}, {"epochs": "1.5"}, {"flip": "perhaps"}, {"epochs": "0"},
-    {"learning_rate": "-1"}, {"learning_rate": "nan"}, {"batch_size": 0}, {"channels": "4"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": "three"},
+        {"epochs": "1.5"},
+        {"flip": "perhaps"},
+        {"epochs": "0"},
+        {"learning_rate": "-1"},
+        {"learning_rate": "nan"},
+        {"batch_size": 0},
+        {"channels": "4"},
+    ],
+)
 def test_a_value_out_of_type_or_range_is_refused(settings):
     with pytest.raises(BadSetting, match=next(iter(settings))):
         configure("digits", settings)

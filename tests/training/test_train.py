@@ -1,4 +1,5 @@
 """`train` as the command line calls it, on real digits."""
+
 import contextlib
 import io
 import json
@@ -24,8 +25,13 @@ def trained(tmp_path_factory):
     """(version, what was printed)"""
     repository = tmp_path_factory.mktemp("repository")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        version = training.train("digits", model_repository=repository, epochs=2, batch_size=64,
-                                 settings={"learning_rate": "0.01"})
+        version = training.train(
+            "digits",
+            model_repository=repository,
+            epochs=2,
+            batch_size=64,
+            settings={"learning_rate": "0.01"},
+        )
     return version, printed.getvalue()
 
 
@@ -35,22 +41,32 @@ def test_train_publishes_what_it_trained(trained):
     assert version.parts[-2:] == ("digits", "1")
     assert facts["recipe"]["epochs"] == 2 and facts["recipe"]["learning_rate"] == 0.01
     assert [len(curve) for curve in facts["curves"].values()] == [2] * len(facts["curves"])
-    assert set(facts["curves"]) == {"loss", "label_accuracy", "validation_loss",
-                                    "validation_label_accuracy"}
+    assert set(facts["curves"]) == {
+        "loss",
+        "label_accuracy",
+        "validation_loss",
+        "validation_label_accuracy",
+    }
     assert facts["accuracy"] > 0.5
     assert "Epoch 2/2" in printed
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path):
-    versions = [training.train("digits", model_repository=tmp_path, epochs=1, name=name,
-                               settings=SMALL) for name in ("a", "b")]
+    versions = [
+        training.train("digits", model_repository=tmp_path, epochs=1, name=name, settings=SMALL)
+        for name in ("a", "b")
+    ]
     [first, second] = [facts_of(version)["curves"]["loss"] for version in versions]
     assert first == pytest.approx(second, rel=1e-5)
 
 
 def test_it_stops_early_and_publishes_the_best_weights(tmp_path):
-    version = training.train("digits", model_repository=tmp_path, epochs=40,
-                             settings={**SMALL, "patience": "1", "learning_rate": "0.05"})
+    version = training.train(
+        "digits",
+        model_repository=tmp_path,
+        epochs=40,
+        settings={**SMALL, "patience": "1", "learning_rate": "0.05"},
+    )
     losses = facts_of(version)["curves"]["validation_loss"]
     assert len(losses) < 40
     assert losses.index(min(losses)) == len(losses) - 2
@@ -58,16 +74,22 @@ def test_it_stops_early_and_publishes_the_best_weights(tmp_path):
 
 def test_a_loss_that_is_no_number_is_an_error(tmp_path):
     with pytest.raises(Diverged, match="learning_rate below 1e"):
-        training.train("digits", model_repository=tmp_path, epochs=2,
-                       settings={**SMALL, "learning_rate": "1e30"})
+        training.train(
+            "digits",
+            model_repository=tmp_path,
+            epochs=2,
+            settings={**SMALL, "learning_rate": "1e30"},
+        )
     assert not list(tmp_path.glob("digits/[0-9]*"))
 
 
-@pytest.mark.parametrize("precision", [
-    "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_half_precision_trains_and_publishes_float32(tmp_path, precision):
-    version = training.train("digits", model_repository=tmp_path, epochs=1,
-                             settings={**SMALL, "precision": precision})
+    version = training.train(
+        "digits", model_repository=tmp_path, epochs=1, settings={**SMALL, "precision": precision}
+    )
     facts = facts_of(version)
     assert facts["signatures"]["serving_default"]["outputs"] == {"label": "float32[?,10]"}
     assert facts["curves"]["loss"][0] < 2.5
@@ -80,8 +102,11 @@ def test_tensorboard_can_read_the_curves(trained):
         logged = {}
         # An epoch's file each, whose names do not sort as their steps do.
         files = (version.parent / ".training" / "tensorboard" / run).iterdir()
-        events = [event_pb2.Event.FromString(raw.numpy()) for file in files
-                  for raw in tf.data.TFRecordDataset(str(file))]
+        events = [
+            event_pb2.Event.FromString(raw.numpy())
+            for file in files
+            for raw in tf.data.TFRecordDataset(str(file))
+        ]
         for event in sorted(events, key=lambda event: event.step):
             for value in event.summary.value:
                 logged.setdefault(value.tag, []).append(value.simple_value)

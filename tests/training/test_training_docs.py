@@ -1,4 +1,5 @@
 """docs/training.md and docs/contract.md name what there is."""
+
 import dataclasses
 import json
 from pathlib import Path

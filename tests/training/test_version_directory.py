@@ -1,4 +1,5 @@
 """Versions appear whole or not at all."""
+
 import multiprocessing
 import os
 import signal
@@ -63,8 +64,9 @@ def test_nothing_with_a_version_number_is_seen_while_it_is_written(tmp_path):
 def test_concurrent_publishers_each_get_a_version_of_their_own(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Event()
-    publishers = [context.Process(target=publish_many, args=(tmp_path / "m", 20, start))
-                  for _ in range(4)]
+    publishers = [
+        context.Process(target=publish_many, args=(tmp_path / "m", 20, start)) for _ in range(4)
+    ]
     for publisher in publishers:
         publisher.start()
     start.set()
@@ -72,19 +74,24 @@ def test_concurrent_publishers_each_get_a_version_of_their_own(tmp_path):
         publisher.join(timeout=60)
         assert publisher.exitcode == 0
     assert versions(tmp_path / "m") == list(range(1, 81))
-    assert all((tmp_path / "m" / str(version) / "variables" / "data").read_text() == "weights"
-               for version in versions(tmp_path / "m"))
+    assert all(
+        (tmp_path / "m" / str(version) / "variables" / "data").read_text() == "weights"
+        for version in versions(tmp_path / "m")
+    )
 
 
 def test_a_killed_publishers_leftovers_do_no_harm_and_go_later(tmp_path):
-    script = ("import sys, time; from pathlib import Path\n"
-              "from training.publishing.version_directory import publish_directory\n"
-              "def write(directory):\n"
-              "    (directory / 'saved_model.pb').touch(); print('ready', flush=True)\n"
-              "    time.sleep(60)\n"
-              "publish_directory(Path(sys.argv[1]), write)\n")
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "m")],
-                          stdout=subprocess.PIPE, text=True) as publisher:
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from training.publishing.version_directory import publish_directory\n"
+        "def write(directory):\n"
+        "    (directory / 'saved_model.pb').touch(); print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "publish_directory(Path(sys.argv[1]), write)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "m")], stdout=subprocess.PIPE, text=True
+    ) as publisher:
         assert publisher.stdout.readline() == "ready\n"
         publisher.send_signal(signal.SIGKILL)
     [leftover] = (tmp_path / "m").iterdir()

@@ -1,4 +1,5 @@
 """What is trained on: arrays by the names of the model's inputs and heads."""
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,8 +19,10 @@ class Split:
         return len(next(iter(self.inputs.values())))
 
     def take(self, rows: Array | slice) -> "Split":
-        return Split({name: array[rows] for name, array in self.inputs.items()},
-                     {name: array[rows] for name, array in self.targets.items()})
+        return Split(
+            {name: array[rows] for name, array in self.inputs.items()},
+            {name: array[rows] for name, array in self.targets.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,12 @@ class Dataset:
     origin: str
 
     def changed(self, change: Callable[[Split], Split]) -> "Dataset":
-        return replace(self, train=change(self.train), validation=change(self.validation),
-                       test=change(self.test))
+        return replace(
+            self,
+            train=change(self.train),
+            validation=change(self.validation),
+            test=change(self.test),
+        )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,5 @@
 """What one output of a model answers, how it is trained and how it is measured."""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -32,10 +33,14 @@ class Classes:
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
         """accuracy over all, and each class's recall."""
         correct = output.argmax(-1) == target
-        return {"accuracy": float(correct.mean()),
-                "per_class": {label: float(correct[target == number].mean())
-                              for number, label in enumerate(self.labels)
-                              if (target == number).any()}}
+        return {
+            "accuracy": float(correct.mean()),
+            "per_class": {
+                label: float(correct[target == number].mean())
+                for number, label in enumerate(self.labels)
+                if (target == number).any()
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,16 @@ class Mask(Classes):
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
         """accuracy over all pixels; iou: of each class but the ground, and their mean."""
         answered = output.argmax(-1)
-        per_class = {label: intersection_over_union(answered == number, target == number)
-                     for number, label in enumerate(self.labels) if number > 0}
-        return {"accuracy": float((answered == target).mean()),
-                "iou": float(np.mean([*per_class.values()])), "iou_per_class": per_class}
+        per_class = {
+            label: intersection_over_union(answered == number, target == number)
+            for number, label in enumerate(self.labels)
+            if number > 0
+        }
+        return {
+            "accuracy": float((answered == target).mean()),
+            "iou": float(np.mean([*per_class.values()])),
+            "iou_per_class": per_class,
+        }
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,10 @@ class Number:
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
         """absolute_error: its mean; r2: the share of the variance that is explained."""
         error = output[:, 0] - target
-        return {"absolute_error": float(np.abs(error).mean()),
-                "r2": float(1 - np.square(error).mean() / target.var())}
+        return {
+            "absolute_error": float(np.abs(error).mean()),
+            "r2": float(1 - np.square(error).mean() / target.var()),
+        }
 
 
 Head = Classes | Number
@@ -85,8 +98,11 @@ Head = Classes | Number
 
 def naming(heads: Mapping[str, Head]) -> dict[str, Classes]:
     """Those heads that name a class for each image, the one that Classify answers for first."""
-    return {name: head for name, head in heads.items()
-            if isinstance(head, Classes) and not isinstance(head, Mask)}
+    return {
+        name: head
+        for name, head in heads.items()
+        if isinstance(head, Classes) and not isinstance(head, Mask)
+    }
 
 
 def intersection_over_union(answered: Array, true: Array) -> float:

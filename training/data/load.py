@@ -1,4 +1,5 @@
 """Recipe -> Dataset."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from training.errors import DataError
 from training.recipes import Recipe
 
 SOURCES: dict[str, Callable[[Recipe, Path | None], Dataset]] = {
-    "digits": digits.load, "fashion": fashion.load}
+    "digits": digits.load,
+    "fashion": fashion.load,
+}
 
 
 def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
@@ -37,14 +40,19 @@ def resized(dataset: Dataset, side: int) -> Dataset:
     """With images of [side, side]; 0: as they are."""
     if side in (0, dataset.input_shape[0]):
         return dataset
-    return dataset.changed(lambda split: Split(
-        {name: resize(images, side) for name, images in split.inputs.items()}, split.targets))
+    return dataset.changed(
+        lambda split: Split(
+            {name: resize(images, side) for name, images in split.inputs.items()}, split.targets
+        )
+    )
 
 
 def resize(images: Array, side: int) -> Array:
     """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (signatures.py)."""
-    chunks = [tf.image.resize(images[start:start + 1000], (side, side), antialias=True)
-              for start in range(0, len(images), 1000)]
+    chunks = [
+        tf.image.resize(images[start : start + 1000], (side, side), antialias=True)
+        for start in range(0, len(images), 1000)
+    ]
     return np.concatenate([np.round(chunk).astype(np.uint8) for chunk in chunks])
 
 
@@ -53,6 +61,9 @@ def limited(dataset: Dataset, recipe: Recipe) -> Dataset:
     no more than a tenth of that."""
     if not 0 < recipe.limit < len(dataset.train):
         return dataset
-    rows = np.random.default_rng(recipe.seed).permutation(len(dataset.train))[:recipe.limit]
-    return replace(dataset, train=dataset.train.take(rows),
-                   validation=dataset.validation.take(slice(max(1, recipe.limit // 10))))
+    rows = np.random.default_rng(recipe.seed).permutation(len(dataset.train))[: recipe.limit]
+    return replace(
+        dataset,
+        train=dataset.train.take(rows),
+        validation=dataset.validation.take(slice(max(1, recipe.limit // 10))),
+    )

@@ -3,6 +3,7 @@
 Each function takes and gives a whole Dataset. What is drawn by chance is drawn with a fixed seed,
 and from the split's own images, so that two runs see the same and the splits stay apart.
 """
+
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ def labels(dataset: Dataset) -> Dataset:
 
 def views(dataset: Dataset) -> Dataset:
     """The left and the right half of each image, as if two cameras stood before the object."""
+
     def halves(split: Split) -> Split:
         image = split.inputs["image"]
         middle = image.shape[2] // 2
@@ -35,6 +37,7 @@ def views(dataset: Dataset) -> Dataset:
 
 def coverage(dataset: Dataset) -> Dataset:
     """Beside the class, the share of the pixels that the object covers, 0 to 1."""
+
     def covered(split: Split) -> Split:
         share = (split.inputs["image"] > INK).mean(axis=(1, 2, 3)).astype(np.float32)
         return Split(split.inputs, {**split.targets, "coverage": share})
@@ -51,9 +54,14 @@ def sums(dataset: Dataset) -> Dataset:
     def paired(split: Split) -> Split:
         left, right = rng.integers(len(split), size=(2, PAIRS_PER_IMAGE * len(split)))
         images, digits = split.inputs["image"], split.targets["label"]
-        return Split({"left": images[left], "right": images[right]},
-                     {"left_digit": digits[left], "right_digit": digits[right],
-                      "sum": digits[left] + digits[right]})
+        return Split(
+            {"left": images[left], "right": images[right]},
+            {
+                "left_digit": digits[left],
+                "right_digit": digits[right],
+                "sum": digits[left] + digits[right],
+            },
+        )
 
     digits = Classes(dataset_labels(dataset))
     totals = Classes(tuple(str(total) for total in range(2 * len(digits.labels) - 1)))
@@ -71,8 +79,10 @@ def masks(dataset: Dataset) -> Dataset:
 
     def placed(split: Split) -> Split:
         seen = slice(None, 320) if split is not dataset.test else slice(320, None)
-        pairs = [place(image[..., 0], photographs[rng.integers(2)][:, seen], rng)
-                 for image in split.inputs["image"]]
+        pairs = [
+            place(image[..., 0], photographs[rng.integers(2)][:, seen], rng)
+            for image in split.inputs["image"]
+        ]
         canvases, owned = (np.stack(each) for each in zip(*pairs, strict=True))
         return Split({"image": canvases[..., np.newaxis]}, {"mask": owned})
 
@@ -83,13 +93,15 @@ def place(image: Array, ground: Array, rng: np.random.Generator) -> tuple[Array,
     """[h, w] on a random piece of [H, W] -> uint8 [CANVAS, CANVAS] and int64 of 0 and 1."""
     height, width = image.shape
     if max(height, width) > CANVAS:
-        raise DataError(f"masks are drawn on {CANVAS}x{CANVAS} pixels: an image of "
-                        f"{height}x{width} does not fit")
+        raise DataError(
+            f"masks are drawn on {CANVAS}x{CANVAS} pixels: an image of "
+            f"{height}x{width} does not fit"
+        )
     top, left = (rng.integers(whole - CANVAS + 1) for whole in ground.shape)
-    canvas = ground[top:top + CANVAS, left:left + CANVAS].copy()
+    canvas = ground[top : top + CANVAS, left : left + CANVAS].copy()
     owned = np.zeros((CANVAS, CANVAS), np.int64)
     y, x = rng.integers(CANVAS - height + 1), rng.integers(CANVAS - width + 1)
-    owned[y:y + height, x:x + width] = image > INK
+    owned[y : y + height, x : x + width] = image > INK
     canvas[owned == 1] = image[image > INK]
     return canvas.astype(np.uint8), owned
 
@@ -99,4 +111,9 @@ def dataset_labels(dataset: Dataset) -> tuple[str, ...]:
 
 
 TASKS: dict[str, Callable[[Dataset], Dataset]] = {
-    "labels": labels, "views": views, "coverage": coverage, "sums": sums, "masks": masks}
+    "labels": labels,
+    "views": views,
+    "coverage": coverage,
+    "sums": sums,
+    "masks": masks,
+}

@@ -3,6 +3,7 @@
 The order of an epoch depends on the seed and the epoch's number alone, so that a resumed run sees
 what an uninterrupted one sees, and several machines together what one machine sees.
 """
+
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def shuffled_rows(split: Split, batch_size: int, seed: int, epoch: int) -> Rows:
     """One epoch's batches, without those rows too few for a last one: [steps, batch_size]."""
     rows = np.random.default_rng([seed, epoch]).permutation(len(split))
     steps = len(rows) // batch_size
-    return rows[:steps * batch_size].reshape(steps, batch_size)
+    return rows[: steps * batch_size].reshape(steps, batch_size)
 
 
 def ordered_rows(split: Split, batch_size: int) -> Rows:
@@ -56,9 +57,11 @@ def pipeline(split: Split, rows: Rows) -> tf.data.Dataset:
         for value, array in zip(values, arrays.values(), strict=True):
             value.set_shape([rows.shape[1], *array.shape[1:]])
         named = dict(zip(arrays, values, strict=True))
-        return ({name: named[name] for name in split.inputs},
-                {name: named[name] for name in split.targets},
-                tf.cast(batch != PADDING, tf.float32))
+        return (
+            {name: named[name] for name in split.inputs},
+            {name: named[name] for name in split.targets},
+            tf.cast(batch != PADDING, tf.float32),
+        )
 
     indices = tf.data.Dataset.from_tensor_slices(rows)
     return indices.map(fetch, num_parallel_calls=2, deterministic=True).prefetch(4)

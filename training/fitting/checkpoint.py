@@ -1,4 +1,5 @@
 """A run's state on disk after every epoch, so that a killed run can go on."""
+
 import dataclasses
 import json
 import os
@@ -42,13 +43,18 @@ class Progress:
             self.curves.setdefault(name, []).append(value)
 
 
-def save(path: Path, recipe: Recipe, progress: Progress,
-         variables: Sequence[keras.Variable]) -> None:
+def save(
+    path: Path, recipe: Recipe, progress: Progress, variables: Sequence[keras.Variable]
+) -> None:
     """Whole or not at all: written beside, synced, renamed."""
-    about = {"recipe": dataclasses.asdict(recipe), "curves": progress.curves,
-             "seconds": progress.seconds}
-    arrays: dict[str, Any] = {f"variable_{number}": np.asarray(variable)
-              for number, variable in enumerate(variables)}
+    about = {
+        "recipe": dataclasses.asdict(recipe),
+        "curves": progress.curves,
+        "seconds": progress.seconds,
+    }
+    arrays: dict[str, Any] = {
+        f"variable_{number}": np.asarray(variable) for number, variable in enumerate(variables)
+    }
     arrays |= {f"best_{number}": array for number, array in enumerate(progress.best)}
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -59,21 +65,28 @@ def save(path: Path, recipe: Recipe, progress: Progress,
 
 
 def restore(path: Path, recipe: Recipe, variables: Sequence[keras.Variable]) -> Progress:
-    """Assigns `variables`; raises ResumeError where there is nothing to resume, or other settings.
-    """
+    """Assigns `variables`. Raises ResumeError where nothing is to resume, or settings differ."""
     if not path.exists():
-        raise ResumeError(f"nothing to resume: there is no {path}. A run that was published has "
-                          f"no checkpoint any more; start without --resume")
+        raise ResumeError(
+            f"nothing to resume: there is no {path}. A run that was published has "
+            f"no checkpoint any more; start without --resume"
+        )
     with np.load(path) as file:
         about = json.loads(str(file["about"]))
         now = json.loads(json.dumps(dataclasses.asdict(recipe)))
         other = sorted(key for key in now if about["recipe"].get(key) != now[key])
         if other:
             raise ResumeError(
-                "cannot resume with other settings: " + ", ".join(
-                    f"{key} was {about['recipe'].get(key)!r}, is {now[key]!r}" for key in other))
+                "cannot resume with other settings: "
+                + ", ".join(
+                    f"{key} was {about['recipe'].get(key)!r}, is {now[key]!r}" for key in other
+                )
+            )
         for number, variable in enumerate(variables):
             variable.assign(file[f"variable_{number}"])
-        best = [file[f"best_{number}"] for number in range(len(file.files))
-                if f"best_{number}" in file.files]
+        best = [
+            file[f"best_{number}"]
+            for number in range(len(file.files))
+            if f"best_{number}" in file.files
+        ]
     return Progress(about["curves"], about["seconds"], best)

@@ -1,4 +1,5 @@
 """What a run computes on: one device, every GPU of this machine, or several machines."""
+
 import os
 
 import keras
@@ -27,14 +28,18 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if resolver is None or not resolver.task_type:
         return True
     return resolver.task_type == "chief" or (
-        resolver.task_id == 0 and "chief" not in resolver.cluster_spec().as_dict())
+        resolver.task_id == 0 and "chief" not in resolver.cluster_spec().as_dict()
+    )
 
 
 def meet(strategy: tf.distribute.Strategy) -> None:
     """Waits for the other machines, since one that leaves early is taken for one that crashed."""
     if strategy.cluster_resolver is not None:
-        meeting = tf.function(lambda: strategy.run(
-            lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones([]))))
+        meeting = tf.function(
+            lambda: strategy.run(
+                lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones([]))
+            )
+        )
         meeting()
 
 
@@ -46,8 +51,10 @@ def precision(asked: str) -> keras.DTypePolicy:
     if asked != "auto":
         return keras.DTypePolicy(asked)
     gpus = tf.config.list_physical_devices("GPU")
-    capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-                    for gpu in gpus]
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in gpus
+    ]
     oldest = min(capabilities, default=(0, 0))
     if oldest >= (8, 0):
         return keras.DTypePolicy("mixed_bfloat16")

@@ -1,4 +1,5 @@
 """Model and data -> trained model and its curves."""
+
 import math
 import time
 from pathlib import Path
@@ -17,8 +18,15 @@ from training.recipes import Recipe
 from training.workspace import CHECKPOINT, TENSORBOARD
 
 
-def fit(model: keras.Model, dataset: Dataset, recipe: Recipe, strategy: tf.distribute.Strategy,
-        workspace: Path, *, resume: bool = False) -> Progress:
+def fit(
+    model: keras.Model,
+    dataset: Dataset,
+    recipe: Recipe,
+    strategy: tf.distribute.Strategy,
+    workspace: Path,
+    *,
+    resume: bool = False,
+) -> Progress:
     """Trains a copy of `model` on the strategy's devices, then gives `model` its weights.
 
     workspace: where the checkpoint and TensorBoard's logs are.
@@ -33,8 +41,10 @@ def fit(model: keras.Model, dataset: Dataset, recipe: Recipe, strategy: tf.distr
         started = time.monotonic()
         means = train_epoch(trainer, dataset, recipe, progress.epochs, verbose=chief)
         if not math.isfinite(means["loss"]):
-            raise Diverged(f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
-                           f"learning_rate below {recipe.learning_rate}")
+            raise Diverged(
+                f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
+                f"learning_rate below {recipe.learning_rate}"
+            )
         progress.record(means)
         progress.seconds += time.monotonic() - started
         if recipe.patience and progress.best_epoch == progress.epochs - 1:
@@ -50,8 +60,10 @@ def batch_size_for(recipe: Recipe, dataset: Dataset, strategy: tf.distribute.Str
     """The recipe's, or all the images where there are fewer; a multiple of the replicas."""
     replicas: int = strategy.num_replicas_in_sync
     if recipe.batch_size % replicas:
-        raise BadSetting(f"batch_size {recipe.batch_size} cannot be dealt out evenly to "
-                         f"{replicas} devices: take a multiple of {replicas}")
+        raise BadSetting(
+            f"batch_size {recipe.batch_size} cannot be dealt out evenly to "
+            f"{replicas} devices: take a multiple of {replicas}"
+        )
     batch_size = min(recipe.batch_size, len(dataset.train) // replicas * replicas)
     if not batch_size:
         raise DataError(f"{len(dataset.train)} training images are too few for {replicas} devices")
@@ -61,19 +73,24 @@ def batch_size_for(recipe: Recipe, dataset: Dataset, strategy: tf.distribute.Str
 def finished(progress: Progress, recipe: Recipe) -> bool:
     if progress.epochs == recipe.epochs:
         return True
-    return bool(recipe.patience and progress.epochs
-                and progress.epochs - 1 - progress.best_epoch >= recipe.patience)
+    return bool(
+        recipe.patience
+        and progress.epochs
+        and progress.epochs - 1 - progress.best_epoch >= recipe.patience
+    )
 
 
-def train_epoch(trainer: Trainer, dataset: Dataset, recipe: Recipe, epoch: int, *,
-                verbose: bool) -> Means:
+def train_epoch(
+    trainer: Trainer, dataset: Dataset, recipe: Recipe, epoch: int, *, verbose: bool
+) -> Means:
     rows = shuffled_rows(dataset.train, trainer.batch_size, recipe.seed, epoch)
     if verbose:
         print(f"Epoch {epoch + 1}/{recipe.epochs}", flush=True)
     bar = keras.utils.Progbar(len(rows), verbose=int(verbose))
     means = trainer.train(dataset.train, rows, bar)
-    validation = trainer.evaluate(dataset.validation,
-                                  ordered_rows(dataset.validation, trainer.batch_size))
+    validation = trainer.evaluate(
+        dataset.validation, ordered_rows(dataset.validation, trainer.batch_size)
+    )
     means |= {f"validation_{name}": value for name, value in validation.items()}
     bar.update(len(rows), list(means.items()), finalize=True)
     return means
@@ -85,9 +102,12 @@ def log(directory: Path, means: Means, step: int) -> None:
     As raw messages: `tf.summary.scalar` asks for TensorBoard itself, which only reading needs.
     """
     for run, prefix in (("train", ""), ("validation", "validation_")):
-        values = [tf.compat.v1.Summary.Value(tag=name.removeprefix(prefix), simple_value=value)
-                  for name, value in means.items()
-                  if name.startswith("validation_") == bool(prefix)]
+        values = [
+            tf.compat.v1.Summary.Value(tag=name.removeprefix(prefix), simple_value=value)
+            for name, value in means.items()
+            if name.startswith("validation_") == bool(prefix)
+        ]
         with tf.summary.create_file_writer(str(directory / run)).as_default(step=step):
             tf.summary.experimental.write_raw_pb(
-                tf.compat.v1.Summary(value=values).SerializeToString())
+                tf.compat.v1.Summary(value=values).SerializeToString()
+            )

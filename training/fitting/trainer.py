@@ -3,6 +3,7 @@
 A step of our own, because Keras 3.15's `fit` fails under MultiWorkerMirroredStrategy (docs/
 training.md), and one step for all is one thing to understand.
 """
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +27,14 @@ Means = dict[str, float]
 class Trainer:
     """Builds its own copy of the recipe's model, in the strategy's scope and precision."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, strategy: tf.distribute.Strategy,
-                 batch_size: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        strategy: tf.distribute.Strategy,
+        batch_size: int,
+        steps_per_epoch: int,
+    ) -> None:
         self.heads, self.strategy, self.batch_size = dataset.heads, strategy, batch_size
         with strategy.scope():
             self.model = build(recipe, dataset, precision(recipe.precision))
@@ -63,13 +70,17 @@ class Trainer:
         return self.summed(self.strategy.run(self.look, (inputs, targets, weights)))
 
     def summed(self, sums: Sums) -> Sums:
-        return {name: tuple(self.strategy.reduce("SUM", part, axis=None) for part in parts)
-                for name, parts in sums.items()}
+        return {
+            name: tuple(self.strategy.reduce("SUM", part, axis=None) for part in parts)
+            for name, parts in sums.items()
+        }
 
     def learn(self, inputs: Tensors, targets: Tensors, weights: Any) -> Sums:
         """On one replica; the optimizer adds the replicas' gradients up."""
-        inputs = {name: self.augmentation(tf.cast(image, tf.float32), training=True)
-                  for name, image in inputs.items()}
+        inputs = {
+            name: self.augmentation(tf.cast(image, tf.float32), training=True)
+            for name, image in inputs.items()
+        }
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             outputs = call(self.model, inputs, training=True)
@@ -100,8 +111,11 @@ def augmentation(recipe: Recipe) -> keras.Model:
     if recipe.flip:
         layers.append(keras.layers.RandomFlip("horizontal", seed=recipe.seed))
     if recipe.shift:
-        layers.append(keras.layers.RandomTranslation(
-            recipe.shift, recipe.shift, fill_mode="constant", seed=recipe.seed))
+        layers.append(
+            keras.layers.RandomTranslation(
+                recipe.shift, recipe.shift, fill_mode="constant", seed=recipe.seed
+            )
+        )
     return keras.Sequential([*layers, keras.layers.Identity()], name="augmentation")
 
 
@@ -109,8 +123,11 @@ def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimize
     steps = recipe.epochs * steps_per_epoch
     warm_up = max(1, steps // 20)
     rate = keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 100, max(1, steps - warm_up),
-        warmup_target=recipe.learning_rate, warmup_steps=warm_up)
+        recipe.learning_rate / 100,
+        max(1, steps - warm_up),
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warm_up,
+    )
     adam = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, beta_1=recipe.beta_1)
     half = precision(recipe.precision).compute_dtype == "float16"
     return keras.optimizers.LossScaleOptimizer(adam) if half else adam
@@ -118,24 +135,30 @@ def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimize
 
 def weighted_losses(heads: Mapping[str, Head], outputs: Tensors, targets: Tensors) -> Any:
     """Each example's sum over the heads: [N]."""
-    return tf.add_n([head.weight * head.loss(targets[name], outputs[name])
-                     for name, head in heads.items()])
+    return tf.add_n(
+        [head.weight * head.loss(targets[name], outputs[name]) for name, head in heads.items()]
+    )
 
 
-def measures(heads: Mapping[str, Head], outputs: Tensors, targets: Tensors, losses: Any,
-             weights: Any) -> Sums:
-    values = {"loss": losses} | {f"{name}_{head.measure}": head.measured(targets[name],
-                                                                         outputs[name])
-                                 for name, head in heads.items()}
-    return {name: (tf.reduce_sum(value * weights), tf.reduce_sum(weights))
-            for name, value in values.items()}
+def measures(
+    heads: Mapping[str, Head], outputs: Tensors, targets: Tensors, losses: Any, weights: Any
+) -> Sums:
+    values = {"loss": losses} | {
+        f"{name}_{head.measure}": head.measured(targets[name], outputs[name])
+        for name, head in heads.items()
+    }
+    return {
+        name: (tf.reduce_sum(value * weights), tf.reduce_sum(weights))
+        for name, value in values.items()
+    }
 
 
 def add(left: Sums, right: Sums) -> Sums:
     if not left:
         return right
-    return {name: (left[name][0] + right[name][0], left[name][1] + right[name][1])
-            for name in right}
+    return {
+        name: (left[name][0] + right[name][0], left[name][1] + right[name][1]) for name in right
+    }
 
 
 def averages(sums: Sums) -> Means:

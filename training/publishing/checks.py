@@ -1,4 +1,5 @@
 """What a written SavedModel must pass before it is published."""
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def compare(signature: str, output: str, answered: Array, expected: Array) -> No
         f"not published: signature {signature}, output {output} of the reloaded SavedModel is not "
         f"the Keras model's (rtol {RTOL}): {int((~close).sum())} of {close.size} values differ, "
         f"row {int(gap.argmax())} by {float(gap.max()):.3g}. A layer that draws random numbers or "
-        f"keeps state at inference does this")
+        f"keeps state at inference does this"
+    )
 
 
 def check_compatible(directory: Path, previous: Path) -> None:
@@ -45,7 +47,8 @@ def check_compatible(directory: Path, previous: Path) -> None:
     if breaks:
         raise BreakingChange(
             f"not published: clients of version {previous.name} would break: {'; '.join(breaks)}. "
-            f"Publish under another name, or allow breaking changes")
+            f"Publish under another name, or allow breaking changes"
+        )
 
 
 def breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -59,11 +62,17 @@ def breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
         for side in ("inputs", "outputs"):
             earlier, later = dict(getattr(before, side)), dict(getattr(after, side))
             breaks += [f"{name}: {side[:-1]} {key} is gone" for key in earlier if key not in later]
-            breaks += [f"{name}: {side[:-1]} {key} was {described(earlier[key])}, is "
-                       f"{described(later[key])}" for key in earlier.keys() & later.keys()
-                       if not fits(earlier[key], later[key], exactly=side == "inputs")]
-        breaks += [f"{name}: input {key} is new, and old requests do not send it"
-                   for key in after.inputs if key not in before.inputs]
+            breaks += [
+                f"{name}: {side[:-1]} {key} was {described(earlier[key])}, is "
+                f"{described(later[key])}"
+                for key in earlier.keys() & later.keys()
+                if not fits(earlier[key], later[key], exactly=side == "inputs")
+            ]
+        breaks += [
+            f"{name}: input {key} is new, and old requests do not send it"
+            for key in after.inputs
+            if key not in before.inputs
+        ]
     return breaks
 
 
@@ -75,7 +84,8 @@ def fits(before: Any, after: Any, *, exactly: bool) -> bool:
     if not exactly or old is None or new is None:
         return (old is None) == (new is None) and len(old or []) == len(new or [])
     return len(old) == len(new) and all(
-        size in (-1, wanted) for wanted, size in zip(old, new, strict=True))
+        size in (-1, wanted) for wanted, size in zip(old, new, strict=True)
+    )
 
 
 def sizes(info: Any) -> list[int] | None:

@@ -1,4 +1,5 @@
 """Trained model and held-out images -> what it is worth."""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +22,18 @@ class Evaluation:
     @property
     def accuracy(self) -> float | None:
         """The first head's that names classes; None where none does."""
-        return next((metrics["accuracy"] for metrics in self.metrics.values()
-                     if "accuracy" in metrics), None)
+        return next(
+            (metrics["accuracy"] for metrics in self.metrics.values() if "accuracy" in metrics),
+            None,
+        )
 
 
 def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
     outputs = predict(model, dataset.test.inputs)
-    metrics = {name: head.metrics(dataset.test.targets[name], outputs[name])
-               for name, head in dataset.heads.items()}
+    metrics = {
+        name: head.metrics(dataset.test.targets[name], outputs[name])
+        for name, head in dataset.heads.items()
+    }
     return Evaluation(outputs, metrics)
 
 

@@ -1,4 +1,5 @@
 """The pictures published beside a model: which ones, by what its heads answer."""
+
 from pathlib import Path
 
 import keras
@@ -16,8 +17,9 @@ MASKS = 8
 DRAWN_PER_CLASS = 8
 
 
-def draw(directory: Path, model: keras.Model, dataset: Dataset, curves: Curves,
-         evaluation: Evaluation) -> None:
+def draw(
+    directory: Path, model: keras.Model, dataset: Dataset, curves: Curves, evaluation: Evaluation
+) -> None:
     """training.png; `confusion-<head>.png` and `mistakes-<head>.png` of every head with classes,
     the first one's without its name; masks.png; samples.png of a GAN."""
     pictures.draw_curves(curves, directory / "training.png")
@@ -26,11 +28,16 @@ def draw(directory: Path, model: keras.Model, dataset: Dataset, curves: Curves,
         suffix = f"-{name}" if number else ""
         target, output = dataset.test.targets[name], evaluation.outputs[name]
         if isinstance(head, Mask):
-            pictures.draw_masks(image[:MASKS], target[:MASKS], output[:MASKS].argmax(-1),
-                                directory / "masks.png")
+            pictures.draw_masks(
+                image[:MASKS], target[:MASKS], output[:MASKS].argmax(-1), directory / "masks.png"
+            )
         elif isinstance(head, Classes):
-            pictures.draw_confusion(confusion(target, output), head.labels,
-                                    f"{name}, test images", directory / f"confusion{suffix}.png")
+            pictures.draw_confusion(
+                confusion(target, output),
+                head.labels,
+                f"{name}, test images",
+                directory / f"confusion{suffix}.png",
+            )
             draw_mistakes(image, target, output, head, directory / f"mistakes{suffix}.png")
     if isinstance(model, GAN):
         pictures.draw_grid(drawn(model, dataset.classes), [], directory / "samples.png")
@@ -38,8 +45,11 @@ def draw(directory: Path, model: keras.Model, dataset: Dataset, curves: Curves,
 
 def draw_mistakes(image: Array, target: Array, output: Array, head: Classes, path: Path) -> None:
     rows = worst(target, output, MISTAKES)
-    captions = [f"{head.labels[target[row]]}, answered\n{head.labels[output[row].argmax()]} "
-                f"{output[row].max():.2f}" for row in rows]
+    captions = [
+        f"{head.labels[target[row]]}, answered\n{head.labels[output[row].argmax()]} "
+        f"{output[row].max():.2f}"
+        for row in rows
+    ]
     pictures.draw_grid(image[rows], captions, path)
 
 

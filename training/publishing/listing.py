@@ -1,4 +1,5 @@
 """What a model repository holds: `sluice models`."""
+
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ class Published:
         """`label accuracy 0.9861`, one measure for each head."""
         found = []
         for head, metrics in self.metrics.items():
-            measure = next(name for name in ("iou", "accuracy", "absolute_error")
-                           if name in metrics)
+            measure = next(
+                name for name in ("iou", "accuracy", "absolute_error") if name in metrics
+            )
             found.append(f"{head} {measure.replace('_', ' ')} {metrics[measure]:.4f}")
         return ", ".join(found)
 
@@ -41,6 +43,7 @@ def describe(directory: Path, version: int) -> Published:
         from training.publishing.saved_model import (
             signature_defs,  # TensorFlow: for others' models only
         )
+
         return Published(directory.name, version, tuple(signature_defs(facts_file.parent)), {})
     facts = json.loads(facts_file.read_text())
     return Published(directory.name, version, tuple(facts["signatures"]), facts["heads"])
@@ -49,8 +52,12 @@ def describe(directory: Path, version: int) -> Published:
 def table(repository: Path) -> str:
     """For people: a line for each version, columns aligned."""
     rows = [("MODEL", "VERSION", "SIGNATURES", "ON TEST IMAGES")]
-    rows += [(each.model, str(each.version), ", ".join(each.signatures), each.measured)
-             for each in published(repository)]
+    rows += [
+        (each.model, str(each.version), ", ".join(each.signatures), each.measured)
+        for each in published(repository)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-                     .rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

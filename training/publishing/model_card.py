@@ -1,40 +1,74 @@
 """metrics.json's facts as a page to read."""
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PICTURES = {"training.png": "Loss and measures by epoch", "confusion.png": "Confusion",
-            "mistakes.png": "The worst mistakes", "masks.png": "Masks", "samples.png": "Drawn"}
+PICTURES = {
+    "training.png": "Loss and measures by epoch",
+    "confusion.png": "Confusion",
+    "mistakes.png": "The worst mistakes",
+    "masks.png": "Masks",
+    "samples.png": "Drawn",
+}
 
 
 def render(facts: Mapping[str, Any], directory: Path) -> str:
     recipe, examples = facts["recipe"], facts["examples"]
-    return "\n\n".join([
-        f"# {recipe['name']}",
-        f"{recipe['summary']}. Model `{recipe['model']}`, {facts['parameters']:,} parameters.",
-        "## Results",
-        table(("head", "on the test images"),
-              [(name, measured(metrics)) for name, metrics in facts["heads"].items()]),
-        *(f"![{title}]({file})" for file, title in PICTURES.items() if (directory / file).exists()),
-        "## Data",
-        f"{facts['data']}: {examples['train']:,} images to train on, {examples['validation']:,} to "
-        f"watch the training by, {examples['test']:,} held out for the figures above.",
-        "## Signatures",
-        table(("signature", "inputs", "outputs"),
-              [(f"`{name}`", listed(sides["inputs"]), listed(sides["outputs"]))
-               for name, sides in facts["signatures"].items()]),
-        "Pixels are raw, 0 to 255; all preprocessing is inside the graph.",
-        "## Settings",
-        table(("setting", "value"), [(key, str(value)) for key, value in recipe.items()
-                                     if key not in ("name", "summary")]),
-        "Trained in " + f"{facts['seconds']:.0f} s with " + ", ".join(
-            f"{name} {version}" for name, version in facts["versions"].items()) + ".",
-    ]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                f"# {recipe['name']}",
+                f"{recipe['summary']}. Model `{recipe['model']}`, "
+                f"{facts['parameters']:,} parameters.",
+                "## Results",
+                table(
+                    ("head", "on the test images"),
+                    [(name, measured(metrics)) for name, metrics in facts["heads"].items()],
+                ),
+                *(
+                    f"![{title}]({file})"
+                    for file, title in PICTURES.items()
+                    if (directory / file).exists()
+                ),
+                "## Data",
+                f"{facts['data']}: {examples['train']:,} images to train on, "
+                f"{examples['validation']:,} to watch the training by, "
+                f"{examples['test']:,} held out for the figures above.",
+                "## Signatures",
+                table(
+                    ("signature", "inputs", "outputs"),
+                    [
+                        (f"`{name}`", listed(sides["inputs"]), listed(sides["outputs"]))
+                        for name, sides in facts["signatures"].items()
+                    ],
+                ),
+                "Pixels are raw, 0 to 255; all preprocessing is inside the graph.",
+                "## Settings",
+                table(
+                    ("setting", "value"),
+                    [
+                        (key, str(value))
+                        for key, value in recipe.items()
+                        if key not in ("name", "summary")
+                    ],
+                ),
+                "Trained in "
+                + f"{facts['seconds']:.0f} s with "
+                + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+                + ".",
+            ]
+        )
+        + "\n"
+    )
 
 
 def measured(metrics: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items()
-                     if isinstance(value, float))
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in metrics.items()
+        if isinstance(value, float)
+    )
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -1,4 +1,5 @@
 """Curves, confusion and images as PNG files, drawn without a display."""
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +28,14 @@ def draw_curves(curves: Curves, path: Path) -> None:
         [line] = axes.plot(epochs, curves[name], marker=".", label=words(name))
         validation = f"validation_{name}"
         if validation in curves:
-            axes.plot(epochs, curves[validation], "--", marker=".", color=line.get_color(),
-                      label=words(validation))
+            axes.plot(
+                epochs,
+                curves[validation],
+                "--",
+                marker=".",
+                color=line.get_color(),
+                label=words(validation),
+            )
     for axes, title in ((loss, "loss"), (rest, "measures")):
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -51,8 +58,15 @@ def draw_confusion(matrix: Array, labels: tuple[str, ...], title: str, path: Pat
         axes.set_xticks(range(classes), labels, rotation=45, ha="right")
         axes.set_yticks(range(classes), labels)
         for row, column in zip(*np.nonzero(matrix), strict=True):
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8,
-                      color="white" if share[row, column] > 0.5 else "black")
+            axes.text(
+                column,
+                row,
+                str(matrix[row, column]),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share[row, column] > 0.5 else "black",
+            )
     figure.savefig(path, dpi=100)
 
 
@@ -92,8 +106,13 @@ def draw_masks(images: Array, true: Array, answered: Array, path: Path) -> None:
 def show(axes: Axes, image: Array, extent: Extent | None = None) -> None:
     """[H, W], or [H, W, C] of 0..255; extent: left, right, bottom, top."""
     if image.ndim == 3:
-        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255,
-                    extent=extent)
+        axes.imshow(
+            image[..., 0] if image.shape[-1] == 1 else image,
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            extent=extent,
+        )
     else:
         axes.imshow(image, cmap="viridis")
 

@@ -1,4 +1,5 @@
 """Trained model -> the next version in the model repository."""
+
 from pathlib import Path
 
 import keras
@@ -12,8 +13,15 @@ from training.publishing.version_directory import publish_directory, versions
 CHECKED = 64  # held-out examples that the written SavedModel is tried on
 
 
-def publish(model: keras.Model, dataset: Dataset, run: Run, repository: Path, name: str, *,
-            allow_breaking: bool = False) -> Path:
+def publish(
+    model: keras.Model,
+    dataset: Dataset,
+    run: Run,
+    repository: Path,
+    name: str,
+    *,
+    allow_breaking: bool = False,
+) -> Path:
     """Writes, checks and publishes; gives `repository/name/<N>`.
 
     Raises ParityError, or BreakingChange unless `allow_breaking`.

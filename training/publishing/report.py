@@ -1,4 +1,5 @@
 """What is published beside a model for people: metrics.json, pictures, architecture, card."""
+
 import dataclasses
 import json
 import platform
@@ -29,8 +30,9 @@ class Run:
     evaluation: Evaluation
 
 
-def write(directory: Path, model: keras.Model, dataset: Dataset, run: Run,
-          signatures: Mapping[str, Any]) -> None:
+def write(
+    directory: Path, model: keras.Model, dataset: Dataset, run: Run, signatures: Mapping[str, Any]
+) -> None:
     facts = gather(model, dataset, run, signatures)
     (directory / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n")
     (directory / "architecture.txt").write_text(architecture(model))
@@ -38,8 +40,9 @@ def write(directory: Path, model: keras.Model, dataset: Dataset, run: Run,
     (directory / "model-card.md").write_text(model_card.render(facts, directory))
 
 
-def gather(model: keras.Model, dataset: Dataset, run: Run,
-           signatures: Mapping[str, Any]) -> dict[str, Any]:
+def gather(
+    model: keras.Model, dataset: Dataset, run: Run, signatures: Mapping[str, Any]
+) -> dict[str, Any]:
     """metrics.json (docs/contract.md lists its keys)."""
     return {
         "accuracy": run.evaluation.accuracy,
@@ -48,21 +51,30 @@ def gather(model: keras.Model, dataset: Dataset, run: Run,
         "recipe": dataclasses.asdict(run.recipe),
         "parameters": model.count_params(),
         "data": dataset.origin,
-        "examples": {"train": len(dataset.train), "validation": len(dataset.validation),
-                     "test": len(dataset.test)},
-        "signatures": {name: described_signature(definition)
-                       for name, definition in signatures.items()},
+        "examples": {
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+        },
+        "signatures": {
+            name: described_signature(definition) for name, definition in signatures.items()
+        },
         "curves": run.progress.curves,
         "seconds": round(run.progress.seconds, 2),
-        "versions": {"python": platform.python_version(), "keras": keras.__version__,
-                     "tensorflow": tf.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 
 def described_signature(definition: Any) -> dict[str, dict[str, str]]:
-    return {side: {name: described(info)
-                   for name, info in sorted(getattr(definition, side).items())}
-            for side in ("inputs", "outputs")}
+    return {
+        side: {name: described(info) for name, info in sorted(getattr(definition, side).items())}
+        for side in ("inputs", "outputs")
+    }
 
 
 def architecture(model: keras.Model) -> str:

@@ -1,4 +1,5 @@
 """A few held-out images as PNG files, named by what they show: `3-0.png`."""
+
 import re
 from pathlib import Path
 
@@ -34,8 +35,11 @@ def chosen(dataset: Dataset) -> list[tuple[str, int, int]]:
     if isinstance(head, Mask):
         return [("sample", row, row) for row in range(min(PER_CLASS * 5, len(dataset.test)))]
     targets = dataset.test.targets[name]
-    return [(slug(label), count, int(row)) for number, label in enumerate(head.labels)
-            for count, row in enumerate(np.flatnonzero(targets == number)[:PER_CLASS])]
+    return [
+        (slug(label), count, int(row))
+        for number, label in enumerate(head.labels)
+        for count, row in enumerate(np.flatnonzero(targets == number)[:PER_CLASS])
+    ]
 
 
 def slug(label: str) -> str:

@@ -1,4 +1,5 @@
 """Writing a SavedModel, and running it as a model server does: a TF1 session, no Keras."""
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self

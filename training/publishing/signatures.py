@@ -1,4 +1,5 @@
 """A Keras model -> the graphs of the contract's signatures (docs/contract.md)."""
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,23 +23,32 @@ class Servable:
 
     def __init__(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
         self.model, self.asked = model, answering(model)
-        self.images = {tensor.name: tuple(tensor.shape[1:])
-                       for tensor in self.asked.inputs if is_image(tensor)}
+        self.images = {
+            tensor.name: tuple(tensor.shape[1:]) for tensor in self.asked.inputs if is_image(tensor)
+        }
         self.labels = {name: tf.constant(head.labels) for name, head in naming(heads).items()}
 
     def signatures(self) -> Signatures:
-        specs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
-                 for tensor in self.asked.inputs]
+        specs = [
+            tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
+            for tensor in self.asked.inputs
+        ]
         found = {"serving_default": concrete(self.predict, specs)}
         if self.images:
-            found["encoded"] = concrete(self.predict_encoded, [
-                bytes_spec(spec.name) if spec.name in self.images else spec for spec in specs])
+            found["encoded"] = concrete(
+                self.predict_encoded,
+                [bytes_spec(spec.name) if spec.name in self.images else spec for spec in specs],
+            )
         if self.labels and len(self.images) == len(specs):
             found["classify"] = concrete(self.classify, [bytes_spec("inputs")])
         if isinstance(self.model, GAN):
-            found["generate"] = concrete(self.generate, [
-                tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
-                for tensor in self.model.generator.inputs])
+            found["generate"] = concrete(
+                self.generate,
+                [
+                    tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
+                    for tensor in self.model.generator.inputs
+                ],
+            )
         return found
 
     def predict(self, **inputs: tf.Tensor) -> Tensors:
@@ -65,14 +75,19 @@ class Servable:
 
     def decode(self, inputs: Mapping[str, tf.Tensor]) -> Tensors:
         """Images out of their bytes; the other inputs as they are."""
-        return {name: decode_images(value, self.images[name]) if name in self.images else value
-                for name, value in inputs.items()}
+        return {
+            name: decode_images(value, self.images[name]) if name in self.images else value
+            for name, value in inputs.items()
+        }
 
 
 def is_image(tensor: keras.KerasTensor) -> bool:
     """[N, H, W, C] with a size and channels that a file can be brought to."""
-    return (len(tensor.shape) == 4 and None not in tensor.shape[1:]
-            and tensor.shape[-1] in DECODABLE_CHANNELS)
+    return (
+        len(tensor.shape) == 4
+        and None not in tensor.shape[1:]
+        and tensor.shape[-1] in DECODABLE_CHANNELS
+    )
 
 
 def bytes_spec(name: str) -> tf.TensorSpec:

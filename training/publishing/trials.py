@@ -1,4 +1,5 @@
 """Held-out images as the requests that clients will send, with the Keras model's own answers."""
+
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,14 +27,16 @@ class Trial:
     expected: Arrays
 
 
-def trials(model: keras.Model, images: Arrays, heads: Mapping[str, Head],
-           signatures: Iterable[str]) -> Trials:
+def trials(
+    model: keras.Model, images: Arrays, heads: Mapping[str, Head], signatures: Iterable[str]
+) -> Trials:
     """By signature."""
     files = {name: as_files(pixels) for name, pixels in images.items()}
     answers = predict(model, images)
     every = {
-        "serving_default": Trial({name: pixels.astype(np.float32)
-                                  for name, pixels in images.items()}, answers),
+        "serving_default": Trial(
+            {name: pixels.astype(np.float32) for name, pixels in images.items()}, answers
+        ),
         "encoded": Trial(files, answers),
     }
     if "classify" in signatures:
@@ -69,8 +72,9 @@ def encode_png(image: Array) -> bytes:
 def as_examples(files: Mapping[str, Array]) -> Array:
     """Files [N] by input name -> serialized tf.Examples [N]."""
     rows = zip(*files.values(), strict=True)
-    return np.array([encode_example(dict(zip(files, row, strict=True))) for row in rows],
-                    dtype=object)
+    return np.array(
+        [encode_example(dict(zip(files, row, strict=True))) for row in rows], dtype=object
+    )
 
 
 def encode_example(files: Mapping[str, bytes]) -> bytes:

@@ -1,4 +1,5 @@
 """<repository>/<model>/<N>/ appears whole or not at all, whoever else publishes or is killed."""
+
 import contextlib
 import errno
 import os
@@ -17,8 +18,11 @@ def versions(model_directory: Path) -> list[int]:
     """The published versions, oldest first; [] where there is no such model."""
     if not model_directory.is_dir():
         return []
-    return sorted(int(entry.name) for entry in model_directory.iterdir()
-                  if entry.name.isdecimal() and (entry / "saved_model.pb").exists())
+    return sorted(
+        int(entry.name)
+        for entry in model_directory.iterdir()
+        if entry.name.isdecimal() and (entry / "saved_model.pb").exists()
+    )
 
 
 def publish_directory(model_directory: Path, write: Callable[[Path], None]) -> Path:

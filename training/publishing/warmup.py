@@ -1,4 +1,5 @@
 """The requests that a model server runs before a version takes traffic."""
+
 from pathlib import Path
 
 import tensorflow as tf
@@ -28,22 +29,29 @@ def predict_log(spec: serving_pb2.ModelSpec, inputs: dict[str, Array]) -> servin
     return serving_pb2.PredictionLog(predict_log=serving_pb2.PredictLog(request=request))
 
 
-def classify_log(spec: serving_pb2.ModelSpec,
-                 inputs: dict[str, Array]) -> serving_pb2.PredictionLog:
+def classify_log(
+    spec: serving_pb2.ModelSpec, inputs: dict[str, Array]
+) -> serving_pb2.PredictionLog:
     examples = [tensorflow_pb2.Example.FromString(raw) for raw in inputs["inputs"]]
-    request = serving_pb2.ClassificationRequest(model_spec=spec, input=serving_pb2.Input(
-        example_list=serving_pb2.ExampleList(examples=examples)))
+    request = serving_pb2.ClassificationRequest(
+        model_spec=spec,
+        input=serving_pb2.Input(example_list=serving_pb2.ExampleList(examples=examples)),
+    )
     return serving_pb2.PredictionLog(classify_log=serving_pb2.ClassifyLog(request=request))
 
 
 def encode_tensor(array: Array) -> tensorflow_pb2.TensorProto:
     """float32, int32 and bytes, which is what requests for our signatures hold."""
     shape = tensorflow_pb2.TensorShapeProto(
-        dim=[tensorflow_pb2.TensorShapeProto.Dim(size=size) for size in array.shape])
+        dim=[tensorflow_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
+    )
     if array.dtype == object:
-        return tensorflow_pb2.TensorProto(dtype=tensorflow_pb2.DT_STRING, tensor_shape=shape,
-                                          string_val=array.ravel().tolist())
+        return tensorflow_pb2.TensorProto(
+            dtype=tensorflow_pb2.DT_STRING, tensor_shape=shape, string_val=array.ravel().tolist()
+        )
     dtype = {"float32": tensorflow_pb2.DT_FLOAT, "int32": tensorflow_pb2.DT_INT32}[array.dtype.name]
     return tensorflow_pb2.TensorProto(
-        dtype=dtype, tensor_shape=shape,
-        tensor_content=array.astype(array.dtype.newbyteorder("<")).tobytes())
+        dtype=dtype,
+        tensor_shape=shape,
+        tensor_content=array.astype(array.dtype.newbyteorder("<")).tobytes(),
+    )

@@ -1,4 +1,5 @@
 """The recipes by name. Nothing here imports Keras."""
+
 from training.recipes.base import Recipe
 from training.recipes.cnn import CNN, CNNSequential
 from training.recipes.digit_sum import DigitSum
@@ -14,9 +15,29 @@ from training.recipes.unet import UNet
 from training.recipes.vgg import VGG16, VGG19
 from training.recipes.vit import ViTB16, ViTSmall
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
-    Digits(), Fashion(), MLP(), CNNSequential(), CNN(), ResNetSmall(), ViTSmall(), TwoView(),
-    MultiHead(), DigitSum(), UNet(), GAN(), VGG16(), VGG19(), ResNet50(), ResNet101(), ResNet152(),
-    InceptionV3(), ViTB16())}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Digits(),
+        Fashion(),
+        MLP(),
+        CNNSequential(),
+        CNN(),
+        ResNetSmall(),
+        ViTSmall(),
+        TwoView(),
+        MultiHead(),
+        DigitSum(),
+        UNet(),
+        GAN(),
+        VGG16(),
+        VGG19(),
+        ResNet50(),
+        ResNet101(),
+        ResNet152(),
+        InceptionV3(),
+        ViTB16(),
+    )
+}
 
 __all__ = ["RECIPES", "Recipe"]

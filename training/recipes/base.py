@@ -1,4 +1,5 @@
 """What every recipe says, as data."""
+
 import dataclasses
 from dataclasses import dataclass
 

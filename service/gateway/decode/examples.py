@@ -1,4 +1,5 @@
 """TensorFlow Serving's `:classify` and `:regress` body: JSON features to tf.Examples."""
+
 from typing import Any
 
 from service.gateway.decode.numbers import SIGNATURE
@@ -10,7 +11,7 @@ from sluice.wire.protos.serving_pb2 import Input
 from sluice.wire.protos.tensorflow_pb2 import Example, Feature
 
 EXAMPLES, CONTEXT = "examples", "context"
-INT64 = range(-2**63, 2**63)
+INT64 = range(-(2**63), 2**63)
 
 
 def decode_examples(body: bytes) -> ExamplesQuery:
@@ -37,8 +38,9 @@ def decode_examples(body: bytes) -> ExamplesQuery:
 
 def _example(row: Any, pointer: str) -> Example:
     if not isinstance(row, dict):
-        raise MalformedRequest(f"{pointer}: expected an object of features, "
-                               f"got {type(row).__name__}")
+        raise MalformedRequest(
+            f"{pointer}: expected an object of features, got {type(row).__name__}"
+        )
     example = Example()
     for name, value in row.items():
         values = value if isinstance(value, list) else [value]
@@ -52,9 +54,11 @@ def _feature(values: list[Any], pointer: str) -> Feature:
     for index, value in enumerate(values):
         kind, element = _element(value, f"{pointer}/{index}")
         if feature.WhichOneof("kind") not in (None, kind):
-            raise MalformedRequest(f"{pointer}/{index}: expected a value for a "
-                                   f"{feature.WhichOneof('kind')}, as before it, "
-                                   f"got one for a {kind}")
+            raise MalformedRequest(
+                f"{pointer}/{index}: expected a value for a "
+                f"{feature.WhichOneof('kind')}, as before it, "
+                f"got one for a {kind}"
+            )
         getattr(feature, kind).value.append(element)
     return feature
 

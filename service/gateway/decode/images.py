@@ -4,6 +4,7 @@ A signature that takes strings (`encoded`, docs/contract.md) gets the files as t
 are then decoded in the model's graph, and what is fed to the network is what training fed to it.
 Only their headers are read here. For a model without one they are decoded and resized here.
 """
+
 import io
 import json
 import warnings
@@ -44,15 +45,21 @@ def decode_image(body: bytes, signatures: Signatures, options: ImageOptions) -> 
     """One image file as the body: a batch of one for the only input."""
     signature = _image_signature(signatures, options)
     if len(signature.inputs) != 1:
-        raise UnknownInput(f'Signature "{signature.name}" has the inputs '
-                           f"{', '.join(signature.inputs)}; send multipart/form-data "
-                           "with one field for each")
-    (name, spec), = signature.inputs.items()
+        raise UnknownInput(
+            f'Signature "{signature.name}" has the inputs '
+            f"{', '.join(signature.inputs)}; send multipart/form-data "
+            "with one field for each"
+        )
+    ((name, spec),) = signature.inputs.items()
     return TfsQuery(signature, {name: _files([body], spec, options)})
 
 
-def decode_form(files: Mapping[str, Sequence[bytes]], texts: Mapping[str, Sequence[str]],
-                signatures: Signatures, options: ImageOptions) -> TfsQuery:
+def decode_form(
+    files: Mapping[str, Sequence[bytes]],
+    texts: Mapping[str, Sequence[str]],
+    signatures: Signatures,
+    options: ImageOptions,
+) -> TfsQuery:
     """Form fields named as the inputs; a field that comes several times makes a batch.
 
     A file is an image; a text is one row of JSON for an input that takes numbers, and itself for
@@ -60,12 +67,15 @@ def decode_form(files: Mapping[str, Sequence[bytes]], texts: Mapping[str, Sequen
     """
     signature = _image_signature(signatures, options)
     if not files and not texts:
-        raise MalformedRequest("The form has no fields; expected one for each of "
-                               f"{', '.join(signature.inputs)}")
+        raise MalformedRequest(
+            f"The form has no fields; expected one for each of {', '.join(signature.inputs)}"
+        )
     for name in [*files, *texts]:
         if name not in signature.inputs:
-            raise UnknownInput(f'Signature "{signature.name}" has no input "{name}"'
-                               f"{did_you_mean(name, signature.inputs)}")
+            raise UnknownInput(
+                f'Signature "{signature.name}" has no input "{name}"'
+                f"{did_you_mean(name, signature.inputs)}"
+            )
     inputs = {name: _files(files[name], signature.inputs[name], options) for name in files}
     inputs |= {name: _texts(texts[name], signature.inputs[name], signature) for name in texts}
     return TfsQuery(signature, inputs)
@@ -93,16 +103,25 @@ def check_image(data: bytes, name: str, at: str, max_pixels: int) -> None:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError as error:
-        raise InputTooLarge(name, f"an image of at most {max_pixels} pixels", str(error),
-                            at) from None
+        raise InputTooLarge(
+            name, f"an image of at most {max_pixels} pixels", str(error), at
+        ) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         start = " ".join(f"{byte:02x}" for byte in data[:8]) or "nothing"
-        raise InvalidInput(name, f"an image ({', '.join(FORMATS)})",
-                           f"{len(data)} bytes that are none, starting {start}", at) from None
+        raise InvalidInput(
+            name,
+            f"an image ({', '.join(FORMATS)})",
+            f"{len(data)} bytes that are none, starting {start}",
+            at,
+        ) from None
     if width * height > max_pixels:
-        raise InputTooLarge(name, f"an image of at most {max_pixels} pixels",
-                            f"{width} x {height} = {width * height}", at,
-                            "SLUICE_MAX_IMAGE_PIXELS; scale it down")
+        raise InputTooLarge(
+            name,
+            f"an image of at most {max_pixels} pixels",
+            f"{width} x {height} = {width * height}",
+            at,
+            "SLUICE_MAX_IMAGE_PIXELS; scale it down",
+        )
 
 
 def _image_signature(signatures: Signatures, options: ImageOptions) -> Signature:
@@ -128,16 +147,25 @@ def _files(files: Sequence[bytes], spec: TensorSpec, options: ImageOptions) -> A
         strings = np.empty(len(files), object)
         strings[:] = files
         return strings
-    return _stacked([decode_pixels(data, spec, options.resize, at)
-                     for data, at in zip(files, places, strict=True)], spec)
+    return _stacked(
+        [
+            decode_pixels(data, spec, options.resize, at)
+            for data, at in zip(files, places, strict=True)
+        ],
+        spec,
+    )
 
 
 def _stacked(images: list[Array], spec: TensorSpec) -> Array:
     """[N, H, W, C]; where the model leaves H and W open, the files must agree."""
     for index, image in enumerate(images):
         if image.shape != images[0].shape:
-            raise InvalidInput(spec.name, f"{list(images[0].shape)}, as file 0",
-                               str(list(image.shape)), f"file {index}")
+            raise InvalidInput(
+                spec.name,
+                f"{list(images[0].shape)}, as file 0",
+                str(list(image.shape)),
+                f"file {index}",
+            )
     return np.stack(images)
 
 

@@ -4,6 +4,7 @@ simdjson flattens nested lists, so `[[1,2],[3]]` would pass for three numbers: t
 beside it, by the brackets and commas that are left of the text when the numbers are taken away.
 Whatever is not regular is left to `values`, which is slower and says what is wrong.
 """
+
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,8 +27,9 @@ class Numbers(NamedTuple):
     array: Array
 
 
-def regular_numbers(body: bytes,
-                    dtype_for: Callable[[str | None], np.dtype | None]) -> Numbers | None:
+def regular_numbers(
+    body: bytes, dtype_for: Callable[[str | None], np.dtype | None]
+) -> Numbers | None:
     """What `body` holds, or None where this way cannot be sure of it.
 
     `dtype_for` is asked with the signature's name, and answers the real or integer dtype to read,
@@ -45,8 +47,9 @@ def regular_numbers(body: bytes,
     return numbers
 
 
-def _numbers_in(document: Any, body: bytes,
-                dtype_for: Callable[[str | None], np.dtype | None]) -> Numbers | None:
+def _numbers_in(
+    document: Any, body: bytes, dtype_for: Callable[[str | None], np.dtype | None]
+) -> Numbers | None:
     if not isinstance(document, simdjson.Object):
         return None
     keys = [key for key in document if key != SIGNATURE]
@@ -94,7 +97,7 @@ def _skeleton_of(body: bytes) -> bytes:
     There is one list in the body; a bracket inside the signature's name would leave quotes here.
     """
     bare = body.translate(None, _NUMBER_CHARACTERS)
-    return bare[bare.index(b"["):bare.rindex(b"]") + 1]
+    return bare[bare.index(b"[") : bare.rindex(b"]") + 1]
 
 
 def _skeleton(shape: tuple[int, ...]) -> bytes:

@@ -1,4 +1,5 @@
 """numpy's own files as request bodies: .npy for a single input, .npz for several by name."""
+
 import io
 import lzma
 import math
@@ -15,8 +16,18 @@ from service.gateway.signature import DEFAULT_SIGNATURE, Signatures
 from sluice.wire.tensors import Array
 
 # What zipfile lets through of archives that lie about themselves (found by fuzzing).
-_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, LookupError,
-                   ValueError, NotImplementedError, RuntimeError, EOFError, OSError)
+_BROKEN_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    LookupError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
 NPY, NPZ = "application/x-npy", "application/x-npz"
 
 
@@ -24,21 +35,26 @@ def decode_npy(body: bytes, signatures: Signatures, signature_name: str | None =
     """One array for the signature's only input."""
     signature = signatures.get(signature_name or DEFAULT_SIGNATURE)
     if len(signature.inputs) != 1:
-        raise UnknownInput(f'Signature "{signature.name}" has the inputs '
-                           f"{', '.join(signature.inputs)}; send them as {NPZ}")
+        raise UnknownInput(
+            f'Signature "{signature.name}" has the inputs '
+            f"{', '.join(signature.inputs)}; send them as {NPZ}"
+        )
     return TfsQuery(signature, {name: read_npy(body, "the body") for name in signature.inputs})
 
 
-def decode_npz(body: bytes, signatures: Signatures, limit_bytes: int,
-               signature_name: str | None = None) -> TfsQuery:
+def decode_npz(
+    body: bytes, signatures: Signatures, limit_bytes: int, signature_name: str | None = None
+) -> TfsQuery:
     """Arrays by input name; PayloadTooLarge where they unpack to more than `limit_bytes`."""
     signature = signatures.get(signature_name or DEFAULT_SIGNATURE)
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             if sum(member.file_size for member in archive.infolist()) > limit_bytes:
                 raise PayloadTooLarge(limit_bytes)
-            inputs = {member.removesuffix(".npy"): read_npy(archive.read(member), member)
-                      for member in archive.namelist()}
+            inputs = {
+                member.removesuffix(".npy"): read_npy(archive.read(member), member)
+                for member in archive.namelist()
+            }
     except _BROKEN_ARCHIVE as error:
         raise MalformedRequest(f"The body is no .npz file: {error}") from None
     return TfsQuery(signature, inputs)
@@ -54,10 +70,11 @@ def read_npy(data: bytes, what: str) -> Array:
         shape, fortran_order, dtype = _header(stream)
     except (ValueError, SyntaxError, TypeError, EOFError, TokenError) as error:
         raise MalformedRequest(f"{what} is no .npy file: {error}") from None
-    rest = memoryview(data)[stream.tell():]
+    rest = memoryview(data)[stream.tell() :]
     if dtype.hasobject:
-        raise MalformedRequest(f"{what} holds Python objects, which are not read; strings are "
-                               "numpy's S or U")
+        raise MalformedRequest(
+            f"{what} holds Python objects, which are not read; strings are numpy's S or U"
+        )
     if math.prod(shape) * dtype.itemsize != len(rest):
         raise MalformedRequest(f"{what} declares {dtype} {list(shape)} and holds {len(rest)} bytes")
     array = np.frombuffer(rest, dtype) if dtype.itemsize else np.empty(shape, dtype)

@@ -3,6 +3,7 @@
 The binary tensor extension: after the JSON, whose length a header gives, come the raw bytes
 (sluice/wire/oip_tensors.py) of every input with a `binary_data_size`, in the order of the inputs.
 """
+
 import math
 from typing import Any
 
@@ -25,20 +26,26 @@ def decode_infer(body: bytes, json_length: int | None, signatures: Signatures) -
     if json_length == 0:
         return _decode_raw(body, signatures)
     if json_length is not None and not 0 < json_length <= len(body):
-        raise MalformedRequest(f"Inference-Header-Content-Length is {json_length}, "
-                               f"and the body has {len(body)} bytes")
+        raise MalformedRequest(
+            f"Inference-Header-Content-Length is {json_length}, and the body has {len(body)} bytes"
+        )
     document = parse_object(body[:json_length])
     parameters = _parameters(document, "")
-    signature = signatures.get(_string(parameters, "signature_name", "/parameters")
-                               or DEFAULT_SIGNATURE)
-    return OipQuery(signature, _decode_inputs(document, memoryview(body)[json_length or len(body):],
-                                              signature),
-                    id=_string(document, "id", ""), outputs=_decode_outputs(document, signature),
-                    binary_outputs=bool(parameters.get("binary_data_output")))
+    signature = signatures.get(
+        _string(parameters, "signature_name", "/parameters") or DEFAULT_SIGNATURE
+    )
+    return OipQuery(
+        signature,
+        _decode_inputs(document, memoryview(body)[json_length or len(body) :], signature),
+        id=_string(document, "id", ""),
+        outputs=_decode_outputs(document, signature),
+        binary_outputs=bool(parameters.get("binary_data_output")),
+    )
 
 
-def _decode_inputs(document: dict[str, Any], raw: memoryview, signature: Signature
-                   ) -> dict[str, Array]:
+def _decode_inputs(
+    document: dict[str, Any], raw: memoryview, signature: Signature
+) -> dict[str, Array]:
     inputs: dict[str, Array] = {}
     for index, tensor in enumerate(_objects(document, "inputs")):
         pointer = f"/inputs/{index}"
@@ -48,26 +55,34 @@ def _decode_inputs(document: dict[str, Any], raw: memoryview, signature: Signatu
             inputs[spec.name] = _decode_json_tensor(tensor, spec, pointer)
             continue
         if type(size) is not int or not 0 <= size <= len(raw):
-            raise InvalidInput(spec.name, f"a binary_data_size of at most {len(raw)}, which the "
-                               "body has left", str(size), pointer)
+            raise InvalidInput(
+                spec.name,
+                f"a binary_data_size of at most {len(raw)}, which the body has left",
+                str(size),
+                pointer,
+            )
         inputs[spec.name] = raw_tensor(raw[:size], tensor.get("shape"), spec, pointer)
         raw = raw[size:]
     if len(raw):
-        raise MalformedRequest(f"The body has {len(raw)} bytes more than its inputs' "
-                               "binary_data_size add up to")
+        raise MalformedRequest(
+            f"The body has {len(raw)} bytes more than its inputs' binary_data_size add up to"
+        )
     return inputs
 
 
 def _spec(tensor: dict[str, Any], signature: Signature, pointer: str) -> TensorSpec:
-    return declared(str(_string(tensor, "name", pointer)), tensor.get("datatype"), signature,
-                    pointer)
+    return declared(
+        str(_string(tensor, "name", pointer)), tensor.get("datatype"), signature, pointer
+    )
 
 
 def declared(name: str, datatype: Any, signature: Signature, pointer: str) -> TensorSpec:
     """The signature's spec for a tensor, in the dtype that the request declares."""
     if name not in signature.inputs:
-        raise UnknownInput(f'{pointer}: signature "{signature.name}" has no input "{name}"'
-                           f"{did_you_mean(name, signature.inputs)}")
+        raise UnknownInput(
+            f'{pointer}: signature "{signature.name}" has no input "{name}"'
+            f"{did_you_mean(name, signature.inputs)}"
+        )
     if datatype not in DATATYPES:
         raise InvalidInput(name, f"a datatype ({', '.join(DATATYPES)})", repr(datatype), pointer)
     return TensorSpec(name, DATATYPES[datatype], signature.inputs[name].shape)
@@ -75,8 +90,7 @@ def declared(name: str, datatype: Any, signature: Signature, pointer: str) -> Te
 
 def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:
     if not isinstance(tensor.get("data"), list):
-        raise InvalidInput(spec.name, "'data', a list, or a binary_data_size",
-                           "neither", pointer)
+        raise InvalidInput(spec.name, "'data', a list, or a binary_data_size", "neither", pointer)
     array = array_of(tensor["data"], spec, f"{pointer}/data")
     return shaped(array, tensor.get("shape"), spec, pointer)
 
@@ -92,12 +106,19 @@ def raw_tensor(raw: bytes | memoryview, shape: Any, spec: TensorSpec, pointer: s
 
 def shaped(array: Array, shape: Any, spec: TensorSpec, pointer: str) -> Array:
     """`array` in the shape that the request declares, if it has that many elements."""
-    if (not isinstance(shape, list) or len(shape) > MAX_RANK
-            or not all(type(size) is int and 0 <= size < MAX_ELEMENTS for size in shape)):
+    if (
+        not isinstance(shape, list)
+        or len(shape) > MAX_RANK
+        or not all(type(size) is int and 0 <= size < MAX_ELEMENTS for size in shape)
+    ):
         raise InvalidInput(spec.name, "a shape, a list of sizes", repr(shape)[:80], pointer)
     if math.prod(shape) != array.size:
-        raise InvalidInput(spec.name, f"{math.prod(shape)} elements for the shape {shape}",
-                           str(array.size), pointer)
+        raise InvalidInput(
+            spec.name,
+            f"{math.prod(shape)} elements for the shape {shape}",
+            str(array.size),
+            pointer,
+        )
     return array.reshape(shape)
 
 
@@ -105,9 +126,11 @@ def _decode_raw(body: bytes, signatures: Signatures) -> OipQuery:
     """The default signature's one input as nothing but bytes; one size may be left open."""
     signature = signatures.get()
     if len(signature.inputs) != 1:
-        raise UnknownInput(f'Signature "{signature.name}" has the inputs '
-                           f"{', '.join(signature.inputs)}; raw bytes fit a single one")
-    (name, spec), = signature.inputs.items()
+        raise UnknownInput(
+            f'Signature "{signature.name}" has the inputs '
+            f"{', '.join(signature.inputs)}; raw bytes fit a single one"
+        )
+    ((name, spec),) = signature.inputs.items()
     if spec.is_string:
         return OipQuery(signature, {name: np.array([body], object)})
     sizes = [-1 if size is None else size for size in spec.shape or (-1,)]
@@ -134,8 +157,10 @@ def _decode_outputs(document: dict[str, Any], signature: Signature) -> tuple[Req
 
 def check_output(name: str, signature: Signature, pointer: str) -> None:
     if name not in signature.outputs:
-        raise UnknownInput(f'{pointer}: signature "{signature.name}" has no output "{name}"'
-                           f"{did_you_mean(name, signature.outputs)}")
+        raise UnknownInput(
+            f'{pointer}: signature "{signature.name}" has no output "{name}"'
+            f"{did_you_mean(name, signature.outputs)}"
+        )
 
 
 def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 Its inputs are either all raw, in `raw_input_contents`, or each in the field of its datatype.
 """
+
 from service.gateway.decode.oip import check_output, declared, raw_tensor, shaped
 from service.gateway.decode.values import array_of
 from service.gateway.errors import InvalidInput, MalformedRequest
@@ -35,16 +36,25 @@ def decode_model_infer(request: ModelInferRequest, signatures: Signatures) -> Oi
 
     Raises UnknownSignature, MalformedRequest, UnknownInput or InvalidInput.
     """
-    name = request.parameters["signature_name"].string_param if (
-        "signature_name" in request.parameters) else ""
+    name = (
+        request.parameters["signature_name"].string_param
+        if ("signature_name" in request.parameters)
+        else ""
+    )
     signature = signatures.get(name or DEFAULT_SIGNATURE)
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
-        raise MalformedRequest(f"/raw_input_contents: expected {len(request.inputs)}, one for each "
-                               f"of the inputs, got {len(raw)}")
-    return OipQuery(signature, _decode_inputs(request, signature), id=request.id or None,
-                    outputs=_decode_outputs(request, signature, binary=bool(raw)),
-                    binary_outputs=bool(raw))
+        raise MalformedRequest(
+            f"/raw_input_contents: expected {len(request.inputs)}, one for each "
+            f"of the inputs, got {len(raw)}"
+        )
+    return OipQuery(
+        signature,
+        _decode_inputs(request, signature),
+        id=request.id or None,
+        outputs=_decode_outputs(request, signature, binary=bool(raw)),
+        binary_outputs=bool(raw),
+    )
 
 
 def _decode_inputs(request: ModelInferRequest, signature: Signature) -> dict[str, Array]:
@@ -57,24 +67,33 @@ def _decode_inputs(request: ModelInferRequest, signature: Signature) -> dict[str
         elif tensor.HasField("contents"):
             raise MalformedRequest(f"{pointer}/contents: expected none beside raw_input_contents")
         else:
-            inputs[spec.name] = raw_tensor(request.raw_input_contents[index], list(tensor.shape),
-                                           spec, pointer)
+            inputs[spec.name] = raw_tensor(
+                request.raw_input_contents[index], list(tensor.shape), spec, pointer
+            )
     return inputs
 
 
 def _typed_tensor(tensor: InputTensor, spec: TensorSpec, pointer: str) -> Array:
     field = CONTENTS.get(datatype_of(spec.dtype))
     if field is None:
-        raise InvalidInput(spec.name, "raw_input_contents, as gRPC carries "
-                           f"{datatype_of(spec.dtype)}", "none", pointer)
+        raise InvalidInput(
+            spec.name,
+            f"raw_input_contents, as gRPC carries {datatype_of(spec.dtype)}",
+            "none",
+            pointer,
+        )
     values = list(getattr(tensor.contents, field))
-    array = string_array(values) if spec.is_string else array_of(
-        values, spec, f"{pointer}/contents/{field}")
+    array = (
+        string_array(values)
+        if spec.is_string
+        else array_of(values, spec, f"{pointer}/contents/{field}")
+    )
     return shaped(array, list(tensor.shape), spec, pointer)
 
 
-def _decode_outputs(request: ModelInferRequest, signature: Signature, binary: bool
-                    ) -> tuple[RequestedOutput, ...]:
+def _decode_outputs(
+    request: ModelInferRequest, signature: Signature, binary: bool
+) -> tuple[RequestedOutput, ...]:
     for index, output in enumerate(request.outputs):
         check_output(output.name, signature, f"/outputs/{index}")
     return tuple(RequestedOutput(output.name, binary) for output in request.outputs)

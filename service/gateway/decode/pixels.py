@@ -3,6 +3,7 @@
 Values stay 0..255, as the contract has them; alpha is dropped and grey is spread or made as
 TensorFlow's own decoder does, so that a model answers the same by this way as by its graph.
 """
+
 import io
 from collections.abc import Callable
 
@@ -25,8 +26,12 @@ RESIZES: dict[str, Callable[[Image.Image, Size], Image.Image]] = {
 
 def takes_pixels(spec: TensorSpec) -> bool:
     """Whether an input is a batch of images: [N, H, W, C] of real or whole numbers, C 1, 3 or 4."""
-    return (spec.shape is not None and len(spec.shape) == 4 and spec.shape[3] in MODES
-            and spec.dtype.kind in "fiu")
+    return (
+        spec.shape is not None
+        and len(spec.shape) == 4
+        and spec.shape[3] in MODES
+        and spec.dtype.kind in "fiu"
+    )
 
 
 def decode_pixels(data: bytes, spec: TensorSpec, resize: str, at: str) -> Array:

@@ -1,4 +1,5 @@
 """TensorFlow Serving's JSON body: `instances` (row format) or `inputs` (columnar) to a Query."""
+
 import json
 import math
 from typing import Any
@@ -24,8 +25,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A JSON object by TensorFlow Serving's reading: NaN and Infinity are numbers, and of equal
     keys the first counts. Raises MalformedRequest for any other document, and for text after it."""
     try:
-        document = json.loads(body.decode(), parse_float=_float,
-                              object_pairs_hook=_first_of_equal_keys)
+        document = json.loads(
+            body.decode(), parse_float=_float, object_pairs_hook=_first_of_equal_keys
+        )
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno} (character {error.pos})"
         raise MalformedRequest(f"The body is not JSON: {error.msg} at {where}") from None
@@ -34,13 +36,15 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except ValueError as error:  # no UTF-8, or an integer of thousands of digits
         raise MalformedRequest(f"The body is not usable JSON: {error}") from None
     if not isinstance(document, dict):
-        raise MalformedRequest("The body is not a JSON object; expected "
-                               '{"instances": [...]} or {"inputs": ...}')
+        raise MalformedRequest(
+            'The body is not a JSON object; expected {"instances": [...]} or {"inputs": ...}'
+        )
     return document
 
 
 def _decode_numbers(body: bytes, signatures: Signatures) -> TfsQuery | None:
     """The fast way, for what most requests are: one regular array of numbers for the one input."""
+
     def dtype_for(name: str | None) -> np.dtype | None:
         spec = _numeric_input(signatures, name)
         return spec.dtype if spec else None
@@ -49,8 +53,9 @@ def _decode_numbers(body: bytes, signatures: Signatures) -> TfsQuery | None:
     if numbers is None or numbers.key not in (ROWS, COLUMNS):
         return None
     signature = signatures.get(numbers.signature_name or DEFAULT_SIGNATURE)
-    return TfsQuery(signature, dict.fromkeys(signature.inputs, numbers.array),
-                 row_format=numbers.key == ROWS)
+    return TfsQuery(
+        signature, dict.fromkeys(signature.inputs, numbers.array), row_format=numbers.key == ROWS
+    )
 
 
 def _numeric_input(signatures: Signatures, name: str | None) -> TensorSpec | None:
@@ -100,26 +105,36 @@ def _rows_are_named(rows: list[Any], signature: Signature) -> bool:
 def _check_keys(row: Any, signature: Signature, pointer: str) -> None:
     names = ", ".join(signature.inputs)
     if not isinstance(row, dict):
-        raise MalformedRequest(f"{pointer}: expected an object with the keys {names}, "
-                               "as the rows before it are")
+        raise MalformedRequest(
+            f"{pointer}: expected an object with the keys {names}, as the rows before it are"
+        )
     for key in row:
         if key not in signature.inputs:
-            raise UnknownInput(f'{pointer}: signature "{signature.name}" has no input "{key}"'
-                               f"{did_you_mean(key, signature.inputs)}")
+            raise UnknownInput(
+                f'{pointer}: signature "{signature.name}" has no input "{key}"'
+                f"{did_you_mean(key, signature.inputs)}"
+            )
     missing = [name for name in signature.inputs if name not in row]
     if missing:
-        raise UnknownInput(f"{pointer}: the input {', '.join(missing)} is missing; "
-                           f"a row needs the keys {names}")
+        raise UnknownInput(
+            f"{pointer}: the input {', '.join(missing)} is missing; a row needs the keys {names}"
+        )
 
 
 def _stack(rows: list[Any], spec: TensorSpec) -> Array:
     """The rows' arrays for one input, stacked: [len(rows), ...]."""
-    arrays = [array_of(row[spec.name], spec, f"/{ROWS}/{index}/{spec.name}")
-              for index, row in enumerate(rows)]
+    arrays = [
+        array_of(row[spec.name], spec, f"/{ROWS}/{index}/{spec.name}")
+        for index, row in enumerate(rows)
+    ]
     for index, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
-            raise InvalidInput(spec.name, f"shape {list(arrays[0].shape)}, as in the first row",
-                               str(list(array.shape)), at=f"/{ROWS}/{index}/{spec.name}")
+            raise InvalidInput(
+                spec.name,
+                f"shape {list(arrays[0].shape)}, as in the first row",
+                str(list(array.shape)),
+                at=f"/{ROWS}/{index}/{spec.name}",
+            )
     return np.stack(arrays)
 
 
@@ -127,23 +142,30 @@ def _decode_columns(columns: Any, signature: Signature) -> dict[str, Array]:
     """One array for each input; a name that the signature has not is passed over, as TensorFlow
     Serving does (exchange "column, an extra name")."""
     is_named = isinstance(columns, dict) and (
-        any(name in columns for name in signature.inputs) or set(columns) != {"b64"})
+        any(name in columns for name in signature.inputs) or set(columns) != {"b64"}
+    )
     if not is_named:
         spec = _only_input(signature, "/inputs")
         return {spec.name: array_of(columns, spec, f"/{COLUMNS}")}
     missing = [name for name in signature.inputs if name not in columns]
     if missing:
         stray = [key for key in columns if key not in signature.inputs]
-        raise UnknownInput(f"/{COLUMNS}: the input {', '.join(missing)} is missing"
-                           + (did_you_mean(stray[0], signature.inputs) if stray else ""))
-    return {name: array_of(columns[name], spec, f"/{COLUMNS}/{name}")
-            for name, spec in signature.inputs.items()}
+        raise UnknownInput(
+            f"/{COLUMNS}: the input {', '.join(missing)} is missing"
+            + (did_you_mean(stray[0], signature.inputs) if stray else "")
+        )
+    return {
+        name: array_of(columns[name], spec, f"/{COLUMNS}/{name}")
+        for name, spec in signature.inputs.items()
+    }
 
 
 def _only_input(signature: Signature, pointer: str) -> TensorSpec:
     if len(signature.inputs) != 1:
-        raise UnknownInput(f'{pointer}: signature "{signature.name}" has the inputs '
-                           f"{', '.join(signature.inputs)}; expected an object keyed by them")
+        raise UnknownInput(
+            f'{pointer}: signature "{signature.name}" has the inputs '
+            f"{', '.join(signature.inputs)}; expected an object keyed by them"
+        )
     return next(iter(signature.inputs.values()))
 
 

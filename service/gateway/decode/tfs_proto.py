@@ -4,6 +4,7 @@ The request is passed on as the bytes it came in. Its elements are looked at onl
 images; every other input is stood in for by an array of its dtype and shape that holds nothing
 (docs/decisions/0005-grpc-in-the-gateways-workers.md).
 """
+
 import math
 from collections.abc import Mapping
 
@@ -27,12 +28,16 @@ from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor,
 
 def decode_model_spec(spec: serving.ModelSpec) -> ModelSpec:
     choice = spec.WhichOneof("version_choice")
-    return ModelSpec(spec.name, spec.version.value if choice == "version" else None,
-                     spec.version_label if choice == "version_label" else None)
+    return ModelSpec(
+        spec.name,
+        spec.version.value if choice == "version" else None,
+        spec.version_label if choice == "version_label" else None,
+    )
 
 
-def decode_predict(request: serving.PredictRequest, signatures: Signatures, max_bytes: int,
-                   max_pixels: int) -> Query:
+def decode_predict(
+    request: serving.PredictRequest, signatures: Signatures, max_bytes: int, max_pixels: int
+) -> Query:
     """The query to validate, no tensor of which takes more than `max_bytes`.
 
     Raises UnknownSignature, or InvalidInput for a tensor that contradicts itself or the
@@ -43,8 +48,9 @@ def decode_predict(request: serving.PredictRequest, signatures: Signatures, max_
     return check_images(Query(signature, inputs), max_pixels)
 
 
-def _decode_inputs(protos: Mapping[str, TensorProto], signature: Signature, max_bytes: int
-                   ) -> dict[str, Array]:
+def _decode_inputs(
+    protos: Mapping[str, TensorProto], signature: Signature, max_bytes: int
+) -> dict[str, Array]:
     inputs = {}
     for name, proto in protos.items():
         spec = signature.inputs.get(name)
@@ -65,7 +71,10 @@ def _stand_in(name: str, proto: TensorProto, max_bytes: int) -> Array:
     dtype, shape = numpy_dtype(proto.dtype), decode_shape(proto.tensor_shape)
     size = math.prod(shape) * dtype.itemsize
     if size > max_bytes:  # one typed value is spread over any shape, by the model server
-        raise InputTooLarge(name, f"a tensor of at most {max_bytes} bytes",
-                            f"{dtype_name(dtype)} {shape_text(shape)}, {size} bytes",
-                            hint="SLUICE_MAX_BODY_BYTES")
+        raise InputTooLarge(
+            name,
+            f"a tensor of at most {max_bytes} bytes",
+            f"{dtype_name(dtype)} {shape_text(shape)}, {size} bytes",
+            hint="SLUICE_MAX_BODY_BYTES",
+        )
     return np.broadcast_to(np.empty((), dtype), shape)

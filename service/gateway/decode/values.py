@@ -4,6 +4,7 @@ JSON has one kind of number and no bytes, so the dtype comes from the signature.
 TensorFlow Serving's: an integer input takes no `1.0`, a float input takes `1`, nothing takes null,
 true or "1.0" for a number, and `{"b64": ...}` is bytes.
 """
+
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, NamedTuple
@@ -46,8 +47,9 @@ def array_of(value: object, spec: TensorSpec, pointer: str) -> Array:
     kind = _kind_of(spec.dtype)
     if not set(map(type, leaves)) <= set(kind.types):
         index = next(i for i, leaf in enumerate(leaves) if type(leaf) not in kind.types)
-        raise InvalidInput(spec.name, kind.expected, _describe(leaves[index]),
-                           at=_place(pointer, index, shape))
+        raise InvalidInput(
+            spec.name, kind.expected, _describe(leaves[index]), at=_place(pointer, index, shape)
+        )
     array = _together(leaves, spec.dtype)
     if array is None:
         array = _one_by_one(leaves, spec, kind, pointer, shape)
@@ -69,13 +71,20 @@ def _flatten(value: object, spec: TensorSpec, pointer: str) -> tuple[tuple[int, 
     return shape, level
 
 
-def _ragged(level: list[Any], size: int, spec: TensorSpec, pointer: str,
-            shape: tuple[int, ...]) -> InvalidInput:
-    index, item = next((i, item) for i, item in enumerate(level)
-                       if type(item) is not list or len(item) != size)
+def _ragged(
+    level: list[Any], size: int, spec: TensorSpec, pointer: str, shape: tuple[int, ...]
+) -> InvalidInput:
+    index, item = next(
+        (i, item) for i, item in enumerate(level) if type(item) is not list or len(item) != size
+    )
     got = str(len(item)) if type(item) is list else _describe(item)
-    return InvalidInput(spec.name, f"a list of {size}, as its neighbours are", got,
-                        at=_place(pointer, index, shape), hint="ragged lists")
+    return InvalidInput(
+        spec.name,
+        f"a list of {size}, as its neighbours are",
+        got,
+        at=_place(pointer, index, shape),
+        hint="ragged lists",
+    )
 
 
 def _together(leaves: list[Any], dtype: np.dtype) -> Array | None:
@@ -95,15 +104,17 @@ def _together(leaves: list[Any], dtype: np.dtype) -> Array | None:
         return None
 
 
-def _one_by_one(leaves: list[Any], spec: TensorSpec, kind: _Kind, pointer: str,
-                shape: tuple[int, ...]) -> Array:
+def _one_by_one(
+    leaves: list[Any], spec: TensorSpec, kind: _Kind, pointer: str, shape: tuple[int, ...]
+) -> Array:
     elements = np.empty(len(leaves), object)
     for index, leaf in enumerate(leaves):
         try:
             elements[index] = kind.convert(leaf, spec.dtype)
         except Misfit as misfit:
-            raise InvalidInput(spec.name, str(misfit), _describe(leaf),
-                               at=_place(pointer, index, shape)) from None
+            raise InvalidInput(
+                spec.name, str(misfit), _describe(leaf), at=_place(pointer, index, shape)
+            ) from None
     return elements.astype(spec.dtype)
 
 

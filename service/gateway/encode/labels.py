@@ -1,4 +1,5 @@
 """The best labels of a classification: `<head>_classes` and `<head>_scores`, best first."""
+
 from service.gateway.errors import MalformedRequest
 from sluice.wire.tensors import Array
 
@@ -10,15 +11,21 @@ def keep_best(outputs: dict[str, Array], count: int) -> dict[str, Array]:
 
     Raises MalformedRequest where the model gives no labels, or fewer.
     """
-    heads = [name.removesuffix(CLASSES) for name in outputs if name.endswith(CLASSES)
-             and f"{name.removesuffix(CLASSES)}{SCORES}" in outputs]
+    heads = [
+        name.removesuffix(CLASSES)
+        for name in outputs
+        if name.endswith(CLASSES) and f"{name.removesuffix(CLASSES)}{SCORES}" in outputs
+    ]
     if not heads:
-        raise MalformedRequest("?top_k= is for a model that gives labels (NAME_classes and "
-                               f"NAME_scores); this one gives {', '.join(sorted(outputs))}")
+        raise MalformedRequest(
+            "?top_k= is for a model that gives labels (NAME_classes and "
+            f"NAME_scores); this one gives {', '.join(sorted(outputs))}"
+        )
     kept = dict(outputs)
     for name in [f"{head}{suffix}" for head in heads for suffix in (CLASSES, SCORES)]:
         if outputs[name].ndim != 2 or outputs[name].shape[1] < count:
-            raise MalformedRequest(f"?top_k={count}: {name} has the shape "
-                                   f"{list(outputs[name].shape)}")
+            raise MalformedRequest(
+                f"?top_k={count}: {name} has the shape {list(outputs[name].shape)}"
+            )
         kept[name] = outputs[name][:, :count]
     return kept

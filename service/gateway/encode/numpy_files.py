@@ -1,4 +1,5 @@
 """Outputs as numpy's own files; strings become its fixed-width S."""
+
 import io
 import zipfile
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ from sluice.wire.tensors import Array
 def encode_npy(outputs: Mapping[str, Array]) -> bytes:
     """The single output. Raises NotAcceptable where there are several."""
     if len(outputs) != 1:
-        raise NotAcceptable(f"The outputs {', '.join(sorted(outputs))} do not fit one .npy file; "
-                            "accept application/x-npz or application/json")
+        raise NotAcceptable(
+            f"The outputs {', '.join(sorted(outputs))} do not fit one .npy file; "
+            "accept application/x-npz or application/json"
+        )
     buffer = io.BytesIO()
     np.save(buffer, _native(next(iter(outputs.values()))), allow_pickle=False)
     return buffer.getvalue()

@@ -1,4 +1,5 @@
 """Open Inference Protocol v2: outputs and a model's metadata to response bodies."""
+
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version as installed_version
@@ -21,8 +22,9 @@ class InferBody(NamedTuple):
     json_length: int | None
 
 
-def encode_infer(outputs: Mapping[str, Array], version: int, model: ModelSpec, query: OipQuery
-                 ) -> InferBody:
+def encode_infer(
+    outputs: Mapping[str, Array], version: int, model: ModelSpec, query: OipQuery
+) -> InferBody:
     """The answer to an infer request. Raises NotText for strings that JSON cannot carry."""
     wanted = wanted_outputs(outputs, query)
     tensors, raw = [], []
@@ -44,8 +46,9 @@ def encode_infer(outputs: Mapping[str, Array], version: int, model: ModelSpec, q
 
 def wanted_outputs(outputs: Iterable[str], query: OipQuery) -> Sequence[RequestedOutput]:
     """Those that are named, else all."""
-    return query.outputs or [RequestedOutput(name, query.binary_outputs)
-                             for name in sorted(outputs)]
+    return query.outputs or [
+        RequestedOutput(name, query.binary_outputs) for name in sorted(outputs)
+    ]
 
 
 def described(name: str, array: Array) -> dict[str, Any]:
@@ -55,16 +58,22 @@ def described(name: str, array: Array) -> dict[str, Any]:
 
 def encode_server() -> dict[str, Any]:
     """What this server is."""
-    return {"name": "sluice", "version": installed_version("sluice"),
-            "extensions": ["binary_tensor_data"]}
+    return {
+        "name": "sluice",
+        "version": installed_version("sluice"),
+        "extensions": ["binary_tensor_data"],
+    }
 
 
 def encode_metadata(model: ModelSpec, versions: list[int], signature: Signature) -> dict[str, Any]:
     """What a model takes and gives: -1 for any size."""
-    return {"name": model.name, "versions": [str(version) for version in versions],
-            "platform": "tensorflow_savedmodel",
-            "inputs": [_specified(spec) for spec in signature.inputs.values()],
-            "outputs": [_specified(spec) for spec in signature.outputs.values()]}
+    return {
+        "name": model.name,
+        "versions": [str(version) for version in versions],
+        "platform": "tensorflow_savedmodel",
+        "inputs": [_specified(spec) for spec in signature.inputs.values()],
+        "outputs": [_specified(spec) for spec in signature.outputs.values()],
+    }
 
 
 def _specified(spec: TensorSpec) -> dict[str, Any]:
@@ -80,8 +89,9 @@ def _plain(array: Array, name: str) -> Any:
         try:
             return [string.decode() for string in flat]
         except UnicodeDecodeError:
-            raise NotText(f'Output "{name}" holds bytes that are no text; ask for it as binary_data'
-                          ) from None
+            raise NotText(
+                f'Output "{name}" holds bytes that are no text; ask for it as binary_data'
+            ) from None
     if array.dtype.kind in "iub" or array.dtype in (np.float32, np.float64):
         return flat
     return flat.astype(np.float32)

@@ -1,4 +1,5 @@
 """Named arrays to TensorFlow Serving's JSON: `predictions` for rows, `outputs` for columns."""
+
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -30,15 +31,22 @@ def encode_predict(outputs: Mapping[str, Array], query: TfsQuery) -> bytes:
         document = {"predictions": _bare_or_named(plain)}
     else:
         rows = _check_rows(outputs, query)
-        document = {"predictions": [{name: values[index] for name, values in plain.items()}
-                                    for index in range(rows)]}
+        document = {
+            "predictions": [
+                {name: values[index] for name, values in plain.items()} for index in range(rows)
+            ]
+        }
     return _dump(document, has_nan=not all(map(_is_finite, outputs.values())))
 
 
 def encode_classifications(result: ClassificationResult) -> bytes:
     """`results`: for each example, its labels with their scores."""
-    return _results([[[each.label, np.float32(each.score)] for each in classified.classes]
-                     for classified in result.classifications])
+    return _results(
+        [
+            [[each.label, np.float32(each.score)] for each in classified.classes]
+            for classified in result.classifications
+        ]
+    )
 
 
 def encode_regressions(result: RegressionResult) -> bytes:
@@ -48,8 +56,9 @@ def encode_regressions(result: RegressionResult) -> bytes:
 
 def _results(rows: list[Any]) -> bytes:
     # orjson writes null for NaN
-    return _dump({"results": rows}, has_nan=b"null" in orjson.dumps(
-        rows, option=orjson.OPT_SERIALIZE_NUMPY))
+    return _dump(
+        {"results": rows}, has_nan=b"null" in orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
+    )
 
 
 def _bare_or_named(plain: dict[str, Any]) -> Any:
@@ -60,9 +69,11 @@ def _check_rows(outputs: Mapping[str, Array], query: TfsQuery) -> int:
     rows: int = next(iter(query.inputs.values())).shape[0]
     for name, array in outputs.items():
         if not array.ndim or array.shape[0] != rows:
-            raise UnbatchedOutput(f'Output "{name}" has the shape {list(array.shape)}: not one row '
-                                  f"for each of the {rows} instances; ask for columns with "
-                                  '{"inputs": ...}')
+            raise UnbatchedOutput(
+                f'Output "{name}" has the shape {list(array.shape)}: not one row '
+                f"for each of the {rows} instances; ask for columns with "
+                '{"inputs": ...}'
+            )
     return rows
 
 
@@ -80,7 +91,7 @@ def _plain(array: Array, name: str) -> Any:
 def _strings(array: Array, name: str) -> Any:
     values = [_string(value, name) for value in array.ravel()]
     for size in reversed(array.shape[1:]):
-        values = [values[start:start + size] for start in range(0, len(values), size)]
+        values = [values[start : start + size] for start in range(0, len(values), size)]
     return values if array.ndim else values[0]
 
 

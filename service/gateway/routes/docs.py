@@ -1,4 +1,5 @@
 """The gateway describes itself: an OpenAPI document and pages that need no other host."""
+
 from flask import Blueprint, Response, jsonify, render_template, request
 
 from service.gateway import errors
@@ -19,19 +20,30 @@ def openapi() -> Response:
 @routes.get("/docs")
 def index() -> str:
     models = _models()
-    return render_template("docs.html", title="Sluice", model=None, models=models,
-                           document=document(models, request.host_url.rstrip("/")))
+    return render_template(
+        "docs.html",
+        title="Sluice",
+        model=None,
+        models=models,
+        document=document(models, request.host_url.rstrip("/")),
+    )
 
 
 @routes.get("/docs/<model>")
 def page(model: str) -> str:
     signatures = model_server().signatures(ModelSpec(model))
     url = f"{request.host_url}v1/models/{model}"
-    single_image = (ENCODED_SIGNATURE in signatures
-                    and len(signatures.get(ENCODED_SIGNATURE).inputs) == 1)
-    return render_template("docs.html", title=f"{model} · Sluice", model=model,
-                           curl=curl_line(url, signatures), single_image=single_image,
-                           signatures=[signatures.get(name) for name in signatures.names()])
+    single_image = (
+        ENCODED_SIGNATURE in signatures and len(signatures.get(ENCODED_SIGNATURE).inputs) == 1
+    )
+    return render_template(
+        "docs.html",
+        title=f"{model} · Sluice",
+        model=model,
+        curl=curl_line(url, signatures),
+        single_image=single_image,
+        signatures=[signatures.get(name) for name in signatures.names()],
+    )
 
 
 def _models() -> dict[str, Signatures]:

@@ -1,4 +1,5 @@
 """The paths under which a dialect names a model, its versions and its labels."""
+
 from collections.abc import Callable, Sequence
 
 from flask import Blueprint, Response
@@ -28,19 +29,25 @@ class Version(BaseConverter):
 CONVERTERS = {"model": ModelName, "version": Version}
 
 
-def model_paths(routes: Blueprint, root: str, places: Sequence[str]
-                ) -> Callable[[str, str], Callable[[View], View]]:
+def model_paths(
+    routes: Blueprint, root: str, places: Sequence[str]
+) -> Callable[[str, str], Callable[[View], View]]:
     """A decorator `(suffix, method)` that registers a view of a ModelSpec at root + place + suffix,
     for each of `places`."""
+
     def at(suffix: str, method: str) -> Callable[[View], View]:
         def register(view: View) -> View:
-            def endpoint(name: str, version: int | None = None, label: str | None = None
-                         ) -> Response:
+            def endpoint(
+                name: str, version: int | None = None, label: str | None = None
+            ) -> Response:
                 return view(ModelSpec(name, version, label))
 
             for place in places:
-                routes.add_url_rule(f"{root}{place}{suffix}", f"{view.__name__}{place}", endpoint,
-                                    methods=[method])
+                routes.add_url_rule(
+                    f"{root}{place}{suffix}", f"{view.__name__}{place}", endpoint, methods=[method]
+                )
             return view
+
         return register
+
     return at

@@ -1,4 +1,5 @@
 """The Open Inference Protocol v2 over HTTP, as KServe's and Triton's clients speak it."""
+
 from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify, request
@@ -17,26 +18,30 @@ from sluice.wire.oip_tensors import JSON_LENGTH
 routes = Blueprint("oip", __name__)
 
 # The protocol lets a version be any string: here, a number or a label.
-at_model = model_paths(routes, "/v2/models/<name>",
-                       ("", "/versions/<version:version>", "/versions/<label>"))
+at_model = model_paths(
+    routes, "/v2/models/<name>", ("", "/versions/<version:version>", "/versions/<label>")
+)
 
 
 @at_model("/infer", "POST")
 def infer(model: ModelSpec) -> Response:
     query, inputs = validated(model, _decoder())
-    prediction = model_server().predict(model, query.signature.name, inputs,
-                                        [output.name for output in query.outputs])
+    prediction = model_server().predict(
+        model, query.signature.name, inputs, [output.name for output in query.outputs]
+    )
     body = encode_infer(prediction.outputs, prediction.version, model, query)
     if body.json_length is None:
         return Response(body.data, mimetype="application/json")
-    return Response(body.data, mimetype="application/octet-stream",
-                    headers={JSON_LENGTH: str(body.json_length)})
+    return Response(
+        body.data, mimetype="application/octet-stream", headers={JSON_LENGTH: str(body.json_length)}
+    )
 
 
 @at_model("", "GET")
 def metadata(model: ModelSpec) -> Response:
-    signature = model_server().signatures(model).get(
-        request.args.get("signature_name", DEFAULT_SIGNATURE))
+    signature = (
+        model_server().signatures(model).get(request.args.get("signature_name", DEFAULT_SIGNATURE))
+    )
     versions = model_server().available_versions(model.name)
     return jsonify(encode_metadata(model, versions, signature))
 

@@ -1,4 +1,5 @@
 """What an operator's machines ask: is the process alive, can it serve, how is it doing."""
+
 from flask import Blueprint, Response, current_app, jsonify, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -26,8 +27,10 @@ def healthz() -> Response:
 @routes.get("/readyz")
 def readyz() -> tuple[Response, int]:
     state = readiness(settings(), model_server())
-    models = {name: "AVAILABLE" if available else "not available"
-              for name, available in state.models.items()}
+    models = {
+        name: "AVAILABLE" if available else "not available"
+        for name, available in state.models.items()
+    }
     verdict = "ready" if state.ready else "not ready"
     return jsonify(status=verdict, reason=state.reason, models=models), 200 if state.ready else 503
 

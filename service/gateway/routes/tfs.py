@@ -1,4 +1,5 @@
 """TensorFlow Serving's REST API, and files (images, numpy's) where it has no answer."""
+
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -34,8 +35,9 @@ from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import Array
 
 routes = Blueprint("tfs", __name__)
-at_model = model_paths(routes, "/v1/models/<model:name>",
-                       ("", "/versions/<version:version>", "/labels/<model:label>"))
+at_model = model_paths(
+    routes, "/v1/models/<model:name>", ("", "/versions/<version:version>", "/labels/<model:label>")
+)
 
 JSON = "application/json"
 Decoder = Callable[[Signatures], TfsQuery]
@@ -84,9 +86,13 @@ def metadata(model: ModelSpec) -> Response:
     reply = model_server().metadata(model)
     signatures = serving.SignatureDefMap()
     reply.metadata["signature_def"].Unpack(signatures)
-    return _json_response({"model_spec": _plain(reply.model_spec) | {
-                               "version": str(reply.model_spec.version.value)},
-                           "metadata": {"signature_def": _plain(signatures)}})
+    return _json_response(
+        {
+            "model_spec": _plain(reply.model_spec)
+            | {"version": str(reply.model_spec.version.value)},
+            "metadata": {"signature_def": _plain(signatures)},
+        }
+    )
 
 
 @routes.get("/v1/models")
@@ -98,12 +104,14 @@ def no_model() -> Response:
 def malformed(rest: str) -> Response:
     raise errors.MalformedRequest(
         f"Malformed request: {request.method} /v1/{rest}; expected POST /v1/models/MODEL"
-        "[/versions/N|/labels/L]:predict, or GET the same path with /metadata or nothing behind it")
+        "[/versions/N|/labels/L]:predict, or GET the same path with /metadata or nothing behind it"
+    )
 
 
 def error_response(error: errors.GatewayError) -> Response:
-    return Response(error_responses.tfs_body(str(error)), error_responses.status_of(error),
-                    mimetype=JSON)
+    return Response(
+        error_responses.tfs_body(str(error)), error_responses.status_of(error), mimetype=JSON
+    )
 
 
 def _decoder(arguments: Arguments) -> Decoder:
@@ -128,8 +136,10 @@ def _decoder(arguments: Arguments) -> Decoder:
 def _form_decoder(images: ImageOptions) -> Decoder:
     try:
         # A part of a form may have no name, which Werkzeug gives as None.
-        files = {field or "": [file.read() for file in request.files.getlist(field)]
-                 for field in request.files}
+        files = {
+            field or "": [file.read() for file in request.files.getlist(field)]
+            for field in request.files
+        }
         texts = {field or "": request.form.getlist(field) for field in request.form}
     except RequestEntityTooLarge:
         raise errors.PayloadTooLarge(settings().max_body_bytes) from None
@@ -141,12 +151,16 @@ def _arguments() -> Arguments:
     if unknown:
         raise errors.MalformedRequest(
             f"Malformed request: the query argument {', '.join(sorted(unknown))} is not known"
-            f"{errors.did_you_mean(min(unknown), Arguments._fields)}")
+            f"{errors.did_you_mean(min(unknown), Arguments._fields)}"
+        )
     top_k = request.args.get("top_k", "0")
     if not (top_k.isascii() and top_k.isdigit() and len(top_k) < 9):
         raise errors.MalformedRequest(f"?top_k={top_k}: expected a number of labels")
-    return Arguments(request.args.get("signature_name"),
-                     resize_option(request.args.get("resize", "stretch")), int(top_k))
+    return Arguments(
+        request.args.get("signature_name"),
+        resize_option(request.args.get("resize", "stretch")),
+        int(top_k),
+    )
 
 
 def _encoded(outputs: dict[str, Array], query: TfsQuery) -> Response:
@@ -166,5 +180,6 @@ def _json_response(document: dict[str, object]) -> Response:
 def _plain(message: Message) -> dict[str, object]:
     """A message as TensorFlow Serving prints it: every field, original names, int64 as strings."""
     plain: dict[str, object] = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     return plain

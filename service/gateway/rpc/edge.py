@@ -1,4 +1,5 @@
 """The edge between the dialects' methods and gRPC: bytes in and out, errors to statuses."""
+
 import logging
 import threading
 import time
@@ -38,11 +39,14 @@ class Edge:
         self._running, self._last_begun, self._last_ended = 0, 0.0, 0.0
         self._refusing = False
 
-    def handlers(self, service: str, methods: Mapping[str, Method]
-                 ) -> "grpc.GenericRpcHandler[bytes, bytes]":
+    def handlers(
+        self, service: str, methods: Mapping[str, Method]
+    ) -> "grpc.GenericRpcHandler[bytes, bytes]":
         """The handlers of "/SERVICE/METHOD" for each of `methods`, by name."""
-        return grpc.method_handlers_generic_handler(service, {
-            name: self._handler(f"/{service}/{name}", method) for name, method in methods.items()})
+        return grpc.method_handlers_generic_handler(
+            service,
+            {name: self._handler(f"/{service}/{name}", method) for name, method in methods.items()},
+        )
 
     def refuse(self) -> None:
         """Answer UNAVAILABLE from now on."""
@@ -62,8 +66,9 @@ class Edge:
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    def _answer(self, path: str, method: Method, request: bytes, context: grpc.ServicerContext
-                ) -> bytes:
+    def _answer(
+        self, path: str, method: Method, request: bytes, context: grpc.ServicerContext
+    ) -> bytes:
         began, code, details = time.perf_counter(), "OK", ""
         caller = CALLER.set(RpcCaller(context))
         try:
@@ -102,8 +107,9 @@ class RpcCaller(Caller):
 
     def __init__(self, context: grpc.ServicerContext) -> None:
         self._context = context
-        self._passed_on = tuple((key, value) for key, value in context.invocation_metadata()
-                                if key in PASSED_ON)
+        self._passed_on = tuple(
+            (key, value) for key, value in context.invocation_metadata() if key in PASSED_ON
+        )
 
     def time_left_s(self, most_s: float) -> float:
         left_s = self._context.time_remaining()
@@ -121,6 +127,7 @@ class RpcCaller(Caller):
 
 def parsed(kind: type[Request], method: Callable[[Request], Message]) -> Method:
     """A method of messages as one of bytes. Raises MalformedRequest for bytes that are none."""
+
     def answer(data: bytes) -> bytes:
         return method(parse(kind, data)).SerializeToString()
 

@@ -1,4 +1,5 @@
 """grpc.health.v1: for every service alike, what /readyz answers."""
+
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,9 @@ class Health(HealthServicer):
     """
 
     def __init__(self, services: Iterable[str], is_ready: Callable[[], bool]) -> None:
-        super().__init__(experimental_non_blocking=True,
-                         experimental_thread_pool=ThreadPoolExecutor(1, "health"))
+        super().__init__(
+            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1, "health")
+        )
         self._services, self._is_ready = ["", *services], is_ready
         self._ended = threading.Event()
         self._watching = threading.Thread(target=self._keep_looking, daemon=True)
@@ -36,8 +38,12 @@ class Health(HealthServicer):
             self._update(self._is_ready())
         return super().Check(request, context)
 
-    def Watch(self, request: HealthCheckRequest, context: Any,  # noqa: N802
-              send_response_callback: Any = None) -> Any:
+    def Watch(  # noqa: N802
+        self,
+        request: HealthCheckRequest,
+        context: Any,
+        send_response_callback: Any = None,
+    ) -> Any:
         self._update(self._is_ready())
         with self._lock:
             if self._watching.ident is None:

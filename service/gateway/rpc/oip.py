@@ -1,4 +1,5 @@
 """The Open Inference Protocol v2 over gRPC, as KServe's and Triton's clients speak it."""
+
 from collections.abc import Mapping
 
 from service.gateway.decode.images import check_images
@@ -38,13 +39,15 @@ class Oip:
         model = decode_model(request.model_name, request.model_version)
 
         def check(signatures: Signatures) -> tuple[OipQuery, dict[str, Array]]:
-            query = check_images(decode_model_infer(request, signatures),
-                                 self._settings.max_image_pixels)
+            query = check_images(
+                decode_model_infer(request, signatures), self._settings.max_image_pixels
+            )
             return query, query.signature.validate(query.inputs)
 
         query, inputs = self._server.checked(model, check)
-        prediction = self._server.predict(model, query.signature.name, inputs,
-                                          [output.name for output in query.outputs])
+        prediction = self._server.predict(
+            model, query.signature.name, inputs, [output.name for output in query.outputs]
+        )
         return encode_model_infer(prediction.outputs, prediction.version, model, query)
 
     def metadata(self, request: inference.ModelMetadataRequest) -> inference.ModelMetadataResponse:
@@ -61,13 +64,13 @@ class Oip:
             return inference.ModelReadyResponse(ready=False)
         return inference.ModelReadyResponse(ready=True)
 
-    def server_metadata(self, _: inference.ServerMetadataRequest
-                        ) -> inference.ServerMetadataResponse:
+    def server_metadata(
+        self, _: inference.ServerMetadataRequest
+    ) -> inference.ServerMetadataResponse:
         return inference.ServerMetadataResponse(**encode_server())
 
     def live(self, _: inference.ServerLiveRequest) -> inference.ServerLiveResponse:
         return inference.ServerLiveResponse(live=True)
 
     def ready(self, _: inference.ServerReadyRequest) -> inference.ServerReadyResponse:
-        return inference.ServerReadyResponse(
-            ready=readiness(self._settings, self._server).ready)
+        return inference.ServerReadyResponse(ready=readiness(self._settings, self._server).ready)

@@ -1,4 +1,5 @@
 """The gRPC server of one worker: started after the fork, drained with it."""
+
 import logging
 import threading
 import time
@@ -63,11 +64,15 @@ class GrpcServer:
         self._edge = Edge(telemetry)
         self._health = Health(SERVICES, lambda: readiness(settings, server).ready)
         self._draining = threading.Thread(target=self._drain, daemon=True)
-        self._server = grpc.server(ThreadPoolExecutor(settings.threads, "grpc"), options=[
-            ("grpc.so_reuseport", 1),
-            ("grpc.max_receive_message_length", settings.max_body_bytes),
-            ("grpc.max_send_message_length", -1),
-        ], maximum_concurrent_rpcs=MAX_CALLS)
+        self._server = grpc.server(
+            ThreadPoolExecutor(settings.threads, "grpc"),
+            options=[
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", settings.max_body_bytes),
+                ("grpc.max_send_message_length", -1),
+            ],
+            maximum_concurrent_rpcs=MAX_CALLS,
+        )
         self._add_services(settings, server)
         self._server.add_insecure_port(f"{settings.http_host}:{settings.grpc_port}")
         self._server.start()
@@ -101,10 +106,15 @@ class GrpcServer:
 
     def _add_services(self, settings: Settings, server: ModelServer) -> None:
         tensorflow_serving = tfs.Tfs(settings, server)
-        self._server.add_generic_rpc_handlers((
-            self._edge.handlers(tfs.PREDICTION_SERVICE, tensorflow_serving.prediction_service()),
-            self._edge.handlers(tfs.MODEL_SERVICE, tensorflow_serving.model_service()),
-            self._edge.handlers(oip.SERVICE, oip.Oip(settings, server).methods())))
+        self._server.add_generic_rpc_handlers(
+            (
+                self._edge.handlers(
+                    tfs.PREDICTION_SERVICE, tensorflow_serving.prediction_service()
+                ),
+                self._edge.handlers(tfs.MODEL_SERVICE, tensorflow_serving.model_service()),
+                self._edge.handlers(oip.SERVICE, oip.Oip(settings, server).methods()),
+            )
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(self._server, SERVICES)
 

@@ -1,4 +1,5 @@
 """TensorFlow Serving's gRPC API: requests are checked, then passed on as the bytes they came in."""
+
 from collections.abc import Mapping
 from functools import partial
 
@@ -22,8 +23,10 @@ class Tfs:
 
     def prediction_service(self) -> Mapping[str, Method]:
         """Only Predict is under a rule that the model server does not keep itself."""
-        passed_on = {name: partial(self._server.forward, f"/{PREDICTION_SERVICE}/{name}")
-                     for name in ("Classify", "Regress", "MultiInference", "GetModelMetadata")}
+        passed_on = {
+            name: partial(self._server.forward, f"/{PREDICTION_SERVICE}/{name}")
+            for name in ("Classify", "Regress", "MultiInference", "GetModelMetadata")
+        }
         return {"Predict": self.predict, **passed_on}
 
     def model_service(self) -> Mapping[str, Method]:
@@ -34,8 +37,9 @@ class Tfs:
         model = decode_model_spec(request.model_spec)
 
         def check(signatures: Signatures) -> None:
-            query = decode_predict(request, signatures, self._settings.max_body_bytes,
-                                   self._settings.max_image_pixels)
+            query = decode_predict(
+                request, signatures, self._settings.max_body_bytes, self._settings.max_image_pixels
+            )
             query.signature.validate(query.inputs)
 
         self._server.checked(model, check)
@@ -48,5 +52,7 @@ class Tfs:
         return self._server.forward(f"/{MODEL_SERVICE}/GetModelStatus", data, model)
 
     def reload(self, _: bytes) -> bytes:
-        raise NotImplementedByServer("The gateway does not change which models are served; send "
-                                     "HandleReloadConfigRequest to the model server itself")
+        raise NotImplementedByServer(
+            "The gateway does not change which models are served; send "
+            "HandleReloadConfigRequest to the model server itself"
+        )

@@ -7,6 +7,7 @@ tensorflow and the official stubs in one process, whichever is imported first.
 
 `make protos` generates the *_pb2 modules (`generate.py`); a test generates them again and compares.
 """
+
 from google.protobuf import any_pb2, wrappers_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 

@@ -1,4 +1,5 @@
 """Generate the *_pb2 modules: `python -m sluice.wire.protos.generate [OUT_DIR]`."""
+
 import sys
 from pathlib import Path
 
@@ -16,8 +17,14 @@ def generate(out_dir: Path) -> list[Path]:
     """Write every generated module under `out_dir`/sluice/wire/protos; return their paths."""
     sources = [str(path.relative_to(ROOT)) for path in sorted(PROTOS.glob("*.proto"))]
     well_known = Path(protoc.__file__).parent / "_proto"
-    arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}", f"--python_out={out_dir}",
-                 f"--pyi_out={out_dir}", f"--grpc_python_out={out_dir}"]
+    arguments = [
+        "protoc",
+        f"-I{ROOT}",
+        f"-I{well_known}",
+        f"--python_out={out_dir}",
+        f"--pyi_out={out_dir}",
+        f"--grpc_python_out={out_dir}",
+    ]
     if protoc.main(arguments + sources) != 0:
         raise SystemExit("protoc failed; its message is above")
     generated = out_dir / "sluice" / "wire" / "protos"

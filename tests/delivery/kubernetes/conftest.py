@@ -1,4 +1,5 @@
 """The manifests as kubectl renders them: every overlay, every component, every way to train."""
+
 import functools
 import os
 import subprocess
@@ -14,9 +15,11 @@ ROOT = HERE.parents[2]
 DEPLOY = ROOT / "deploy" / "kubernetes"
 Document = dict[str, Any]
 
-PLACES = sorted(str(path.parent.relative_to(DEPLOY))
-                for kind in ("overlays", "components", "training")
-                for path in (DEPLOY / kind).glob("*/kustomization.yaml"))
+PLACES = sorted(
+    str(path.parent.relative_to(DEPLOY))
+    for kind in ("overlays", "components", "training")
+    for path in (DEPLOY / kind).glob("*/kustomization.yaml")
+)
 KSERVE = "kserve"
 
 
@@ -51,11 +54,14 @@ class Manifests:
         for kind in ("Deployment", "Job"):
             for owner in self.of(kind):
                 template = owner["spec"]["template"]
-                yield Pod(kind, owner["metadata"]["name"], template["metadata"]["labels"],
-                          template["spec"])
+                yield Pod(
+                    kind,
+                    owner["metadata"]["name"],
+                    template["metadata"]["labels"],
+                    template["spec"],
+                )
         for owner in self.of("InferenceService"):
-            yield Pod("InferenceService", owner["metadata"]["name"], {},
-                      owner["spec"]["predictor"])
+            yield Pod("InferenceService", owner["metadata"]["name"], {}, owner["spec"]["predictor"])
 
     def pod(self, name: str) -> Pod | None:
         return next((each for each in self.pods() if each.name == name), None)
@@ -71,8 +77,9 @@ class Manifests:
     def file(self, pod: Pod, container: Document, path: str) -> str:
         """The text of a ConfigMap's file, by the path at which the container sees it."""
         folder, _, name = path.rpartition("/")
-        (volume_name,) = [mount["name"] for mount in container["volumeMounts"]
-                          if mount["mountPath"] == folder]
+        (volume_name,) = [
+            mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == folder
+        ]
         (volume,) = [each for each in pod.spec["volumes"] if each["name"] == volume_name]
         return self.find("ConfigMap", volume["configMap"]["name"])["data"][name]
 
@@ -86,9 +93,11 @@ def tools(installed: Callable[[Path], Path]) -> Path:
 @pytest.fixture(scope="session")
 def kustomize(tools: Path) -> Callable[[Path], str]:
     """`kustomize(directory)` -> the YAML that `kubectl apply -k` would send."""
+
     def run(directory: Path) -> str:
-        outcome = subprocess.run([tools / "kubectl", "kustomize", directory], capture_output=True,
-                                 text=True, check=False)
+        outcome = subprocess.run(
+            [tools / "kubectl", "kustomize", directory], capture_output=True, text=True, check=False
+        )
         assert outcome.returncode == 0, outcome.stderr
         assert not outcome.stderr, outcome.stderr  # a warning, of something deprecated
         return outcome.stdout
@@ -104,10 +113,17 @@ def rendered(kustomize: Callable[[Path], str], tmp_path_factory: pytest.TempPath
         source = DEPLOY / place
         if place.startswith("components/"):
             source = tmp_path_factory.mktemp("on-the-base")
-            (source / "kustomization.yaml").write_text(yaml.safe_dump({
-                "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
-                "namespace": "sluice", "resources": [os.path.relpath(DEPLOY / "base", source)],
-                "components": [os.path.relpath(DEPLOY / place, source)]}))
+            (source / "kustomization.yaml").write_text(
+                yaml.safe_dump(
+                    {
+                        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                        "kind": "Kustomization",
+                        "namespace": "sluice",
+                        "resources": [os.path.relpath(DEPLOY / "base", source)],
+                        "components": [os.path.relpath(DEPLOY / place, source)],
+                    }
+                )
+            )
         (folder / f"{place.replace('/', '-')}.yaml").write_text(kustomize(source))
     example = DEPLOY / KSERVE / "inferenceservice.yaml"
     (folder / f"{KSERVE}.yaml").write_text(yaml.safe_dump(yaml.safe_load(example.read_text())))

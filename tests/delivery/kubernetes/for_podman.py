@@ -6,6 +6,7 @@ podman is no cluster. It runs the same pods with the same ConfigMaps, but it has
 Service, no DNS and, here, no network of its own: pods share the host's, so each needs ports of its
 own. A claim is a volume of that name, made before.
 """
+
 import argparse
 import sys
 from collections.abc import Iterable
@@ -17,14 +18,16 @@ Document = dict[str, Any]
 Ports = dict[str, str]
 
 
-def transformed(documents: Iterable[Document], deployment: str, name: str, ports: Ports
-                ) -> tuple[list[Document], list[str]]:
+def transformed(
+    documents: Iterable[Document], deployment: str, name: str, ports: Ports
+) -> tuple[list[Document], list[str]]:
     """What podman gets, and a line for each change. `ports` maps a declared port to a free one."""
     kept, left = [], []
     for document in documents:
         kind = document["kind"]
         wanted = kind == "ConfigMap" or (
-            kind == "Deployment" and document["metadata"]["name"] == deployment)
+            kind == "Deployment" and document["metadata"]["name"] == deployment
+        )
         (kept if wanted else left).append(document)
     said = [f"left out, for a control plane: {', '.join(sorted({each['kind'] for each in left}))}"]
     for document in kept:
@@ -46,8 +49,11 @@ def change_deployment(document: Document, name: str, ports: Ports) -> list[str]:
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             del container[probe]
     set_apart(spec, name)
-    return [*said, "no probes: podman would not ask them; the test does",
-            f"{name}-…: a ConfigMap or an emptyDir is a volume of the whole machine's"]
+    return [
+        *said,
+        "no probes: podman would not ask them; the test does",
+        f"{name}-…: a ConfigMap or an emptyDir is a volume of the whole machine's",
+    ]
 
 
 def set_apart(spec: Document, name: str) -> None:
@@ -95,8 +101,9 @@ def main() -> None:
     parser.add_argument("--port", action="append", default=[], metavar="DECLARED=FREE")
     given = parser.parse_args()
     documents = [each for each in yaml.safe_load_all(sys.stdin) if each]
-    kept, said = transformed(documents, given.deployment, given.name,
-                             dict(pair.split("=") for pair in given.port))
+    kept, said = transformed(
+        documents, given.deployment, given.name, dict(pair.split("=") for pair in given.port)
+    )
     print("\n".join(said), file=sys.stderr)
     yaml.safe_dump_all(kept, sys.stdout)
 

@@ -2,6 +2,7 @@
 
 The rules are those of the field: see docs/operations.md and docs/decisions/0008-kubernetes.md.
 """
+
 import json
 import re
 import tomllib
@@ -55,8 +56,11 @@ def bytes_of(quantity):
 
 def served(pod):
     """The containers that answer requests."""
-    return [each for each in pod.spec["containers"]
-            if pod.kind != "Job" and each["name"] not in SIDE_CARS]
+    return [
+        each
+        for each in pod.spec["containers"]
+        if pod.kind != "Job" and each["name"] not in SIDE_CARS
+    ]
 
 
 # Images, commands, settings
@@ -89,8 +93,11 @@ def test_every_setting_of_the_gateway_exists_and_is_valid(manifests):
     known = {environment_variable(name) for name in Settings.__dataclass_fields__}
     for pod in manifests.pods():
         for container in pod.containers():
-            given = {name: value for name, value in manifests.environment(container).items()
-                     if name.startswith("SLUICE_")}
+            given = {
+                name: value
+                for name, value in manifests.environment(container).items()
+                if name.startswith("SLUICE_")
+            }
             assert given.keys() <= known
             Settings.from_environment(given)
 
@@ -99,8 +106,9 @@ def test_every_config_file_is_read_where_it_is_written(overlay):
     server, gateway = overlay.pod("modelserver"), overlay.pod("gateway")
     container, options = server.container("modelserver"), server_options(overlay)
     models = overlay.file(server, container, options.model_config_file)
-    assert models == overlay.file(gateway, gateway.container("gateway"),
-                                  gateway_settings(overlay).model_config_file)
+    assert models == overlay.file(
+        gateway, gateway.container("gateway"), gateway_settings(overlay).model_config_file
+    )
     (mount,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == "models"]
     for model in text_format.Parse(models, ModelServerConfig()).model_config_list.config:
         assert model.base_path == f"{mount}/{model.name}"
@@ -112,10 +120,12 @@ def test_batches_and_queues_have_sizes_that_fit(overlay):
     server, options = overlay.pod("modelserver"), server_options(overlay)
     batching = text_format.Parse(
         overlay.file(server, server.container("modelserver"), options.batching_parameters_file),
-        BatchingParameters())
+        BatchingParameters(),
+    )
     allowed = batching.allowed_batch_sizes
-    assert not allowed or (allowed[-1] == batching.max_batch_size.value
-                           and list(allowed) == sorted(allowed))
+    assert not allowed or (
+        allowed[-1] == batching.max_batch_size.value and list(allowed) == sorted(allowed)
+    )
     assert batching.batch_timeout_micros.value == 0
     assert batching.max_enqueued_batches.value >= options.grpc_max_threads
 
@@ -125,7 +135,8 @@ def test_the_model_server_has_a_thread_for_every_request_that_may_come(overlay):
     pods = (scaler or overlay.find("Deployment", "gateway"))["spec"]
     gateways = pods["maxReplicas"] if scaler else pods["replicas"]
     assert server_options(overlay).grpc_max_threads >= (
-        gateways * settings.workers * settings.threads)
+        gateways * settings.workers * settings.threads
+    )
 
 
 def test_the_largest_bodies_fit_into_the_gateways_memory(overlay):
@@ -158,7 +169,8 @@ def test_the_model_server_stops_after_the_last_request(serving):
     assert sleep_s >= DNS_S + AGE_JITTER * age_s + deadline_s
     drains = "sluice" in container["command"]
     assert pod.spec["terminationGracePeriodSeconds"] > (
-        sleep_s + (options.drain_seconds if drains else 0))
+        sleep_s + (options.drain_seconds if drains else 0)
+    )
 
 
 def test_in_kserves_pod_the_model_server_outlives_the_gateway(kserve):
@@ -201,8 +213,9 @@ def test_every_service_budget_and_policy_names_pods_and_ports_that_exist(overlay
             assert chosen(overlay, each["spec"]["selector"]["matchLabels"])
     for policy in overlay.of("NetworkPolicy"):
         pods = chosen(overlay, policy["spec"]["podSelector"].get("matchLabels", {}))
-        named = {port["port"] for rule in policy["spec"].get("ingress", [])
-                 for port in rule["ports"]}
+        named = {
+            port["port"] for rule in policy["spec"].get("ingress", []) for port in rule["ports"]
+        }
         assert all(named <= port_names(pod) for pod in pods)
 
 
@@ -219,34 +232,46 @@ def test_every_name_that_a_pod_uses_exists(overlay):
         account = pod.spec.get("serviceAccountName", "default")
         assert account == "default" or overlay.find("ServiceAccount", account)
         volumes = {each["name"]: each for each in pod.spec["volumes"]}
-        for kind, key, name in (("ConfigMap", "configMap", "name"),
-                                ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName")):
+        for kind, key, name in (
+            ("ConfigMap", "configMap", "name"),
+            ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName"),
+        ):
             for volume in volumes.values():
                 assert key not in volume or overlay.find(kind, volume[key][name])
         for container in pod.containers():
             assert {each["name"] for each in container["volumeMounts"]} <= volumes.keys()
-            assert all(overlay.find("ConfigMap", each["configMapRef"]["name"])
-                       for each in container.get("envFrom", []) if "configMapRef" in each)
+            assert all(
+                overlay.find("ConfigMap", each["configMapRef"]["name"])
+                for each in container.get("envFrom", [])
+                if "configMapRef" in each
+            )
 
 
 def test_only_the_gateway_and_labelled_clients_dial_the_model_server(overlay):
-    (policy,) = [each for each in overlay.of("NetworkPolicy")
-                 if each["metadata"]["name"] == "modelserver"]
+    (policy,) = [
+        each for each in overlay.of("NetworkPolicy") if each["metadata"]["name"] == "modelserver"
+    ]
     (rule,) = policy["spec"]["ingress"]
     who = [each["podSelector"]["matchLabels"] for each in rule["from"]]
     assert who == [{"app.kubernetes.io/name": "gateway"}, {"sluice/grpc-client": "true"}]
     assert "egress" not in policy["spec"] and "Egress" in policy["spec"]["policyTypes"]
-    others = [port["port"] for each in overlay.of("NetworkPolicy") if each is not policy
-              for rule in each["spec"].get("ingress", []) for port in rule["ports"]
-              if each["spec"]["podSelector"].get("matchLabels") == policy["spec"]["podSelector"][
-                  "matchLabels"]]
+    others = [
+        port["port"]
+        for each in overlay.of("NetworkPolicy")
+        if each is not policy
+        for rule in each["spec"].get("ingress", [])
+        for port in rule["ports"]
+        if each["spec"]["podSelector"].get("matchLabels")
+        == policy["spec"]["podSelector"]["matchLabels"]
+    ]
     assert set(others) <= {"metrics"}
 
 
 def test_the_gateway_may_ask_dns_and_the_model_server(overlay):
     servers, dns = overlay.find("NetworkPolicy", "gateway")["spec"]["egress"]
-    assert servers["to"] == [{"podSelector": {"matchLabels": {
-        "app.kubernetes.io/name": "modelserver"}}}]
+    assert servers["to"] == [
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "modelserver"}}}
+    ]
     assert {(each["port"], each["protocol"]) for each in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
 
 
@@ -264,8 +289,9 @@ def test_every_probe_asks_what_is_really_there(manifests, routes):
     for pod in manifests.pods():
         for container in served(pod):
             ports = {each["name"]: each["containerPort"] for each in container.get("ports", [])}
-            for probe in (container.get(f"{each}Probe") for each in (
-                    "startup", "readiness", "liveness")):
+            for probe in (
+                container.get(f"{each}Probe") for each in ("startup", "readiness", "liveness")
+            ):
                 if probe and "httpGet" in probe:
                     port = probe["httpGet"]["port"]
                     settings = Settings.from_environment(manifests.environment(container))
@@ -291,8 +317,10 @@ def test_every_server_is_probed_and_not_restarted_for_being_busy(overlay):
 
 def test_every_port_is_one_that_something_listens_on(overlay):
     settings, options = gateway_settings(overlay), server_options(overlay)
-    listening = {"gateway": {settings.http_port, settings.grpc_port},
-                 "modelserver": {options.port, options.rest_api_port}}
+    listening = {
+        "gateway": {settings.http_port, settings.grpc_port},
+        "modelserver": {options.port, options.rest_api_port},
+    }
     for name, ports in listening.items():
         declared = overlay.pod(name).container(name)["ports"]
         assert {each["containerPort"] for each in declared} == ports
@@ -309,8 +337,10 @@ def test_every_container_is_locked_down(manifests):
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in pod.containers():
             assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]}}, container["name"]
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, container["name"]
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
 
@@ -319,21 +349,32 @@ def test_servers_spread_over_nodes_and_zones(overlay):
     for deployment in overlay.of("Deployment"):
         spec = deployment["spec"]["template"]["spec"]
         for each in spec["topologySpreadConstraints"]:
-            assert each["labelSelector"]["matchLabels"] == deployment["spec"]["selector"][
-                "matchLabels"]
+            assert (
+                each["labelSelector"]["matchLabels"]
+                == deployment["spec"]["selector"]["matchLabels"]
+            )
         assert {each["topologyKey"] for each in spec["topologySpreadConstraints"]} == {
-            "kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
 
 
 # The way in
 
 
 def test_the_way_in_leaves_the_metrics_inside_and_waits_longer_than_the_gateway(manifests, routes):
-    paths = [(path["path"], path["pathType"]) for ingress in manifests.of("Ingress")
-             for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
-    paths += [(match["path"]["value"], match["path"]["type"])
-              for route in manifests.of("HTTPRoute") for rule in route["spec"]["rules"]
-              for match in rule["matches"]]
+    paths = [
+        (path["path"], path["pathType"])
+        for ingress in manifests.of("Ingress")
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ]
+    paths += [
+        (match["path"]["value"], match["path"]["type"])
+        for route in manifests.of("HTTPRoute")
+        for rule in route["spec"]["rules"]
+        for match in rule["matches"]
+    ]
     known = [rule.rule for rule in routes.map.iter_rules()]
     for path, kind in paths:
         assert any(rule == path or rule.startswith(f"{path}/") for rule in known), path
@@ -374,8 +415,20 @@ def known_metrics():
     return names | {"up"}
 
 
-LABELS = {"method", "route", "status", "le", "model_name", "API", "entrypoint", "model_path",
-          "job", "namespace", "pod", "instance"}
+LABELS = {
+    "method",
+    "route",
+    "status",
+    "le",
+    "model_name",
+    "API",
+    "entrypoint",
+    "model_path",
+    "job",
+    "namespace",
+    "pod",
+    "instance",
+}
 
 
 def metrics_in(expression):
@@ -396,16 +449,23 @@ def expressions(manifests):
     for scaler in manifests.of("ScaledObject"):
         yield from (each["metadata"]["query"] for each in scaler["spec"]["triggers"])
     for scaler in manifests.of("HorizontalPodAutoscaler"):
-        yield from (each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"]
-                    if each["type"] == "Pods")
+        yield from (
+            each["pods"]["metric"]["name"]
+            for each in scaler["spec"]["metrics"]
+            if each["type"] == "Pods"
+        )
     for board in dashboards(manifests):
-        yield from (target["expr"] for panel in board["panels"]
-                    for target in panel.get("targets", []))
+        yield from (
+            target["expr"] for panel in board["panels"] for target in panel.get("targets", [])
+        )
 
 
 def dashboards(manifests):
-    return [json.loads(each["data"]["sluice-dashboard.json"]) for each in manifests.of("ConfigMap")
-            if each["metadata"]["name"] == "sluice-dashboard"]
+    return [
+        json.loads(each["data"]["sluice-dashboard.json"])
+        for each in manifests.of("ConfigMap")
+        if each["metadata"]["name"] == "sluice-dashboard"
+    ]
 
 
 def test_every_metric_and_label_that_is_asked_for_exists(manifests):
@@ -420,20 +480,26 @@ def test_the_whole_of_it_is_watched(gpu):
     assert len(list(expressions(gpu))) > 15
     assert dashboards(gpu)
     for monitor in gpu.of("ServiceMonitor"):
-        (service,) = [each for each in gpu.of("Service")
-                      if each["metadata"]["labels"].items()
-                      >= monitor["spec"]["selector"]["matchLabels"].items()]
+        (service,) = [
+            each
+            for each in gpu.of("Service")
+            if each["metadata"]["labels"].items()
+            >= monitor["spec"]["selector"]["matchLabels"].items()
+        ]
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] in {each["name"] for each in service["spec"]["ports"]}
-        assert endpoint["path"] == ("/metrics" if service["metadata"]["name"] == "gateway"
-                                    else DEFAULT_PATH)
+        assert endpoint["path"] == (
+            "/metrics" if service["metadata"]["name"] == "gateway" else DEFAULT_PATH
+        )
         jobs = re.findall(r'job="(\w+)"', " ".join(expressions(gpu)))
         assert all(gpu.find("Service", job) for job in jobs)  # a job is its Service's name
 
 
 def test_every_alert_has_its_paragraph(manifests):
-    anchors = {heading.lower().replace(" ", "-")
-               for heading in re.findall(r"^#+ (.+)$", OPERATIONS.read_text(), re.M)}
+    anchors = {
+        heading.lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", OPERATIONS.read_text(), re.M)
+    }
     for rule in manifests.of("PrometheusRule"):
         for group in rule["spec"]["groups"]:
             for alert in group["rules"]:
@@ -446,19 +512,28 @@ def test_scaling_begins_before_a_gateway_is_full(gpu):
     scaler = gpu.find("HorizontalPodAutoscaler", "gateway")
     settings = gateway_settings(gpu)
     places = settings.workers * settings.threads
-    (wanted,) = [float(each["pods"]["target"]["averageValue"]) for each in scaler["spec"]["metrics"]
-                 if each["type"] == "Pods"]
-    alerts = [each for group in gpu.of("PrometheusRule")[0]["spec"]["groups"]
-              for each in group["rules"]]
-    (full,) = [float(each["expr"].rpartition(">")[2].split("#")[0]) for each in alerts
-               if each["alert"] == "SluiceGatewayFull"]
+    (wanted,) = [
+        float(each["pods"]["target"]["averageValue"])
+        for each in scaler["spec"]["metrics"]
+        if each["type"] == "Pods"
+    ]
+    alerts = [
+        each for group in gpu.of("PrometheusRule")[0]["spec"]["groups"] for each in group["rules"]
+    ]
+    (full,) = [
+        float(each["expr"].rpartition(">")[2].split("#")[0])
+        for each in alerts
+        if each["alert"] == "SluiceGatewayFull"
+    ]
     assert wanted < full < places
 
 
 def test_scaling_down_waits_and_nobody_sets_the_count_back(gpu):
     servers = gpu.find("ScaledObject", "modelserver")
-    behaviours = [gpu.find("HorizontalPodAutoscaler", "gateway")["spec"]["behavior"],
-                  servers["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]]
+    behaviours = [
+        gpu.find("HorizontalPodAutoscaler", "gateway")["spec"]["behavior"],
+        servers["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
+    ]
     assert all(each["scaleDown"]["stabilizationWindowSeconds"] >= 300 for each in behaviours)
     assert not any("replicas" in each["spec"] for each in gpu.of("Deployment"))
 

@@ -5,6 +5,7 @@ the test: `Service` below is the Service (who is ready gets connections, in turn
 does what a rollout does, in its order: start, wait until ready, take out of the endpoints, preStop,
 SIGTERM.
 """
+
 import asyncio
 import json
 import shutil
@@ -71,8 +72,9 @@ class Service:
     async def _probe(self) -> None:
         while True:
             asked = dict(self._endpoints)
-            found = [name for name, port in asked.items()
-                     if await asyncio.to_thread(is_ready, port)]
+            found = [
+                name for name, port in asked.items() if await asyncio.to_thread(is_ready, port)
+            ]
             self._ready = [name for name in found if name in self._endpoints]
             await asyncio.sleep(0.2)
 
@@ -85,7 +87,8 @@ class Service:
         self.served[name] = self.served.get(name, 0) + 1
         try:
             back_reader, back_writer = await asyncio.open_connection(
-                "127.0.0.1", self._endpoints[name])
+                "127.0.0.1", self._endpoints[name]
+            )
             await asyncio.gather(copy(reader, back_writer), copy(back_reader, writer))
         except OSError:
             writer.close()
@@ -140,9 +143,18 @@ def play(engine, images, claim, kustomize, tmp_path_factory):
 
     def start(deployment: str, name: str, ports: dict[str, str]) -> None:
         made = subprocess.run(
-            [sys.executable, HERE / "for_podman.py", deployment, f"--name={name}",
-             *(f"--port={old}={new}" for old, new in ports.items())],
-            input=overlay, capture_output=True, text=True, check=True)
+            [
+                sys.executable,
+                HERE / "for_podman.py",
+                deployment,
+                f"--name={name}",
+                *(f"--port={old}={new}" for old, new in ports.items()),
+            ],
+            input=overlay,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         print(made.stderr)
         playing[name] = folder / f"{name}.yaml"
         playing[name].write_text(made.stdout)
@@ -176,7 +188,8 @@ def gateway_ports_on_the_host() -> dict[str, str]:
 def predict(service, image: bytes) -> str:
     """The label of an image; raises OSError for whatever is not a good answer."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{service.port}/v1/models/digits:predict", image, IMAGE)
+        f"http://127.0.0.1:{service.port}/v1/models/digits:predict", image, IMAGE
+    )
     with urllib.request.urlopen(request, timeout=60) as reply:
         return json.load(reply)["predictions"][0]["label_classes"][0]
 
@@ -188,8 +201,9 @@ class Load:
         self.answers: list[str] = []
         self.failures: list[str] = []
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(service, image))
-                         for _ in range(clients)]
+        self._threads = [
+            threading.Thread(target=self._ask, args=(service, image)) for _ in range(clients)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -223,8 +237,9 @@ def test_the_pods_run_as_the_manifests_say(engine, stack):
     assert f"--port={stack['8500']}" in container["Args"]
 
 
-def test_a_gateway_is_replaced_under_load_and_no_request_fails(engine, stack, play, service,
-                                                               published):
+def test_a_gateway_is_replaced_under_load_and_no_request_fails(
+    engine, stack, play, service, published
+):
     image = (published / "1/samples/3-0.png").read_bytes()
     answer = predict(service, image)
     load = Load(service, image)

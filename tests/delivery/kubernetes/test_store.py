@@ -1,5 +1,6 @@
 """store.sh, the script that carries models between a bucket and a directory, with a real rclone
 before a real S3 endpoint: rclone's own."""
+
 import os
 import signal
 import socket
@@ -32,14 +33,28 @@ def bucket(tools, tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [tools / "rclone", "serve", "s3", "--auth-key=key,secret", f"--addr=127.0.0.1:{port}",
-         "--vfs-cache-mode=off", "--dir-cache-time=1s", folder.parent],
-        env=os.environ | {"RCLONE_CONFIG": "/dev/null"}, stderr=subprocess.DEVNULL)
-    store = {"MODEL_STORE": "store:bucket/models", "RCLONE_CONFIG_STORE_TYPE": "s3",
-             "RCLONE_CONFIG_STORE_PROVIDER": "Rclone", "RCLONE_CONFIG_STORE_REGION": "us-east-1",
-             "RCLONE_CONFIG_STORE_ENDPOINT": f"http://127.0.0.1:{port}",
-             "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": "key",
-             "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": "secret"}
+        [
+            tools / "rclone",
+            "serve",
+            "s3",
+            "--auth-key=key,secret",
+            f"--addr=127.0.0.1:{port}",
+            "--vfs-cache-mode=off",
+            "--dir-cache-time=1s",
+            folder.parent,
+        ],
+        env=os.environ | {"RCLONE_CONFIG": "/dev/null"},
+        stderr=subprocess.DEVNULL,
+    )
+    store = {
+        "MODEL_STORE": "store:bucket/models",
+        "RCLONE_CONFIG_STORE_TYPE": "s3",
+        "RCLONE_CONFIG_STORE_PROVIDER": "Rclone",
+        "RCLONE_CONFIG_STORE_REGION": "us-east-1",
+        "RCLONE_CONFIG_STORE_ENDPOINT": f"http://127.0.0.1:{port}",
+        "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": "key",
+        "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": "secret",
+    }
     wait_until(lambda: listens(port))
     yield folder / "models", store
     server.terminate()
@@ -62,16 +77,25 @@ def wait_until(condition, timeout_s=40):
 def run(tools, bucket, tmp_path):
     """`run(verb)` -> the finished process; with `start=True` a running one."""
     _, store = bucket
-    environment = store | {"PATH": f"{tools}:/usr/bin:/bin", "MODELS": str(tmp_path / "models"),
-                           "FOLLOW_S": "0.3"}
+    environment = store | {
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "MODELS": str(tmp_path / "models"),
+        "FOLLOW_S": "0.3",
+    }
     (tmp_path / "models").mkdir()
 
     def run(verb, start=False, **more):
         command = ["sh", SCRIPT, verb]
         if start:
             return subprocess.Popen(command, env=environment | more)
-        return subprocess.run(command, env=environment | more, capture_output=True, text=True,
-                              check=False, timeout=120)
+        return subprocess.run(
+            command,
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     return run
 

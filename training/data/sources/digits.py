@@ -13,17 +13,26 @@ from training.recipes import Recipe
 def load(_: Recipe, data: Path | None) -> Dataset:
     """scikit-learn's digits, their 0..16 spread over 0..255, so that a PNG file holds the same."""
     if data is not None:
-        raise DataError(f"{data} has no folder of images in it: expected one for each class. "
-                        f"scikit-learn's digits need no --data")
+        raise DataError(
+            f"{data} has no folder of images in it: expected one for each class. "
+            f"scikit-learn's digits need no --data"
+        )
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = digits.target.astype(np.int64)
     seen, test = split(np.arange(len(labels)), labels, 360)
     train, validation = split(seen, labels[seen], 180)
-    parts = [Split({"image": images[rows]}, {"label": labels[rows]})
-             for rows in (train, validation, test)]
-    return Dataset(parts[0], parts[1], parts[2], heads={"label": Classes(tuple("0123456789"))},
-                   origin="scikit-learn load_digits")
+    parts = [
+        Split({"image": images[rows]}, {"label": labels[rows]})
+        for rows in (train, validation, test)
+    ]
+    return Dataset(
+        parts[0],
+        parts[1],
+        parts[2],
+        heads={"label": Classes(tuple("0123456789"))},
+        origin="scikit-learn load_digits",
+    )
 
 
 def split(rows: Array, labels: Array, held_out: int) -> tuple[Array, Array]:

@@ -1,4 +1,5 @@
 """Fashion-MNIST (Zalando Research, MIT): 60,000 + 10,000 images of garments, [28, 28, 1]."""
+
 import gzip
 import os
 from pathlib import Path
@@ -12,8 +13,18 @@ from training.recipes import Recipe
 
 FOLDER_VARIABLE = "SLUICE_FASHION_MNIST_DIR"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-          "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+LABELS = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 VALIDATION = 5_000
 
 Labelled = tuple[Array, Array]
@@ -24,9 +35,13 @@ def load(recipe: Recipe, data: Path | None) -> Dataset:
     (images, labels), (test_images, test_labels), origin = read(data)
     rows = np.random.default_rng(recipe.seed).permutation(len(labels))
     held_out = min(VALIDATION, len(labels) // 10)
-    return Dataset(part(images, labels, rows[held_out:]), part(images, labels, rows[:held_out]),
-                   part(test_images, test_labels, np.arange(len(test_labels))),
-                   heads={"label": Classes(LABELS)}, origin=origin)
+    return Dataset(
+        part(images, labels, rows[held_out:]),
+        part(images, labels, rows[:held_out]),
+        part(test_images, test_labels, np.arange(len(test_labels))),
+        heads={"label": Classes(LABELS)},
+        origin=origin,
+    )
 
 
 def part(images: Array, labels: Array, rows: Array) -> Split:
@@ -52,7 +67,8 @@ def download() -> tuple[Labelled, Labelled]:
             f"Fashion-MNIST is not here. Either install Debian's package dataset-fashion-mnist "
             f"(it fills {DEBIAN_FOLDER}), or name a folder with its four *-ubyte.gz files by "
             f"--data or {FOLDER_VARIABLE}, or give this machine internet access for "
-            f"keras.datasets, which said: {error}") from error
+            f"keras.datasets, which said: {error}"
+        ) from error
     return (train[0], train[1].astype(np.int64)), (test[0], test[1].astype(np.int64))
 
 
@@ -66,8 +82,10 @@ def read_idx(path: Path) -> Array:
     try:
         raw = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
-        raise DataError(f"cannot read {path}: {error}; Fashion-MNIST is four files, "
-                        f"{{train,t10k}}-{{images-idx3,labels-idx1}}-ubyte.gz") from error
+        raise DataError(
+            f"cannot read {path}: {error}; Fashion-MNIST is four files, "
+            f"{{train,t10k}}-{{images-idx3,labels-idx1}}-ubyte.gz"
+        ) from error
     axes = raw[3]
     shape = np.frombuffer(raw, ">i4", count=axes, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)

@@ -1,4 +1,5 @@
 """Any folder of images by class: FOLDER/<class>/**/<image>."""
+
 from pathlib import Path
 
 import numpy as np
@@ -24,38 +25,56 @@ def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
         kept = [parts[part][row] for row in rows]
         targets = np.array([labels.index(example.stratum) for example in kept], np.int64)
         splits[part] = Split(images, {"label": targets})
-        skipped += [path for row, example in enumerate(parts[part]) if row not in set(rows)
-                    for path in example.files.values()]
+        skipped += [
+            path
+            for row, example in enumerate(parts[part])
+            if row not in set(rows)
+            for path in example.files.values()
+        ]
     report_skipped(skipped, workspace)
     check(labels, splits, data)
-    return Dataset(splits["train"], splits["validation"], splits["test"],
-                   {"label": Classes(tuple(labels))}, f"the images in {data.name}/")
+    return Dataset(
+        splits["train"],
+        splits["validation"],
+        splits["test"],
+        {"label": Classes(tuple(labels))},
+        f"the images in {data.name}/",
+    )
 
 
 def listed(data: Path) -> tuple[list[str], list[Example]]:
     """The classes and their files, of whatever kind; hidden ones are left out."""
-    folders = sorted(entry for entry in data.iterdir()
-                     if entry.is_dir() and not entry.name.startswith("."))
+    folders = sorted(
+        entry for entry in data.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
     if len(folders) < 2:
-        raise DataError(f"{data} has {len(folders)} folders: expected one for each class, two at "
-                        f"least, with that class's images in it")
-    examples = [Example(path.relative_to(data).as_posix(), {"image": path}, folder.name)
-                for folder in folders
-                for path in sorted(folder.rglob("*"))
-                if path.is_file() and not path.name.startswith(".")]
+        raise DataError(
+            f"{data} has {len(folders)} folders: expected one for each class, two at "
+            f"least, with that class's images in it"
+        )
+    examples = [
+        Example(path.relative_to(data).as_posix(), {"image": path}, folder.name)
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
     for folder in folders:
         count = sum(example.stratum == folder.name for example in examples)
         if count < FEWEST:
-            raise DataError(f"class {folder.name!r} has {count} files in {folder}: expected "
-                            f"{FEWEST} images at least; add some, or move the folder away")
+            raise DataError(
+                f"class {folder.name!r} has {count} files in {folder}: expected "
+                f"{FEWEST} images at least; add some, or move the folder away"
+            )
     return [folder.name for folder in folders], examples
 
 
 def check(labels: list[str], splits: dict[str, Split], data: Path) -> None:
     for number, label in enumerate(labels):
         if not (splits["train"].targets["label"] == number).any():
-            raise DataError(f"class {label!r} has no readable image to train on in {data / label}: "
-                            f"expected JPEG, PNG, GIF or BMP files")
+            raise DataError(
+                f"class {label!r} has no readable image to train on in {data / label}: "
+                f"expected JPEG, PNG, GIF or BMP files"
+            )
     for part in ("validation", "test"):
         if not len(splits[part]):
             raise DataError(f"none of the images that {part} takes from {data} can be read")

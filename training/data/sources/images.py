@@ -1,4 +1,5 @@
 """Image files on disk -> arrays, and which of them are held out."""
+
 import csv
 import hashlib
 import os
@@ -31,8 +32,9 @@ class Example:
     stratum: str  # what is split in proportion: the class
 
 
-def read(examples: Sequence[Example], shape: Shape,
-         workspace: Path) -> tuple[dict[str, Array], Array]:
+def read(
+    examples: Sequence[Example], shape: Shape, workspace: Path
+) -> tuple[dict[str, Array], Array]:
     """uint8 [N, H, W, C] by input name, and the rows of `examples` they are of; the others could
     not be read.
 
@@ -40,19 +42,26 @@ def read(examples: Sequence[Example], shape: Shape,
     have more of them than the machine has.
     """
     names, folder = list(examples[0].files), images_folder(workspace)
-    arrays = {name: np.lib.format.open_memmap(
-        folder / f"{name}.npy", "w+", np.uint8, (len(examples), *shape)) for name in names}
+    arrays = {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}.npy", "w+", np.uint8, (len(examples), *shape)
+        )
+        for name in names
+    }
     readable: list[int] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda example: [decode(path, shape) for path in example.files.values()],
-                           examples)
+        decoded = pool.map(
+            lambda example: [decode(path, shape) for path in example.files.values()], examples
+        )
         for row, images in enumerate(decoded):
             if all(image is not None for image in images):
                 for name, image in zip(names, images, strict=True):
                     arrays[name][len(readable)] = image
                 readable.append(row)
-    return ({name: array[:len(readable)] for name, array in arrays.items()},
-            np.array(readable, np.int64))
+    return (
+        {name: array[: len(readable)] for name, array in arrays.items()},
+        np.array(readable, np.int64),
+    )
 
 
 def decode(path: Path, shape: Shape) -> Array | None:
@@ -99,14 +108,15 @@ def by_stratum(examples: Iterable[Example]) -> dict[str, list[Example]]:
 
 
 def assign(group: Sequence[Example], known: dict[str, str]) -> None:
-    """Puts the new ones of one stratum into `known`; their order is that of a hash of their path.
-    """
+    """Puts the new ones of one stratum into `known`, in the order of a hash of their path."""
     wanted = max(1, round(HELD_OUT * len(group)))
-    fresh = sorted((example.key for example in group if example.key not in known),
-                   key=lambda key: hashlib.blake2b(key.encode()).digest())
+    fresh = sorted(
+        (example.key for example in group if example.key not in known),
+        key=lambda key: hashlib.blake2b(key.encode()).digest(),
+    )
     for part in ("test", "validation"):
         held = sum(known.get(example.key) == part for example in group)
-        taken, fresh = fresh[:max(0, wanted - held)], fresh[max(0, wanted - held):]
+        taken, fresh = fresh[: max(0, wanted - held)], fresh[max(0, wanted - held) :]
         known.update(dict.fromkeys(taken, part))
     known.update(dict.fromkeys(fresh, "train"))
 

@@ -3,6 +3,7 @@
 The header names the inputs and the heads of the recipe's task, as in `left,right,label`. Paths
 are relative to the file.
 """
+
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,29 +42,45 @@ COLUMNS = {
 def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
     """Raises DataError."""
     if recipe.task not in COLUMNS:
-        raise DataError(f"recipe {recipe.name!r} takes no CSV file: its task, {recipe.task}, has "
-                        f"no targets that fit into a column")
+        raise DataError(
+            f"recipe {recipe.name!r} takes no CSV file: its task, {recipe.task}, has "
+            f"no targets that fit into a column"
+        )
     columns = COLUMNS[recipe.task]
     rows = read_rows(data, columns)
     heads, targets = parsed(rows, columns, data)
     side = recipe.image_size or DEFAULT_SIDE
-    examples = [Example("|".join(row[name] for name in columns.inputs),
-                        {name: data.parent / row[name] for name in columns.inputs},
-                        row[columns.classes[0]]) for row in rows]
+    examples = [
+        Example(
+            "|".join(row[name] for name in columns.inputs),
+            {name: data.parent / row[name] for name in columns.inputs},
+            row[columns.classes[0]],
+        )
+        for row in rows
+    ]
     numbers = {example.key: number for number, example in enumerate(examples)}
     splits, skipped = {}, []
     for part, members in remembered_split(examples, workspace).items():
         images, kept = read(members, (side, side, recipe.channels), workspace)
         mine = np.array([numbers[members[row].key] for row in kept], np.int64)
         splits[part] = Split(images, {name: values[mine] for name, values in targets.items()})
-        skipped += [path for row, example in enumerate(members) if row not in set(kept)
-                    for path in example.files.values()]
+        skipped += [
+            path
+            for row, example in enumerate(members)
+            if row not in set(kept)
+            for path in example.files.values()
+        ]
     report_skipped(skipped, workspace)
     for part in PARTS:
         if not len(splits[part]):
             raise DataError(f"none of the images that {part} takes from {data} can be read")
-    return Dataset(splits["train"], splits["validation"], splits["test"], heads,
-                   f"the images named in {data.name}")
+    return Dataset(
+        splits["train"],
+        splits["validation"],
+        splits["test"],
+        heads,
+        f"the images named in {data.name}",
+    )
 
 
 def read_rows(data: Path, columns: Columns) -> list[Row]:
@@ -72,8 +89,10 @@ def read_rows(data: Path, columns: Columns) -> list[Row]:
         reader = csv.DictReader(file)
         missing = [name for name in wanted if name not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{data} has the columns {', '.join(reader.fieldnames or ())}: "
-                            f"expected {', '.join(wanted)}; {', '.join(missing)} missing")
+            raise DataError(
+                f"{data} has the columns {', '.join(reader.fieldnames or ())}: "
+                f"expected {', '.join(wanted)}; {', '.join(missing)} missing"
+            )
         rows: list[Row] = [*reader]
     if len(rows) < len(PARTS):
         raise DataError(f"{data} has {len(rows)} rows: expected three at least")
@@ -84,13 +103,15 @@ def read_rows(data: Path, columns: Columns) -> list[Row]:
     return rows
 
 
-def parsed(rows: Sequence[Row], columns: Columns,
-           data: Path) -> tuple[dict[str, Head], dict[str, Array]]:
+def parsed(
+    rows: Sequence[Row], columns: Columns, data: Path
+) -> tuple[dict[str, Head], dict[str, Array]]:
     labels = class_labels(rows, columns, data)
     heads: dict[str, Head] = {name: Classes(labels) for name in columns.classes}
     targets: dict[str, Array] = {
         name: np.array([labels.index(row[name]) for row in rows], np.int64)
-        for name in columns.classes}
+        for name in columns.classes
+    }
     for name in columns.numbers:
         heads[name] = Number()
         targets[name] = as_numbers(rows, name, data)
@@ -108,8 +129,10 @@ def class_labels(rows: Sequence[Row], columns: Columns, data: Path) -> tuple[str
     if not columns.total:
         return tuple(sorted(found))
     if not all(label.isdecimal() for label in found):
-        raise DataError(f"{data}: {', '.join(columns.classes)} are added up, so they must be "
-                        f"numbers from 0 on, not {sorted(found)[-1]!r}")
+        raise DataError(
+            f"{data}: {', '.join(columns.classes)} are added up, so they must be "
+            f"numbers from 0 on, not {sorted(found)[-1]!r}"
+        )
     return tuple(str(number) for number in range(max(map(int, found)) + 1))
 
 
@@ -118,6 +141,7 @@ def as_numbers(rows: Sequence[Row], name: str, data: Path) -> Array:
         try:
             float(row[name])
         except ValueError:
-            raise DataError(f"{data}, line {number}: {name} must be a number, not {row[name]!r}"
-                            ) from None
+            raise DataError(
+                f"{data}, line {number}: {name} must be a number, not {row[name]!r}"
+            ) from None
     return np.array([float(row[name]) for row in rows], np.float32)
