@@ -19,7 +19,6 @@ from service.modelserver.batching_options import (
 )
 from service.modelserver.errors import ServingError
 from service.modelserver.files import StartError, read_text_proto
-from service.modelserver.health import Health
 from service.modelserver.metrics import DEFAULT_PATH, Metrics, MetricsServer
 from service.modelserver.model_service import ModelService
 from service.modelserver.options import Options
@@ -30,6 +29,7 @@ from service.modelserver.runner import DirectRunner, Runner
 from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
+from sluice.wire.health import HealthService
 from sluice.wire.protos.serving_pb2 import (
     BatchingParameters,
     ModelConfig,
@@ -105,7 +105,7 @@ def make_runner(options: Options, metrics: Metrics) -> Runner:
 
 
 def make_server(
-    options: Options, repository: Repository, runner: Runner, calls: Calls, health: Health
+    options: Options, repository: Repository, runner: Runner, calls: Calls, health: HealthService
 ) -> grpc.aio.Server:
     """With every service; it does not listen yet."""
     server = grpc.aio.server(

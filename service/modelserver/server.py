@@ -18,11 +18,11 @@ from service.modelserver.build import (
 )
 from service.modelserver.errors import ServingError
 from service.modelserver.files import StartError
-from service.modelserver.health import Health
 from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
 from service.modelserver.repository import Repository
 from service.modelserver.rpc import Calls
+from sluice.wire.health import HealthService
 
 log = logging.getLogger("service.modelserver")
 
@@ -32,7 +32,7 @@ async def serve(options: Options) -> None:
     stop = _stop_event()
     metrics = Metrics()
     repository, runner = make_repository(options, metrics), make_runner(options, metrics)
-    calls, health = Calls(metrics.called), Health(SERVICES)
+    calls, health = Calls(metrics.called), HealthService(SERVICES)
     server = make_server(options, repository, runner, calls, health)
     port = listen(server, options)
     metrics_server = make_metrics_server(options, metrics)

@@ -1,7 +1,7 @@
 """grpc.health.v1: whether the server, and each of its services, takes calls.
 
 grpcio-health-checking's own servicer keeps a Watch open until the client hangs up, which would
-hold up every drain.
+hold up every drain, and knows nothing but threads.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from service.modelserver.rpc import Context
+Context = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """One status for all the `services`, NOT_SERVING at first; "" is the server as a whole."""
 
     def __init__(self, services: Iterable[str]) -> None:

@@ -1,0 +1,83 @@
+"""What a model takes and gives, as GetModelMetadata tells it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
+from sluice.wire.tensors import numpy_dtype
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: its dtype, and its shape with None for any size (None: any rank).
+
+    >>> TensorSpec("image", np.dtype("f4"), (None, 28, 28, 1))
+    image: float32 [N,28,28,1]
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...] | None
+
+    @classmethod
+    def from_proto(cls, name: str, info: TensorInfo) -> "TensorSpec":
+        """Raises TensorError for a dtype that no array holds."""
+        sizes = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
+        return cls(name, numpy_dtype(info.dtype), None if info.tensor_shape.unknown_rank else sizes)
+
+    def __str__(self) -> str:
+        return f"{dtype_name(self.dtype)} {shape_text(self.shape)}"
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self}"
+
+    @property
+    def is_string(self) -> bool:
+        return self.dtype.kind == "O"
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether the first axis is open: one row for each instance."""
+        return self.shape is not None and self.shape[:1] == (None,)
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        return self.shape is None or (
+            len(shape) == len(self.shape)
+            and all(want in (None, got) for want, got in zip(self.shape, shape, strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One way to call a model: named inputs to named outputs, each sorted by name."""
+
+    name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+    @classmethod
+    def from_proto(cls, name: str, proto: SignatureDef) -> "Signature":
+        """Raises TensorError for a dtype that no array holds."""
+        return cls(name, _specs(proto.inputs), _specs(proto.outputs))
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """numpy's own name; `string` for objects, which hold bytes."""
+    return "string" if dtype.kind == "O" else dtype.name
+
+
+def shape_text(shape: tuple[int | None, ...] | None) -> str:
+    """`[N,28,28,1]`: N is the batch, ? any size, `[...]` any rank."""
+    if shape is None:
+        return "[...]"
+    sizes = ["?" if size is None else str(size) for size in shape]
+    if sizes and sizes[0] == "?":
+        sizes[0] = "N"
+    return f"[{','.join(sizes)}]"
+
+
+def _specs(protos: Mapping[str, TensorInfo]) -> dict[str, TensorSpec]:
+    return {name: TensorSpec.from_proto(name, protos[name]) for name in sorted(protos)}

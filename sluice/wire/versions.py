@@ -1,0 +1,50 @@
+"""What a version of a model is on disk: asked here by all who read or write a model repository.
+
+A version is a directory `<repository>/<model>/<N>` whose name TensorFlow Serving reads as a 64-bit
+integer: `7` and `007` are both version 7, `1.tmp` and `v2` are none. What is in it does not matter
+to TensorFlow Serving, which tries to load it and reports what is missing; whoever lists what was
+*published* asks for the SavedModel as well.
+"""
+
+import re
+from pathlib import Path
+
+SAVED_MODEL = "saved_model.pb"  # written last, so a version that has it is whole
+_NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_INT64 = range(-(2**63), 2**63)
+
+
+def version_number(name: str) -> int | None:
+    """The version that a directory of this name holds, or None where it holds none.
+
+    >>> version_number("007"), version_number("1.tmp")
+    (7, None)
+    """
+    if not _NUMBER.fullmatch(name):
+        return None
+    number = int(name)
+    return number if number in _INT64 else None
+
+
+def find_versions(model_directory: Path) -> dict[int, Path]:
+    """The version directories by number, oldest first. Raises OSError where it cannot be listed.
+
+    Of `7` and `007` the first by name counts, as the same number cannot be served twice.
+    """
+    found: dict[int, Path] = {}
+    for entry in sorted(model_directory.iterdir(), reverse=True):
+        number = version_number(entry.name)
+        if number is not None and entry.is_dir():
+            found[number] = entry
+    return dict(sorted(found.items()))
+
+
+def published_versions(model_directory: Path) -> dict[int, Path]:
+    """Those that hold a SavedModel, oldest first; {} where there is no such model."""
+    if not model_directory.is_dir():
+        return {}
+    return {
+        number: path
+        for number, path in find_versions(model_directory).items()
+        if (path / SAVED_MODEL).exists()
+    }
