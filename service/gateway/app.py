@@ -2,58 +2,92 @@
 
 import logging
 import sys
+import time
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from service.gateway import errors
-from service.gateway.error_responses import tfs_body
-from service.gateway.model_server import ModelServer
+from service.gateway.error_responses import error_body, error_response
+from service.gateway.gateway import Gateway
+from service.gateway.http import JSON, HttpRequest
+from service.gateway.loops import OwnLoopRunner
+from service.gateway.plain import answer, flask_response
 from service.gateway.routes import docs, oip, ops, tfs
-from service.gateway.routes.model_paths import CONVERTERS
+from service.gateway.routes.model_paths import CONVERTERS, ModelView
 from service.gateway.settings import Settings
-from service.gateway.telemetry import Telemetry
 
 
-def create_app(settings: Settings, model_server: ModelServer) -> Flask:
-    """The WSGI application that answers from `model_server`."""
+def create_app(settings: Settings, gateway: Gateway | None = None) -> Flask:
+    """The WSGI application that answers from the model server of `settings`.
+
+    gateway: the front's own, where one runs in this process.
+    """
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.url_map.merge_slashes = False
     app.url_map.converters |= CONVERTERS
-    telemetry = Telemetry()
-    app.extensions |= {"settings": settings, "model_server": model_server, "telemetry": telemetry}
-    telemetry.attach(app)
+    gateway = gateway or Gateway.of(settings)
+    app.extensions |= {
+        "gateway": gateway,
+        "runner": OwnLoopRunner(gateway.predictions),
+        "answer": answer,
+    }
+    app.before_request(_begin)
+    app.after_request(_observe_page)
     app.register_blueprint(tfs.routes)
     app.register_blueprint(docs.routes)
     app.register_blueprint(oip.routes)
     app.register_blueprint(ops.routes)
-    app.register_error_handler(errors.GatewayError, tfs.error_response)
+    app.register_error_handler(
+        errors.GatewayError, lambda error: flask_response(error_response(error))
+    )
     app.register_error_handler(HTTPException, _http_error)
     return app
 
 
 def from_environment() -> Flask:
-    """The application that SLUICE_* describes; what gunicorn's workers call."""
+    """The application that SLUICE_* describes, for a WSGI server of one's own."""
     settings = Settings.from_environment()
+    set_up_logging(settings)
+    return create_app(settings)
+
+
+def set_up_logging(settings: Settings) -> None:
     logging.basicConfig(
         stream=sys.stderr,
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    return create_app(
-        settings,
-        ModelServer(settings.model_server, settings.request_timeout_s, settings.metadata_ttl_s),
+
+
+def _begin() -> None:
+    g.began = time.monotonic()
+
+
+def _observe_page(response: Response) -> Response:
+    """What is about a model is observed where it is answered; scrapes are not counted."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    if isinstance(view, ModelView) or request.path == "/metrics":
+        return response
+    gateway: Gateway = current_app.extensions["gateway"]
+    rule = request.url_rule.rule if request.url_rule else "none"
+    page = HttpRequest(request.method, request.path, "", {}, b"")
+    length = response.calculate_content_length() or 0
+    gateway.observe_page(
+        rule, page, response.status_code, length, g.began, request.remote_addr or "-"
     )
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:
     """What no route took, and what Werkzeug refuses by itself, in the one shape of all errors."""
     if error.code in (404, 405) and request.path.lower().startswith("/v1/"):
-        return tfs.error_response(
-            errors.MalformedRequest(f"Malformed request: {request.method} {request.path}")
-        )
-    return Response(
-        tfs_body(f"{error.name}: {request.method} {request.path}"), error.code, mimetype=tfs.JSON
+        message = f"Malformed request: {request.method} {request.path}"
+        return flask_response(error_response(errors.MalformedRequest(message)))
+    response = Response(
+        error_body(f"{error.name}: {request.method} {request.path}"), error.code, mimetype=JSON
     )
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response

@@ -1,20 +1,43 @@
-"""On whose behalf the model server is called: until when, what is passed on, and who cancels it."""
+"""On whose behalf the model server is called: until when, and what is passed on to it."""
 
-from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+# Headers of a request, and metadata of a gRPC call, that the model server gets as they came.
+PASSED_ON = frozenset({"x-request-id", "traceparent", "tracestate"})
+
+Metadata = tuple[tuple[str, str], ...]
 
 
+@dataclass
 class Caller:
-    """Nobody in particular: nothing shortens the call, and nothing cancels it."""
+    """One request's caller, and what became of the request, for the metrics and the log.
 
-    def time_left_s(self, most_s: float) -> float:
-        """How long a call may take that may take `most_s` by itself."""
-        return most_s
+    `deadline` is on the monotonic clock, seconds: the time by which an answer is of use.
+    """
 
-    def call(self, method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
-        """The reply of the model server's `method`, a gRPC callable."""
-        return method(request, timeout=timeout_s)
+    deadline: float
+    metadata: Metadata = ()
+    began: float = field(default_factory=time.monotonic)
+    # Filled in on the way.
+    signature: str = ""
+    version: int | None = None
+    rows: int = 0
+    joined: int = 0  # rows of the call that it went with, its own included
+    queued_s: float = 0.0
+    upstream_s: float = 0.0
+    decode_s: float = 0.0
+
+    @classmethod
+    def within(cls, seconds: float, metadata: Metadata = ()) -> "Caller":
+        """One whose answer is wanted within `seconds` from now."""
+        now = time.monotonic()
+        return cls(now + seconds, metadata, now)
+
+    def time_left_s(self) -> float:
+        return self.deadline - time.monotonic()
 
 
-CALLER: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039 (it has no state)
+def passed_on(pairs: Iterable[tuple[str, str]]) -> Metadata:
+    return tuple((name, value) for name, value in pairs if name in PASSED_ON)

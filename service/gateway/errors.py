@@ -4,6 +4,7 @@ GatewayError
 ├── RequestError                 the client's to mend
 │   ├── MalformedRequest         the body or the path is not what it claims to be
 │   │   ├── UnsupportedMediaType
+│   │   ├── BodyTimeout          the rest of the body did not come
 │   │   └── PayloadTooLarge
 │   ├── InvalidInput             one named input: expected this, got that, here
 │   │   └── InputTooLarge        decoding it would take more memory than is allowed
@@ -16,11 +17,11 @@ GatewayError
 │   └── RejectedByModel          the model server or the model itself refused the values
 ├── NotFound
 │   └── ModelNotFound            no such model, or no such version of it
+├── Busy                         no place for another request now
 └── ModelServerError             the operator's to mend
     ├── ModelServerUnavailable
     ├── ModelServerOverloaded
     ├── DeadlineExceeded
-    ├── RequestCancelled
     ├── NotImplementedByServer
     └── ModelServerFailed        anything else that it answered
 """
@@ -53,6 +54,10 @@ class PayloadTooLarge(MalformedRequest):
             f"The request body is larger than the limit of {limit_bytes} bytes "
             "(SLUICE_MAX_BODY_BYTES); send fewer instances per request"
         )
+
+
+class BodyTimeout(MalformedRequest):
+    """The rest of the body did not come."""
 
 
 class InvalidInput(RequestError):
@@ -105,12 +110,28 @@ class ModelNotFound(NotFound):
     """The model server serves no such model or version."""
 
 
+class Busy(GatewayError):
+    """The places, or the bytes, that are set for requests in flight are taken; or those before
+    this one have waited so long that it would too. `retry_after_s`: when to come again."""
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class ModelServerError(GatewayError):
     """The request may be right; the model server did not answer it."""
 
 
 class ModelServerUnavailable(ModelServerError):
-    """No connection, or it is starting or stopping; worth a retry."""
+    """No connection, or it is starting or stopping; worth a retry.
+
+    `begun`: it may have begun the call, and may have died of it.
+    """
+
+    def __init__(self, message: str, begun: bool = True) -> None:
+        super().__init__(message)
+        self.begun = begun
 
 
 class ModelServerOverloaded(ModelServerError):
@@ -119,10 +140,6 @@ class ModelServerOverloaded(ModelServerError):
 
 class DeadlineExceeded(ModelServerError):
     """No answer within the time the request had."""
-
-
-class RequestCancelled(ModelServerError):
-    """The call was cancelled before it ended."""
 
 
 class NotImplementedByServer(ModelServerError):

@@ -4,7 +4,6 @@ No preload: grpc's channels must be opened after the fork, in the worker that us
 """
 
 import atexit
-import gc
 import math
 import os
 import shutil
@@ -17,11 +16,13 @@ from service.gateway.settings import Settings
 
 settings = Settings.from_environment()
 
-wsgi_app = "service.gateway.app:from_environment()"
+wsgi_app = "service.gateway.app:from_environment()"  # the worker makes its own, beside its front
 bind = f"{settings.http_host}:{settings.http_port}"
-worker_class = "service.gateway.worker.DrainingWorker"  # gthread: grpcio waits without the GIL
+worker_class = "service.gateway.front.worker.FrontWorker"
 workers = settings.workers
-threads = settings.threads
+http_parser = "auto"  # gunicorn_h1c, where it has a wheel
+asgi_disconnect_grace_period = 0  # a caller that hangs up is cancelled at once
+limit_request_fields = 100
 graceful_timeout = math.ceil(settings.drain_timeout_s)
 timeout = 60  # of a worker that hangs; a request is bounded by its deadline
 keepalive = 75  # longer than the idle time-out of common load balancers
@@ -43,20 +44,18 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 
 
 def on_starting(server):
-    """Workers share the gRPC port among themselves, and would with a stranger: so look first."""
-    if settings.grpc_port:
+    """Workers share these ports among themselves, and would with a stranger: so look first."""
+    for name in ("grpc_port", "admin_port"):
+        port = getattr(settings, name)
+        if not port:
+            continue
+        family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
         try:
-            socket.create_server((settings.http_host, settings.grpc_port)).close()
+            socket.create_server((settings.http_host, port), family=family).close()
         except OSError as error:
             sys.exit(
-                f"SLUICE_GRPC_PORT: port {settings.grpc_port} cannot be used "
-                f"({os.strerror(error.errno)})"
+                f"SLUICE_{name.upper()}: port {port} cannot be used ({os.strerror(error.errno)})"
             )
-
-
-def post_worker_init(worker):
-    gc.collect()
-    gc.freeze()  # what was loaded stays: a full collection then walks the requests' objects only
 
 
 def child_exit(server, worker):

@@ -1,36 +1,38 @@
-"""The model server as the gateway sees it, over gRPC. Only this module and `rpc` import grpc."""
+"""The model server as the gateway sees it: TensorFlow Serving's gRPC API, errors by our names."""
 
-import functools
-import itertools
-import json
-import os
-import socket
-import threading
+import asyncio
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import grpc
 
 from service.gateway import errors
-from service.gateway.caller import CALLER
-from service.gateway.query import ExamplesQuery
-from service.gateway.signature import ModelSpec, Signatures
+from service.gateway.caller import Caller
+from service.gateway.servers import Server, Servers
+from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE
 from sluice.wire.large_tensors import cut, paste
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
-from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
 from sluice.wire.tensors import Array, decode_tensor
 
 State = serving.ModelVersionStatus.State
-Reply = TypeVar("Reply")
-Checked = TypeVar("Checked")
-SIGNATURES_MAY_BE_STALE_S = 1.0
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
+PREDICT = f"/{PREDICTION_SERVICE}/Predict"
+CLASSIFY = f"/{PREDICTION_SERVICE}/Classify"
+REGRESS = f"/{PREDICTION_SERVICE}/Regress"
+GET_METADATA = f"/{PREDICTION_SERVICE}/GetModelMetadata"
+GET_STATUS = f"/{MODEL_SERVICE}/GetModelStatus"
 
-# gRPC status -> error; tests walk every grpc.StatusCode. OUT_OF_RANGE and the like are what
-# TensorFlow's kernels answer to values they cannot work with.
+ATTEMPTS = 3
+BACKOFF_S = 0.05
+CONNECT_S = 2.0  # that a first call waits for the first connection
+
+# gRPC status -> error; a test walks every grpc.StatusCode. OUT_OF_RANGE and the like are what
+# TensorFlow's kernels answer to values they cannot work with. CANCELLED is a server that stops: a
+# caller of ours that gives up is not told anything any more.
 ERRORS: dict[grpc.StatusCode, type[errors.GatewayError]] = {
-    grpc.StatusCode.CANCELLED: errors.RequestCancelled,
+    grpc.StatusCode.CANCELLED: errors.ModelServerUnavailable,
     grpc.StatusCode.UNKNOWN: errors.ModelServerFailed,
     grpc.StatusCode.INVALID_ARGUMENT: errors.RejectedByModel,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
@@ -48,273 +50,171 @@ ERRORS: dict[grpc.StatusCode, type[errors.GatewayError]] = {
     grpc.StatusCode.UNAUTHENTICATED: errors.ModelServerFailed,
 }
 
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    # A prediction changes nothing, so it may be tried again where no server took it.
-    "methodConfig": [
-        {
-            "name": [
-                {"service": "tensorflow.serving.PredictionService"},
-                {"service": "tensorflow.serving.ModelService"},
-            ],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "0.5s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-}
-CHANNEL_OPTIONS = [
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    ("grpc.max_receive_message_length", -1),  # gRPC's 4 MB is less than a batch of feature maps
-    ("grpc.max_send_message_length", -1),
-    # A model server that comes back is found within a second, not after two minutes of backoff.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
+# gRPC's own words for a connection that was lost under a call: the server may have begun it, and
+# may have died of it, so it is taken to no other. Everything else that is UNAVAILABLE was never
+# begun: there was no connection, or the server said in its own words that it does not take it.
+_LOST = re.compile(
+    "stream removed|socket closed|connection reset|broken pipe|goaway|keepalive|transport closed|"
+    "endpoint clos|recvmsg|rst_stream",
+    re.IGNORECASE,
+)
+_NEVER_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.I)
 
 
-class Prediction(NamedTuple):
+class Answer(NamedTuple):
     """Outputs by name, and the version that gave them."""
 
     outputs: dict[str, Array]
     version: int
 
 
-class _Remembered(NamedTuple):
-    signatures: Signatures
-    version: int
-    at: float  # time.monotonic()
-
-
 class ModelServer:
     """A client for one model server, or for several that serve the same models.
 
-    `addresses` is HOST:PORT[,HOST:PORT...]. The channel is made at the first call, so an object
-    made before gunicorn forks is good after it.
+    `addresses` is HOST:PORT[,HOST:PORT...]. For the event loop in which `open` was called.
     """
 
-    def __init__(
-        self, addresses: str, timeout_s: float = 30.0, metadata_ttl_s: float = 10.0
-    ) -> None:
-        self._addresses, self._timeout_s, self._ttl_s = addresses, timeout_s, metadata_ttl_s
-        self._lock = threading.Lock()
-        self._connected_pid = 0
-        self._remembered: dict[ModelSpec, _Remembered] = {}
+    def __init__(self, addresses: str) -> None:
+        self.servers = Servers(addresses)
 
-    def signatures(self, model: ModelSpec, max_age_s: float | None = None) -> Signatures:
-        """The signatures of the version that answers for `model` now, or did `max_age_s` ago.
+    async def open(self) -> None:
+        await self.servers.open()
 
-        Raises ModelNotFound, UnknownLabel, or a ModelServerError.
-        """
-        known = self._remembered.get(model)
-        age_s = self._ttl_s if max_age_s is None else max_age_s
-        if known and time.monotonic() - known.at < age_s:
-            return known.signatures
-        reply = self.metadata(model)
-        found = serving.SignatureDefMap()
-        reply.metadata["signature_def"].Unpack(found)
-        signatures = Signatures(dict(found.signature_def))
-        if known and known.signatures == signatures:
-            signatures = known.signatures  # keep what is parsed already
-        self._remember(
-            model, _Remembered(signatures, reply.model_spec.version.value, time.monotonic())
-        )
-        return signatures
+    async def close(self) -> None:
+        await self.servers.close()
 
-    def checked(self, model: ModelSpec, check: Callable[[Signatures], Checked]) -> Checked:
-        """`check` of the model's signatures, which raises a RequestError for what does not fit.
-
-        Remembered signatures may be those of a version that was replaced: they may let a request
-        pass, but only fresh ones turn it away.
-        """
-        signatures = self.signatures(model)
-        try:
-            return check(signatures)
-        except errors.RequestError:
-            fresh = self.signatures(model, max_age_s=SIGNATURES_MAY_BE_STALE_S)
-            if fresh is signatures:
-                raise
-            return check(fresh)
-
-    def predict(
-        self,
-        model: ModelSpec,
-        signature_name: str,
-        inputs: Mapping[str, Array],
-        outputs: Sequence[str] = (),
-        timeout_s: float | None = None,
-    ) -> Prediction:
-        """The named outputs, or all.
+    async def call(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> bytes:
+        """The raw reply to a serialized request of "/SERVICE/METHOD".
 
         Raises RejectedByModel, ModelNotFound or a ModelServerError.
         """
-        request = paste(
-            serving.PredictRequest(model_spec=_proto(model, signature_name), output_filter=outputs),
-            serving.PredictRequest.INPUTS_FIELD_NUMBER,
-            inputs,
-        )
-        raw: bytes = self._call(lambda: self._raw(PREDICT), request, model, timeout_s)
-        rest, contents = cut(raw, serving.PredictResponse.OUTPUTS_FIELD_NUMBER)
-        reply = serving.PredictResponse.FromString(rest)
-        version = reply.model_spec.version.value
-        self._forget_if_replaced(model, version)
-        return Prediction(
-            {
-                name: decode_tensor(tensor, content=contents.get(name))
-                for name, tensor in reply.outputs.items()
-            },
-            version,
-        )
+        for attempt in range(ATTEMPTS):
+            server = await self.server_for(caller)
+            try:
+                return await self.call_on(server, method, request, model, caller)
+            except errors.ModelServerUnavailable as error:
+                if error.begun or attempt == ATTEMPTS - 1:
+                    raise
+            await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(caller.time_left_s(), 0)))
+        raise AssertionError("the last attempt returns or raises")
 
-    def forward(self, method: str, request: bytes, model: ModelSpec | None = None) -> bytes:
-        """The raw reply to a serialized request of "/SERVICE/METHOD"; raises as `predict` does."""
-        reply: bytes = self._call(lambda: self._raw(method), request, model or ModelSpec(""))
-        return reply
+    async def server_for(self, caller: Caller) -> Server:
+        """One that takes calls, or, where there is none, one whose failure says why."""
+        server = self.servers.choose()
+        if server is None:
+            await self.servers.until_known(min(CONNECT_S, max(caller.time_left_s(), 0)))
+            server = self.servers.choose() or self.servers.any()
+        if server is None:
+            raise errors.ModelServerUnavailable(
+                f"The model server's address {self.servers.addresses} cannot be looked up",
+                begun=False,
+            )
+        return server
 
-    def forward_predict(self, request: bytes, model: ModelSpec) -> bytes:
-        """The raw reply to a serialized PredictRequest, read for the version that gave it."""
-        reply = self.forward(PREDICT, request, model)
-        self._forget_if_replaced(
-            model, serving.PredictResponse.FromString(reply).model_spec.version.value
-        )
-        return reply
-
-    def classify(self, model: ModelSpec, query: ExamplesQuery) -> serving.ClassificationResult:
-        """Labels and scores of each example; raises as `predict` does."""
-        request = serving.ClassificationRequest(
-            model_spec=_proto(model, query.signature_name), input=query.examples
-        )
-        reply: serving.ClassificationResponse = self._call(
-            lambda: self._prediction.Classify, request, model
-        )
-        return reply.result
-
-    def regress(self, model: ModelSpec, query: ExamplesQuery) -> serving.RegressionResult:
-        """A value for each example; raises as `predict` does."""
-        request = serving.RegressionRequest(
-            model_spec=_proto(model, query.signature_name), input=query.examples
-        )
-        reply: serving.RegressionResponse = self._call(
-            lambda: self._prediction.Regress, request, model
-        )
-        return reply.result
-
-    def metadata(self, model: ModelSpec) -> serving.GetModelMetadataResponse:
-        """The raw answer of GetModelMetadata; raises as `signatures` does."""
-        request = serving.GetModelMetadataRequest(
-            model_spec=_proto(model), metadata_field=["signature_def"]
-        )
-        reply: serving.GetModelMetadataResponse = self._call(
-            lambda: self._prediction.GetModelMetadata, request, model
-        )
-        return reply
-
-    def status(
-        self, model: ModelSpec, timeout_s: float | None = None
-    ) -> list[serving.ModelVersionStatus]:
-        """The versions of a model, newest first, each with its state; raises ModelNotFound."""
-        request = serving.GetModelStatusRequest(model_spec=_proto(model))
-        reply = self._call(lambda: self._models.GetModelStatus, request, model, timeout_s)
-        return list(reply.model_version_status)
-
-    def available_versions(self, model_name: str, timeout_s: float | None = None) -> list[int]:
-        """The versions that take requests, newest first; raises ModelNotFound."""
-        return [
-            each.version
-            for each in self.status(ModelSpec(model_name), timeout_s)
-            if each.state == State.AVAILABLE
-        ]
-
-    def is_available(self, model_name: str, timeout_s: float) -> bool:
-        """Whether some version of the model takes requests; raises a ModelServerError."""
+    async def call_on(
+        self, server: Server, method: str, request: bytes, model: ModelRef, caller: Caller
+    ) -> bytes:
+        """As `call`, by this server alone."""
+        timeout_s = caller.time_left_s()
+        if timeout_s <= 0:
+            raise errors.DeadlineExceeded("The request's time was over before it was its turn")
+        began = time.monotonic()
+        server.begin(began)
+        failed = True
         try:
-            return bool(self.available_versions(model_name, timeout_s))
-        except errors.NotFound:
-            return False
-
-    def close(self) -> None:
-        if self._connected_pid == os.getpid():
-            self._channel.close()
-            self._connected_pid = 0
-
-    def _call(
-        self,
-        method: Callable[[], Callable[..., Reply]],
-        request: Any,
-        model: ModelSpec,
-        timeout_s: float | None = None,
-    ) -> Reply:
-        self._connect()
-        caller = CALLER.get()
-        timeout_s = caller.time_left_s(timeout_s or self._timeout_s)
-        try:
-            reply: Reply = caller.call(method(), request, timeout_s)
+            reply: bytes = await server.method(method)(
+                request, timeout=timeout_s, metadata=caller.metadata
+            )
+            failed = False
             return reply
-        except grpc.RpcError as error:
-            raise self._translated(error, model, timeout_s) from error
+        except grpc.aio.AioRpcError as error:
+            translated = self._translated(error, model, timeout_s)
+            failed = not isinstance(translated, errors.RequestError | errors.NotFound)
+            if isinstance(translated, errors.ModelNotFound) and method != GET_STATUS:
+                await self._raise_if_loading(server, model)
+            raise translated from error
+        finally:
+            now = time.monotonic()
+            server.end(now, now - began, failed)
 
-    def _translated(
-        self, error: grpc.RpcError, model: ModelSpec, timeout_s: float
-    ) -> errors.GatewayError:
+    async def predict_on(
+        self,
+        server: Server,
+        model: ModelRef,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        caller: Caller,
+    ) -> Answer:
+        """The named outputs, or all; raises as `call` does."""
+        request = encode_predict(model, signature_name, inputs, outputs)
+        return decode_predict(await self.call_on(server, PREDICT, request, model, caller))
+
+    async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
+        """The raw answer of GetModelMetadata; raises ModelNotFound or a ModelServerError."""
+        request = serving.GetModelMetadataRequest(
+            model_spec=model.to_proto(), metadata_field=["signature_def"]
+        )
+        reply = await self.call(GET_METADATA, request.SerializeToString(), model, caller)
+        return serving.GetModelMetadataResponse.FromString(reply)
+
+    async def status(self, model: ModelRef, caller: Caller) -> list[serving.ModelVersionStatus]:
+        """The versions of a model, newest first, each with its state; raises ModelNotFound."""
+        request = serving.GetModelStatusRequest(model_spec=model.to_proto())
+        reply = await self.call(GET_STATUS, request.SerializeToString(), model, caller)
+        return list(serving.GetModelStatusResponse.FromString(reply).model_version_status)
+
+    async def _raise_if_loading(self, server: Server, model: ModelRef) -> None:
+        """TensorFlow Serving says NOT_FOUND of a model that it is about to serve."""
+        request = serving.GetModelStatusRequest(model_spec=serving.ModelSpec(name=model.name))
+        try:
+            reply = await server.method(GET_STATUS)(request.SerializeToString(), timeout=2.0)
+        except grpc.aio.AioRpcError:
+            return
+        statuses = serving.GetModelStatusResponse.FromString(reply).model_version_status
+        states = {each.state for each in statuses}
+        if states & {State.START, State.LOADING} and State.AVAILABLE not in states:
+            raise errors.ModelServerUnavailable(
+                f'The model "{model.name}" is loading; try again in a moment', begun=False
+            )
+
+    def _translated(self, error: Any, model: ModelRef, timeout_s: float) -> errors.GatewayError:
         kind, details = ERRORS[error.code()], error.details() or error.code().name
         if kind is errors.ModelServerUnavailable:
-            return kind(f"The model server at {self._addresses} is not available: {details}")
+            lost = error.code() is grpc.StatusCode.CANCELLED or (
+                bool(_LOST.search(details)) and not _NEVER_CONNECTED.search(details)
+            )
+            return errors.ModelServerUnavailable(
+                f"The model server at {self.servers.addresses} is not available: {details}",
+                begun=lost,
+            )
         if kind is errors.DeadlineExceeded:
             return kind(
-                f"No answer within {timeout_s:g} s from the model server at {self._addresses}"
+                f"No answer within {timeout_s:.3g} s from the model server at "
+                f"{self.servers.addresses}: {details}"
             )
         if kind is errors.RejectedByModel and model.label and "label" in details:
             return errors.UnknownLabel(details)
         return kind(details)
 
-    def _connect(self) -> None:
-        if self._connected_pid == os.getpid():
-            return
-        with self._lock:
-            if self._connected_pid != os.getpid():
-                self._channel = grpc.insecure_channel(_target(self._addresses), CHANNEL_OPTIONS)
-                self._prediction = PredictionServiceStub(self._channel)
-                self._models = ModelServiceStub(self._channel)
-                self._raw = functools.cache(self._channel.unary_unary)  # bytes in, bytes out
-                self._connected_pid = os.getpid()
 
-    def _remember(self, model: ModelSpec, entry: _Remembered) -> None:
-        while len(self._remembered) >= 1000:  # names come from clients
-            self._remembered.pop(next(iter(self._remembered)), None)
-        self._remembered[model] = entry
-
-    def _forget_if_replaced(self, model: ModelSpec, version: int) -> None:
-        known = self._remembered.get(model)
-        if known and known.version != version:
-            self._remembered.pop(model, None)
+def encode_predict(
+    model: ModelRef, signature_name: str, inputs: Mapping[str, Array], outputs: Sequence[str] = ()
+) -> bytes:
+    """A serialized PredictRequest for the named outputs, or all."""
+    return paste(
+        serving.PredictRequest(model_spec=model.to_proto(signature_name), output_filter=outputs),
+        serving.PredictRequest.INPUTS_FIELD_NUMBER,
+        inputs,
+    )
 
 
-def _proto(model: ModelSpec, signature_name: str = "") -> serving.ModelSpec:
-    proto = serving.ModelSpec(name=model.name, signature_name=signature_name)
-    if model.version is not None:
-        proto.version.value = model.version
-    elif model.label is not None:
-        proto.version_label = model.label
-    return proto
-
-
-def _target(addresses: str) -> str:
-    """gRPC's name for the addresses; a single host is resolved again when a connection is lost."""
-    hosts = [address.strip() for address in addresses.split(",") if address.strip()]
-    if len(hosts) == 1:
-        return f"dns:///{hosts[0]}"
-    return "ipv4:" + ",".join(itertools.chain.from_iterable(map(_resolved, hosts)))
-
-
-def _resolved(address: str) -> list[str]:
-    host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        raise errors.ModelServerUnavailable(f"{address} cannot be resolved: {error}") from None
-    return [f"{ip}:{port}" for ip in dict.fromkeys(entry[4][0] for entry in found)]
+def decode_predict(reply: bytes) -> Answer:
+    """The outputs of a serialized PredictResponse, read-only where they lie in it."""
+    rest, contents = cut(reply, serving.PredictResponse.OUTPUTS_FIELD_NUMBER)
+    response = serving.PredictResponse.FromString(rest)
+    outputs = {
+        name: decode_tensor(tensor, content=contents.get(name))
+        for name, tensor in response.outputs.items()
+    }
+    return Answer(outputs, response.model_spec.version.value)

@@ -1,5 +1,6 @@
 """Every setting of the gateway, once: its name, type, default, environment variable and meaning."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -13,8 +14,9 @@ class InvalidSetting(Exception):
     """An environment variable whose value cannot be used."""
 
 
-def _setting(default: Any, meaning: str, may_be_zero: bool = False) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "may_be_zero": may_be_zero})
+def _setting(default: Any, meaning: str, *, least: float = 1, choices: tuple[str, ...] = ()) -> Any:
+    """A number is at least `least`; a text is one of `choices`, where there are any."""
+    return field(default=default, metadata={"meaning": meaning, "least": least, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -23,31 +25,84 @@ class Settings:
 
     model_server: str = _setting(
         "127.0.0.1:8500",
-        "HOST:PORT of the model server's gRPC port; several, separated by commas, are used in turn",
+        "HOST:PORT of the model server's gRPC port; several, separated by commas, and several "
+        "addresses of one name, share the calls",
     )
     models: str = _setting(
         "",
-        "names of the served models, separated by commas: what /readyz "
-        "waits for (a model server's gRPC API cannot list its models)",
+        "names of the served models, separated by commas: what /readyz waits for and what is "
+        "listed (a model server's gRPC API cannot list its models)",
     )
     model_config_file: str = _setting(
         "",
-        "the model server's own models.config: another way to "
-        "name the models; read again at each use",
+        "the model server's own models.config: another way to name the models; read again at each "
+        "use",
+    )
+    ready_when: str = _setting(
+        "any",
+        "any: ready when one of the named models is AVAILABLE; all: when each is",
+        choices=("any", "all"),
     )
     http_host: str = _setting("0.0.0.0", "address to listen on")
     http_port: int = _setting(8080, "port to listen on")
     grpc_port: int = _setting(
-        0, "port to answer gRPC on, at the same address; none if it is not given", may_be_zero=True
+        0, "port to answer gRPC on, at the same address; none if it is not given", least=0
     )
-    workers: int = _setting(2, "gunicorn worker processes")
-    threads: int = _setting(16, "threads in each worker: requests it works on at the same time")
-    request_timeout_s: float = _setting(30.0, "deadline of a prediction, seconds")
-    drain_timeout_s: float = _setting(30.0, "after SIGTERM, seconds for the requests in flight")
+    admin_port: int = _setting(
+        8081, "port of /healthz, /readyz and /metrics for machines; 0: none", least=0
+    )
+    public_health: str = _setting(
+        "on", "/healthz and /readyz on the public port too", choices=("on", "off")
+    )
+    public_metrics: str = _setting("off", "/metrics on the public port too", choices=("on", "off"))
+    workers: int = _setting(2, "gunicorn worker processes, each one event loop")
+    threads: int = _setting(
+        4, "threads in each worker for what would hold up the loop: large bodies, pictures, pages"
+    )
+    request_timeout_s: float = _setting(
+        30.0, "deadline of a prediction from its first byte on, seconds", least=0.001
+    )
+    head_timeout_s: float = _setting(
+        10.0, "a connection whose request's head takes longer is closed, seconds", least=0.1
+    )
+    body_timeout_s: float = _setting(
+        30.0, "a connection whose body makes no progress for so long is closed, seconds", least=0.1
+    )
+    min_body_rate: int = _setting(
+        1024,
+        "bytes a second that a body must come with, on average after its first seconds",
+        least=0,
+    )
+    drain_timeout_s: float = _setting(
+        30.0, "after SIGTERM, seconds for the requests in flight", least=0.1
+    )
+    places: int = _setting(1024, "requests that a worker works on at the same time")
+    model_places: int = _setting(512, "of these, for one model")
+    max_bytes_in_flight: int = _setting(
+        256 * 2**20, "bodies that a worker holds at the same time, bytes"
+    )
+    max_wait_s: float = _setting(
+        1.0,
+        "where requests have waited longer for a model, further ones are refused, seconds",
+        least=0.001,
+    )
+    join_models: str = _setting(
+        "*", "models whose waiting requests are joined into one call: patterns, by commas"
+    )
+    max_joined_rows: int = _setting(64, "most rows of a joined call")
     max_body_bytes: int = _setting(64 * 2**20, "largest request body, after decompression, bytes")
     max_image_pixels: int = _setting(50_000_000, "largest image, width × height, that is decoded")
-    metadata_ttl_s: float = _setting(10.0, "seconds for which a model's signatures are remembered")
-    log_level: str = _setting("info", "debug, info, warning or error")
+    metadata_ttl_s: float = _setting(
+        10.0, "seconds for which a model's signatures are remembered", least=0
+    )
+    log_level: str = _setting(
+        "info",
+        "debug, info, warning or error",
+        choices=("debug", "info", "warning", "error"),
+    )
+    access_log: str = _setting(
+        "text", "one line for each request: text, json or off", choices=("text", "json", "off")
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -74,10 +129,16 @@ def environment_variable(setting: str) -> str:
 
 def _parse(setting: Field[Any], variable: str, text: str) -> Any:
     kind: Any = setting.type
+    if kind is str:
+        choices = setting.metadata["choices"]
+        if choices and text not in choices:
+            raise InvalidSetting(f"{variable}: expected {' or '.join(choices)}, got {text!r}")
+        return text
     try:
         value = kind(text)
     except ValueError:
         raise InvalidSetting(f"{variable}: expected {kind.__name__}, got {text!r}") from None
-    if kind is not str and (value < 0 or (value == 0 and not setting.metadata["may_be_zero"])):
-        raise InvalidSetting(f"{variable}: expected a number above 0, got {text!r}")
+    least = setting.metadata["least"]
+    if not least <= value < math.inf:
+        raise InvalidSetting(f"{variable}: expected a number from {least:g} on, got {text!r}")
     return value

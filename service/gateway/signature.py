@@ -1,92 +1,48 @@
 """What a model expects: its signatures, and the one place where a request is held against them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from service.gateway.errors import InvalidInput, UnknownInput, UnknownSignature, did_you_mean
-from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
-from sluice.wire.tensors import Array, numpy_dtype
+from sluice.wire.contract import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE
+from sluice.wire.protos.tensorflow_pb2 import SignatureDef
+from sluice.wire.signature import Signature as Signature
+from sluice.wire.signature import TensorSpec as TensorSpec
+from sluice.wire.signature import dtype_name as dtype_name
+from sluice.wire.signature import shape_text as shape_text
+from sluice.wire.tensors import Array
 
-DEFAULT_SIGNATURE = "serving_default"
 CHANNELS = (1, 3, 4)  # what the last axis of an image can be
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """Which servable: a name, and at most one of a version number and a version label."""
+def validate(signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """`inputs` in the signature's dtypes.
 
-    name: str
-    version: int | None = None
-    label: str | None = None
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output: its dtype, and its shape with None for any size (None: any rank)."""
-
-    name: str
-    dtype: np.dtype
-    shape: tuple[int | None, ...] | None
-
-    @classmethod
-    def from_proto(cls, name: str, info: TensorInfo) -> "TensorSpec":
-        sizes = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
-        return cls(name, numpy_dtype(info.dtype), None if info.tensor_shape.unknown_rank else sizes)
-
-    def __str__(self) -> str:
-        return f"{dtype_name(self.dtype)} {shape_text(self.shape)}"
-
-    @property
-    def is_string(self) -> bool:
-        return self.dtype.kind == "O"
-
-    def accepts(self, shape: tuple[int, ...]) -> bool:
-        return self.shape is None or (
-            len(shape) == len(self.shape)
-            and all(want in (None, got) for want, got in zip(self.shape, shape, strict=True))
-        )
+    Raises UnknownInput for names, InvalidInput for a dtype, a shape or a batch size that
+    contradicts the signature. TensorFlow Serving checks names and dtypes only: it runs
+    [1,2,2] through a signature of [N,2,3] (exchange "matrix, wrong inner size").
+    """
+    if inputs.keys() != signature.inputs.keys():
+        raise _wrong_names(signature, inputs)
+    valid = {name: _valid(inputs[name], spec) for name, spec in signature.inputs.items()}
+    _check_batch(valid, signature.inputs)
+    return valid
 
 
-@dataclass(frozen=True)
-class Signature:
-    """One way to call a model: named inputs to named outputs."""
-
-    name: str
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
-
-    @classmethod
-    def from_proto(cls, name: str, proto: SignatureDef) -> "Signature":
-        return cls(name, _specs(proto.inputs), _specs(proto.outputs))
-
-    def validate(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """`inputs` in the signature's dtypes.
-
-        Raises UnknownInput for names, InvalidInput for a dtype, a shape or a batch size that
-        contradicts the signature. TensorFlow Serving checks names and dtypes only: it runs
-        [1,2,2] through a signature of [N,2,3] (exchange "matrix, wrong inner size").
-        """
-        self._check_names(inputs)
-        valid = {name: _valid(inputs[name], spec) for name, spec in self.inputs.items()}
-        _check_batch(valid, self.inputs)
-        return valid
-
-    def _check_names(self, inputs: Mapping[str, Array]) -> None:
-        for name in inputs:
-            if name not in self.inputs:
-                raise UnknownInput(
-                    f'Signature "{self.name}" has no input "{name}"'
-                    f"{did_you_mean(name, self.inputs)}"
-                )
-        missing = [name for name in self.inputs if name not in inputs]
-        if missing:
-            wanted = ", ".join(f'"{name}" ({self.inputs[name]})' for name in missing)
-            raise UnknownInput(
-                f'Signature "{self.name}" needs the missing input {wanted}; '
-                f"got: {', '.join(sorted(inputs)) or 'none'}"
+def _wrong_names(signature: Signature, inputs: Mapping[str, Array]) -> UnknownInput:
+    for name in inputs:
+        if name not in signature.inputs:
+            return UnknownInput(
+                f'Signature "{signature.name}" has no input "{name}"'
+                f"{did_you_mean(name, signature.inputs)}"
             )
+    missing = [name for name in signature.inputs if name not in inputs]
+    wanted = ", ".join(f'"{name}" ({signature.inputs[name]})' for name in missing)
+    return UnknownInput(
+        f'Signature "{signature.name}" needs the missing input {wanted}; '
+        f"got: {', '.join(sorted(inputs)) or 'none'}"
+    )
 
 
 class Signatures:
@@ -117,24 +73,6 @@ class Signatures:
                 )
             self._parsed[name] = Signature.from_proto(name, self._protos[name])
         return self._parsed[name]
-
-
-def dtype_name(dtype: np.dtype) -> str:
-    return "string" if dtype.kind == "O" else dtype.name
-
-
-def shape_text(shape: tuple[int | None, ...] | None) -> str:
-    """`[N,28,28,1]`: N is the batch, ? any size."""
-    if shape is None:
-        return "[...]"
-    sizes = ["?" if size is None else str(size) for size in shape]
-    if sizes and sizes[0] == "?":
-        sizes[0] = "N"
-    return f"[{','.join(sizes)}]"
-
-
-def _specs(protos: Mapping[str, TensorInfo]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec.from_proto(name, protos[name]) for name in sorted(protos)}
 
 
 def _valid(array: Array, spec: TensorSpec) -> Array:

@@ -3,67 +3,136 @@
 Under gunicorn several workers answer, and a scrape reaches one of them: with
 PROMETHEUS_MULTIPROC_DIR set (gunicorn.conf.py does) each writes its numbers to files there, and
 whichever is scraped adds them up.
+
+A label never holds what a client invented: a model that does not exist has the name "".
 """
 
-import logging
 import os
-import time
+from functools import lru_cache
+from typing import NamedTuple
 
-from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from service.gateway.access_log import AccessLog
+from service.gateway.caller import Caller
+
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BYTES = tuple(4**power * 1024 for power in range(9))  # 1 kB to 64 MB
-UNMEASURED = frozenset({"/healthz", "/readyz", "/metrics"})
-access_log = logging.getLogger("service.gateway.access")
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Exchange(NamedTuple):
+    """A request that has been answered. `model` is "" where no such model is known."""
+
+    dialect: str  # tfs, oip: over HTTP; tfs-grpc, oip-grpc; page for all else
+    verb: str  # predict, infer, metadata ...; for a page its route
+    model: str
+    status: str  # HTTP's number, or gRPC's name
+    method: str  # of HTTP; GRPC
+    path: str
+    client: str
+    request_id: str
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+    reason: str = ""  # of a refusal, as the client read it
 
 
 class Telemetry:
-    """The metrics of one application, in a registry of its own."""
+    """The metrics of one application, in a registry of its own, and its access log."""
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.requests = Counter(
+    def __init__(self, access_log: AccessLog) -> None:
+        self.access_log = access_log
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
             "sluice_requests",
             "Requests answered.",
-            ["method", "route", "status"],
-            registry=self._registry,
+            ["dialect", "verb", "model", "version", "signature", "status"],
+            registry=registry,
         )
-        self.seconds = Histogram(
+        self._seconds = Histogram(
             "sluice_request_seconds",
             "From the first byte of a request to the last of its answer.",
-            ["route"],
+            ["dialect", "model"],
             buckets=SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
-        self.request_bytes = Histogram(
+        self._queued = self._histogram("queued", "Waiting for a call to be free.")
+        self._upstream = self._histogram("upstream", "The call to the model server.")
+        self._decode = self._histogram("decode", "Reading and checking the body.")
+        self._joined = Histogram(
+            "sluice_joined_rows",
+            "Rows of the call that a request went with, its own included.",
+            ["model"],
+            buckets=ROWS,
+            registry=registry,
+        )
+        self._bytes = Histogram(
             "sluice_request_bytes",
             "Size of a request's body.",
-            ["route"],
+            ["dialect"],
             buckets=BYTES,
-            registry=self._registry,
+            registry=registry,
         )
-        self.in_flight = Gauge(
-            "sluice_requests_in_flight",
-            "Requests being worked on.",
-            registry=self._registry,
+        self._refused = Counter(
+            "sluice_refused", "Requests turned away unread.", ["reason"], registry=registry
+        )
+        self._upstream_errors = Counter(
+            "sluice_upstream_errors",
+            "Calls that the model server did not answer.",
+            ["server", "status"],
+            registry=registry,
+        )
+        self._ejections = Counter(
+            "sluice_ejections", "Times that a server got no calls.", ["server"], registry=registry
+        )
+        self._in_flight = self._gauge("in_flight", "Requests being worked on.")
+        self._waiting = self._gauge("waiting", "Of these, requests that wait to be sent on.")
+        self._connections = Gauge(
+            "sluice_connections",
+            "Open HTTP connections.",
+            registry=registry,
             multiprocess_mode="livesum",
         )
+        # prometheus_client looks a child up by all its labels at every call; these are few.
+        self._counter = lru_cache(4096)(self._requests.labels)
+        self._timers = lru_cache(1024)(self._timers_of)
+        self._sizes = lru_cache(64)(self._bytes.labels)
 
-    def attach(self, app: Flask) -> None:
-        """Observe every request of `app`, except the probes and the scrapes themselves."""
-        app.before_request(self._begin)
-        app.after_request(self._answered)
-        app.teardown_request(self._end)
+    def observe(self, exchange: Exchange, caller: Caller) -> None:
+        """Count and log a request that has been answered."""
+        model, dialect = exchange.model, exchange.dialect
+        version = "" if caller.version is None else str(caller.version)
+        signature = caller.signature if model else ""
+        self._counter(dialect, exchange.verb, model, version, signature, exchange.status).inc()
+        seconds, queued, upstream, decode, joined = self._timers(dialect, model)
+        seconds.observe(exchange.seconds)
+        if caller.joined:
+            queued.observe(caller.queued_s)
+            upstream.observe(caller.upstream_s)
+            decode.observe(caller.decode_s)
+            joined.observe(caller.joined)
+        if exchange.bytes_in:
+            self._sizes(dialect).observe(exchange.bytes_in)
+        self.access_log.write(exchange, caller)
 
-    def observe(self, method: str, route: str, status: str, seconds: float, size: int) -> None:
-        """A request that has been answered; `size` is its body's, in bytes."""
-        self.requests.labels(method, route, status).inc()
-        self.seconds.labels(route).observe(seconds)
-        self.request_bytes.labels(route).observe(size)
+    def refused(self, reason: str) -> None:
+        self._refused.labels(reason).inc()
+
+    def upstream_error(self, server: str, status: str) -> None:
+        self._upstream_errors.labels(server, status).inc()
+
+    def ejected(self, server: str) -> None:
+        self._ejections.labels(server).inc()
+
+    def level(self, in_flight: int, waiting: int, connections: int) -> None:
+        """How full this process is now."""
+        self._in_flight.set(in_flight)
+        self._waiting.set(waiting)
+        self._connections.set(connections)
 
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""
@@ -73,35 +142,24 @@ class Telemetry:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
-    def _begin(self) -> None:
-        if request.path not in UNMEASURED:
-            g.began = time.perf_counter()
-            self.in_flight.inc()
+    def _timers_of(self, dialect: str, model: str) -> tuple[Histogram, ...]:
+        return (
+            self._seconds.labels(dialect, model),
+            self._queued.labels(model),
+            self._upstream.labels(model),
+            self._decode.labels(model),
+            self._joined.labels(model),
+        )
 
-    def _answered(self, response: Response) -> Response:
-        if "began" in g:
-            seconds = time.perf_counter() - g.began
-            self.observe(
-                request.method,
-                _route(),
-                str(response.status_code),
-                seconds,
-                request.content_length or 0,
-            )
-            access_log.info(
-                "%s %s %d %.1f ms",
-                request.method,
-                request.path,
-                response.status_code,
-                seconds * 1e3,
-            )
-        return response
+    def _histogram(self, step: str, meaning: str) -> Histogram:
+        return Histogram(
+            f"sluice_{step}_seconds", meaning, ["model"], buckets=SECONDS, registry=self._registry
+        )
 
-    def _end(self, _error: BaseException | None) -> None:
-        if "began" in g:
-            self.in_flight.dec()
-
-
-def _route() -> str:
-    """The route's pattern, never the path: names that clients invent would grow without end."""
-    return request.url_rule.rule if request.url_rule else "none"
+    def _gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(
+            f"sluice_requests_{name}",
+            meaning,
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )

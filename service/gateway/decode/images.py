@@ -187,3 +187,11 @@ def resize_option(name: str) -> str:
     if name not in RESIZES:
         raise MalformedRequest(f'?resize="{name}" is not known{did_you_mean(name, RESIZES)}')
     return name
+
+
+def check_content(query, max_pixels):  # SHIM
+    check_images(query, max_pixels)
+
+
+def check_examples(examples, max_pixels):  # SHIM
+    pass

@@ -9,11 +9,11 @@ from service.gateway.errors import InvalidInput, MalformedRequest
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signature import (
     DEFAULT_SIGNATURE,
-    ModelSpec,
     Signature,
     Signatures,
     TensorSpec,
 )
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import CONTENTS, datatype_of, string_array
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.tensors import Array
@@ -22,13 +22,13 @@ InputTensor = ModelInferRequest.InferInputTensor
 VERSION_DIGITS = 18  # within an int64
 
 
-def decode_model(name: str, version: str) -> ModelSpec:
+def decode_model(name: str, version: str) -> ModelRef:
     """The model of a request; a version is a number or, in this server, a label."""
     if not version:
-        return ModelSpec(name)
+        return ModelRef(name)
     if version.isascii() and version.isdigit() and len(version) <= VERSION_DIGITS:
-        return ModelSpec(name, version=int(version))
-    return ModelSpec(name, label=version)
+        return ModelRef(name, version=int(version))
+    return ModelRef(name, label=version)
 
 
 def decode_model_infer(request: ModelInferRequest, signatures: Signatures) -> OipQuery:

@@ -1,80 +1,56 @@
-"""TensorFlow Serving's PredictRequest, as far as a rule needs its content: to a Query.
-
-The request is passed on as the bytes it came in. Its elements are looked at only where they are
-images; every other input is stood in for by an array of its dtype and shape that holds nothing
-(docs/decisions/0005-grpc-in-the-gateways-workers.md).
-"""
+"""TensorFlow Serving's PredictRequest to a Query."""
 
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
-from service.gateway.decode.images import ENCODED_SIGNATURE, check_images
 from service.gateway.errors import InputTooLarge, InvalidInput
 from service.gateway.query import Query
-from service.gateway.signature import (
-    DEFAULT_SIGNATURE,
-    ModelSpec,
-    Signature,
-    Signatures,
-    dtype_name,
-    shape_text,
-)
+from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures
+from sluice.wire.large_tensors import Contents
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
+from sluice.wire.signature import dtype_name, shape_text
 from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
 
 
-def decode_model_spec(spec: serving.ModelSpec) -> ModelSpec:
-    choice = spec.WhichOneof("version_choice")
-    return ModelSpec(
-        spec.name,
-        spec.version.value if choice == "version" else None,
-        spec.version_label if choice == "version_label" else None,
-    )
-
-
 def decode_predict(
-    request: serving.PredictRequest, signatures: Signatures, max_bytes: int, max_pixels: int
+    request: serving.PredictRequest, contents: Contents, signatures: Signatures, max_bytes: int
 ) -> Query:
-    """The query to validate, no tensor of which takes more than `max_bytes`.
+    """The query of a request whose large contents were cut out; no tensor of it takes more than
+    `max_bytes`, however few values are to fill it.
 
     Raises UnknownSignature, or InvalidInput for a tensor that contradicts itself or the
     signature's dtype. TensorFlow Serving casts no dtype either (row "predict, wrong dtype").
     """
     signature = signatures.get(request.model_spec.signature_name or DEFAULT_SIGNATURE)
-    inputs = _decode_inputs(request.inputs, signature, max_bytes)
-    return check_images(Query(signature, inputs), max_pixels)
+    return Query(signature, _decode_inputs(request.inputs, contents, signature, max_bytes))
 
 
 def _decode_inputs(
-    protos: Mapping[str, TensorProto], signature: Signature, max_bytes: int
+    protos: Mapping[str, TensorProto], contents: Contents, signature: Signature, max_bytes: int
 ) -> dict[str, Array]:
     inputs = {}
     for name, proto in protos.items():
         spec = signature.inputs.get(name)
         try:
-            array = _stand_in(name, proto, max_bytes)
-            if spec and spec.dtype != array.dtype:
-                raise InvalidInput(name, str(spec), f"{dtype_name(array.dtype)} values")
-            if spec and spec.is_string and signature.name == ENCODED_SIGNATURE:
-                array = decode_tensor(proto, max_filled_bytes=0)  # no image for many rows
+            _check_size(name, proto, max_bytes)
+            array = decode_tensor(proto, max_filled_bytes=max_bytes, content=contents.get(name))
         except TensorError as error:
             raise InvalidInput(name, str(spec or "a tensor"), str(error)) from None
+        if spec and spec.dtype != array.dtype:
+            raise InvalidInput(name, str(spec), f"{dtype_name(array.dtype)} values")
         inputs[name] = array
     return inputs
 
 
-def _stand_in(name: str, proto: TensorProto, max_bytes: int) -> Array:
-    """An array of the tensor's dtype and shape whose elements are one and the same."""
+def _check_size(name: str, proto: TensorProto, max_bytes: int) -> None:
+    """One typed value is spread over any shape, here and by the model server."""
     dtype, shape = numpy_dtype(proto.dtype), decode_shape(proto.tensor_shape)
     size = math.prod(shape) * dtype.itemsize
-    if size > max_bytes:  # one typed value is spread over any shape, by the model server
+    if size > max_bytes:
         raise InputTooLarge(
             name,
             f"a tensor of at most {max_bytes} bytes",
             f"{dtype_name(dtype)} {shape_text(shape)}, {size} bytes",
             hint="SLUICE_MAX_BODY_BYTES",
         )
-    return np.broadcast_to(np.empty((), dtype), shape)

@@ -10,7 +10,8 @@ import orjson
 
 from service.gateway.errors import NotText
 from service.gateway.query import OipQuery, RequestedOutput
-from service.gateway.signature import ModelSpec, Signature, TensorSpec
+from service.gateway.signature import Signature, TensorSpec
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import datatype_of, encode_raw
 from sluice.wire.tensors import Array
 
@@ -23,7 +24,7 @@ class InferBody(NamedTuple):
 
 
 def encode_infer(
-    outputs: Mapping[str, Array], version: int, model: ModelSpec, query: OipQuery
+    outputs: Mapping[str, Array], version: int, model: ModelRef, query: OipQuery
 ) -> InferBody:
     """The answer to an infer request. Raises NotText for strings that JSON cannot carry."""
     wanted = wanted_outputs(outputs, query)
@@ -65,7 +66,7 @@ def encode_server() -> dict[str, Any]:
     }
 
 
-def encode_metadata(model: ModelSpec, versions: list[int], signature: Signature) -> dict[str, Any]:
+def encode_metadata(model: ModelRef, versions: list[int], signature: Signature) -> dict[str, Any]:
     """What a model takes and gives: -1 for any size."""
     return {
         "name": model.name,

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from service.gateway.encode.oip import described, wanted_outputs
 from service.gateway.query import OipQuery
-from service.gateway.signature import ModelSpec
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import CONTENTS, encode_raw
 from sluice.wire.protos.inference_pb2 import ModelInferResponse
 from sluice.wire.tensors import Array
 
 
 def encode_model_infer(
-    outputs: Mapping[str, Array], version: int, model: ModelSpec, query: OipQuery
+    outputs: Mapping[str, Array], version: int, model: ModelRef, query: OipQuery
 ) -> ModelInferResponse:
     """The answer: all outputs raw where the query asks for it, or where one has no typed field."""
     response = ModelInferResponse(model_name=model.name, model_version=str(version), id=query.id)

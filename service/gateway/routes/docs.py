@@ -4,10 +4,11 @@ from flask import Blueprint, Response, jsonify, render_template, request
 
 from service.gateway import errors
 from service.gateway.curl import curl_line
-from service.gateway.decode.images import ENCODED_SIGNATURE
 from service.gateway.openapi import document
-from service.gateway.predicting import model_server, settings
-from service.gateway.signature import ModelSpec, Signatures
+from service.gateway.plain import gateway, page_caller, runner
+from service.gateway.signature import Signatures
+from sluice.wire.contract import ENCODED_SIGNATURE
+from sluice.wire.model_ref import ModelRef
 
 routes = Blueprint("docs", __name__)
 
@@ -31,7 +32,7 @@ def index() -> str:
 
 @routes.get("/docs/<model>")
 def page(model: str) -> str:
-    signatures = model_server().signatures(ModelSpec(model))
+    signatures = _signatures(model)
     url = f"{request.host_url}v1/models/{model}"
     single_image = (
         ENCODED_SIGNATURE in signatures and len(signatures.get(ENCODED_SIGNATURE).inputs) == 1
@@ -49,9 +50,14 @@ def page(model: str) -> str:
 def _models() -> dict[str, Signatures]:
     """The named models that are AVAILABLE, by name."""
     found = {}
-    for name in settings().model_names():
+    for name in gateway().settings.model_names():
         try:
-            found[name] = model_server().signatures(ModelSpec(name))
+            found[name] = _signatures(name)
         except errors.NotFound:
             continue
     return found
+
+
+def _signatures(model: str) -> Signatures:
+    predictions = gateway().predictions
+    return runner().run(predictions.signatures(ModelRef(model), page_caller()))

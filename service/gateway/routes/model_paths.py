@@ -1,13 +1,19 @@
-"""The paths under which a dialect names a model, its versions and its labels."""
+"""The paths under which a dialect names a model, its versions and its labels, and what answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 from werkzeug.routing import BaseConverter
 
-from service.gateway.signature import ModelSpec
+from service.gateway.caller import Caller
+from service.gateway.http import HttpRequest, HttpResponse
+from service.gateway.predictions import Predictions
+from sluice.wire.model_ref import ModelRef
 
-View = Callable[[ModelSpec], Response]
+PROBE = "probe"  # the dialect of what is answered past admission, and neither counted nor logged
+
+Handler = Callable[[Predictions, ModelRef, HttpRequest, Caller], Awaitable[HttpResponse]]
 
 
 class ModelName(BaseConverter):
@@ -29,24 +35,40 @@ class Version(BaseConverter):
 CONVERTERS = {"model": ModelName, "version": Version}
 
 
+class ModelView:
+    """A Flask view that runs a handler; the event loop's front runs the handler without Flask.
+
+    `dialect` and `verb` are for the metrics.
+    """
+
+    def __init__(self, handler: Handler, dialect: str, verb: str) -> None:
+        self.handler, self.dialect, self.verb = handler, dialect, verb
+        self.__name__ = handler.__name__
+
+    def __call__(self, **where: Any) -> Response:
+        answered: Response = current_app.extensions["answer"](self, self.model(where))
+        return answered
+
+    @staticmethod
+    def model(where: dict[str, Any]) -> ModelRef:
+        """The model that a path names; one without a name where it names none."""
+        return ModelRef(where.get("name", ""), where.get("version"), where.get("label"))
+
+
 def model_paths(
-    routes: Blueprint, root: str, places: Sequence[str]
-) -> Callable[[str, str], Callable[[View], View]]:
-    """A decorator `(suffix, method)` that registers a view of a ModelSpec at root + place + suffix,
-    for each of `places`."""
+    routes: Blueprint, dialect: str, root: str, places: Sequence[str]
+) -> Callable[[str, str], Callable[[Handler], Handler]]:
+    """A decorator `(suffix, method)` that registers a handler at root + place + suffix, for each
+    of `places`, which name a model's `name`, `version` and `label`."""
 
-    def at(suffix: str, method: str) -> Callable[[View], View]:
-        def register(view: View) -> View:
-            def endpoint(
-                name: str, version: int | None = None, label: str | None = None
-            ) -> Response:
-                return view(ModelSpec(name, version, label))
-
+    def at(suffix: str, method: str) -> Callable[[Handler], Handler]:
+        def register(handler: Handler) -> Handler:
+            view = ModelView(handler, dialect, handler.__name__)
             for place in places:
                 routes.add_url_rule(
-                    f"{root}{place}{suffix}", f"{view.__name__}{place}", endpoint, methods=[method]
+                    f"{root}{place}{suffix}", f"{handler.__name__}{place}", view, methods=[method]
                 )
-            return view
+            return handler
 
         return register
 

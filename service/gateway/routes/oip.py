@@ -1,56 +1,60 @@
 """The Open Inference Protocol v2 over HTTP, as KServe's and Triton's clients speak it."""
 
-from collections.abc import Callable
+from functools import partial
 
-from flask import Blueprint, Response, jsonify, request
+import orjson
+from flask import Blueprint, Response, jsonify
 
-from service.gateway import errors
-from service.gateway.decode.images import check_images
-from service.gateway.decode.oip import decode_infer
+from service.gateway.caller import Caller
+from service.gateway.decode.oip import decode_infer, parse_json_length
 from service.gateway.encode.oip import encode_infer, encode_metadata, encode_server
-from service.gateway.predicting import model_server, read_request_body, settings, validated
+from service.gateway.http import HttpRequest, HttpResponse
+from service.gateway.model_server import Answer
+from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
-from service.gateway.readiness import readiness
 from service.gateway.routes.model_paths import model_paths
-from service.gateway.signature import DEFAULT_SIGNATURE, ModelSpec, Signatures
+from service.gateway.signature import DEFAULT_SIGNATURE
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import JSON_LENGTH
 
 routes = Blueprint("oip", __name__)
 
 # The protocol lets a version be any string: here, a number or a label.
 at_model = model_paths(
-    routes, "/v2/models/<name>", ("", "/versions/<version:version>", "/versions/<label>")
+    routes, "oip", "/v2/models/<name>", ("", "/versions/<version:version>", "/versions/<label>")
 )
+BINARY = "application/octet-stream"
 
 
 @at_model("/infer", "POST")
-def infer(model: ModelSpec) -> Response:
-    query, inputs = validated(model, _decoder())
-    prediction = model_server().predict(
-        model, query.signature.name, inputs, [output.name for output in query.outputs]
+async def infer(
+    predictions: Predictions, model: ModelRef, request: HttpRequest, caller: Caller
+) -> HttpResponse:
+    json_length = parse_json_length(request.headers.get(JSON_LENGTH.lower()))
+    decode = partial(decode_infer, request.body, json_length)
+    query, answer = await predictions.infer(
+        model, decode, caller, size=len(request.body), outputs=wanted
     )
-    body = encode_infer(prediction.outputs, prediction.version, model, query)
-    if body.json_length is None:
-        return Response(body.data, mimetype="application/json")
-    return Response(
-        body.data, mimetype="application/octet-stream", headers={JSON_LENGTH: str(body.json_length)}
-    )
+    return await predictions.encoded(answer.outputs, partial(_encode, answer, model, query))
 
 
 @at_model("", "GET")
-def metadata(model: ModelSpec) -> Response:
-    signature = (
-        model_server().signatures(model).get(request.args.get("signature_name", DEFAULT_SIGNATURE))
-    )
-    versions = model_server().available_versions(model.name)
-    return jsonify(encode_metadata(model, versions, signature))
+async def metadata(
+    predictions: Predictions, model: ModelRef, request: HttpRequest, caller: Caller
+) -> HttpResponse:
+    name = request.arguments.get("signature_name", DEFAULT_SIGNATURE)
+    signature = (await predictions.signatures(model, caller)).get(name)
+    versions = await predictions.available_versions(model.name, caller)
+    return HttpResponse(orjson.dumps(encode_metadata(model, versions, signature)))
 
 
 @at_model("/ready", "GET")
-def model_ready(model: ModelSpec) -> Response:
+async def model_ready(
+    predictions: Predictions, model: ModelRef, _: HttpRequest, caller: Caller
+) -> HttpResponse:
     """200 when the version takes requests; GetModelMetadata answers for no other."""
-    model_server().metadata(model)
-    return jsonify(name=model.name, ready=True)
+    await predictions.metadata(model, caller)
+    return HttpResponse(orjson.dumps({"name": model.name, "ready": True}))
 
 
 @routes.get("/v2")
@@ -58,27 +62,15 @@ def server_metadata() -> Response:
     return jsonify(encode_server())
 
 
-@routes.get("/v2/health/live")
-def live() -> Response:
-    return jsonify(live=True)
+def wanted(query: OipQuery) -> tuple[str, ...]:
+    """The outputs that a query names; () for all."""
+    return tuple(output.name for output in query.outputs)
 
 
-@routes.get("/v2/health/ready")
-def ready() -> tuple[Response, int]:
-    state = readiness(settings(), model_server())
-    return jsonify(ready=state.ready), 200 if state.ready else 503
-
-
-def _decoder() -> Callable[[Signatures], OipQuery]:
-    body, length = read_request_body(), _json_length()
-    pixels = settings().max_image_pixels
-    return lambda signatures: check_images(decode_infer(body, length, signatures), pixels)
-
-
-def _json_length() -> int | None:
-    text = request.headers.get(JSON_LENGTH)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise errors.MalformedRequest(f"{JSON_LENGTH} is {text!r}; expected a number of bytes")
-    return int(text)
+def _encode(answer: Answer, model: ModelRef, query: OipQuery) -> HttpResponse:
+    body = encode_infer(answer.outputs, answer.version, model, query)
+    if body.json_length is None:
+        return HttpResponse(body.data)
+    return HttpResponse(
+        body.data, content_type=BINARY, headers={JSON_LENGTH: str(body.json_length)}
+    )

@@ -1,13 +1,19 @@
 """What an operator's machines ask: is the process alive, can it serve, how is it doing."""
 
-from flask import Blueprint, Response, current_app, jsonify, redirect, request, url_for
+import orjson
+from flask import Blueprint, Response, abort, jsonify, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from service.gateway.predicting import model_server, settings
-from service.gateway.readiness import readiness
-from service.gateway.telemetry import Telemetry
+from service.gateway.caller import Caller
+from service.gateway.errors import NotFound
+from service.gateway.http import HttpRequest, HttpResponse
+from service.gateway.plain import gateway
+from service.gateway.predictions import Predictions, Readiness
+from service.gateway.routes.model_paths import PROBE, model_paths
+from sluice.wire.model_ref import ModelRef
 
 routes = Blueprint("ops", __name__)
+at_root = model_paths(routes, PROBE, "", ("",))
 
 
 @routes.get("/")
@@ -18,25 +24,55 @@ def root() -> AnyResponse:
     return jsonify(status="alive")
 
 
-@routes.get("/healthz")
-def healthz() -> Response:
+@at_root("/healthz", "GET")
+async def healthz(
+    predictions: Predictions, _: ModelRef, request: HttpRequest, __: Caller
+) -> HttpResponse:
     """This process answers. A fault of the model server's is no reason to restart the gateway."""
-    return jsonify(status="alive")
+    _check_open(predictions, request)
+    return HttpResponse(b'{"status":"alive"}')
 
 
-@routes.get("/readyz")
-def readyz() -> tuple[Response, int]:
-    state = readiness(settings(), model_server())
+@at_root("/readyz", "GET")
+async def readyz(
+    predictions: Predictions, _: ModelRef, request: HttpRequest, __: Caller
+) -> HttpResponse:
+    _check_open(predictions, request)
+    state = await predictions.readiness()
+    return HttpResponse(readiness_document(state), 200 if state.ready else 503)
+
+
+@at_root("/v2/health/live", "GET")
+async def live(_: Predictions, __: ModelRef, ___: HttpRequest, ____: Caller) -> HttpResponse:
+    return HttpResponse(b'{"live":true}')
+
+
+@at_root("/v2/health/ready", "GET")
+async def ready(
+    predictions: Predictions, _: ModelRef, __: HttpRequest, ___: Caller
+) -> HttpResponse:
+    state = await predictions.readiness()
+    return HttpResponse(orjson.dumps({"ready": state.ready}), 200 if state.ready else 503)
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    if gateway().settings.public_metrics != "on":
+        abort(404)
+    body, content_type = gateway().telemetry.exposition()
+    return Response(body, content_type=content_type)
+
+
+def readiness_document(state: Readiness) -> bytes:
+    """What /readyz answers, here and on the admin port."""
     models = {
         name: "AVAILABLE" if available else "not available"
         for name, available in state.models.items()
     }
     verdict = "ready" if state.ready else "not ready"
-    return jsonify(status=verdict, reason=state.reason, models=models), 200 if state.ready else 503
+    return orjson.dumps({"status": verdict, "reason": state.reason, "models": models})
 
 
-@routes.get("/metrics")
-def metrics() -> Response:
-    telemetry: Telemetry = current_app.extensions["telemetry"]
-    body, content_type = telemetry.exposition()
-    return Response(body, content_type=content_type)
+def _check_open(predictions: Predictions, request: HttpRequest) -> None:
+    if predictions.settings.public_health != "on":
+        raise NotFound(f"{request.path} is on the admin port alone (SLUICE_PUBLIC_HEALTH)")

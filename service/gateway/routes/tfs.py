@@ -4,20 +4,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from flask import Blueprint, Response, current_app, request
+import orjson
+from flask import Blueprint, Response
+from flask import request as flask_request
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from werkzeug.exceptions import RequestEntityTooLarge
 
-from service.gateway import error_responses, errors
+from service.gateway import errors
+from service.gateway.caller import Caller
 from service.gateway.decode.examples import decode_examples
-from service.gateway.decode.images import (
-    ImageOptions,
-    check_images,
-    decode_form,
-    decode_image,
-    resize_option,
-)
+from service.gateway.decode.images import ImageOptions, decode_form, decode_image, resize_option
 from service.gateway.decode.numpy_files import NPY, NPZ, decode_npy, decode_npz
 from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.encode.labels import keep_best
@@ -27,20 +23,28 @@ from service.gateway.encode.tfs_json import (
     encode_predict,
     encode_regressions,
 )
-from service.gateway.predicting import model_server, read_request_body, settings, validated
+from service.gateway.http import JSON, HttpRequest, HttpResponse
+from service.gateway.model_server import State
+from service.gateway.predictions import LARGE, Predictions
 from service.gateway.query import TfsQuery
+from service.gateway.routes.forms import read_form
 from service.gateway.routes.model_paths import model_paths
-from service.gateway.signature import ModelSpec, Signatures
+from service.gateway.signature import Signatures
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import Array
 
 routes = Blueprint("tfs", __name__)
 at_model = model_paths(
-    routes, "/v1/models/<model:name>", ("", "/versions/<version:version>", "/labels/<model:label>")
+    routes,
+    "tfs",
+    "/v1/models/<model:name>",
+    ("", "/versions/<version:version>", "/labels/<model:label>"),
 )
 
-JSON = "application/json"
-Decoder = Callable[[Signatures], TfsQuery]
+at_root = model_paths(routes, "tfs", "", ("",))
+
+Decode = Callable[[Signatures], TfsQuery]
 
 
 class Arguments(NamedTuple):
@@ -52,129 +56,137 @@ class Arguments(NamedTuple):
 
 
 @at_model(":predict", "POST")
-def predict(model: ModelSpec) -> Response:
-    arguments = _arguments()
-    query, inputs = validated(model, _decoder(arguments))
-    outputs = model_server().predict(model, query.signature.name, inputs).outputs
-    if arguments.top_k:
-        outputs = keep_best(outputs, arguments.top_k)
-    return _encoded(outputs, query)
+async def predict(
+    predictions: Predictions, model: ModelRef, request: HttpRequest, caller: Caller
+) -> HttpResponse:
+    arguments = _arguments(request)
+    decode, size = _decode(predictions, request, arguments)
+    query, answer = await predictions.infer(model, decode, caller, size=size)
+    outputs = keep_best(answer.outputs, arguments.top_k) if arguments.top_k else answer.outputs
+    return await predictions.encoded(outputs, partial(_encode, outputs, query, request))
 
 
 @at_model(":classify", "POST")
-def classify(model: ModelSpec) -> Response:
-    result = model_server().classify(model, decode_examples(read_request_body()))
-    return Response(encode_classifications(result), mimetype=JSON)
+async def classify(
+    predictions: Predictions, model: ModelRef, request: HttpRequest, caller: Caller
+) -> HttpResponse:
+    query = decode_examples(request.body)
+    return HttpResponse(encode_classifications(await predictions.classify(model, query, caller)))
 
 
 @at_model(":regress", "POST")
-def regress(model: ModelSpec) -> Response:
-    result = model_server().regress(model, decode_examples(read_request_body()))
-    return Response(encode_regressions(result), mimetype=JSON)
+async def regress(
+    predictions: Predictions, model: ModelRef, request: HttpRequest, caller: Caller
+) -> HttpResponse:
+    query = decode_examples(request.body)
+    return HttpResponse(encode_regressions(await predictions.regress(model, query, caller)))
 
 
 @at_model("", "GET")
-def status(model: ModelSpec) -> Response:
-    if model.label is not None:  # GetModelStatus passes an unknown label over; this does not
-        model_server().metadata(model)
-    reply = serving.GetModelStatusResponse(model_version_status=model_server().status(model))
-    return _json_response(_plain(reply))
+async def status(
+    predictions: Predictions, model: ModelRef, _: HttpRequest, caller: Caller
+) -> HttpResponse:
+    versions = await predictions.status(model, caller)
+    return _json(_plain(serving.GetModelStatusResponse(model_version_status=versions)))
 
 
 @at_model("/metadata", "GET")
-def metadata(model: ModelSpec) -> Response:
-    reply = model_server().metadata(model)
+async def metadata(
+    predictions: Predictions, model: ModelRef, _: HttpRequest, caller: Caller
+) -> HttpResponse:
+    reply = await predictions.metadata(model, caller)
     signatures = serving.SignatureDefMap()
     reply.metadata["signature_def"].Unpack(signatures)
-    return _json_response(
-        {
-            "model_spec": _plain(reply.model_spec)
-            | {"version": str(reply.model_spec.version.value)},
-            "metadata": {"signature_def": _plain(signatures)},
-        }
-    )
+    spec = _plain(reply.model_spec) | {"version": str(reply.model_spec.version.value)}
+    return _json({"model_spec": spec, "metadata": {"signature_def": _plain(signatures)}})
 
 
-@routes.get("/v1/models")
-def no_model() -> Response:
-    raise errors.MalformedRequest("Missing model name in request: GET /v1/models/MODEL")
+@at_root("/v1/models", "GET")
+async def list_models(
+    predictions: Predictions, _: ModelRef, __: HttpRequest, caller: Caller
+) -> HttpResponse:
+    """What TensorFlow Serving's API cannot tell: the named models, with their versions' states."""
+    models = []
+    for name in predictions.settings.model_names():
+        try:
+            versions = await predictions.status(ModelRef(name), caller)
+        except errors.NotFound:
+            versions = []
+        models.append(
+            {
+                "name": name,
+                "versions": [
+                    {"version": str(each.version), "state": State.Name(each.state)}
+                    for each in versions
+                ],
+            }
+        )
+    return _json({"models": models})
 
 
 @routes.route("/v1/<path:rest>", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
 def malformed(rest: str) -> Response:
     raise errors.MalformedRequest(
-        f"Malformed request: {request.method} /v1/{rest}; expected POST /v1/models/MODEL"
+        f"Malformed request: {flask_request.method} /v1/{rest}; expected POST /v1/models/MODEL"
         "[/versions/N|/labels/L]:predict, or GET the same path with /metadata or nothing behind it"
     )
 
 
-def error_response(error: errors.GatewayError) -> Response:
-    return Response(
-        error_responses.tfs_body(str(error)), error_responses.status_of(error), mimetype=JSON
-    )
-
-
-def _decoder(arguments: Arguments) -> Decoder:
-    """How this request's body is read, by its content type; what is no image, form or numpy file
-    is JSON, as curl's `-d` names no JSON either."""
-    kind, name = request.mimetype, arguments.signature_name
-    images = ImageOptions(settings().max_image_pixels, name, arguments.resize)
+def _decode(
+    predictions: Predictions, request: HttpRequest, arguments: Arguments
+) -> tuple[Decode, int]:
+    """How this request's body is read, by its content type, and the bytes of work that this is;
+    what is no image, form or numpy file is JSON, as curl's `-d` names no JSON either."""
+    kind, name, body = request.content_type, arguments.signature_name, request.body
+    settings = predictions.settings
+    images = ImageOptions(settings.max_image_pixels, name, arguments.resize)
+    # Pictures and archives are more work than their size tells.
+    work = max(len(body), LARGE + 1)
     if kind == "multipart/form-data":
-        return _form_decoder(images)
-    body = read_request_body()
+        files, texts = read_form(request)
+        return partial(decode_form, files, texts, options=images), work
     if kind.startswith("image/"):
-        return partial(decode_image, body, options=images)
+        return partial(decode_image, body, options=images), work
     if kind == NPY:
-        return partial(decode_npy, body, signature_name=name)
+        return partial(decode_npy, body, signature_name=name), len(body)
     if kind == NPZ:
-        return partial(decode_npz, body, limit_bytes=settings().max_body_bytes, signature_name=name)
+        limit = settings.max_body_bytes
+        return partial(decode_npz, body, limit_bytes=limit, signature_name=name), work
     if name is not None:
         raise errors.MalformedRequest("?signature_name= goes with a file; in JSON it is a key")
-    return lambda signatures: check_images(decode_predict(body, signatures), images.max_pixels)
+    return partial(decode_predict, body), len(body)
 
 
-def _form_decoder(images: ImageOptions) -> Decoder:
-    try:
-        # A part of a form may have no name, which Werkzeug gives as None.
-        files = {
-            field or "": [file.read() for file in request.files.getlist(field)]
-            for field in request.files
-        }
-        texts = {field or "": request.form.getlist(field) for field in request.form}
-    except RequestEntityTooLarge:
-        raise errors.PayloadTooLarge(settings().max_body_bytes) from None
-    return partial(decode_form, files, texts, options=images)
-
-
-def _arguments() -> Arguments:
-    unknown = set(request.args) - set(Arguments._fields)
+def _arguments(request: HttpRequest) -> Arguments:
+    if not request.query:
+        return Arguments()
+    given = request.arguments
+    unknown = set(given) - set(Arguments._fields)
     if unknown:
         raise errors.MalformedRequest(
             f"Malformed request: the query argument {', '.join(sorted(unknown))} is not known"
             f"{errors.did_you_mean(min(unknown), Arguments._fields)}"
         )
-    top_k = request.args.get("top_k", "0")
+    top_k = given.get("top_k", "0")
     if not (top_k.isascii() and top_k.isdigit() and len(top_k) < 9):
         raise errors.MalformedRequest(f"?top_k={top_k}: expected a number of labels")
     return Arguments(
-        request.args.get("signature_name"),
-        resize_option(request.args.get("resize", "stretch")),
-        int(top_k),
+        given.get("signature_name"), resize_option(given.get("resize", "stretch")), int(top_k)
     )
 
 
-def _encoded(outputs: dict[str, Array], query: TfsQuery) -> Response:
+def _encode(outputs: dict[str, Array], query: TfsQuery, request: HttpRequest) -> HttpResponse:
     """In the form that the client accepts best; JSON where it names none of the others."""
-    kind = request.accept_mimetypes.best_match([JSON, NPY, NPZ], JSON)
+    kind = request.best_of((JSON, NPY, NPZ))
     if kind == NPY:
-        return Response(encode_npy(outputs), mimetype=NPY)
+        return HttpResponse(encode_npy(outputs), content_type=NPY)
     if kind == NPZ:
-        return Response(encode_npz(outputs), mimetype=NPZ)
-    return Response(encode_predict(outputs, query), mimetype=JSON)
+        return HttpResponse(encode_npz(outputs), content_type=NPZ)
+    return HttpResponse(encode_predict(outputs, query))
 
 
-def _json_response(document: dict[str, object]) -> Response:
-    return Response(current_app.json.dumps(document), mimetype=JSON)
+def _json(document: object) -> HttpResponse:
+    return HttpResponse(orjson.dumps(document))
 
 
 def _plain(message: Message) -> dict[str, object]:

@@ -1,76 +1,101 @@
 """The Open Inference Protocol v2 over gRPC, as KServe's and Triton's clients speak it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
-from service.gateway.decode.images import check_images
+from google.protobuf.message import Message
+
+from service.gateway.caller import Caller
 from service.gateway.decode.oip_proto import decode_model, decode_model_infer
 from service.gateway.encode.oip import encode_metadata, encode_server
 from service.gateway.encode.oip_proto import encode_model_infer
 from service.gateway.errors import NotFound, RequestError
-from service.gateway.model_server import ModelServer
+from service.gateway.model_server import Answer
+from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
-from service.gateway.readiness import readiness
-from service.gateway.rpc.edge import Method, parsed
-from service.gateway.settings import Settings
-from service.gateway.signature import Signatures
+from service.gateway.routes.oip import wanted
+from service.gateway.rpc.edge import Method, read_message
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import inference_pb2 as inference
-from sluice.wire.tensors import Array
 
-SERVICE = "inference.GRPCInferenceService"
+DIALECT = "oip-grpc"
+AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 class Oip:
-    """The methods of the service; all raise a GatewayError."""
+    """The methods of the service, by name."""
 
-    def __init__(self, settings: Settings, server: ModelServer) -> None:
-        self._settings, self._server = settings, server
+    def __init__(self, predictions: Predictions) -> None:
+        self._predictions = predictions
 
-    def methods(self) -> Mapping[str, Method]:
+    def methods(self) -> Mapping[str, Method[Any]]:
         return {
-            "ServerLive": parsed(inference.ServerLiveRequest, self.live),
-            "ServerReady": parsed(inference.ServerReadyRequest, self.ready),
-            "ServerMetadata": parsed(inference.ServerMetadataRequest, self.server_metadata),
-            "ModelReady": parsed(inference.ModelReadyRequest, self.model_ready),
-            "ModelMetadata": parsed(inference.ModelMetadataRequest, self.metadata),
-            "ModelInfer": parsed(inference.ModelInferRequest, self.infer),
+            "ServerLive": _of_server(inference.ServerLiveRequest, "live", self._live),
+            "ServerReady": _of_server(inference.ServerReadyRequest, "ready", self._ready),
+            "ServerMetadata": _of_server(
+                inference.ServerMetadataRequest, "server_metadata", self._server_metadata
+            ),
+            "ModelReady": _of_model(inference.ModelReadyRequest, "model_ready", self._model_ready),
+            "ModelMetadata": _of_model(inference.ModelMetadataRequest, "metadata", self._metadata),
+            "ModelInfer": Method(DIALECT, "infer", _parse_infer, self._infer),
         }
 
-    def infer(self, request: inference.ModelInferRequest) -> inference.ModelInferResponse:
-        model = decode_model(request.model_name, request.model_version)
-
-        def check(signatures: Signatures) -> tuple[OipQuery, dict[str, Array]]:
-            query = check_images(
-                decode_model_infer(request, signatures), self._settings.max_image_pixels
-            )
-            return query, query.signature.validate(query.inputs)
-
-        query, inputs = self._server.checked(model, check)
-        prediction = self._server.predict(
-            model, query.signature.name, inputs, [output.name for output in query.outputs]
+    async def _infer(
+        self, model: ModelRef, request: inference.ModelInferRequest, caller: Caller
+    ) -> bytes:
+        query, answer = await self._predictions.infer(
+            model,
+            partial(decode_model_infer, request),
+            caller,
+            size=request.ByteSize() - sum(map(len, request.raw_input_contents)),
+            outputs=wanted,
         )
-        return encode_model_infer(prediction.outputs, prediction.version, model, query)
+        return await self._predictions.encoded(
+            answer.outputs, partial(_encode, answer, model, query)
+        )
 
-    def metadata(self, request: inference.ModelMetadataRequest) -> inference.ModelMetadataResponse:
-        model = decode_model(request.name, request.version)
-        signature = self._server.signatures(model).get()
-        versions = self._server.available_versions(model.name)
-        return inference.ModelMetadataResponse(**encode_metadata(model, versions, signature))
+    async def _metadata(self, model: ModelRef, _: Any, caller: Caller) -> bytes:
+        signature = (await self._predictions.signatures(model, caller)).get()
+        versions = await self._predictions.available_versions(model.name, caller)
+        found = encode_metadata(model, versions, signature)
+        return inference.ModelMetadataResponse(**found).SerializeToString()
 
-    def model_ready(self, request: inference.ModelReadyRequest) -> inference.ModelReadyResponse:
+    async def _model_ready(self, model: ModelRef, _: Any, caller: Caller) -> bytes:
         """A model that is not there is not ready; GetModelMetadata answers for ready ones only."""
         try:
-            self._server.metadata(decode_model(request.name, request.version))
+            await self._predictions.metadata(model, caller)
         except (NotFound, RequestError):
-            return inference.ModelReadyResponse(ready=False)
-        return inference.ModelReadyResponse(ready=True)
+            return inference.ModelReadyResponse(ready=False).SerializeToString()
+        return inference.ModelReadyResponse(ready=True).SerializeToString()
 
-    def server_metadata(
-        self, _: inference.ServerMetadataRequest
-    ) -> inference.ServerMetadataResponse:
-        return inference.ServerMetadataResponse(**encode_server())
+    async def _server_metadata(self, _: ModelRef, __: Any, ___: Caller) -> bytes:
+        return inference.ServerMetadataResponse(**encode_server()).SerializeToString()
 
-    def live(self, _: inference.ServerLiveRequest) -> inference.ServerLiveResponse:
-        return inference.ServerLiveResponse(live=True)
+    async def _live(self, _: ModelRef, __: Any, ___: Caller) -> bytes:
+        return inference.ServerLiveResponse(live=True).SerializeToString()
 
-    def ready(self, _: inference.ServerReadyRequest) -> inference.ServerReadyResponse:
-        return inference.ServerReadyResponse(ready=readiness(self._settings, self._server).ready)
+    async def _ready(self, _: ModelRef, __: Any, ___: Caller) -> bytes:
+        state = await self._predictions.readiness()
+        return inference.ServerReadyResponse(ready=state.ready).SerializeToString()
+
+
+def _encode(answer: Answer, model: ModelRef, query: OipQuery) -> bytes:
+    return encode_model_infer(answer.outputs, answer.version, model, query).SerializeToString()
+
+
+def _parse_infer(data: bytes) -> tuple[ModelRef, inference.ModelInferRequest]:
+    request = read_message(inference.ModelInferRequest, data)
+    return decode_model(request.model_name, request.model_version), request
+
+
+def _of_server(kind: type[AnyMessage], verb: str, answer: Callable[..., Any]) -> Method[Any]:
+    return Method(DIALECT, verb, lambda data: (ModelRef(""), read_message(kind, data)), answer)
+
+
+def _of_model(kind: type[AnyMessage], verb: str, answer: Callable[..., Any]) -> Method[Any]:
+    def parse(data: bytes) -> tuple[ModelRef, Any]:
+        request: Any = read_message(kind, data)
+        return decode_model(request.name, request.version), request
+
+    return Method(DIALECT, verb, parse, answer)

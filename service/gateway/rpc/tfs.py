@@ -1,58 +1,132 @@
-"""TensorFlow Serving's gRPC API: requests are checked, then passed on as the bytes they came in."""
+"""TensorFlow Serving's gRPC API.
 
-from collections.abc import Mapping
+Predict is decoded, checked and joined as over HTTP. The others are passed on as the bytes they
+came in, once their images are held to the same rules.
+"""
+
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
-from service.gateway.decode.tfs_proto import decode_model_spec, decode_predict
+from google.protobuf.message import Message
+
+from service.gateway.caller import Caller
+from service.gateway.decode.tfs_proto import decode_predict
+from service.gateway.encode.tfs_proto import encode_predict
 from service.gateway.errors import NotImplementedByServer
-from service.gateway.model_server import ModelServer
-from service.gateway.rpc.edge import Method, parse
-from service.gateway.settings import Settings
-from service.gateway.signature import Signatures
-from sluice.wire.protos.serving_pb2 import GetModelStatusRequest, PredictRequest
+from service.gateway.model_server import GET_STATUS
+from service.gateway.predictions import Predictions
+from service.gateway.query import Query
+from service.gateway.rpc.edge import Method, read_message
+from sluice.wire.contract import PREDICTION_SERVICE
+from sluice.wire.large_tensors import Contents, cut
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.protos import serving_pb2 as serving
 
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
+DIALECT = "tfs-grpc"
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+class PredictCall(NamedTuple):
+    """A PredictRequest, and what was cut out of it."""
+
+    request: serving.PredictRequest
+    contents: Contents
+    size: int
+
+
+class PassedOn(NamedTuple):
+    """A message of any kind, and the bytes it came in."""
+
+    message: Any
+    data: bytes
 
 
 class Tfs:
-    """The methods of both services, by name; all raise a GatewayError."""
+    """The methods of both services, by name."""
 
-    def __init__(self, settings: Settings, server: ModelServer) -> None:
-        self._settings, self._server = settings, server
+    def __init__(self, predictions: Predictions) -> None:
+        self._predictions = predictions
 
-    def prediction_service(self) -> Mapping[str, Method]:
-        """Only Predict is under a rule that the model server does not keep itself."""
-        passed_on = {
-            name: partial(self._server.forward, f"/{PREDICTION_SERVICE}/{name}")
-            for name in ("Classify", "Regress", "MultiInference", "GetModelMetadata")
+    def prediction_service(self) -> Mapping[str, Method[Any]]:
+        return {
+            "Predict": Method(DIALECT, "predict", _parse_predict, self._predict),
+            "Classify": self._passed_on(serving.ClassificationRequest, "Classify"),
+            "Regress": self._passed_on(serving.RegressionRequest, "Regress"),
+            "MultiInference": Method(
+                DIALECT,
+                "multi_inference",
+                _parse_multi_inference,
+                partial(self._forward, f"/{PREDICTION_SERVICE}/MultiInference"),
+            ),
+            "GetModelMetadata": self._passed_on(
+                serving.GetModelMetadataRequest, "GetModelMetadata"
+            ),
         }
-        return {"Predict": self.predict, **passed_on}
 
-    def model_service(self) -> Mapping[str, Method]:
-        return {"GetModelStatus": self.status, "HandleReloadConfigRequest": self.reload}
+    def model_service(self) -> Mapping[str, Method[Any]]:
+        return {
+            "GetModelStatus": Method(
+                DIALECT, "status", _parser(serving.GetModelStatusRequest), self._status
+            ),
+            "HandleReloadConfigRequest": Method(
+                DIALECT, "reload", lambda data: (ModelRef(""), data), self._reload
+            ),
+        }
 
-    def predict(self, data: bytes) -> bytes:
-        request = parse(PredictRequest, data)
-        model = decode_model_spec(request.model_spec)
+    async def _predict(self, model: ModelRef, call: PredictCall, caller: Caller) -> bytes:
+        request, settings = call.request, self._predictions.settings
 
-        def check(signatures: Signatures) -> None:
-            query = decode_predict(
-                request, signatures, self._settings.max_body_bytes, self._settings.max_image_pixels
-            )
-            query.signature.validate(query.inputs)
+        def decode(signatures: Any) -> Query:
+            return decode_predict(request, call.contents, signatures, settings.max_body_bytes)
 
-        self._server.checked(model, check)
-        return self._server.forward_predict(data, model)
+        query, answer = await self._predictions.infer(
+            model,
+            decode,
+            caller,
+            size=call.size - sum(map(len, call.contents.values())),
+            outputs=lambda _: tuple(request.output_filter),
+        )
+        return await self._predictions.encoded(
+            answer.outputs, partial(encode_predict, answer, model, query.signature.name)
+        )
 
-    def status(self, data: bytes) -> bytes:
-        model = decode_model_spec(parse(GetModelStatusRequest, data).model_spec)
+    async def _forward(self, path: str, model: ModelRef, call: PassedOn, caller: Caller) -> bytes:
+        examples = getattr(call.message, "input", None)
+        return await self._predictions.forward(path, call.data, model, caller, examples)
+
+    async def _status(self, model: ModelRef, call: PassedOn, caller: Caller) -> bytes:
         if model.label is not None:  # GetModelStatus passes an unknown label over; this does not
-            self._server.metadata(model)
-        return self._server.forward(f"/{MODEL_SERVICE}/GetModelStatus", data, model)
+            await self._predictions.metadata(model, caller)
+        return await self._predictions.forward(GET_STATUS, call.data, model, caller)
 
-    def reload(self, _: bytes) -> bytes:
+    async def _reload(self, _: ModelRef, __: bytes, ___: Caller) -> bytes:
         raise NotImplementedByServer(
             "The gateway does not change which models are served; send "
             "HandleReloadConfigRequest to the model server itself"
         )
+
+    def _passed_on(self, kind: type[Message], name: str) -> Method[Any]:
+        path = f"/{PREDICTION_SERVICE}/{name}"
+        return Method(DIALECT, name.lower(), _parser(kind), partial(self._forward, path))
+
+
+def _parse_predict(data: bytes) -> tuple[ModelRef, PredictCall]:
+    rest, contents = cut(data, serving.PredictRequest.INPUTS_FIELD_NUMBER)
+    request = read_message(serving.PredictRequest, rest)
+    return ModelRef.from_proto(request.model_spec), PredictCall(request, contents, len(data))
+
+
+def _parse_multi_inference(data: bytes) -> tuple[ModelRef, PassedOn]:
+    """All tasks are about one model, as TensorFlow Serving demands."""
+    message = read_message(serving.MultiInferenceRequest, data)
+    spec = message.tasks[0].model_spec if message.tasks else serving.ModelSpec()
+    return ModelRef.from_proto(spec), PassedOn(message, data)
+
+
+def _parser(kind: type[AnyMessage]) -> Callable[[bytes], tuple[ModelRef, PassedOn]]:
+    def parse(data: bytes) -> tuple[ModelRef, PassedOn]:
+        message: Any = read_message(kind, data)
+        return ModelRef.from_proto(message.model_spec), PassedOn(message, data)
+
+    return parse

@@ -1,0 +1,160 @@
+"""HTTP in the event loop: an ASGI callable that answers about models itself, and hands what is
+left (pages, the OpenAPI document, what no route takes) to Flask in a pool of threads.
+
+Where a path leads is Flask's URL map's to say, so a route is declared once.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from functools import lru_cache
+from typing import Any
+
+from a2wsgi import WSGIMiddleware
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from service.gateway import body
+from service.gateway.caller import Caller
+from service.gateway.error_responses import error_response
+from service.gateway.errors import GatewayError
+from service.gateway.gateway import Gateway
+from service.gateway.http import HttpRequest, HttpResponse
+from service.gateway.routes.model_paths import PROBE, ModelView
+from sluice.wire.model_ref import ModelRef
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BEGAN = "sluice.began"  # in the scope: when the request's first byte came, on the monotonic clock
+_SERVER = (b"server", b"sluice")
+_METHODS = frozenset({"GET", "HEAD", "POST"})  # the others are Flask's to refuse or to describe
+
+
+class ClientGone(Exception):
+    """The connection was closed before the request was whole: there is nobody to answer."""
+
+
+class Front:
+    """The ASGI callable. `app` is the Flask application of the same gateway."""
+
+    def __init__(self, gateway: Gateway, app: Flask) -> None:
+        self._gateway = gateway
+        self._flask = WSGIMiddleware(app, workers=gateway.settings.threads)
+        self._views = app.view_functions
+        self._urls = app.url_map.bind("localhost")
+        self._route = lru_cache(1024)(self._match)  # of paths that clients invent
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # there are no WebSockets here: the server answers 403
+        found = self._route(scope["method"], scope["path"])
+        if found is None:
+            await self._page(scope, receive, send)
+            return
+        try:
+            await self._answer(*found, scope, receive, send)
+        except ClientGone:
+            return
+
+    async def _answer(
+        self, view: ModelView, model: ModelRef, scope: Message, receive: Receive, send: Send
+    ) -> None:
+        gateway = self._gateway
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        request = HttpRequest(
+            scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, b""
+        )
+        caller = gateway.caller(request, scope.get(BEGAN) or time.monotonic())
+        try:
+            if view.dialect == PROBE:
+                response, reason = await gateway.respond(view, model, request, caller)
+            else:
+                with gateway.admission.place(model.name, _length(headers)) as place:
+                    data = await body.joined(
+                        _chunks(receive, place.hold, _length(headers)),
+                        gateway.settings.max_body_bytes,
+                    )
+                    data = body.unpacked(data, headers, gateway.settings)
+                    request = request._replace(body=data)
+                    response, reason = await gateway.respond(view, model, request, caller)
+        except GatewayError as error:
+            response, reason = error_response(error), str(error)
+        await _send(send, response, caller, with_body=request.method != "HEAD")
+        client = scope["client"]
+        gateway.observe(
+            view, model.name, request, response, caller, client[0] if client else "-", reason
+        )
+
+    async def _page(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Flask's: its body is read here, so that no thread waits for a client."""
+        try:
+            limit = self._gateway.settings.max_body_bytes
+            data = await body.joined(_chunks(receive, lambda _: None, 0), limit)
+        except ClientGone:
+            return
+        except GatewayError as error:
+            await _send(send, error_response(error), None)
+            return
+        messages = iter([{"type": "http.request", "body": data, "more_body": False}])
+
+        async def read() -> Message:
+            message = next(messages, None)
+            return message if message is not None else await receive()
+
+        await self._flask(scope, read, send)  # type: ignore[arg-type]
+
+    def _match(self, method: str, path: str) -> tuple[ModelView, ModelRef] | None:
+        """The view of a path about models, and which; None where it is Flask's to answer."""
+        if method not in _METHODS:
+            return None
+        try:
+            endpoint, where = self._urls.match(path, method)
+        except (HTTPException, RequestRedirect):
+            return None
+        view = self._views[endpoint]
+        if not isinstance(view, ModelView):
+            return None
+        return view, view.model(dict(where))
+
+
+async def _chunks(
+    receive: Receive, hold: Callable[[int], None], announced: int
+) -> AsyncIterator[bytes]:
+    """The pieces of a body as they come; what was not announced is held as it does."""
+    held = announced
+    more, size = True, 0
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size > held:
+            hold(size - held)
+            held = size
+        yield chunk
+
+
+def _length(headers: dict[str, str]) -> int:
+    """The announced length of the body; the server has refused what is no number."""
+    return int(headers.get("content-length", 0))
+
+
+async def _send(
+    send: Send, response: HttpResponse, caller: Caller | None, *, with_body: bool = True
+) -> None:
+    headers = [
+        _SERVER,
+        (b"content-type", response.content_type.encode("latin-1")),
+        (b"content-length", b"%d" % len(response.body)),
+        *((name.encode(), value.encode("latin-1")) for name, value in response.headers.items()),
+    ]
+    if caller is not None:
+        headers.append((b"x-request-id", caller.metadata[0][1].encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body if with_body else b""})

@@ -1,0 +1,132 @@
+"""gunicorn's HTTP/1.1 protocol, and the patience that it lacks a limit for.
+
+gunicorn reads, parses and writes; what is added is the clock: a head or a body that does not come,
+or comes too slowly, and a client that does not read its answer, end their connection. There are no
+timers for it, which every request would pay for: each connection remembers when it last moved, and
+`look` is called twice a second (by worker.py).
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from gunicorn.asgi.protocol import ASGIProtocol
+
+from service.gateway.error_responses import error_body
+from service.gateway.front.http import BEGAN
+from service.gateway.settings import Settings
+
+SETTLE_S = 5.0  # that a body has before its rate is looked at
+
+
+class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
+    """One connection. `worker` is a FrontWorker."""
+
+    def __init__(self, worker: Any) -> None:
+        super().__init__(worker)
+        self._began = 0.0  # when the first byte came of the request that is next; 0: none has
+        self._moved = time.monotonic()
+        self._body_since = 0.0
+        self._body_bytes = 0
+        self._stuck_since = 0.0  # since when the client does not read; 0: it does
+
+    def connection_made(self, transport: Any) -> None:
+        if len(self.worker.connections) >= self.worker.max_connections:
+            transport.abort()
+            return
+        self.worker.connections.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in self.worker.connections:
+            self.worker.connections.discard(self)
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._moved = time.monotonic()
+        self._body_bytes += len(data)
+        if not self._began:
+            self._began = self._moved
+        super().data_received(data)
+
+    def pause_writing(self) -> None:
+        self._stuck_since = time.monotonic()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stuck_since = 0.0
+        super().resume_writing()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        return not self._request_ready.is_set() and not self._began
+
+    def close_idle(self) -> None:
+        """Of a connection that waits for its next request."""
+        self._close_transport()
+        self._request_ready.set()
+
+    def look(self, now: float, settings: Settings) -> None:
+        """Close the connection if its client has been waited for long enough."""
+        if self._closed:
+            return
+        if self._stuck_since and now - self._stuck_since > settings.body_timeout_s:
+            self.transport.abort()
+        elif not self._request_ready.is_set():
+            self._look_at_head(now, settings)
+        elif (
+            self._body_receiver is not None
+            and not self._body_receiver._complete
+            and not self._reading_paused
+        ):
+            self._look_at_body(now, settings)
+
+    def _look_at_head(self, now: float, settings: Settings) -> None:
+        waits_since = self._began or (self._moved if self.req_count <= 1 else now)
+        if now - waits_since <= settings.head_timeout_s:
+            return
+        if self._began:
+            self._refuse(f"The request's head did not come within {settings.head_timeout_s:g} s")
+        else:  # nothing has been asked, so nothing is answered
+            self.close_idle()
+
+    def _look_at_body(self, now: float, settings: Settings) -> None:
+        took_s = now - self._body_since
+        if now - self._moved > settings.body_timeout_s:
+            self._refuse(
+                f"The body made no progress for {settings.body_timeout_s:g} s "
+                "(SLUICE_BODY_TIMEOUT_S)"
+            )
+        elif took_s > SETTLE_S and self._body_bytes < settings.min_body_rate * took_s:
+            self._refuse(
+                f"The body comes with less than {settings.min_body_rate} bytes/s "
+                "(SLUICE_MIN_BODY_RATE)"
+            )
+        elif took_s > settings.request_timeout_s:
+            self._refuse(f"The body did not come within {settings.request_timeout_s:g} s")
+
+    def _refuse(self, message: str) -> None:
+        self._send_error_response(408, message)
+        self._close_transport()
+        self._request_ready.set()
+
+    def _on_headers_complete(self) -> Any:
+        self._body_since, self._body_bytes = time.monotonic(), 0
+        return super()._on_headers_complete()
+
+    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> dict[str, Any]:
+        scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
+        scope[BEGAN], self._began = self._began, 0.0
+        return scope
+
+    def _send_error_response(
+        self, status: int, message: str, extra_headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """What gunicorn refuses by itself, in the one shape of all errors."""
+        headers = (("Content-Type", "application/json"), ("Server", "sluice"), *extra_headers)
+        body = error_body(f"Malformed request: {message}" if status == 400 else message)
+        reason = self._get_reason_phrase(status)
+        lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(body)}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        self._safe_write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)

@@ -1,0 +1,150 @@
+"""gunicorn's worker: one process, one event loop, in which all of the front lives.
+
+    start     predictions, gRPC, the admin port, then HTTP
+    serve     until told to stop; twice a second a look at the connections
+    drain     both ports refuse or close, what is in flight is answered, then everything ends
+
+Signals reach the loop through its own file descriptor: a handler here sets a flag and no more.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import select
+import time
+from typing import Any
+
+from gunicorn.workers.gasgi import ASGIWorker
+
+from service.gateway.app import create_app, set_up_logging
+from service.gateway.front.admin import AdminServer
+from service.gateway.front.http import Front
+from service.gateway.front.protocol import FrontProtocol
+from service.gateway.gateway import Gateway
+from service.gateway.loops import LoopRunner
+from service.gateway.memory import IdleTrim
+from service.gateway.rpc.server import start as start_grpc
+from service.gateway.settings import Settings
+
+LOOK_EVERY_S = 0.5
+QUEUE_S = 1.0  # at most, for what stands in the listen queue at SIGTERM
+SPARE_FILES = 64  # descriptors that are not a client's
+
+log = logging.getLogger(__name__)
+
+
+class FrontWorker(ASGIWorker):  # type: ignore[misc]
+    """`connections` are the open ones of HTTP."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connections: set[FrontProtocol] = set()
+        self.max_connections = _raise_file_limit() - SPARE_FILES
+        self._stopping = asyncio.Event()
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """gunicorn warns of its own `threads`, which this worker has no use for."""
+
+    def load_wsgi(self) -> None:
+        self.settings = Settings.from_environment()
+        set_up_logging(self.settings)
+        self.gateway = Gateway.of(self.settings)
+        app = create_app(self.settings, self.gateway)
+        app.extensions["runner"] = LoopRunner(self.loop)
+        self.asgi = Front(self.gateway, app)
+
+    def handle_exit_signal(self) -> None:
+        super().handle_exit_signal()
+        self._stopping.set()
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._stopping.set()
+
+    async def _serve(self) -> None:
+        await self._start()
+        await self._until_told_to_stop()
+        await self._drain()
+
+    async def _start(self) -> None:
+        gateway, settings = self.gateway, self.settings
+        await gateway.predictions.open()
+        self._grpc = await start_grpc(gateway)
+        self._admin = AdminServer(gateway, self.loop) if settings.admin_port else None
+        for listener in self.sockets:
+            listener.sock.setblocking(False)
+            self.servers.append(
+                await self.loop.create_server(
+                    lambda: FrontProtocol(self), sock=listener.sock, backlog=self.cfg.backlog
+                )
+            )
+        gc.collect()
+        gc.freeze()  # what was loaded stays: a full collection then walks requests' objects only
+        log.info("Answering HTTP")
+
+    async def _until_told_to_stop(self) -> None:
+        idle_trim = IdleTrim()
+        while self.alive and self.ppid == _parent():
+            self.notify()
+            self._look()
+            idle_trim.beat()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY_S)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for connection in list(self.connections):
+            connection.look(now, self.settings)
+        admission, joining = self.gateway.admission, self.gateway.predictions.joining
+        self.gateway.telemetry.level(admission.in_flight, joining.waiting(), len(self.connections))
+        if self._admin is not None:
+            self._admin.beat(now)
+
+    async def _drain(self) -> None:
+        self.alive = False  # answers say Connection: close from now on
+        within_s = self.settings.drain_timeout_s
+        draining = self.loop.create_task(self._grpc.drain(within_s))
+        await self._empty_listen_queue()
+        for server in self.servers:
+            server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.connections and not self._quick_shutdown:
+                    self.notify()
+                    for connection in list(self.connections):
+                        if connection.is_idle:
+                            connection.close_idle()
+                    await asyncio.sleep(0.05)
+        if self._quick_shutdown:
+            draining.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await draining
+        self.notify()
+        if self._admin is not None:
+            self._admin.close()
+        await self.gateway.predictions.close()
+        self.gateway.telemetry.access_log.flush()
+
+    async def _empty_listen_queue(self) -> None:
+        """Take what connected before this moment: a closed socket would reset it."""
+        deadline = time.monotonic() + QUEUE_S
+        waiting = [listener.sock for listener in self.sockets]
+        while select.select(waiting, [], [], 0)[0] and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+
+
+def _parent() -> int:
+    import os
+
+    return os.getppid()
+
+
+def _raise_file_limit() -> int:
+    """Descriptors that this process may have: as many as it is allowed to ask for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

@@ -1,0 +1,406 @@
+"""Requests that wait at the same time become one call to the model server.
+
+A request that finds the line free goes at once, so a lone one pays nothing. Those that come while
+as many calls are in flight as the limiter allows wait, and go together with the next: the busier
+the model server is, the larger its batches, with no time to wait that anybody would have to tune.
+
+    Kind      what requests must have in common: model, signature, outputs, dtypes, inner shapes
+    Part      one request in line, with its rows, its caller and its outcome
+    Traffic   the lines of one model, so that a slow model never takes another's calls
+
+Each part keeps its deadline, its cancellation and its error. A call that the model refuses is
+asked again part by part, so that one bad request spoils no other.
+"""
+
+import asyncio
+import copy
+import re
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from service.gateway.caller import Caller
+from service.gateway.errors import (
+    Busy,
+    GatewayError,
+    ModelServerFailed,
+    ModelServerUnavailable,
+    RejectedByModel,
+)
+from service.gateway.limiter import Limiter
+from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S, Answer
+from service.gateway.servers import Server, Servers
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.tensors import Array
+
+MAX_JOINED_BYTES = 8 << 20  # of a call's inputs: more is copied for longer than joining saves
+MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
+_BATCH_LIMIT = re.compile(r"maximum input batch size (\d+)")  # TensorFlow Serving's own words
+
+Inputs = Mapping[str, Array]
+
+
+class Kind(NamedTuple):
+    """Requests of the same kind can be joined; `forms` are the inputs' dtypes and inner shapes."""
+
+    model: ModelRef
+    signature: str
+    outputs: tuple[str, ...]
+    forms: tuple[tuple[str, np.dtype, tuple[int, ...]], ...]
+
+
+def kind_of(model: ModelRef, signature: str, outputs: tuple[str, ...], inputs: Inputs) -> Kind:
+    """The kind of a request whose inputs have their rows first."""
+    forms = tuple((name, array.dtype, array.shape[1:]) for name, array in inputs.items())
+    return Kind(model, signature, outputs, forms)
+
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """One request. `joinable` once it has not been refused together with others."""
+
+    kind: Kind
+    inputs: Inputs
+    rows: int
+    size: int  # bytes
+    caller: Caller
+    joinable: bool
+    outcome: asyncio.Future[Answer] | None = None
+    since: float = 0.0  # when it began to wait, on the monotonic clock
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.outcome is not None and not self.outcome.done()
+
+
+Send = Callable[[Server, Kind, Inputs, Caller], Awaitable[Answer]]
+
+
+class Traffic:
+    """The requests for one model: those in line, by kind, and its calls in flight, by server."""
+
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self.limiter = Limiter()
+        self.in_flight: dict[Server, int] = {}
+        self.unjoinable: set[str] = set()  # signatures whose answers are not one row for each
+        self._lines: dict[object, deque[Part]] = {}  # in the order in which they are served
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, part: Part) -> None:
+        key: object = part.kind if part.joinable else part
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = deque()
+        part.since = time.monotonic()
+        line.append(part)
+
+    def take(self) -> list[Part]:
+        """The parts of the next call, those that nobody waits for any more left out; [] where
+        none is left. The lines take turns."""
+        while self._lines:
+            key = next(iter(self._lines))
+            line = self._lines.pop(key)
+            parts: list[Part] = []
+            rows = size = 0
+            while line:
+                part = line[0]
+                if part.is_wanted:
+                    if parts and (
+                        rows + part.rows > self.max_rows or size + part.size > MAX_JOINED_BYTES
+                    ):
+                        break
+                    parts.append(part)
+                    rows, size = rows + part.rows, size + part.size
+                line.popleft()
+            if line:
+                self._lines[key] = line
+            if parts:
+                return parts
+        return []
+
+    def longest_wait_s(self, now: float) -> float:
+        """How long the part that waits longest has waited, seconds."""
+        heads = (line[0].since for line in self._lines.values())
+        return now - min(heads, default=now)
+
+    def begin(self, server: Server) -> None:
+        self.in_flight[server] = self.in_flight.get(server, 0) + 1
+
+    def end(self, server: Server) -> int:
+        """The calls that were in flight there, this one included."""
+        count = self.in_flight.pop(server)
+        if count > 1:
+            self.in_flight[server] = count - 1
+        return count
+
+
+class Joining:
+    """Sends requests, joined where they wait. For one event loop.
+
+    `send` makes one call to a server; `joins` says whether a model's requests are joined at all.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        send: Send,
+        *,
+        max_rows: int,
+        max_wait_s: float,
+        joins: Callable[[str], bool],
+    ) -> None:
+        self._servers, self._send = servers, send
+        self._max_rows, self._max_wait_s, self._joins = max_rows, max_wait_s, joins
+        self._traffic: dict[str, Traffic] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        servers.on_change(self._pump_all)
+
+    def check_wait(self, model: str) -> None:
+        """Raises Busy where those in line have waited so long that another had better not."""
+        traffic = self._traffic.get(model)
+        if not traffic:
+            return
+        bound_s = max(self._max_wait_s, 4 * traffic.limiter.usual_s())
+        if traffic.longest_wait_s(time.monotonic()) > bound_s:
+            raise Busy(
+                f'Requests for the model "{model}" have waited for more than {bound_s:.2g} s; '
+                "try again in a moment",
+            )
+
+    async def ask(self, kind: Kind, inputs: Inputs, rows: int | None, caller: Caller) -> Answer:
+        """The answer for these inputs; `rows` is None where they are not one row an instance.
+
+        Raises RejectedByModel, ModelNotFound or a ModelServerError.
+        """
+        traffic = self._of(kind.model.name)
+        joinable = rows is not None and kind.signature not in traffic.unjoinable
+        size = sum(array.nbytes for array in inputs.values())
+        part = Part(
+            kind, inputs, rows or 1, size, caller, joinable and self._joins(kind.model.name)
+        )
+        caller.rows = part.rows
+        server = None if traffic else self._free(traffic)
+        if server is not None:
+            caller.joined = part.rows
+            return await self._call(traffic, server, kind, inputs, part.rows, caller)
+        part.outcome = asyncio.get_running_loop().create_future()
+        traffic.add(part)
+        if not self._servers.well(part.since):
+            await self._until_connected(caller)
+            self._pump(traffic)
+        return await part.outcome
+
+    def waiting(self) -> int:
+        """Requests in line, those whose callers have left included."""
+        return sum(len(traffic) for traffic in self._traffic.values())
+
+    async def close(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _until_connected(self, caller: Caller) -> None:
+        await self._servers.until_known(min(CONNECT_S, max(caller.time_left_s(), 0)))
+
+    def _of(self, model: str) -> Traffic:
+        found = self._traffic.get(model)
+        if found is None:
+            if len(self._traffic) >= MAX_MODELS:
+                self._forget()
+            found = self._traffic[model] = Traffic(self._max_rows)
+        return found
+
+    def _forget(self) -> None:
+        idle = [name for name, each in self._traffic.items() if not (each or each.in_flight)]
+        for name in idle:
+            del self._traffic[name]
+
+    def _free(self, traffic: Traffic) -> Server | None:
+        """A server that takes another call of this model now."""
+        limit = traffic.limiter.limit
+        in_flight = traffic.in_flight
+        well = self._servers.well(time.monotonic())
+        free = [server for server in well if in_flight.get(server, 0) < limit]
+        return self._servers.choose(free)
+
+    def _pump_all(self) -> None:
+        for traffic in list(self._traffic.values()):
+            self._pump(traffic)
+
+    def _pump(self, traffic: Traffic) -> None:
+        """Send what waits, as far as calls are free."""
+        while traffic:
+            server = self._free(traffic)
+            if server is None and not self._servers.well(time.monotonic()):
+                server = self._servers.any()  # its failure says why nobody answers
+            if server is None:
+                return
+            parts = traffic.take()
+            if not parts:
+                return
+            self._start(traffic, server, parts)
+
+    def _start(self, traffic: Traffic, server: Server, parts: Sequence[Part]) -> None:
+        now = time.monotonic()
+        rows = sum(part.rows for part in parts)
+        for part in parts:
+            part.caller.queued_s = now - part.since
+            part.caller.joined = rows
+        task = asyncio.get_running_loop().create_task(self._run(traffic, server, parts, rows))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        _cancel_when_all_left(task, parts)
+
+    async def _run(
+        self, traffic: Traffic, server: Server, parts: Sequence[Part], rows: int
+    ) -> None:
+        began = time.monotonic()
+        try:
+            answer = await self._call(
+                traffic, server, parts[0].kind, _glued(parts), rows, _caller_for(parts)
+            )
+            answers = _shared_out(answer, parts, rows)
+        except GatewayError as error:
+            self._fail(traffic, parts, error)
+            return
+        except Exception as error:  # a bug of ours must not leave callers waiting
+            for part in parts:
+                _set(part, error)
+            return
+        if answers is None:
+            traffic.unjoinable.add(parts[0].kind.signature)
+            self._ask_alone(traffic, parts)
+            return
+        seconds = time.monotonic() - began
+        for part, each in zip(parts, answers, strict=True):
+            part.caller.upstream_s = seconds
+            if part.is_wanted and part.outcome is not None:
+                part.outcome.set_result(each)
+
+    def _fail(self, traffic: Traffic, parts: Sequence[Part], error: GatewayError) -> None:
+        """The model's own refusals may be one part's fault; the server's are nobody's."""
+        if len(parts) > 1 and isinstance(error, RejectedByModel | ModelServerFailed):
+            if limit := _BATCH_LIMIT.search(str(error)):
+                traffic.max_rows = max(1, min(traffic.max_rows, int(limit[1])))
+                for part in parts:
+                    if part.is_wanted:
+                        traffic.add(part)
+                self._pump(traffic)
+            else:
+                self._ask_alone(traffic, parts)
+            return
+        for part in parts:
+            _set(part, error)
+
+    def _ask_alone(self, traffic: Traffic, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if part.is_wanted:
+                part.joinable = False
+                traffic.add(part)
+        self._pump(traffic)
+
+    async def _call(
+        self,
+        traffic: Traffic,
+        server: Server,
+        kind: Kind,
+        inputs: Inputs,
+        rows: int,
+        caller: Caller,
+    ) -> Answer:
+        """One call, taken to another server where the first did not begin it."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self._attempt(traffic, server, kind, inputs, rows, caller)
+            except ModelServerUnavailable as error:
+                if error.begun or attempt == ATTEMPTS - 1:
+                    raise
+            await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(caller.time_left_s(), 0)))
+            server = self._servers.choose() or server
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(
+        self,
+        traffic: Traffic,
+        server: Server,
+        kind: Kind,
+        inputs: Inputs,
+        rows: int,
+        caller: Caller,
+    ) -> Answer:
+        began = time.monotonic()
+        traffic.begin(server)
+        answered = False
+        try:
+            answer = await self._send(server, kind, inputs, caller)
+            answered = True
+            return answer
+        finally:
+            now = time.monotonic()
+            in_flight = traffic.end(server)
+            caller.upstream_s = now - began
+            if answered:
+                traffic.limiter.record(rows, now - began, in_flight, now)
+            if traffic:
+                self._pump(traffic)
+
+
+def _caller_for(parts: Sequence[Part]) -> Caller:
+    """On whose behalf a joined call is made: until the last of its parts is of no use."""
+    if len(parts) == 1:
+        return parts[0].caller
+    return Caller(max(part.caller.deadline for part in parts), parts[0].caller.metadata)
+
+
+def _cancel_when_all_left(task: asyncio.Task[None], parts: Sequence[Part]) -> None:
+    """A call that nobody waits for any more is not to keep the model server."""
+    left = len(parts)
+
+    def one_left(_: asyncio.Future[Answer]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            task.cancel()
+
+    for part in parts:
+        if part.outcome is not None:
+            part.outcome.add_done_callback(one_left)
+
+
+def _glued(parts: Sequence[Part]) -> Inputs:
+    if len(parts) == 1:
+        return parts[0].inputs
+    return {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
+
+
+def _shared_out(answer: Answer, parts: Sequence[Part], rows: int) -> list[Answer] | None:
+    """Each part's rows; None where the outputs are not one row for each of theirs."""
+    if len(parts) == 1:
+        return [answer]
+    if any(array.shape[:1] != (rows,) for array in answer.outputs.values()):
+        return None
+    answers, start = [], 0
+    for part in parts:
+        end = start + part.rows
+        outputs = {name: array[start:end] for name, array in answer.outputs.items()}
+        answers.append(Answer(outputs, answer.version))
+        start = end
+    return answers
+
+
+def _set(part: Part, error: Exception) -> None:
+    """An error of its own for each: a traceback grows in every task that it passes through."""
+    if part.is_wanted and part.outcome is not None:
+        own = copy.copy(error)
+        own.__cause__ = error.__cause__
+        part.outcome.set_exception(own)

@@ -1,0 +1,335 @@
+"""The one front door: every dialect's request comes through here, over HTTP, gRPC and plain WSGI.
+
+It knows neither HTTP nor gRPC nor Flask. A caller brings a function that decodes its request for
+the signatures it is given; here it is decoded, held to every rule about content, joined with those
+that wait, and asked. What comes back is arrays.
+"""
+
+import asyncio
+import fnmatch
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import NamedTuple, TypeVar
+
+from google.protobuf.message import Message
+
+from service.gateway.caller import Caller
+from service.gateway.decode.images import check_content, check_examples
+from service.gateway.errors import (
+    DeadlineExceeded,
+    ModelServerError,
+    NotFound,
+    RequestError,
+)
+from service.gateway.joining import Inputs, Joining, Kind, kind_of
+from service.gateway.model_server import (
+    CLASSIFY,
+    PREDICT,
+    REGRESS,
+    Answer,
+    ModelServer,
+    State,
+    decode_predict,
+    encode_predict,
+)
+from service.gateway.query import ExamplesQuery, Query
+from service.gateway.servers import Server
+from service.gateway.settings import Settings
+from service.gateway.signature import Signatures, validate
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.signature import Signature
+from sluice.wire.tensors import Array
+
+AnyQuery = TypeVar("AnyQuery", bound=Query)
+Result = TypeVar("Result")
+Decode = Callable[[Signatures], AnyQuery]
+
+SIGNATURES_MAY_BE_STALE_S = 1.0
+MAX_REMEMBERED = 1000  # models whose signatures are kept; names come from clients
+# What takes a millisecond and more is not done in the event loop: reading or writing so many bytes.
+LARGE = 1 << 16
+LARGE_CALL = 1 << 20  # bytes of tensors, which are only copied
+PROBE_TIMEOUT_S = 2.0
+# Whether this name is served does not matter: any answer shows that the model server is there.
+_ANY_MODEL = ModelRef("-")
+
+
+class Readiness(NamedTuple):
+    """The verdict, why, and each named model's part in it."""
+
+    ready: bool
+    reason: str
+    models: dict[str, bool]
+
+
+class _Remembered(NamedTuple):
+    signatures: Signatures
+    version: int
+    at: float  # on the monotonic clock
+
+
+class Predictions:
+    """What can be asked of the models. For the event loop in which `open` was called.
+
+    Every method raises a GatewayError, DeadlineExceeded once the caller's time is over.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.model_server = ModelServer(settings.model_server)
+        self.joining = Joining(
+            self.model_server.servers,
+            self._send,
+            max_rows=settings.max_joined_rows,
+            max_wait_s=settings.max_wait_s,
+            joins=_matcher(settings.join_models),
+        )
+        self._pool = ThreadPoolExecutor(settings.threads, "work")
+        self._remembered: dict[ModelRef, _Remembered] = {}
+        self._names: set[str] = set()  # of models that have answered
+
+    async def open(self) -> None:
+        await self.model_server.open()
+
+    async def close(self) -> None:
+        await self.joining.close()
+        await self.model_server.close()
+        self._pool.shutdown(wait=False)
+
+    async def infer(
+        self,
+        model: ModelRef,
+        decode: Decode[AnyQuery],
+        caller: Caller,
+        *,
+        size: int,
+        outputs: Callable[[AnyQuery], tuple[str, ...]] = lambda _: (),
+    ) -> tuple[AnyQuery, Answer]:
+        """The decoded query and its answer.
+
+        size: of what is to be decoded, in bytes. outputs: the names wanted of a query; (): all.
+        Raises RequestError, ModelNotFound or a ModelServerError.
+        """
+        async with _within(caller):
+            query, inputs = await self._checked(model, decode, caller, size)
+            caller.signature = query.signature.name
+            wanted = outputs(query)
+            rows = _rows(query.signature, inputs)
+            kind = kind_of(model, query.signature.name, wanted, inputs)
+            answer = await self.joining.ask(kind, inputs, rows, caller)
+        caller.version = answer.version
+        self._forget_if_replaced(model, answer.version)
+        return query, answer
+
+    async def classify(
+        self, model: ModelRef, query: ExamplesQuery, caller: Caller
+    ) -> serving.ClassificationResult:
+        """Labels and scores of each example; raises as `infer` does."""
+        request = serving.ClassificationRequest(
+            model_spec=model.to_proto(query.signature_name), input=query.examples
+        )
+        reply = await self._examples(CLASSIFY, request, query.examples, model, caller)
+        return serving.ClassificationResponse.FromString(reply).result
+
+    async def regress(
+        self, model: ModelRef, query: ExamplesQuery, caller: Caller
+    ) -> serving.RegressionResult:
+        """A value for each example; raises as `infer` does."""
+        request = serving.RegressionRequest(
+            model_spec=model.to_proto(query.signature_name), input=query.examples
+        )
+        reply = await self._examples(REGRESS, request, query.examples, model, caller)
+        return serving.RegressionResponse.FromString(reply).result
+
+    async def forward(
+        self,
+        method: str,
+        request: bytes,
+        model: ModelRef,
+        caller: Caller,
+        examples: serving.Input | None = None,
+    ) -> bytes:
+        """The raw reply to a serialized request of "/SERVICE/METHOD", whose images are held to the
+        same rules; raises as `infer` does."""
+        async with _within(caller):
+            if examples is not None:
+                await self._work(len(request), check_examples, examples, self._max_pixels)
+            return await self.model_server.call(method, request, model, caller)
+
+    async def signatures(
+        self, model: ModelRef, caller: Caller, max_age_s: float | None = None
+    ) -> Signatures:
+        """The signatures of the version that answers for `model` now, or did `max_age_s` ago.
+
+        Raises ModelNotFound, UnknownLabel, or a ModelServerError.
+        """
+        known = self._remembered.get(model)
+        age_s = self.settings.metadata_ttl_s if max_age_s is None else max_age_s
+        now = time.monotonic()
+        if known and now - known.at < age_s:
+            return known.signatures
+        reply = await self.metadata(model, caller)
+        found = serving.SignatureDefMap()
+        reply.metadata["signature_def"].Unpack(found)
+        signatures = Signatures(dict(found.signature_def))
+        if known and known.signatures == signatures:
+            signatures = known.signatures  # keep what is parsed already
+        while len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.pop(next(iter(self._remembered)), None)
+        if len(self._names) < MAX_REMEMBERED:
+            self._names.add(model.name)
+        self._remembered[model] = _Remembered(signatures, reply.model_spec.version.value, now)
+        return signatures
+
+    async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
+        """The raw answer of GetModelMetadata; raises as `signatures` does."""
+        async with _within(caller):
+            return await self.model_server.metadata(model, caller)
+
+    async def status(self, model: ModelRef, caller: Caller) -> list[serving.ModelVersionStatus]:
+        """The versions of a model, newest first, each with its state; raises ModelNotFound."""
+        async with _within(caller):
+            if model.label is not None:  # GetModelStatus passes an unknown label over
+                await self.model_server.metadata(model, caller)
+            return await self.model_server.status(model, caller)
+
+    async def available_versions(self, name: str, caller: Caller) -> list[int]:
+        """The versions that take requests, newest first; raises ModelNotFound."""
+        statuses = await self.status(ModelRef(name), caller)
+        return [each.version for each in statuses if each.state == State.AVAILABLE]
+
+    async def readiness(self) -> Readiness:
+        """Whether this gateway can serve: when a model is AVAILABLE at the model server (or all
+        that are named, by `ready_when`); when it answers, where none is named."""
+        names = self.settings.model_names()
+        try:
+            found = await asyncio.gather(*(self._is_available(name) for name in names))
+            if not names:
+                await self._is_available(_ANY_MODEL.name)
+        except ModelServerError as error:
+            return Readiness(False, str(error), {})
+        available = dict(zip(names, found, strict=True))
+        if not names:
+            return Readiness(True, "the model server answers; no model is named", {})
+        enough = all if self.settings.ready_when == "all" else any
+        missing = [name for name, there in available.items() if not there]
+        if enough(available.values()):
+            return Readiness(
+                True, "a model is AVAILABLE" if missing else "all are AVAILABLE", available
+            )
+        return Readiness(
+            False,
+            "no model is AVAILABLE" if not any(found) else f"not AVAILABLE: {', '.join(missing)}",
+            available,
+        )
+
+    def knows(self, model: str) -> bool:
+        """Whether a model of this name has ever answered: what may be a label of a metric."""
+        return model in self._names
+
+    async def encoded(self, outputs: dict[str, Array], encode: Callable[[], Result]) -> Result:
+        """What `encode` makes of outputs, in a thread where these are large."""
+        return await self._work(sum(array.nbytes for array in outputs.values()), encode)
+
+    @property
+    def _max_pixels(self) -> int:
+        return self.settings.max_image_pixels
+
+    async def _is_available(self, name: str) -> bool:
+        try:
+            return bool(await self.available_versions(name, Caller.within(PROBE_TIMEOUT_S)))
+        except NotFound:
+            return False
+
+    async def _examples(
+        self,
+        method: str,
+        request: Message,
+        examples: serving.Input,
+        model: ModelRef,
+        caller: Caller,
+    ) -> bytes:
+        return await self.forward(method, request.SerializeToString(), model, caller, examples)
+
+    async def _checked(
+        self, model: ModelRef, decode: Decode[AnyQuery], caller: Caller, size: int
+    ) -> tuple[AnyQuery, dict[str, Array]]:
+        """The query and its inputs, which fit the signature and every rule about content.
+
+        Remembered signatures may be those of a version that was replaced: they may let a request
+        pass, but only fresh ones turn it away.
+        """
+        signatures = await self.signatures(model, caller)
+        began = time.monotonic()
+        try:
+            try:
+                return await self._work(size, self._decode, decode, signatures)
+            except RequestError:
+                fresh = await self.signatures(model, caller, SIGNATURES_MAY_BE_STALE_S)
+                if fresh is signatures:
+                    raise
+                return await self._work(size, self._decode, decode, fresh)
+        finally:
+            caller.decode_s = time.monotonic() - began
+
+    def _decode(
+        self, decode: Decode[AnyQuery], signatures: Signatures
+    ) -> tuple[AnyQuery, dict[str, Array]]:
+        query = decode(signatures)
+        inputs = validate(query.signature, query.inputs)
+        check_content(query, self._max_pixels)
+        return query, inputs
+
+    async def _send(self, server: Server, kind: Kind, inputs: Inputs, caller: Caller) -> Answer:
+        size = sum(array.nbytes for array in inputs.values())
+        encode = (encode_predict, kind.model, kind.signature, inputs, kind.outputs)
+        request = await self._work(size, *encode, most=LARGE_CALL)
+        reply = await self.model_server.call_on(server, PREDICT, request, kind.model, caller)
+        return await self._work(len(reply), decode_predict, reply, most=LARGE_CALL)
+
+    async def _work(
+        self, size: int, work: Callable[..., Result], *arguments: object, most: int = LARGE
+    ) -> Result:
+        """`work(*arguments)`, in a thread where `size` bytes are too many for the event loop."""
+        if size <= most:
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    def _forget_if_replaced(self, model: ModelRef, version: int) -> None:
+        known = self._remembered.get(model)
+        if known and known.version != version:
+            self._remembered.pop(model, None)
+
+
+@asynccontextmanager
+async def _within(caller: Caller) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded when the caller's time is over."""
+    left_s = caller.time_left_s()
+    try:
+        async with asyncio.timeout(left_s):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"No answer within {caller.deadline - caller.began:.3g} s; the model server has too "
+            "much to do, or does not answer"
+        ) from None
+
+
+def _rows(signature: Signature, inputs: Inputs) -> int | None:
+    """The rows of a request whose every input and output has one for each instance, else None."""
+    if not all(spec.is_batched for spec in signature.inputs.values()):
+        return None
+    if not all(spec.is_batched for spec in signature.outputs.values()):
+        return None
+    return next((len(array) for array in inputs.values()), None)
+
+
+def _matcher(patterns: str) -> Callable[[str], bool]:
+    """Whether a name fits one of the shell patterns, which commas separate."""
+    wanted = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+    if wanted == ["*"]:
+        return lambda _: True
+    return lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)

@@ -1,0 +1,256 @@
+"""The model servers behind the gateway: which there are, which are well, and which takes a call.
+
+gRPC's own balancing (round_robin over one channel) goes on sending to a server that hangs or is
+ten times slower than its neighbour until calls run into their deadlines, and says of none how many
+calls it holds. So each address has a channel of its own, and is chosen here:
+
+    READY       connected, and SERVING by its own health service (gRPC asks; a server without one
+                counts as SERVING): a server that is loading or draining gets no calls
+    fewest      of those, the one with the fewest calls in flight
+    ejected     one that answers nothing, or far more slowly than its neighbours, or only failures,
+                gets no calls for a while, then a single one to show whether it has recovered
+
+Envoy's outlier detection works alike. A lone server is never ejected: there is no better one.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+
+from sluice.wire.channels import CHANNEL_OPTIONS
+
+RESOLVE_EVERY_S = 5.0  # new pods of a headless service are found within this
+QUIET_S = 0.5  # a server that holds calls and answers none for so long is not well
+SLOW_S, SLOW_RATIO = 0.25, 5.0  # slower than this, and than so many times its fastest neighbour
+FAILURES = 3  # in a row
+EJECTED_S, MOST_EJECTED_S = 2.0, 30.0  # doubled each time in a row
+SMOOTHING = 0.3  # the share of the newest call in a server's mean time
+CLOSE_GRACE_S = 30.0
+
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],  # client-side health checks need this policy
+    "healthCheckConfig": {"serviceName": ""},
+}
+OPTIONS: list[tuple[str, int | str]] = [
+    *CHANNEL_OPTIONS,
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    # An http_proxy in the environment is for the world outside; gRPC would take it for 127.0.0.1.
+    ("grpc.enable_http_proxy", 0),
+    # A connection that is cut without a word is found out while calls wait for it.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+READY = grpc.ChannelConnectivity.READY
+FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+log = logging.getLogger(__name__)
+Method = Callable[..., Any]
+
+
+class Server:
+    """One address: its channel, its state, its calls in flight and how it has done lately."""
+
+    def __init__(self, target: str, changed: Callable[[], None]) -> None:
+        self.target = target
+        self.in_flight = 0
+        self.ejections = 0
+        self._usual_s = 0.0
+        self._quiet_since = 0.0  # the last answer, or the first call after none was in flight
+        self._failures = 0
+        self._ejected_until = 0.0
+        self._ejected_for_s = EJECTED_S
+        self._channel = grpc.aio.insecure_channel(target, OPTIONS)
+        self._methods: dict[str, Method] = {}
+        self._changed = changed
+        self.state = self._channel.get_state(try_to_connect=True)
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state is READY
+
+    def method(self, name: str) -> Method:
+        """The call of "/SERVICE/METHOD", bytes in and bytes out."""
+        found = self._methods.get(name)
+        if found is None:
+            found = self._methods[name] = self._channel.unary_unary(name)
+        return found
+
+    def begin(self, now: float) -> None:
+        if not self.in_flight:
+            self._quiet_since = now
+        self.in_flight += 1
+
+    def end(self, now: float, seconds: float, failed: bool) -> None:
+        """A call that has ended: with an answer of the model's, or `failed`."""
+        self.in_flight -= 1
+        self._quiet_since = now
+        self._failures = self._failures + 1 if failed else 0
+        probing = self._ejected_until > 0
+        if failed:
+            return
+        share = 1.0 if probing else SMOOTHING
+        self._usual_s += share * (seconds - self._usual_s)
+
+    def is_well(self, now: float, fastest_s: float) -> bool:
+        """Whether it is to get calls, given the mean time of its fastest neighbour, seconds."""
+        if now < self._ejected_until:
+            return False
+        quiet = self.in_flight > 0 and now - self._quiet_since > max(QUIET_S, 4 * self._usual_s)
+        slow = self._usual_s > max(SLOW_S, SLOW_RATIO * fastest_s)
+        bad = quiet or slow or self._failures >= FAILURES
+        if not self._ejected_until:
+            if bad:
+                self._eject(now, "quiet" if quiet else "slow" if slow else "failing")
+            return not bad
+        if self.in_flight:  # one call at a time shows whether it has recovered
+            if quiet:
+                self._eject(now, "still quiet")
+            return False
+        if bad and self._quiet_since > self._ejected_until:
+            self._eject(now, "no better")
+            return False
+        if self._quiet_since > self._ejected_until:
+            log.info("The model server at %s is well again", self.target)
+            self._ejected_until, self._ejected_for_s = 0.0, EJECTED_S
+        return True
+
+    @property
+    def usual_s(self) -> float:
+        return self._usual_s
+
+    async def close(self) -> None:
+        """When its calls have ended."""
+        self._watching.cancel()
+        await self._channel.close(CLOSE_GRACE_S if self.in_flight else None)
+
+    def _eject(self, now: float, why: str) -> None:
+        self.ejections += 1
+        self._ejected_until = now + self._ejected_for_s
+        log.warning(
+            "The model server at %s is %s: no calls for %g s", self.target, why, self._ejected_for_s
+        )
+        self._ejected_for_s = min(2 * self._ejected_for_s, MOST_EJECTED_S)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._channel.wait_for_state_change(self.state)
+            self.state = self._channel.get_state(try_to_connect=True)
+            if self.state is READY:
+                # A process that came back owes nothing for what the one before it did.
+                self._ejected_until, self._failures, self._usual_s = 0.0, 0, 0.0
+                self._ejected_for_s = EJECTED_S
+            self._changed()
+
+
+class Servers:
+    """Those that `addresses` names: HOST:PORT[,HOST:PORT...], each host with all its IP addresses.
+
+    For one event loop, in which `open` must be called before anything else.
+    """
+
+    def __init__(self, addresses: str) -> None:
+        self.addresses = addresses
+        self._servers: dict[str, Server] = {}
+        self._turn = 0
+        self._change = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+        self._resolving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Look the addresses up, and go on doing so."""
+        await self._resolve()
+        self._resolving = asyncio.get_running_loop().create_task(self._keep_resolving())
+
+    async def close(self) -> None:
+        if self._resolving is not None:
+            self._resolving.cancel()
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
+        self._servers.clear()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """To be called whenever a server has become READY, or has ceased to be."""
+        self._listeners.append(listener)
+
+    def all(self) -> list[Server]:
+        return list(self._servers.values())
+
+    def well(self, now: float) -> list[Server]:
+        """Those that take calls now: READY and not ejected; where all are ejected, all READY."""
+        ready = [server for server in self._servers.values() if server.is_ready]
+        if len(ready) < 2:
+            return ready
+        well = []
+        for server in ready:
+            others = [each.usual_s for each in ready if each is not server and each.usual_s]
+            if server.is_well(now, min(others, default=float("inf"))):
+                well.append(server)
+        return well or ready
+
+    def choose(self, among: Iterable[Server] | None = None) -> Server | None:
+        """The one with the fewest calls in flight, equals in turn; None where there is none."""
+        servers = self.well(time.monotonic()) if among is None else list(among)
+        if len(servers) < 2:
+            return servers[0] if servers else None
+        self._turn += 1
+        start = self._turn % len(servers)
+        return min(servers[start:] + servers[:start], key=lambda server: server.in_flight)
+
+    def any(self) -> Server | None:
+        """One that may not be READY: a call to it fails with the reason why."""
+        return next(iter(self._servers.values()), None)
+
+    async def until_known(self, timeout_s: float) -> None:
+        """Until one is READY, or none is still trying to connect for the first time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not any(server.state in (READY, FAILED) for server in self.all()):
+                    self._change.clear()
+                    await self._change.wait()
+
+    def _changed(self) -> None:
+        self._change.set()
+        for listener in self._listeners:
+            listener()
+
+    async def _keep_resolving(self) -> None:
+        while True:
+            await asyncio.sleep(RESOLVE_EVERY_S)
+            await self._resolve()
+
+    async def _resolve(self) -> None:
+        found: set[str] = set()
+        for address in filter(None, (each.strip() for each in self.addresses.split(","))):
+            try:
+                found |= await _targets(address)
+            except OSError as error:
+                log.warning("The model server %s cannot be looked up: %s", address, error)
+                return  # what was known stays in use
+        for target in found - self._servers.keys():
+            self._servers[target] = Server(target, self._changed)
+        for target in self._servers.keys() - found:
+            gone = self._servers.pop(target)
+            asyncio.get_running_loop().create_task(gone.close())
+
+
+async def _targets(address: str) -> set[str]:
+    """gRPC's names of the IP addresses behind HOST:PORT; `unix:PATH` is one already."""
+    if address.startswith("unix:"):
+        return {address}
+    host, _, port = address.rpartition(":")
+    infos = await asyncio.get_running_loop().getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM
+    )
+    return {
+        f"ipv6:[{where[0]}]:{where[1]}" if family == socket.AF_INET6 else f"ipv4:{where[0]}:{port}"
+        for family, _, _, _, where in infos
+        if family in (socket.AF_INET, socket.AF_INET6)
+    }
