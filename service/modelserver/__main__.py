@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ignored:
         log.info("--%s has no meaning here: %s", name, IGNORED[name])
     with _quiet_tensorflow():
-        from service.modelserver.files import StartError
+        from service.modelserver.errors import StartError
         from service.modelserver.server import serve  # imports tensorflow: seconds
 
         devices = _find_devices()

@@ -20,11 +20,11 @@ import tensorflow as tf
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import InvalidArgument, ServingError, Unavailable
-from service.modelserver.joining import Tensors, check_rows, cut, glue, join, rows_of, share_out
+from service.modelserver.joining import check_rows, glue, join, rows_of, share_out, split
 from service.modelserver.runner import Runner
-from service.modelserver.servable import Run, Servable
+from service.modelserver.servable import Run, Servable, Tensors
 
-Record = Callable[[Sequence[float]], None]  # of a joined run: the seconds that each part waited
+RecordBatch = Callable[[Sequence[float]], None]  # the seconds that each run in it has waited
 
 
 @dataclass(eq=False)
@@ -74,11 +74,11 @@ class BatchingRunner:
     batched run that begins.
     """
 
-    def __init__(self, threads: int, unbatched: Runner, record: Record | None = None) -> None:
+    def __init__(self, threads: int, unbatched: Runner, record: RecordBatch | None = None) -> None:
         self._pool = ThreadPoolExecutor(threads, "batch")
         self._free = threads
         self._unbatched = unbatched
-        self._record: Record = record or _ignore
+        self._record: RecordBatch = record or _ignore
         self._queues: dict[Hashable, deque[_Batch]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -129,7 +129,7 @@ class BatchingRunner:
         _check_capacity(queue, sizes, options)
         tasks = [
             _Task(part, size, loop.create_future(), now)
-            for part, size in zip(cut(run, sizes), sizes, strict=True)
+            for part, size in zip(split(run, sizes), sizes, strict=True)
         ]
         for task in tasks:
             if not queue or task.rows > queue[-1].room:

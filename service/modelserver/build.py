@@ -17,18 +17,19 @@ from service.modelserver.batching_options import (
     batching_options,
     batching_options_of,
 )
-from service.modelserver.errors import ServingError
-from service.modelserver.files import StartError, read_text_proto
+from service.modelserver.calls import Calls, add_service
+from service.modelserver.errors import ServingError, StartError
+from service.modelserver.files import read_text_proto
 from service.modelserver.metrics import DEFAULT_PATH, Metrics, MetricsServer
 from service.modelserver.model_service import ModelService
 from service.modelserver.options import Options
-from service.modelserver.prediction_service import PARSERS, PredictionService
+from service.modelserver.prediction_service import PREDICTION_PARSERS, PredictionService
 from service.modelserver.repository import Repository, RepositoryOptions
-from service.modelserver.rpc import Calls, add_service
 from service.modelserver.runner import DirectRunner, Runner
 from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
+from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
 from sluice.wire.health import HealthService
 from sluice.wire.protos.serving_pb2 import (
     BatchingParameters,
@@ -39,9 +40,7 @@ from sluice.wire.protos.serving_pb2 import (
 )
 from sluice.wire.reflection import add_async_reflection
 
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
-SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
+SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE)
 
 log = logging.getLogger("service.modelserver")
 
@@ -119,7 +118,7 @@ def make_server(
     predictions = PredictionService(
         repository, runner, content=options.enable_serialization_as_tensor_content
     )
-    add_service(server, PREDICTION_SERVICE, predictions, calls, PARSERS)
+    add_service(server, PREDICTION_SERVICE, predictions, calls, PREDICTION_PARSERS)
     add_service(server, MODEL_SERVICE, ModelService(repository), calls)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_async_reflection(server, SERVICES)

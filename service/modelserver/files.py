@@ -6,11 +6,9 @@ from typing import TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from service.modelserver.errors import StartError
+
 Proto = TypeVar("Proto", bound=Message)
-
-
-class StartError(Exception):
-    """The server cannot begin: a port that is taken, a file that cannot be read or followed."""
 
 
 def read_text_proto(path: str, message: Proto) -> Proto:

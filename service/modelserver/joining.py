@@ -7,10 +7,8 @@ import numpy as np
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
-from service.modelserver.servable import Run
+from service.modelserver.servable import Run, Tensors
 from sluice.wire.tensors import Array
-
-Tensors = dict[str, Array]
 
 TENSOR_ALIGNMENT = 64  # bytes; TensorFlow reads an array where it lies if it begins at a multiple
 
@@ -30,7 +28,7 @@ def rows_of(run: Run) -> int:
     return sizes.pop()
 
 
-def cut(run: Run, sizes: Sequence[int]) -> Iterator[Run]:
+def split(run: Run, sizes: Sequence[int]) -> Iterator[Run]:
     """A run for each of the sizes, which are the whole run's rows."""
     if len(sizes) == 1:
         yield run
@@ -40,7 +38,7 @@ def cut(run: Run, sizes: Sequence[int]) -> Iterator[Run]:
 
 
 def glue(outputs: Sequence[Tensors]) -> Tensors:
-    """The outputs of a run that was cut. Raises FailedPrecondition where they do not fit."""
+    """The outputs of a run that was split. Raises FailedPrecondition where they do not fit."""
     glued = {}
     for name in outputs[0]:
         arrays = [tensors[name] for tensors in outputs]

@@ -21,7 +21,8 @@ _CALL_BOUNDS = tuple(10 * 1.8**power for power in range(33))
 _WAIT_BOUNDS = tuple(100 * 1.2**power for power in range(52))
 _INFERENCE = ("Predict", "Classify", "Regress", "MultiInference")
 
-Labels = tuple[str, ...]
+LabelNames = tuple[str, ...]
+LabelValues = tuple[str, ...]  # one for each name, in the names' order
 
 
 class Counter:
@@ -29,9 +30,9 @@ class Counter:
 
     kind = "counter"
 
-    def __init__(self, name: str, text: str, labels: Labels) -> None:
+    def __init__(self, name: str, text: str, labels: LabelNames) -> None:
         self.name, self.text, self.labels = name, text, labels
-        self._counts: dict[Labels, int] = {}
+        self._counts: dict[LabelValues, int] = {}
 
     def add(self, *values: str, by: int = 1) -> None:
         self._counts[values] = self._counts.get(values, 0) + by
@@ -53,10 +54,10 @@ class Histogram:
 
     kind = "histogram"
 
-    def __init__(self, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
+    def __init__(self, name: str, text: str, labels: LabelNames, bounds: Sequence[float]) -> None:
         self.name, self.text, self.labels = name, text, labels
         self._bounds = bounds
-        self._cells: dict[Labels, _Cell] = {}
+        self._cells: dict[LabelValues, _Cell] = {}
 
     def add(self, seconds: float, *values: str) -> None:
         cell = self._cells.get(values)
@@ -201,7 +202,7 @@ class MetricsServer:
 _UNKNOWN = '{"error": "this server has no REST API, only metrics; the gateway has the REST API"}'
 
 
-def _pairs(names: Labels, values: Labels) -> str:
+def _pairs(names: LabelNames, values: LabelValues) -> str:
     return ",".join(f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True))
 
 

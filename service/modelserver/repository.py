@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
-from service.modelserver.policy import choose_versions, find_models, find_versions
+from service.modelserver.policy import choose_versions, find_models
 from service.modelserver.servable import Servable
 from service.modelserver.version import Load, State, Version
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelSpec, ModelVersionStatus
+from sluice.wire.versions import find_versions
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Repository:
         self._directory = directory
         self._unloaded = unloaded or (lambda: None)
         self._configs: dict[str, ModelConfig] = {}
-        self._labels: dict[str, dict[str, int]] = {}
+        self._version_labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._busy: set[Version] = set()
         self._changed = threading.Condition()
@@ -98,7 +99,9 @@ class Repository:
             raise FailedPrecondition(f"The models are those in {self._directory}; put them there")
         by_name = _index(configs)
         with self._changed:
-            self._labels = {name: self._check_labels(config) for name, config in by_name.items()}
+            self._version_labels = {
+                name: self._check_labels(config) for name, config in by_name.items()
+            }
             self._configs = by_name
             self._wake()
 
@@ -118,7 +121,7 @@ class Repository:
 
     def _check_labels(self, config: ModelConfig) -> dict[str, int]:
         for label, number in config.version_labels.items():
-            known = self._labels.get(config.name, {}).get(label, number)
+            known = self._version_labels.get(config.name, {}).get(label, number)
             allowed = self._options.any_unavailable_labels or (
                 self._options.unavailable_labels and known == number
             )
@@ -176,7 +179,7 @@ class Repository:
             return spec.version.value
         if not spec.HasField("version_label"):
             return None
-        number = self._labels.get(spec.name, {}).get(spec.version_label)
+        number = self._version_labels.get(spec.name, {}).get(spec.version_label)
         if number is None:
             raise InvalidArgument(f"Unrecognized servable version label: {spec.version_label}")
         return number

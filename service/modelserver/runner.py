@@ -4,8 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from service.modelserver.servable import Run, Servable
-from sluice.wire.tensors import Array
+from service.modelserver.servable import Run, Servable, Tensors
 
 
 class Runner(Protocol):
@@ -14,7 +13,7 @@ class Runner(Protocol):
     It raises what TensorFlow raises, and ServingError where the run may not wait.
     """
 
-    async def run(self, servable: Servable, run: Run) -> dict[str, Array]: ...
+    async def run(self, servable: Servable, run: Run) -> Tensors: ...
 
     async def close(self) -> None: ...
 
@@ -25,7 +24,7 @@ class DirectRunner:
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, "run")
 
-    async def run(self, servable: Servable, run: Run) -> dict[str, Array]:
+    async def run(self, servable: Servable, run: Run) -> Tensors:
         return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
 
     async def close(self) -> None:

@@ -20,6 +20,8 @@ from sluice.wire.tensors import Array
 # A client can name any subset of a signature's outputs; each subset is a callable of its own.
 _MAX_CALLABLES = 64
 
+Tensors = dict[str, Array]  # by TensorFlow's own names, as in a Run
+
 _Callable = Callable[..., list[Any]]
 
 
@@ -48,7 +50,7 @@ class Servable:
         self._running = 0
         self._idle = threading.Condition()
 
-    def run(self, run: Run) -> dict[str, Array]:
+    def run(self, run: Run) -> Tensors:
         """The fetched tensors by name. The GIL is released while TensorFlow computes.
 
         Raises tf.errors.OpError as TensorFlow does, InvalidArgument where it fails to.

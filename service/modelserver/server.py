@@ -16,12 +16,11 @@ from service.modelserver.build import (
     make_server,
     read_configs,
 )
-from service.modelserver.errors import ServingError
-from service.modelserver.files import StartError
+from service.modelserver.calls import Calls
+from service.modelserver.errors import ServingError, StartError
 from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
 from service.modelserver.repository import Repository
-from service.modelserver.rpc import Calls
 from sluice.wire.health import HealthService
 
 log = logging.getLogger("service.modelserver")

@@ -1,4 +1,9 @@
-"""The edge between a service's methods and gRPC: errors become statuses, calls are counted."""
+"""Calls of gRPC to a service's methods: errors become statuses, those in progress are counted.
+
+Not an interceptor of grpc.aio's: that is given a call's method and metadata, not its request, and
+would have to wrap the handler as `_handler` does; and only a handler without a deserializer can
+answer bytes that are no message (grpc.aio's answer is UNKNOWN, with a traceback in the log).
+"""
 
 import asyncio
 import logging
@@ -17,7 +22,7 @@ from sluice.wire.protos import POOL
 
 Context = Any  # grpc.aio.ServicerContext; the stubs leave its abort() untyped
 Parser = Callable[[bytes], Any]  # raises DecodeError
-Record = Callable[[str, str, grpc.StatusCode, float], None]  # model, method, code, seconds
+RecordCall = Callable[[str, str, grpc.StatusCode, float], None]  # model, method, code, seconds
 
 # How long nobody may have called before the server can be stopped without cutting anybody off.
 _QUIET_S = 0.1
@@ -31,8 +36,8 @@ class Calls:
     `record` is told of every call when it has been answered.
     """
 
-    def __init__(self, record: Record | None = None) -> None:
-        self.record: Record = record or _ignore
+    def __init__(self, record: RecordCall | None = None) -> None:
+        self.record: RecordCall = record or _ignore
         self._running = 0
         self._draining = False
         self._last = time.monotonic()
