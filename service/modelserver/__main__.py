@@ -6,26 +6,21 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 
-from service.modelserver.options import IGNORED, UsageError, parse, usage
+from service.modelserver.options import IGNORED, UsageError, parse
 
 log = logging.getLogger("service.modelserver")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit status: 0 stopped, 1 failed, 2 usage."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in arguments:
-        print(usage())
-        return 0
-    if "--version" in arguments:
-        print(f"sluice modelserver {version('sluice')}")
-        return 0
+    """Serve until SIGTERM or SIGINT. Returns the exit status: 0 stopped, 1 failed, 2 usage.
+
+    Raises SystemExit after --help and --version.
+    """
     try:
-        options, ignored = parse(arguments)
+        options, ignored = parse(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
-        print(f"{error}; --help lists the flags", file=sys.stderr)
+        print(f"sluice modelserver: {error} (--help lists the flags)", file=sys.stderr)
         return 2
     logging.basicConfig(
         level=logging.INFO,
