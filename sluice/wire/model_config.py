@@ -12,7 +12,7 @@ from sluice.wire.versions import find_versions
 def models_in(repository: Path) -> list[str]:
     """Names of the directories that hold at least one version, sorted; hidden ones do not count.
 
-    Raises OSError where a directory cannot be listed.
+    Raises OSError where the repository cannot be listed.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as repository:
@@ -70,5 +70,5 @@ def read_names(path: Path) -> list[str]:
 def _has_versions(model_directory: Path) -> bool:
     try:
         return bool(find_versions(model_directory))
-    except FileNotFoundError:  # taken away since it was listed
+    except (FileNotFoundError, PermissionError):  # taken away meanwhile; a volume's lost+found
         return False

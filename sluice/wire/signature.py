@@ -58,7 +58,14 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to call a model: named inputs to named outputs, each sorted by name."""
+    """One way to call a model: named inputs to named outputs, each sorted by name.
+
+    >>> image = TensorSpec("image", np.dtype("f4"), (None, 28, 28, 1))
+    >>> label = TensorSpec("label", np.dtype("f4"), (None, 10))
+    >>> digits = Signature("serving_default", {"image": image}, {"label": label})
+    >>> print(digits.inputs["image"])
+    float32 [N,28,28,1]
+    """
 
     name: str
     inputs: Mapping[str, TensorSpec]
