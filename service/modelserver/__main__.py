@@ -30,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ignored:
         log.info("--%s has no meaning here: %s", name, IGNORED[name])
     with _quiet_tensorflow():
+        # Here, not above: a wrong command line and --help need not wait for TensorFlow.
         from service.modelserver.errors import StartError
-        from service.modelserver.server import serve  # imports tensorflow: seconds
+        from service.modelserver.server import serve
 
         devices = _find_devices()
     log.info(devices)
@@ -67,7 +68,7 @@ def _quiet_tensorflow() -> Iterator[None]:
     """Keep TensorFlow's import from writing to stderr, which no log level of its own does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    kept = os.dup(2)
+    kept = os.dup(2)  # the descriptor, not sys.stderr: C++ writes past Python
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path)
         os.dup2(nowhere.fileno(), 2)
     try:

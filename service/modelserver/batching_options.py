@@ -79,7 +79,7 @@ def batching_options_of(version: Path) -> BatchingOptions | None:
         return None
     try:
         return batching_options(read_text_proto(str(file), BatchingParameters()))
-    except StartError as error:
+    except StartError as error:  # the server runs: only this version cannot
         raise InvalidArgument(str(error)) from error
 
 

@@ -109,6 +109,7 @@ def make_server(
     """With every service; it does not listen yet."""
     server = grpc.aio.server(
         options=[
+            # gRPC's 4 MB is less than a batch of pictures; TensorFlow Serving lifts it as well.
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
@@ -139,7 +140,10 @@ def listen(server: grpc.aio.Server, options: Options) -> int:
             for address in addresses
         ]
     except RuntimeError as error:
-        raise StartError(f"{' and '.join(addresses)} cannot be listened on: {error}") from error
+        raise StartError(
+            f"{' and '.join(addresses)} cannot be listened on; is another server running there? "
+            f"({error})"
+        ) from error
     return ports[0]
 
 
@@ -151,11 +155,14 @@ def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | N
     if not config.enable:
         return None
     if not options.rest_api_port:
-        raise StartError("metrics need a port of their own: --rest_api_port")
+        raise StartError("metrics are answered on a port of their own: set --rest_api_port")
     try:
         server = MetricsServer(options.rest_api_port, config.path or DEFAULT_PATH, metrics.render)
     except OSError as error:
-        raise StartError(f"port {options.rest_api_port} cannot be listened on: {error}") from error
+        raise StartError(
+            f"port {options.rest_api_port} cannot be listened on; choose another --rest_api_port "
+            f"({error})"
+        ) from error
     log.info("Exporting metrics at 0.0.0.0:%d%s", server.port, config.path or DEFAULT_PATH)
     return server
 
@@ -209,6 +216,7 @@ def _session_config(options: Options) -> ConfigProto:
     if options.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     else:
+        # TensorFlow's default is all of every GPU's memory, which another process may need.
         config.gpu_options.allow_growth = True
     return config
 

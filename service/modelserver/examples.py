@@ -195,7 +195,7 @@ def serialize_examples(source: Input) -> Array:
     examples = source.example_list.examples or listed.examples
     if not examples:
         raise InvalidArgument("Input is empty.")
-    serialized = np.empty(len(examples), object)
+    serialized = np.empty(len(examples), object)  # np.array would make "S", and lose trailing zeros
     serialized[:] = [context + example.SerializeToString() for example in examples]
     return serialized
 

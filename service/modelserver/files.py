@@ -1,4 +1,8 @@
-"""The files that flags name: protos in text form."""
+"""The files that flags name: protos in text form.
+
+protobuf's text_format reads them; this is where its ParseError, which does not name the file, and
+the two other errors that a file can give become one that does.
+"""
 
 from pathlib import Path
 from typing import TypeVar

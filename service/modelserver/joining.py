@@ -1,4 +1,8 @@
-"""The arithmetic of a batch: runs become one, its outputs theirs again; a large run, several."""
+"""The arithmetic of a batch: runs become one, its outputs theirs again; a large run, several.
+
+numpy joins and slices; what it does not do is put the result where TensorFlow reads it without
+another copy (`_concatenate`), pad, fill up, and tell an output that is no batch.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -45,7 +49,7 @@ def glue(outputs: Sequence[Tensors]) -> Tensors:
         if len({array.shape[1:] for array in arrays}) > 1:
             raise FailedPrecondition(
                 f"Batched output tensor {name} cannot be put together again: "
-                f"its batches are {[array.shape for array in arrays]}"
+                f"its parts have the shapes {[array.shape for array in arrays]}"
             )
         glued[name] = _concatenate(arrays)
     return glued
@@ -54,7 +58,7 @@ def glue(outputs: Sequence[Tensors]) -> Tensors:
 def join(runs: Sequence[Run], options: BatchingOptions) -> Run:
     """One run of them all, padded and filled up as the options say."""
     if len(runs) == 1 and not options.allowed_sizes:
-        return runs[0]
+        return runs[0]  # as it is: no copy
     rows = sum(map(_count, runs))
     filling = _batch_size(rows, options) - rows
     feeds = {}
@@ -89,10 +93,11 @@ def check_rows(outputs: Tensors, expected: int) -> None:
 def _concatenate(arrays: Sequence[Array]) -> Array:
     """Along the first dimension, into memory that TensorFlow need not copy to read."""
     dtype, inner = arrays[0].dtype, arrays[0].shape[1:]
-    if dtype.hasobject:
+    if dtype.hasobject:  # strings: TensorFlow copies each of them anyway
         return np.concatenate(arrays)
     shape = (sum(map(len, arrays)), *inner)
     size = math.prod(shape) * dtype.itemsize
+    # numpy has no way to ask for an alignment: ask for more, and begin where it fits.
     room = np.empty(size + TENSOR_ALIGNMENT, np.uint8)
     start = -room.ctypes.data % TENSOR_ALIGNMENT
     joined: Array = room[start : start + size].view(dtype).reshape(shape)

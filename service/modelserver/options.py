@@ -134,9 +134,16 @@ class Options:
             name, equals, value = pair.partition("=")
             if not equals:
                 raise UsageError(f"--grpc_channel_arguments: {pair!r} is not name=value")
-            is_number = value.lstrip("-").isdigit()
-            arguments.append((name, int(value) if is_number else value))
+            arguments.append((name, _whole_number_or_text(value)))
         return arguments
+
+
+def _whole_number_or_text(text: str) -> int | str:
+    """As gRPC wants its arguments: it ignores a number that comes as text."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 # TensorFlow Serving's flags that change nothing here, and why: a command line that was written

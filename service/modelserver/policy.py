@@ -1,4 +1,7 @@
-"""Which versions of a model should be served: directories, version policies. Pure decisions."""
+"""Which models and versions should be served: directories, version policies. No state.
+
+What a version directory is, is asked of sluice.wire.versions.
+"""
 
 import os
 from collections.abc import Mapping

@@ -65,6 +65,7 @@ class PredictPlan:
         }
         self.run = Run(
             _decode_inputs(signature, request.inputs, contents or {}),
+            # Two outputs may be one tensor; in one order, they share a callable (servable.py).
             tuple(sorted(set(self._outputs.values()))),
         )
 
@@ -102,7 +103,7 @@ def _decode_input(
         array = decode_tensor(proto, content=content)
     except TensorError as error:
         raise InvalidArgument(f'tensor parsing error: input "{name}": {error}') from error
-    if info.dtype not in (proto.dtype, 0):
+    if info.dtype not in (proto.dtype, 0):  # 0: the signature does not say
         raise InvalidArgument(
             f'input "{name}" is expected to be {data_type_name(info.dtype)} but '
             f"{data_type_name(data_type_of(array.dtype))} is provided"

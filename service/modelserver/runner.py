@@ -1,4 +1,8 @@
-"""Runs TensorFlow outside the event loop, which reads and writes every call's messages."""
+"""Runs TensorFlow outside the event loop, which reads and writes every call's messages.
+
+Not `asyncio.to_thread`: its pool is the loop's default one, of a size that --grpc_max_threads does
+not set, and a reload of the config sits in it until every new model is loaded. Runs have their own.
+"""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +29,7 @@ class DirectRunner:
         self._pool = ThreadPoolExecutor(threads, "run")
 
     async def run(self, servable: Servable, run: Run) -> Tensors:
+        # Cancelling this keeps a run that waits from starting; nothing stops one that has begun.
         return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
 
     async def close(self) -> None:

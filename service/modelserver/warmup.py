@@ -70,7 +70,7 @@ def _run(servable: Servable, record: bytes, number: int) -> None:
         entry = PredictionLog.FromString(record)
         kind = entry.WhichOneof("log_type")
         if kind is None:
-            raise InvalidArgument("it holds no request of a known kind")
+            raise InvalidArgument("it holds none of Predict, Classify, Regress and MultiInference")
         plan = _PLANS[kind](servable.signatures, getattr(entry, kind).request)
         plan.respond(servable.run(plan.run), version=0)
     except (ServingError, tf.errors.OpError, DecodeError) as error:
