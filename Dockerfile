@@ -13,11 +13,11 @@ WORKDIR /build
 COPY constraints.txt pyproject.toml ./
 # With pyproject.toml alone, pip makes a sluice of no modules and all its dependencies: a layer that
 # a change of the sources leaves as it is.
-RUN touch README.md
+RUN touch README.md LICENSE
 
 # Sluice itself, in an environment that is laid over the one with its dependencies.
 FROM build AS sluice
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY models models
 COPY service service
 COPY sluice sluice

@@ -1,13 +1,33 @@
-"""The `sluice` command. Each subcommand imports what it needs, so none pays for another's part."""
+"""The `sluice` command. Each subcommand imports what it needs, so none pays for another's part, and
+one whose part was not installed says so in a line.
+"""
 
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
+
+# By extra (pyproject.toml), what is imported from what it installs; a test holds the two together.
+EXTRAS = {
+    "gateway": (
+        "flask",
+        "grpc_health",
+        "gunicorn",
+        "orjson",
+        "PIL",
+        "prometheus_client",
+        "pybase64",
+        "simdjson",
+    ),
+    "modelserver": ("tensorflow", "grpc_health"),
+    "training": ("tensorflow", "sklearn", "matplotlib", "PIL", "tensorboard"),
+}
 
 MODEL_REPOSITORY = click.option(
     "--model-repository",
@@ -58,11 +78,15 @@ def main() -> None:
 @GRPC_PORT
 def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
     """Serve a model repository: a model server and the gateway before it, until stopped."""
-    from service.up.supervisor import Supervisor
+    from service.up.supervisor import TENSORFLOW_MODEL_SERVER, Supervisor
 
+    has_model_server = shutil.which(TENSORFLOW_MODEL_SERVER) is not None
+    _require("up", "gateway", *([] if has_model_server else ["modelserver"]))
     with _setting_errors():
-        supervisor = Supervisor(model_repository, http_port, grpc_port)
-    sys.exit(supervisor.run())
+        from service.gateway.settings import Settings
+
+        drain_timeout_s = Settings.from_environment().drain_timeout_s
+    sys.exit(Supervisor(model_repository, http_port, grpc_port, drain_timeout_s).run())
 
 
 @main.command()
@@ -75,6 +99,7 @@ def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="0: none [SLUICE_GRPC_PORT]")
 def gateway(model_server: str | None, http_port: int | None, grpc_port: int | None) -> None:
     """Run the gateway, HTTP and gRPC, under gunicorn; every setting is a variable SLUICE_*."""
+    _require("gateway", "gateway")
     from service.gateway.memory import keep_memory
     from service.gateway.settings import Settings
 
@@ -97,6 +122,7 @@ def gateway(model_server: str | None, http_port: int | None, grpc_port: int | No
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def modelserver(flags: tuple[str, ...]) -> None:
     """Run the embedded model server; takes tensorflow_model_server's flags (try --help)."""
+    _require("modelserver", "modelserver")
     from service.modelserver.__main__ import main as serve
     from service.modelserver.__main__ import use_huge_pages
 
@@ -131,6 +157,7 @@ def modelserver(flags: tuple[str, ...]) -> None:
 )
 def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and publish the model as the next version in the repository."""
+    _require("train", "training")
     import training
 
     try:
@@ -146,7 +173,27 @@ def models(model_repository: Path) -> None:
     """List what is published: versions, signatures, and how good each was on its test images."""
     from training.publishing.listing import table
 
-    click.echo(table(model_repository))
+    try:
+        click.echo(table(model_repository))
+    except ModuleNotFoundError as error:  # TensorFlow reads what Sluice did not publish
+        if (error.name or "").partition(".")[0] not in EXTRAS["training"]:
+            raise
+        raise _missing("models", ["training"]) from None
+
+
+def _require(command: str, *extras: str) -> None:
+    """One line where an extra is missing. Asked beforehand, as children import it as well; a
+    ModuleNotFoundError that comes up later is a fault of ours, and stays a traceback."""
+    missing = [extra for extra in extras if not all(map(find_spec, EXTRAS[extra]))]
+    if missing:
+        raise _missing(command, missing)
+
+
+def _missing(command: str, extras: Sequence[str]) -> click.ClickException:
+    return click.ClickException(
+        f'"sluice {command}" needs the {" and ".join(extras)} '
+        f"extra{'s' if len(extras) > 1 else ''}: pip install 'sluice[{','.join(extras)}]'"
+    )
 
 
 @contextmanager

@@ -22,14 +22,20 @@ if TYPE_CHECKING:
         Client,
         ClientError,
         DeadlineExceeded,
+        Guess,
+        ModelMetadata,
         NotAllowed,
         NotFound,
         NotSupported,
         Overloaded,
+        Prediction,
         ServerFailed,
+        Signature,
+        TensorSpec,
         TooLarge,
         TryLater,
         Unavailable,
+        VersionStatus,
     )
 
 __all__ = [
@@ -40,22 +46,29 @@ __all__ = [
     "Client",
     "ClientError",
     "DeadlineExceeded",
+    "Guess",
+    "ModelMetadata",
     "NotAllowed",
     "NotFound",
     "NotSupported",
     "Overloaded",
+    "Prediction",
     "ServerFailed",
+    "Signature",
+    "TensorSpec",
     "TooLarge",
     "TryLater",
     "Unavailable",
+    "VersionStatus",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("sluice.client"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module("sluice.client"), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

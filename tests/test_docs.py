@@ -133,9 +133,19 @@ def test_the_readmes_shell_command_names_every_digit(readme_server):
     assert sum(right) >= 9
 
 
+def test_the_readmes_own_client_gets_the_same_label(readme_server):
+    directory, http_port, _ = readme_server
+    (script,) = [block for block in blocks("python") if "from sluice import" in block]
+    script = script.replace("localhost:8080", f"localhost:{http_port}")
+    printed = subprocess.run(
+        [sys.executable, "-c", script], cwd=directory, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == "3\n"
+
+
 def test_the_readmes_official_client_gets_the_same_label_and_numbers(readme_server):
     directory, _, grpc_port = readme_server
-    (script,) = blocks("python")
+    (script,) = [block for block in blocks("python") if "tensorflow_serving" in block]
     script = script.replace("8500", str(grpc_port)) + (
         "\nprint(list(reply.outputs['label_scores'].float_val))"
     )

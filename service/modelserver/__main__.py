@@ -6,26 +6,21 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 
-from service.modelserver.options import IGNORED, UsageError, parse, usage
+from service.modelserver.options import IGNORED, UsageError, parse
 
 log = logging.getLogger("service.modelserver")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit status: 0 stopped, 1 failed, 2 usage."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in arguments:
-        print(usage())
-        return 0
-    if "--version" in arguments:
-        print(f"sluice modelserver {version('sluice')}")
-        return 0
+    """Serve until SIGTERM or SIGINT. Returns the exit status: 0 stopped, 1 failed, 2 usage.
+
+    Raises SystemExit after --help and --version.
+    """
     try:
-        options, ignored = parse(arguments)
+        options, ignored = parse(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
-        print(f"{error}; --help lists the flags", file=sys.stderr)
+        print(f"sluice modelserver: {error} (--help lists the flags)", file=sys.stderr)
         return 2
     logging.basicConfig(
         level=logging.INFO,
@@ -35,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ignored:
         log.info("--%s has no meaning here: %s", name, IGNORED[name])
     with _quiet_tensorflow():
-        from service.modelserver.files import StartError
-        from service.modelserver.server import serve  # imports tensorflow: seconds
+        # Here, not above: a wrong command line and --help need not wait for TensorFlow.
+        from service.modelserver.errors import StartError
+        from service.modelserver.server import serve
 
         devices = _find_devices()
     log.info(devices)
@@ -72,7 +68,7 @@ def _quiet_tensorflow() -> Iterator[None]:
     """Keep TensorFlow's import from writing to stderr, which no log level of its own does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    kept = os.dup(2)
+    kept = os.dup(2)  # the descriptor, not sys.stderr: C++ writes past Python
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path)
         os.dup2(nowhere.fileno(), 2)
     try:

@@ -5,7 +5,12 @@ beyond the first dimension. (TensorFlow Serving joins unequal sizes too, and the
 batch; with `pad_variable_length_inputs` they are padded, here as there.) A batch runs as soon as
 a thread is free and it is full, has waited for `timeout_s`, or had the next one opened behind it;
 a queue is all the batches of one kind that wait. With large-batch splitting a run fills the open
-batch and opens as many more as it needs. The event loop does everything but the work on tensors.
+batch and opens as many more as it needs. The event loop does everything but the work on tensors,
+so that queues and counts need no lock.
+
+Not TensorFlow's own batching op (tf.nondifferentiable_batch_function; it was tried): there a run
+that the graph refuses fails those it was joined with, two runs of unequal sizes fail each other,
+and each caller that waits holds a thread.
 """
 
 import asyncio
@@ -20,11 +25,11 @@ import tensorflow as tf
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import InvalidArgument, ServingError, Unavailable
-from service.modelserver.joining import Tensors, check_rows, cut, glue, join, rows_of, share_out
+from service.modelserver.joining import check_rows, glue, join, rows_of, share_out, split
 from service.modelserver.runner import Runner
-from service.modelserver.servable import Run, Servable
+from service.modelserver.servable import Run, Servable, Tensors
 
-Record = Callable[[Sequence[float]], None]  # of a joined run: the seconds that each part waited
+RecordBatch = Callable[[Sequence[float]], None]  # the seconds that each run in it has waited
 
 
 @dataclass(eq=False)
@@ -74,11 +79,11 @@ class BatchingRunner:
     batched run that begins.
     """
 
-    def __init__(self, threads: int, unbatched: Runner, record: Record | None = None) -> None:
+    def __init__(self, threads: int, unbatched: Runner, record: RecordBatch | None = None) -> None:
         self._pool = ThreadPoolExecutor(threads, "batch")
         self._free = threads
         self._unbatched = unbatched
-        self._record: Record = record or _ignore
+        self._record: RecordBatch = record or _ignore
         self._queues: dict[Hashable, deque[_Batch]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -93,6 +98,7 @@ class BatchingRunner:
                 f"Task size {rows} is larger than maximum input batch size {options.max_batch_size}"
             )
         if rows == 0:  # nothing to join, and TensorFlow Serving never answers it
+            # Not counted in `_free`: it has no rows to compute; a batch behind it waits.
             return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
         if self._free and options.run_at_once and rows <= options.batch_limit:
             return await self._run_alone(servable, run, rows)  # nothing waits that it could join
@@ -108,6 +114,8 @@ class BatchingRunner:
         """At once, without the queue's bookkeeping: a lone caller pays nothing for batching."""
         self._free -= 1
         self._record((0.0,))
+        # Not run_in_executor, whose future is done as soon as the caller hangs up: whether the
+        # thread is free is known to the pool's own future only.
         running = self._pool.submit(_run_checked, servable, run, rows)
         try:
             return await asyncio.wrap_future(running)
@@ -129,7 +137,7 @@ class BatchingRunner:
         _check_capacity(queue, sizes, options)
         tasks = [
             _Task(part, size, loop.create_future(), now)
-            for part, size in zip(cut(run, sizes), sizes, strict=True)
+            for part, size in zip(split(run, sizes), sizes, strict=True)
         ]
         for task in tasks:
             if not queue or task.rows > queue[-1].room:
@@ -137,6 +145,7 @@ class BatchingRunner:
                     queue[-1].closed = True
                 queue.append(_Batch(servable, options, now))
             queue[-1].add(task)
+        # Only now: a run that was refused above must not leave an empty queue behind.
         self._queues[kind] = queue
         return tasks
 
@@ -144,9 +153,9 @@ class BatchingRunner:
         """Hand batches to free threads, the one that was opened first before the others."""
         while self._free and (kind := self._next_kind()) is not None:
             batch = self._queues[kind].popleft()
-            if not self._queues[kind]:
+            if not self._queues[kind]:  # kinds hold their servable, which is to be freed some day
                 del self._queues[kind]
-            batch.tasks = batch.wanted()
+            batch.tasks = batch.wanted()  # `_finish` answers these
             if batch.tasks:
                 self._start(batch)
 
@@ -159,7 +168,7 @@ class BatchingRunner:
         return min(ready, key=lambda head: head[0])[1] if ready else None
 
     def _look_again(self, due: float) -> None:
-        if self._timer is not None:
+        if self._timer is not None:  # one timer for all kinds: what was due later is seen then
             self._timer.cancel()
         delay = max(due - time.monotonic(), 0)
         self._timer = asyncio.get_running_loop().call_later(delay, self._dispatch)
@@ -184,7 +193,7 @@ class BatchingRunner:
     def _finish(self, batch: _Batch, running: asyncio.Future[list[Tensors | Exception]]) -> None:
         self._free += 1
         for task, outcome in zip(batch.tasks, running.result(), strict=True):
-            if task.outcome.done():  # the caller hung up meanwhile
+            if task.outcome.done():  # the caller hung up meanwhile; a future is set only once
                 continue
             if isinstance(outcome, Exception):
                 task.outcome.set_exception(outcome)
@@ -269,6 +278,7 @@ def _run_joined(
     except (ServingError, tf.errors.OpError) as error:
         if len(runs) == 1:
             return [error]
+        # Which run it was, TensorFlow does not say: each is tried alone.
         outcomes = [outcome for run in runs for outcome in _run_joined(servable, [run], options)]
     except Exception as error:  # whatever it is, the callers must not wait for ever
         outcomes = [error] * len(runs)

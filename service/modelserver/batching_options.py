@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from service.modelserver.errors import InvalidArgument
-from service.modelserver.files import StartError, read_text_proto
+from service.modelserver.errors import InvalidArgument, StartError
+from service.modelserver.files import read_text_proto
 from sluice.wire.protos.serving_pb2 import BatchingParameters
 
 PER_MODEL_FILE = "batching_params.pbtxt"  # in the version's directory
@@ -79,7 +79,7 @@ def batching_options_of(version: Path) -> BatchingOptions | None:
         return None
     try:
         return batching_options(read_text_proto(str(file), BatchingParameters()))
-    except StartError as error:
+    except StartError as error:  # the server runs: only this version cannot
         raise InvalidArgument(str(error)) from error
 
 

@@ -17,18 +17,19 @@ from service.modelserver.batching_options import (
     batching_options,
     batching_options_of,
 )
-from service.modelserver.errors import ServingError
-from service.modelserver.files import StartError, read_text_proto
+from service.modelserver.calls import Calls, add_service
+from service.modelserver.errors import ServingError, StartError
+from service.modelserver.files import read_text_proto
 from service.modelserver.metrics import DEFAULT_PATH, Metrics, MetricsServer
 from service.modelserver.model_service import ModelService
 from service.modelserver.options import Options
-from service.modelserver.prediction_service import PARSERS, PredictionService
+from service.modelserver.prediction_service import PREDICTION_PARSERS, PredictionService
 from service.modelserver.repository import Repository, RepositoryOptions
-from service.modelserver.rpc import Calls, add_service
 from service.modelserver.runner import DirectRunner, Runner
 from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
+from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
 from sluice.wire.health import HealthService
 from sluice.wire.protos.serving_pb2 import (
     BatchingParameters,
@@ -39,9 +40,7 @@ from sluice.wire.protos.serving_pb2 import (
 )
 from sluice.wire.reflection import add_async_reflection
 
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
-SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
+SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE)
 
 log = logging.getLogger("service.modelserver")
 
@@ -110,6 +109,7 @@ def make_server(
     """With every service; it does not listen yet."""
     server = grpc.aio.server(
         options=[
+            # gRPC's 4 MB is less than a batch of pictures; TensorFlow Serving lifts it as well.
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
@@ -119,7 +119,7 @@ def make_server(
     predictions = PredictionService(
         repository, runner, content=options.enable_serialization_as_tensor_content
     )
-    add_service(server, PREDICTION_SERVICE, predictions, calls, PARSERS)
+    add_service(server, PREDICTION_SERVICE, predictions, calls, PREDICTION_PARSERS)
     add_service(server, MODEL_SERVICE, ModelService(repository), calls)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_async_reflection(server, SERVICES)
@@ -140,7 +140,10 @@ def listen(server: grpc.aio.Server, options: Options) -> int:
             for address in addresses
         ]
     except RuntimeError as error:
-        raise StartError(f"{' and '.join(addresses)} cannot be listened on: {error}") from error
+        raise StartError(
+            f"{' and '.join(addresses)} cannot be listened on; is another server running there? "
+            f"({error})"
+        ) from error
     return ports[0]
 
 
@@ -152,11 +155,14 @@ def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | N
     if not config.enable:
         return None
     if not options.rest_api_port:
-        raise StartError("metrics need a port of their own: --rest_api_port")
+        raise StartError("metrics are answered on a port of their own: set --rest_api_port")
     try:
         server = MetricsServer(options.rest_api_port, config.path or DEFAULT_PATH, metrics.render)
     except OSError as error:
-        raise StartError(f"port {options.rest_api_port} cannot be listened on: {error}") from error
+        raise StartError(
+            f"port {options.rest_api_port} cannot be listened on; choose another --rest_api_port "
+            f"({error})"
+        ) from error
     log.info("Exporting metrics at 0.0.0.0:%d%s", server.port, config.path or DEFAULT_PATH)
     return server
 
@@ -210,6 +216,7 @@ def _session_config(options: Options) -> ConfigProto:
     if options.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     else:
+        # TensorFlow's default is all of every GPU's memory, which another process may need.
         config.gpu_options.allow_growth = True
     return config
 

@@ -7,6 +7,8 @@ ServingError
 ├── Unavailable           the batching queue is full, or the server is shutting down
 ├── Unimplemented         TensorFlow Serving has not got it either
 └── Unknown               anything else; the text is all there is
+
+StartError                the server cannot begin: no call is there to be told
 """
 
 from typing import ClassVar
@@ -45,6 +47,10 @@ class Unimplemented(ServingError):
 
 class Unknown(ServingError):
     code = grpc.StatusCode.UNKNOWN
+
+
+class StartError(Exception):
+    """The server cannot begin: a port that is taken, a file that cannot be read or followed."""
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:

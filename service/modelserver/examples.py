@@ -4,14 +4,15 @@ The checks and their order are TensorFlow Serving's (its classifier, regressor a
 sources; the rows "classify…", "regress…" and "multi inference…" show them).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from service.modelserver.errors import InvalidArgument, Unimplemented
-from service.modelserver.predict import DEFAULT_SIGNATURE, Signatures, fill_spec
-from service.modelserver.servable import Run
+from service.modelserver.predict import SignatureDefs, fill_spec
+from service.modelserver.servable import Run, Tensors
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
@@ -33,10 +34,8 @@ from sluice.wire.tensors import Array
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 
-Tensors = Mapping[str, Array]
 
-
-class Labels(NamedTuple):
+class Classifier(NamedTuple):
     """A signature used for classification: its tensors' names, of which one may be missing."""
 
     examples: str
@@ -60,7 +59,7 @@ class Labels(NamedTuple):
         )
 
 
-class Values(NamedTuple):
+class Regressor(NamedTuple):
     """A signature used for regression: its tensors' names."""
 
     examples: str
@@ -83,42 +82,42 @@ class Values(NamedTuple):
         )
 
 
-class ClassifyCall:
+class ClassifyPlan:
     """One Classify held against a version's signatures; raises InvalidArgument."""
 
-    def __init__(self, signatures: Signatures, request: ClassificationRequest) -> None:
+    def __init__(self, signatures: SignatureDefs, request: ClassificationRequest) -> None:
         self._spec = request.model_spec
-        self._labels = find_labels(signatures, request.model_spec)
+        self._classifier = find_classifier(signatures, request.model_spec)
         self._examples = serialize_examples(request.input)
-        self.run = _run([self._labels], self._examples)
+        self.run = _run([self._classifier], self._examples)
 
     def respond(self, tensors: Tensors, version: int) -> ClassificationResponse:
-        result = self._labels.result(tensors, len(self._examples))
+        result = self._classifier.result(tensors, len(self._examples))
         response = ClassificationResponse(result=result)
         _fill_spec(response.model_spec, self._spec, version)
         return response
 
 
-class RegressCall:
+class RegressPlan:
     """One Regress held against a version's signatures; raises InvalidArgument."""
 
-    def __init__(self, signatures: Signatures, request: RegressionRequest) -> None:
+    def __init__(self, signatures: SignatureDefs, request: RegressionRequest) -> None:
         self._spec = request.model_spec
-        self._values = find_values(signatures, request.model_spec)
+        self._regressor = find_regressor(signatures, request.model_spec)
         self._examples = serialize_examples(request.input)
-        self.run = _run([self._values], self._examples)
+        self.run = _run([self._regressor], self._examples)
 
     def respond(self, tensors: Tensors, version: int) -> RegressionResponse:
-        result = self._values.result(tensors, len(self._examples))
+        result = self._regressor.result(tensors, len(self._examples))
         response = RegressionResponse(result=result)
         _fill_spec(response.model_spec, self._spec, version)
         return response
 
 
-class MultiInferenceCall:
+class MultiInferencePlan:
     """Several classifications and regressions of the same examples, in one run."""
 
-    def __init__(self, signatures: Signatures, request: MultiInferenceRequest) -> None:
+    def __init__(self, signatures: SignatureDefs, request: MultiInferenceRequest) -> None:
         self._specs = [task.model_spec for task in request.tasks]
         self._tasks = find_tasks(signatures, request.tasks)
         self._examples = serialize_examples(request.input)
@@ -129,7 +128,7 @@ class MultiInferenceCall:
         for spec, task in zip(self._specs, self._tasks, strict=True):
             result = response.results.add()
             _fill_spec(result.model_spec, spec, version)
-            if isinstance(task, Labels):
+            if isinstance(task, Classifier):
                 found = task.result(tensors, len(self._examples))
                 result.classification_result.MergeFrom(found)
             else:
@@ -137,7 +136,7 @@ class MultiInferenceCall:
         return response
 
 
-def find_labels(signatures: Signatures, spec: ModelSpec) -> Labels:
+def find_classifier(signatures: SignatureDefs, spec: ModelSpec) -> Classifier:
     """Raises InvalidArgument for a signature that is missing or cannot classify."""
     signature = _find(signatures, spec)
     examples = _only_input(signature, "classification")
@@ -153,10 +152,10 @@ def find_labels(signatures: Signatures, spec: ModelSpec) -> Labels:
             "Expected classification signature outputs to contain at least one "
             f'of "classes" or "scores". Signature was: {signature}'
         )
-    return Labels(examples, outputs.get("classes"), outputs.get("scores"))
+    return Classifier(examples, outputs.get("classes"), outputs.get("scores"))
 
 
-def find_values(signatures: Signatures, spec: ModelSpec) -> Values:
+def find_regressor(signatures: SignatureDefs, spec: ModelSpec) -> Regressor:
     """Raises InvalidArgument for a signature that is missing or cannot regress."""
     signature = _find(signatures, spec)
     if len(signature.outputs) != 1:
@@ -164,12 +163,14 @@ def find_values(signatures: Signatures, spec: ModelSpec) -> Values:
     examples = _only_input(signature, "regression")
     if "outputs" not in signature.outputs:
         raise InvalidArgument(f"No regression outputs found in SignatureDef: {signature}")
-    return Values(examples, signature.outputs["outputs"].name)
+    return Regressor(examples, signature.outputs["outputs"].name)
 
 
-def find_tasks(signatures: Signatures, tasks: Sequence[InferenceTask]) -> list[Labels | Values]:
+def find_tasks(
+    signatures: SignatureDefs, tasks: Sequence[InferenceTask]
+) -> list[Classifier | Regressor]:
     """One a task. Raises InvalidArgument for tasks that do not go together."""
-    found: list[Labels | Values] = []
+    found: list[Classifier | Regressor] = []
     names: set[str] = set()
     for task in tasks:
         if task.model_spec.name != tasks[0].model_spec.name:
@@ -194,12 +195,12 @@ def serialize_examples(source: Input) -> Array:
     examples = source.example_list.examples or listed.examples
     if not examples:
         raise InvalidArgument("Input is empty.")
-    serialized = np.empty(len(examples), object)
+    serialized = np.empty(len(examples), object)  # np.array would make "S", and lose trailing zeros
     serialized[:] = [context + example.SerializeToString() for example in examples]
     return serialized
 
 
-def _run(tasks: Sequence[Labels | Values], examples: Array) -> Run:
+def _run(tasks: Sequence[Classifier | Regressor], examples: Array) -> Run:
     """One run for all the tasks; each one's input gets the same examples ("multi inference")."""
     feeds = sorted({task.examples for task in tasks})
     fetches = sorted({name for task in tasks for name in task.fetches})
@@ -214,18 +215,18 @@ def _signature_name(spec: ModelSpec) -> str:
     return spec.signature_name or DEFAULT_SIGNATURE
 
 
-def _find(signatures: Signatures, spec: ModelSpec) -> SignatureDef:
+def _find(signatures: SignatureDefs, spec: ModelSpec) -> SignatureDef:
     signature = signatures.get(_signature_name(spec))
     if signature is None:
         raise InvalidArgument(f"No signature was found with the name: {_signature_name(spec)}")
     return signature
 
 
-def _find_task(signatures: Signatures, task: InferenceTask) -> Labels | Values:
+def _find_task(signatures: SignatureDefs, task: InferenceTask) -> Classifier | Regressor:
     if task.method_name == CLASSIFY:
-        return find_labels(signatures, task.model_spec)
+        return find_classifier(signatures, task.model_spec)
     if task.method_name == REGRESS:
-        return find_values(signatures, task.model_spec)
+        return find_regressor(signatures, task.model_spec)
     raise Unimplemented(f"Unsupported signature method_name: {task.method_name}")
 
 

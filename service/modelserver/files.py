@@ -1,4 +1,8 @@
-"""The files that flags name: protos in text form."""
+"""The files that flags name: protos in text form.
+
+protobuf's text_format reads them; this is where its ParseError, which does not name the file, and
+the two other errors that a file can give become one that does.
+"""
 
 from pathlib import Path
 from typing import TypeVar
@@ -6,11 +10,9 @@ from typing import TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from service.modelserver.errors import StartError
+
 Proto = TypeVar("Proto", bound=Message)
-
-
-class StartError(Exception):
-    """The server cannot begin: a port that is taken, a file that cannot be read or followed."""
 
 
 def read_text_proto(path: str, message: Proto) -> Proto:

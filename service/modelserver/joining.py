@@ -1,4 +1,8 @@
-"""The arithmetic of a batch: runs become one, its outputs theirs again; a large run, several."""
+"""The arithmetic of a batch: runs become one, its outputs theirs again; a large run, several.
+
+numpy joins and slices; what it does not do is put the result where TensorFlow reads it without
+another copy (`_concatenate`), pad, fill up, and tell an output that is no batch.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,10 +11,8 @@ import numpy as np
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
-from service.modelserver.servable import Run
+from service.modelserver.servable import Run, Tensors
 from sluice.wire.tensors import Array
-
-Tensors = dict[str, Array]
 
 TENSOR_ALIGNMENT = 64  # bytes; TensorFlow reads an array where it lies if it begins at a multiple
 
@@ -30,7 +32,7 @@ def rows_of(run: Run) -> int:
     return sizes.pop()
 
 
-def cut(run: Run, sizes: Sequence[int]) -> Iterator[Run]:
+def split(run: Run, sizes: Sequence[int]) -> Iterator[Run]:
     """A run for each of the sizes, which are the whole run's rows."""
     if len(sizes) == 1:
         yield run
@@ -40,14 +42,14 @@ def cut(run: Run, sizes: Sequence[int]) -> Iterator[Run]:
 
 
 def glue(outputs: Sequence[Tensors]) -> Tensors:
-    """The outputs of a run that was cut. Raises FailedPrecondition where they do not fit."""
+    """The outputs of a run that was split. Raises FailedPrecondition where they do not fit."""
     glued = {}
     for name in outputs[0]:
         arrays = [tensors[name] for tensors in outputs]
         if len({array.shape[1:] for array in arrays}) > 1:
             raise FailedPrecondition(
                 f"Batched output tensor {name} cannot be put together again: "
-                f"its batches are {[array.shape for array in arrays]}"
+                f"its parts have the shapes {[array.shape for array in arrays]}"
             )
         glued[name] = _concatenate(arrays)
     return glued
@@ -56,7 +58,7 @@ def glue(outputs: Sequence[Tensors]) -> Tensors:
 def join(runs: Sequence[Run], options: BatchingOptions) -> Run:
     """One run of them all, padded and filled up as the options say."""
     if len(runs) == 1 and not options.allowed_sizes:
-        return runs[0]
+        return runs[0]  # as it is: no copy
     rows = sum(map(_count, runs))
     filling = _batch_size(rows, options) - rows
     feeds = {}
@@ -91,10 +93,11 @@ def check_rows(outputs: Tensors, expected: int) -> None:
 def _concatenate(arrays: Sequence[Array]) -> Array:
     """Along the first dimension, into memory that TensorFlow need not copy to read."""
     dtype, inner = arrays[0].dtype, arrays[0].shape[1:]
-    if dtype.hasobject:
+    if dtype.hasobject:  # strings: TensorFlow copies each of them anyway
         return np.concatenate(arrays)
     shape = (sum(map(len, arrays)), *inner)
     size = math.prod(shape) * dtype.itemsize
+    # numpy has no way to ask for an alignment: ask for more, and begin where it fits.
     room = np.empty(size + TENSOR_ALIGNMENT, np.uint8)
     start = -room.ctypes.data % TENSOR_ALIGNMENT
     joined: Array = room[start : start + size].view(dtype).reshape(shape)

@@ -1,6 +1,12 @@
 """Figures under TensorFlow Serving's names, in Prometheus's text form, on a port of their own.
 
 Latencies are in microseconds and count successes only, as TensorFlow Serving's do.
+
+Not prometheus_client, which the gateway has: it knows better what a counter is called. Asked for
+`Counter(":tensorflow:serving:request_count", ...)`, version 0.26 writes
+`:tensorflow:serving:request_count_total` and a gauge `:tensorflow:serving:request_count_created`,
+and so does its CounterMetricFamily: a dashboard made for TensorFlow Serving finds nothing. Only
+samples put together by hand keep their name, and then `# TYPE` names another metric than they do.
 """
 
 import threading
@@ -21,7 +27,8 @@ _CALL_BOUNDS = tuple(10 * 1.8**power for power in range(33))
 _WAIT_BOUNDS = tuple(100 * 1.2**power for power in range(52))
 _INFERENCE = ("Predict", "Classify", "Regress", "MultiInference")
 
-Labels = tuple[str, ...]
+LabelNames = tuple[str, ...]
+LabelValues = tuple[str, ...]  # one for each name, in the names' order
 
 
 class Counter:
@@ -29,14 +36,15 @@ class Counter:
 
     kind = "counter"
 
-    def __init__(self, name: str, text: str, labels: Labels) -> None:
+    def __init__(self, name: str, text: str, labels: LabelNames) -> None:
         self.name, self.text, self.labels = name, text, labels
-        self._counts: dict[Labels, int] = {}
+        self._counts: dict[LabelValues, int] = {}
 
     def add(self, *values: str, by: int = 1) -> None:
         self._counts[values] = self._counts.get(values, 0) + by
 
     def lines(self) -> list[str]:
+        # A copy first: calls add labels on the event loop while a scrape's thread reads.
         return [
             f"{self.name}{{{_pairs(self.labels, values)}}} {count}"
             for values, count in list(self._counts.items())
@@ -53,10 +61,10 @@ class Histogram:
 
     kind = "histogram"
 
-    def __init__(self, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
+    def __init__(self, name: str, text: str, labels: LabelNames, bounds: Sequence[float]) -> None:
         self.name, self.text, self.labels = name, text, labels
         self._bounds = bounds
-        self._cells: dict[Labels, _Cell] = {}
+        self._cells: dict[LabelValues, _Cell] = {}
 
     def add(self, seconds: float, *values: str) -> None:
         cell = self._cells.get(values)
@@ -74,7 +82,7 @@ class Histogram:
         ]
 
     def _cell_lines(self, labels: str, cell: _Cell) -> list[str]:
-        lines, below = [], 0
+        lines, below = [], 0  # a bucket counts what is at or below its bound
         for bound, count in zip((*map(_number, self._bounds), "+Inf"), cell.counts, strict=True):
             below += count
             lines.append(f'{self.name}_bucket{{{labels},le="{bound}"}} {below}')
@@ -82,7 +90,7 @@ class Histogram:
             *lines,
             f"{self.name}_sum{{{labels}}} {_number(cell.total[0])}",
             f"{self.name}_count{{{labels}}} {below}",
-        ]
+        ]  # the count is what the buckets say: read apart, it could contradict them
 
 
 class Metrics:
@@ -93,7 +101,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._models: set[str] = set()
+        self._models: set[str] = set()  # that were ever loaded
         self._loading = threading.Lock()
         self._requests = Counter(
             ":tensorflow:serving:request_count",
@@ -132,6 +140,7 @@ class Metrics:
         """Told of every call; those about models rather than to them are not counted."""
         if method not in _INFERENCE:
             return
+        # A label value lives as long as the server: callers must not be able to make new ones.
         name = model if model in self._models else ""
         self._requests.add(name, code.name)
         if code is grpc.StatusCode.OK:
@@ -173,11 +182,15 @@ class Metrics:
 
 
 class MetricsServer:
-    """Answers GET `path` with what `render` gives; anything else is a 404 with a reason."""
+    """Answers GET `path` with what `render` gives; anything else is a 404 with a reason.
+
+    From threads of its own: a scrape is answered while the event loop is busy, and costs calls
+    nothing but Python's lock.
+    """
 
     def __init__(self, port: int, path: str, render: Callable[[], str]) -> None:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def do_GET(self) -> None:  # the name is http.server's
                 known = self.path == path
                 body = (render() if known else _UNKNOWN).encode()
                 self.send_response(HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
@@ -191,6 +204,7 @@ class MetricsServer:
 
         self._server = ThreadingHTTPServer(("", port), Handler)
         self.port: int = self._server.server_address[1]
+        # A daemon, as its handlers' are: a scrape that hangs must not keep the process alive.
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -201,7 +215,7 @@ class MetricsServer:
 _UNKNOWN = '{"error": "this server has no REST API, only metrics; the gateway has the REST API"}'
 
 
-def _pairs(names: Labels, values: Labels) -> str:
+def _pairs(names: LabelNames, values: LabelValues) -> str:
     return ",".join(f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True))
 
 
@@ -210,4 +224,4 @@ def _escape(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.15g}"
+    return f"{value:.15g}"  # 10 * 1.8**2 is 32.400000000000006, and 32.4 in TensorFlow Serving

@@ -1,13 +1,18 @@
 """The command line: TensorFlow Serving's flags, spelled as tensorflow_model_server spells them.
 
 `--flag=value` and `--flag value`; a boolean is `--flag`, `--flag=true` or `--flag=false`.
+argparse reads it, and not click, which reads the rest of `sluice`: this many flags need groups in
+--help, and click's help is one list.
 """
 
+import argparse
 import dataclasses
 import os
-import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import version
+from itertools import groupby
 from typing import Any
 
 
@@ -15,70 +20,111 @@ class UsageError(Exception):
     """A command line that cannot be followed."""
 
 
-def _flag(default: Any, help_text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help_text})
+def _flag(group: str, default: Any, help_text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"group": group, "help": help_text})
 
 
 @dataclass(frozen=True)
 class Options:
-    """Every flag that has a meaning here; the field's name is the flag's."""
+    """Every flag that has a meaning here: the field's name is the flag's, its default's type too.
 
-    port: int = _flag(8500, "TCP port for gRPC; 0 takes a free one")
-    grpc_socket_path: str = _flag("", "a UNIX socket to listen on as well")
-    model_name: str = _flag("default", "name of the one model (without --model_config_file)")
+    Each is said here once; the command line, --help and the test of docs/modelserver.md read it.
+    """
+
+    model_name: str = _flag("models", "default", "name of the one model in --model_base_path")
     model_base_path: str = _flag(
-        "", "directory of the one model, with VERSION/saved_model.pb in it"
+        "models", "", "directory of the one model, with VERSION/saved_model.pb in it"
     )
-    model_config_file: str = _flag("", "ModelServerConfig in text form: the models to serve")
+    model_config_file: str = _flag(
+        "models", "", "file that lists the models to serve: ModelServerConfig in text form"
+    )
     model_config_file_poll_wait_seconds: float = _flag(
-        0.0, "seconds between looks at that file; 0: read it once"
-    )
-    model_repository: str = _flag(
-        "", "ours: serve every model directory under this one, later ones included"
-    )
-    allow_version_labels_for_unavailable_models: bool = _flag(
-        False, "allow a new label on a version that is not available (yet)"
-    )
-    force_allow_any_version_labels_for_unavailable_models: bool = _flag(
-        False, "allow any label on a version that is not available"
+        "models", 0.0, "seconds between looks at --model_config_file; 0: read it once"
     )
     file_system_poll_wait_seconds: float = _flag(
-        1.0, "seconds between looks at the model directories; 0 or less: look once"
+        "models", 1.0, "seconds between looks at the model directories; 0 or less: look once"
     )
-    num_load_threads: int = _flag(0, "versions loaded at the same time; 0: two")
-    max_num_load_retries: int = _flag(5, "how often a version that fails is tried again unchanged")
-    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between those")
-    saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        "versions", False, "allow a new label on a version that is not available (yet)"
+    )
+    force_allow_any_version_labels_for_unavailable_models: bool = _flag(
+        "versions", False, "allow any label on a version that is not available"
+    )
+    num_load_threads: int = _flag("versions", 0, "versions loaded at the same time; 0: two")
+    max_num_load_retries: int = _flag(
+        "versions", 5, "how often a version that failed to load is tried again unchanged"
+    )
+    load_retry_interval_micros: int = _flag(
+        "versions", 60_000_000, "microseconds from a failed load to the next try"
+    )
+    saved_model_tags: str = _flag(
+        "versions", "serve", "comma-separated tags of the meta graph to load"
+    )
     enable_model_warmup: bool = _flag(
-        True, "run assets.extra/tf_serving_warmup_requests before a version takes traffic"
+        "versions",
+        True,
+        "run assets.extra/tf_serving_warmup_requests before a version takes traffic",
     )
-    num_request_iterations_for_warmup: int = _flag(0, "how often each of them is run; 0: once")
-    enable_batching: bool = _flag(False, "join calls that wait at the same time into one run")
-    batching_parameters_file: str = _flag("", "BatchingParameters in text form")
+    num_request_iterations_for_warmup: int = _flag(
+        "versions", 0, "how often each warm-up request is run; 0: once"
+    )
+    enable_batching: bool = _flag(
+        "batching", False, "join calls that wait at the same time into one run"
+    )
+    batching_parameters_file: str = _flag(
+        "batching", "", "how to join calls: BatchingParameters in text form"
+    )
     enable_per_model_batching_parameters: bool = _flag(
-        False, "take them from batching_params.pbtxt in each version's directory instead"
+        "batching",
+        False,
+        "take the batching parameters from batching_params.pbtxt in each version's directory",
     )
-    enable_serialization_as_tensor_content: bool = _flag(
-        False, "outputs travel as tensor_content instead of typed values"
-    )
+    port: int = _flag("network", 8500, "TCP port for gRPC; 0 takes a free one")
+    grpc_socket_path: str = _flag("network", "", "a UNIX socket to listen on as well")
     grpc_max_threads: int = _flag(
-        4 * (os.cpu_count() or 1), "calls that run at the same time; the others wait in line"
+        "network",
+        4 * (os.cpu_count() or 1),
+        "calls that run at the same time; the others wait in line",
     )
     grpc_channel_arguments: str = _flag(
-        "", "comma-separated gRPC arguments: grpc.max_connection_age_ms=2000,..."
+        "network", "", "comma-separated gRPC arguments: grpc.max_connection_age_ms=2000,..."
     )
-    ssl_config_file: str = _flag("", "SSLConfig in text form: TLS, and client certificates")
-    rest_api_port: int = _flag(0, "TCP port for metrics; there is no REST API here")
-    monitoring_config_file: str = _flag("", "MonitoringConfig in text form: Prometheus metrics")
-    tensorflow_session_parallelism: int = _flag(0, "threads within and between ops; 0: all cores")
-    tensorflow_intra_op_parallelism: int = _flag(0, "threads within one op; 0: all cores")
-    tensorflow_inter_op_parallelism: int = _flag(0, "ops that run at once; 0: all cores")
-    tensorflow_session_config_file: str = _flag("", "TensorFlow's ConfigProto in text form")
+    ssl_config_file: str = _flag(
+        "network", "", "TLS, and client certificates: SSLConfig in text form"
+    )
+    enable_serialization_as_tensor_content: bool = _flag(
+        "network", False, "send outputs as tensor_content instead of typed values"
+    )
+    tensorflow_session_parallelism: int = _flag(
+        "TensorFlow", 0, "threads within and between ops; 0: all cores"
+    )
+    tensorflow_intra_op_parallelism: int = _flag(
+        "TensorFlow", 0, "threads within one op; 0: all cores"
+    )
+    tensorflow_inter_op_parallelism: int = _flag(
+        "TensorFlow", 0, "ops that run at the same time; 0: all cores"
+    )
+    tensorflow_session_config_file: str = _flag(
+        "TensorFlow", "", "the session's settings: TensorFlow's ConfigProto in text form"
+    )
     per_process_gpu_memory_fraction: float = _flag(
-        0.0, "share of each GPU's memory to take at once; 0: take more as it is needed"
+        "TensorFlow",
+        0.0,
+        "share of each GPU's memory to take at once; 0: take more as it is needed",
+    )
+    rest_api_port: int = _flag("metrics", 0, "TCP port for metrics; there is no REST API here")
+    monitoring_config_file: str = _flag(
+        "metrics", "", "turns Prometheus metrics on: MonitoringConfig in text form"
+    )
+    model_repository: str = _flag(
+        "not in TensorFlow Serving",
+        "",
+        "serve every model directory under this one, later ones included",
     )
     drain_seconds: float = _flag(
-        30.0, "ours: seconds that accepted calls have to finish after SIGTERM"
+        "not in TensorFlow Serving",
+        30.0,
+        "seconds that accepted calls have to finish after SIGTERM",
     )
 
     def channel_arguments(self) -> list[tuple[str, int | str]]:
@@ -88,12 +134,20 @@ class Options:
             name, equals, value = pair.partition("=")
             if not equals:
                 raise UsageError(f"--grpc_channel_arguments: {pair!r} is not name=value")
-            is_number = value.lstrip("-").isdigit()
-            arguments.append((name, int(value) if is_number else value))
+            arguments.append((name, _whole_number_or_text(value)))
         return arguments
 
 
-# TensorFlow Serving's flags that change nothing here, and why.
+def _whole_number_or_text(text: str) -> int | str:
+    """As gRPC wants its arguments: it ignores a number that comes as text."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+# TensorFlow Serving's flags that change nothing here, and why: a command line that was written
+# for it must start this server too.
 IGNORED = {
     "enable_grpc_healthcheck_service": "the health service is always there",
     "enable_profiler": "there is no profiler service",
@@ -115,64 +169,91 @@ IGNORED = {
     "use_alts_credentials": "ALTS is not offered",
     "use_tflite_model": "there is no TensorFlow Lite",
     "xla_cpu_compilation_enabled": "XLA costs more than it gains on CPUs",
+    "xla_gpu_compilation_enabled": "graphs run as TensorFlow runs them, without XLA",
 }
 
 
 def parse(arguments: Sequence[str]) -> tuple[Options, list[str]]:
     """The options, and the flags of TensorFlow Serving's that were given but change nothing.
 
-    Raises UsageError for a flag that neither server has, and for a value that does not fit.
+    Raises UsageError for a flag that neither server has, and for a value that does not fit. Prints
+    what --help and --version ask for, and raises SystemExit then.
     """
-    types = typing.get_type_hints(Options)
-    values: dict[str, Any] = {}
-    ignored: list[str] = []
-    for name, text in _pairs(arguments, types):
-        if name in types:
-            values[name] = _convert(name, text, types[name])
-        elif name in IGNORED:
-            ignored.append(name)
-        else:
-            raise UsageError(f"unknown flag --{name}")
-    options = Options(**values)
-    _check(options)
-    return options, ignored
-
-
-def usage() -> str:
-    """One line a flag."""
-    fields = dataclasses.fields(Options)
-    lines = [f"  --{field.name}={field.default}\t{field.metadata['help']}" for field in fields]
-    return "\n".join(["usage: sluice modelserver --flag=value ...", *lines])
-
-
-def _pairs(arguments: Sequence[str], types: dict[str, Any]) -> list[tuple[str, str]]:
-    """Flag names and their texts; a boolean alone is `true`."""
-    pairs = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if not argument.startswith("--"):
-            raise UsageError(f"unexpected argument {argument!r}; flags are --name=value")
-        name, equals, text = argument[2:].partition("=")
-        if not equals and types.get(name) is bool:
-            text = "true"
-        elif not equals and rest and not rest[0].startswith("--"):
-            text = rest.pop(0)  # also a number below 0: flags begin with two dashes
-        elif not equals and name in types:
-            raise UsageError(f"--{name} needs a value")
-        pairs.append((name, text))
-    return pairs
-
-
-def _convert(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise UsageError(f"--{name} is true or false, not {text!r}")
-        return text.lower() in ("true", "1")
     try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"--{name} is a number, not {text!r}") from None
+        given, rest = _parser().parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error.argument_name} {error.message}") from None
+    if rest:
+        raise UsageError(_unexpected(rest[0]))
+    values = vars(given)
+    options = Options(**{name: value for name, value in values.items() if name not in IGNORED})
+    _check(options)
+    return options, [name for name in IGNORED if name in values]
+
+
+def _reader(read: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+    def reader(text: str) -> Any:
+        try:
+            return read(text)
+        except (ValueError, KeyError):
+            raise argparse.ArgumentTypeError(f"is {expected}, not {text!r}") from None
+
+    return reader
+
+
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+# How argparse reads a flag, by the type of its default.
+_READ: dict[type, dict[str, Any]] = {
+    str: {"metavar": "TEXT"},
+    int: {"metavar": "NUMBER", "type": _reader(int, "a whole number")},
+    float: {"metavar": "NUMBER", "type": _reader(float, "a number")},
+    bool: {
+        "metavar": "true|false",
+        "type": _reader(lambda text: _BOOLEANS[text.lower()], "true or false"),
+        "nargs": "?",
+        "const": True,
+    },
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sluice modelserver",
+        usage="%(prog)s --flag=value ...",
+        description="Serve SavedModels over gRPC, as TensorFlow Serving does.",
+        argument_default=argparse.SUPPRESS,  # Options has the defaults
+        add_help=False,  # else there is -h as well, and -host=... asks for help
+        allow_abbrev=False,  # a flag that is added later must not change what another one means
+        exit_on_error=False,
+    )
+    parser.add_argument("--help", action="help", help="show this and exit")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('sluice')}")
+    for title, fields in groupby(
+        dataclasses.fields(Options), lambda field: field.metadata["group"]
+    ):
+        group = parser.add_argument_group(title)
+        for field in fields:
+            group.add_argument(f"--{field.name}", help=_help(field), **_READ[type(field.default)])
+    group = parser.add_argument_group("accepted from TensorFlow Serving's flags, changing nothing")
+    for name, reason in IGNORED.items():
+        group.add_argument(f"--{name}", help=reason, nargs="?", metavar="TEXT")
+    return parser
+
+
+def _help(field: "dataclasses.Field[Any]") -> str:
+    default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+    text: str = field.metadata["help"]
+    return text if default == "" else f"{text} [{default}]"
+
+
+def _unexpected(argument: str) -> str:
+    if not argument.startswith("--"):
+        return f"unexpected argument {argument!r}; flags are --name=value"
+    name = argument[2:].partition("=")[0]
+    known = [*(field.name for field in dataclasses.fields(Options)), *IGNORED]
+    nearest = get_close_matches(name, known, 1)
+    return f"unknown flag --{name}" + (f"; did you mean --{nearest[0]}?" if nearest else "")
 
 
 def _check(options: Options) -> None:

@@ -1,28 +1,16 @@
-"""Which versions of a model should be served: directories, version policies. Pure decisions."""
+"""Which models and versions should be served: directories, version policies. No state.
+
+What a version directory is, is asked of sluice.wire.versions.
+"""
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from sluice.wire.protos.serving_pb2 import FileSystemStoragePathSourceConfig, ModelConfig
+from sluice.wire.versions import find_versions
 
 VersionPolicy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
-
-# What TensorFlow Serving reads as a 64-bit integer; `1.tmp` and `v2` are no versions.
-_VERSION = re.compile(r"-?[0-9]{1,19}")
-
-
-def find_versions(base_path: Path) -> dict[int, Path]:
-    """The version directories under `base_path`; raises OSError where it cannot be listed."""
-    with os.scandir(base_path) as entries:
-        return {
-            number: Path(entry.path)
-            for entry in entries
-            if _VERSION.fullmatch(entry.name)
-            and entry.is_dir()
-            and -(2**63) <= (number := int(entry.name)) < 2**63
-        }
 
 
 def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[int, Path]:
@@ -39,16 +27,10 @@ def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[
 
 def find_models(directory: Path) -> dict[str, ModelConfig]:
     """A model for each sub-directory of `directory` that holds at least one version directory."""
-    with os.scandir(directory) as entries:
-        bases = [
-            Path(entry.path)
-            for entry in entries
-            if entry.is_dir() and not entry.name.startswith(".")
-        ]
     return {
         base.name: ModelConfig(name=base.name, base_path=str(base))
-        for base in bases
-        if find_versions(base)
+        for base in directory.iterdir()
+        if base.is_dir() and not base.name.startswith(".") and find_versions(base)
     }
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
-from service.modelserver.servable import Run
+from service.modelserver.servable import Run, Tensors
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.large_tensors import Contents, cut
 from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest, PredictResponse
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo, TensorProto
@@ -17,9 +18,7 @@ from sluice.wire.tensors import (
     encode_tensor,
 )
 
-DEFAULT_SIGNATURE = "serving_default"
-
-Signatures = Mapping[str, SignatureDef]
+SignatureDefs = Mapping[str, SignatureDef]
 
 
 class PredictParts(NamedTuple):
@@ -39,7 +38,7 @@ def parse_predict(raw: bytes) -> PredictParts:
     return PredictParts(PredictRequest.FromString(rest), contents)
 
 
-class PredictCall:
+class PredictPlan:
     """One Predict held against a version's signatures.
 
     Raises FailedPrecondition for a signature that is not there and InvalidArgument for inputs or
@@ -50,7 +49,7 @@ class PredictCall:
 
     def __init__(
         self,
-        signatures: Signatures,
+        signatures: SignatureDefs,
         request: PredictRequest,
         content: bool = False,
         contents: Contents | None = None,
@@ -66,10 +65,11 @@ class PredictCall:
         }
         self.run = Run(
             _decode_inputs(signature, request.inputs, contents or {}),
+            # Two outputs may be one tensor; in one order, they share a callable (servable.py).
             tuple(sorted(set(self._outputs.values()))),
         )
 
-    def respond(self, tensors: Mapping[str, Array], version: int) -> PredictResponse:
+    def respond(self, tensors: Tensors, version: int) -> PredictResponse:
         response = PredictResponse()
         for name, tensor_name in self._outputs.items():
             response.outputs[name].MergeFrom(encode_tensor(tensors[tensor_name], self._content))
@@ -103,7 +103,7 @@ def _decode_input(
         array = decode_tensor(proto, content=content)
     except TensorError as error:
         raise InvalidArgument(f'tensor parsing error: input "{name}": {error}') from error
-    if info.dtype not in (proto.dtype, 0):
+    if info.dtype not in (proto.dtype, 0):  # 0: the signature does not say
         raise InvalidArgument(
             f'input "{name}" is expected to be {data_type_name(info.dtype)} but '
             f"{data_type_name(data_type_of(array.dtype))} is provided"

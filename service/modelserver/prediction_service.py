@@ -1,22 +1,22 @@
 """tensorflow.serving.PredictionService over a repository and a runner."""
 
 # ruff: noqa: N802 (methods have the names that the .proto gives them)
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
 from service.modelserver.errors import InvalidArgument
-from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
+from service.modelserver.examples import ClassifyPlan, MultiInferencePlan, RegressPlan
 from service.modelserver.predict import (
-    PredictCall,
     PredictParts,
-    Signatures,
+    PredictPlan,
+    SignatureDefs,
     fill_spec,
     parse_predict,
 )
 from service.modelserver.repository import Repository
 from service.modelserver.runner import Runner
-from service.modelserver.servable import Run
+from service.modelserver.servable import Run, Tensors
 from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
@@ -30,21 +30,20 @@ from sluice.wire.protos.serving_pb2 import (
     RegressionResponse,
     SignatureDefMap,
 )
-from sluice.wire.tensors import Array
 
-Request = TypeVar("Request")
-Reply = TypeVar("Reply", covariant=True)
+AnyRequest = TypeVar("AnyRequest")
+AnyResponse = TypeVar("AnyResponse", covariant=True)
+
+# By method, how its request is read where it is more than the message itself (calls.py).
+PREDICTION_PARSERS = {"Predict": parse_predict}
 
 
-class Call(Protocol[Reply]):
+class Plan(Protocol[AnyResponse]):
     """A request held against a model: what to run, and what to make of the outcome."""
 
     run: Run
 
-    def respond(self, tensors: Mapping[str, Array], version: int) -> Reply: ...
-
-
-PARSERS = {"Predict": parse_predict}
+    def respond(self, tensors: Tensors, version: int) -> AnyResponse: ...
 
 
 class PredictionService:
@@ -57,18 +56,18 @@ class PredictionService:
         self._repository, self._runner, self._content = repository, runner, content
 
     async def Predict(self, parts: PredictParts) -> PredictResponse:
-        call = partial(PredictCall, content=self._content, contents=parts.contents)
-        return await self._answer(call, parts.model_spec, parts.request)
+        make_plan = partial(PredictPlan, content=self._content, contents=parts.contents)
+        return await self._answer(make_plan, parts.model_spec, parts.request)
 
     async def Classify(self, request: ClassificationRequest) -> ClassificationResponse:
-        return await self._answer(ClassifyCall, request.model_spec, request)
+        return await self._answer(ClassifyPlan, request.model_spec, request)
 
     async def Regress(self, request: RegressionRequest) -> RegressionResponse:
-        return await self._answer(RegressCall, request.model_spec, request)
+        return await self._answer(RegressPlan, request.model_spec, request)
 
     async def MultiInference(self, request: MultiInferenceRequest) -> MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else ModelSpec()
-        return await self._answer(MultiInferenceCall, spec, request)
+        return await self._answer(MultiInferencePlan, spec, request)
 
     async def GetModelMetadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
         _check_fields(request)
@@ -81,14 +80,14 @@ class PredictionService:
 
     async def _answer(
         self,
-        call_class: Callable[[Signatures, Request], Call[Reply]],
+        make_plan: Callable[[SignatureDefs, AnyRequest], Plan[AnyResponse]],
         spec: ModelSpec,
-        request: Request,
-    ) -> Reply:
+        request: AnyRequest,
+    ) -> AnyResponse:
         with self._repository.lease(spec) as (version, servable):
-            call = call_class(servable.signatures, request)
-            tensors = await self._runner.run(servable, call.run)
-        return call.respond(tensors, version)
+            plan = make_plan(servable.signatures, request)
+            tensors = await self._runner.run(servable, plan.run)
+        return plan.respond(tensors, version)
 
 
 def _check_fields(request: GetModelMetadataRequest) -> None:

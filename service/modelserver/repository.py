@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
-from service.modelserver.policy import choose_versions, find_models, find_versions
+from service.modelserver.policy import choose_versions, find_models
 from service.modelserver.servable import Servable
 from service.modelserver.version import Load, State, Version
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelSpec, ModelVersionStatus
+from sluice.wire.versions import find_versions
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ class Repository:
         self._directory = directory
         self._unloaded = unloaded or (lambda: None)
         self._configs: dict[str, ModelConfig] = {}
-        self._labels: dict[str, dict[str, int]] = {}
+        self._version_labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._busy: set[Version] = set()
         self._changed = threading.Condition()
-        self._asked = self._answered = 0  # looks at the disk: asked for, and done
+        # Looks at the disk: asked for, and done. Counted, so that who asks for one can tell a look
+        # that began after that from one that was under way.
+        self._asked = self._answered = 0
         self._stopping = False
         self._pool = ThreadPoolExecutor(self._options.load_threads, "load")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -69,7 +72,7 @@ class Repository:
         with self._changed:  # or the version might be unloaded before it is held
             version = self._find(spec)
             servable = version.hold()
-        try:
+        try:  # without the lock: a run takes as long as it takes
             yield version.number, servable
         finally:
             version.release()
@@ -95,10 +98,15 @@ class Repository:
         label on a version that is not available, and where a directory says what the models are.
         """
         if self._directory is not None:
-            raise FailedPrecondition(f"The models are those in {self._directory}; put them there")
+            raise FailedPrecondition(
+                f"The models are the directories in {self._directory} (--model_repository), "
+                "whatever a config says: add or remove a directory there"
+            )
         by_name = _index(configs)
         with self._changed:
-            self._labels = {name: self._check_labels(config) for name, config in by_name.items()}
+            self._version_labels = {
+                name: self._check_labels(config) for name, config in by_name.items()
+            }
             self._configs = by_name
             self._wake()
 
@@ -107,7 +115,7 @@ class Repository:
 
         Raises Unknown where one of them is not, as TensorFlow Serving does.
         """
-        configs = list(configs)
+        configs = list(configs)  # it is gone through twice
         new = {config.name for config in configs} - self._configs.keys()
         self.configure(configs)
         self.wait_until_settled()
@@ -118,7 +126,8 @@ class Repository:
 
     def _check_labels(self, config: ModelConfig) -> dict[str, int]:
         for label, number in config.version_labels.items():
-            known = self._labels.get(config.name, {}).get(label, number)
+            # One flag allows a label that is new, or stays where it is; the other one that moves.
+            known = self._version_labels.get(config.name, {}).get(label, number)
             allowed = self._options.any_unavailable_labels or (
                 self._options.unavailable_labels and known == number
             )
@@ -150,7 +159,7 @@ class Repository:
             self._changed.notify_all()
         if self._watcher.is_alive():
             self._watcher.join()
-        self._pool.shutdown()
+        self._pool.shutdown()  # waits for loads under way; after it nobody else changes a state
         for versions in self._versions.values():
             for version in versions.values():
                 if version.state == State.AVAILABLE:
@@ -176,7 +185,7 @@ class Repository:
             return spec.version.value
         if not spec.HasField("version_label"):
             return None
-        number = self._labels.get(spec.name, {}).get(spec.version_label)
+        number = self._version_labels.get(spec.name, {}).get(spec.version_label)
         if number is None:
             raise InvalidArgument(f"Unrecognized servable version label: {spec.version_label}")
         return number
@@ -184,6 +193,7 @@ class Repository:
     def _latest(self, name: str) -> Version | None:
         available = [
             version
+            # A copy: the watcher adds versions meanwhile.
             for version in list(self._versions.get(name, {}).values())
             if version.state == State.AVAILABLE
         ]
@@ -196,13 +206,14 @@ class Repository:
     # ---- watching ----
 
     def _wake(self) -> None:
+        """Ask for a look at the disk; the caller holds `_changed`."""
         self._asked += 1
         self._changed.notify_all()
 
     def _watch(self) -> None:
         timeout = self._options.poll_s if self._options.poll_s > 0 else None
         while not self._stopping:
-            asked = self._asked
+            asked = self._asked  # read before: what is asked for during the look needs another
             try:
                 self._poll()
             except OSError as error:  # a directory went away while it was read: look again later
@@ -217,7 +228,7 @@ class Repository:
     def _poll(self) -> None:
         if self._directory is not None:
             self._configs = find_models(self._directory)
-        for name, config in list(self._configs.items()):
+        for name, config in self._configs.items():  # replaced as a whole, never changed
             try:
                 present = find_versions(Path(config.base_path))
             except OSError as error:  # what is loaded stays: the disk may come back
@@ -229,6 +240,7 @@ class Repository:
                 )
                 continue
             self._aspire(name, choose_versions(config.model_version_policy, present))
+        # Models that are no longer configured: no version of them is wanted.
         for name in self._versions.keys() - self._configs.keys():
             self._aspire(name, {})
 
@@ -237,10 +249,11 @@ class Repository:
         versions = self._versions.setdefault(name, {})
         for number, path in wanted.items():
             known = versions.get(number)
+            # A number that moved (the config names another base_path) waits for the old one's end.
             if known is None or (known.path != path and known.state == State.END):
                 versions[number] = Version(name, number, path, self._changed)
         options = self._options
-        for number in sorted(wanted, reverse=True):
+        for number in sorted(wanted, reverse=True):  # the newest first: it is what most ask for
             version = versions[number]
             if version not in self._busy and version.is_due(
                 options.max_load_retries, options.load_retry_interval_s

@@ -1,11 +1,14 @@
-"""Runs TensorFlow outside the event loop, which reads and writes every call's messages."""
+"""Runs TensorFlow outside the event loop, which reads and writes every call's messages.
+
+Not `asyncio.to_thread`: its pool is the loop's default one, of a size that --grpc_max_threads does
+not set, and a reload of the config sits in it until every new model is loaded. Runs have their own.
+"""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from service.modelserver.servable import Run, Servable
-from sluice.wire.tensors import Array
+from service.modelserver.servable import Run, Servable, Tensors
 
 
 class Runner(Protocol):
@@ -14,7 +17,7 @@ class Runner(Protocol):
     It raises what TensorFlow raises, and ServingError where the run may not wait.
     """
 
-    async def run(self, servable: Servable, run: Run) -> dict[str, Array]: ...
+    async def run(self, servable: Servable, run: Run) -> Tensors: ...
 
     async def close(self) -> None: ...
 
@@ -25,7 +28,8 @@ class DirectRunner:
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, "run")
 
-    async def run(self, servable: Servable, run: Run) -> dict[str, Array]:
+    async def run(self, servable: Servable, run: Run) -> Tensors:
+        # Cancelling this keeps a run that waits from starting; nothing stops one that has begun.
         return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
 
     async def close(self) -> None:

@@ -20,6 +20,8 @@ from sluice.wire.tensors import Array
 # A client can name any subset of a signature's outputs; each subset is a callable of its own.
 _MAX_CALLABLES = 64
 
+Tensors = dict[str, Array]  # by TensorFlow's own names, as in a Run
+
 _Callable = Callable[..., list[Any]]
 
 
@@ -46,9 +48,9 @@ class Servable:
         self._session = session
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], _Callable] = {}
         self._running = 0
-        self._idle = threading.Condition()
+        self._idle = threading.Condition()  # guards _running
 
-    def run(self, run: Run) -> dict[str, Array]:
+    def run(self, run: Run) -> Tensors:
         """The fetched tensors by name. The GIL is released while TensorFlow computes.
 
         Raises tf.errors.OpError as TensorFlow does, InvalidArgument where it fails to.
@@ -67,14 +69,18 @@ class Servable:
         return dict(zip(run.fetches, outputs, strict=True))
 
     def close(self) -> None:
-        """Wait for the runs in progress, then free the model's memory."""
+        """Wait for the runs in progress, then free the model's memory.
+
+        Nobody holds a lease by then, but a run whose caller hung up goes on in its thread.
+        """
         with self._idle:
             self._idle.wait_for(lambda: self._running == 0)
         self._callables.clear()
         self._session.close()
-        self._session = None
+        self._session = None  # the graph's memory goes with the last reference
 
     def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Callable:
+        # No lock: two threads may both make one, and either will do.
         found = self._callables.get((feeds, fetches))
         if found is None:
             found = self._make_callable(feeds, fetches)
@@ -104,7 +110,7 @@ def load_servable(
             raise
     return Servable(
         session,
-        {
+        {  # TensorFlow's message class is not ours: the two are in pools of their own
             name: SignatureDef.FromString(signature.SerializeToString())
             for name, signature in meta_graph.signature_def.items()
         },

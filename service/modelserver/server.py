@@ -16,12 +16,11 @@ from service.modelserver.build import (
     make_server,
     read_configs,
 )
-from service.modelserver.errors import ServingError
-from service.modelserver.files import StartError
+from service.modelserver.calls import Calls
+from service.modelserver.errors import ServingError, StartError
 from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
 from service.modelserver.repository import Repository
-from service.modelserver.rpc import Calls
 from sluice.wire.health import HealthService
 
 log = logging.getLogger("service.modelserver")
@@ -34,7 +33,7 @@ async def serve(options: Options) -> None:
     repository, runner = make_repository(options, metrics), make_runner(options, metrics)
     calls, health = Calls(metrics.called), HealthService(SERVICES)
     server = make_server(options, repository, runner, calls, health)
-    port = listen(server, options)
+    port = listen(server, options)  # before the models load: a taken port is known at once
     metrics_server = make_metrics_server(options, metrics)
     await server.start()
 
@@ -47,25 +46,27 @@ async def serve(options: Options) -> None:
         log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
     await stop.wait()
 
-    log.info("Draining: no new calls, %g s for those in progress", options.drain_seconds)
+    log.info(
+        "Stopping: new calls are refused, those in progress have up to %g s", options.drain_seconds
+    )
     rereading.cancel()
-    await health.end()
+    await health.end()  # first, so that balancers send new calls elsewhere
     unfinished = await calls.drain(options.drain_seconds)
     if unfinished:
-        _give_up(f"{unfinished} call(s) did not finish in time and are cut off")
-    await server.stop(grace=1)
+        _give_up(f"{unfinished} call(s) did not finish within --drain_seconds and are cut off")
+    await server.stop(grace=1)  # for health's Watch and reflection, which are not counted
     await runner.close()
     if metrics_server is not None:
         metrics_server.close()
     unloading = asyncio.create_task(asyncio.to_thread(repository.stop))
     if not (await asyncio.wait({unloading}, timeout=options.drain_seconds))[0]:
-        _give_up("a version is still being loaded")
+        _give_up("a version is still being loaded or unloaded, after --drain_seconds")
     log.info("Stopped")
 
 
 def _give_up(reason: str) -> NoReturn:
     """End at once: Python would wait for the threads that TensorFlow is still busy in."""
-    log.warning("Stopped: %s", reason)
+    log.warning("Stopped without waiting any longer: %s", reason)
     logging.shutdown()
     os._exit(0)
 
@@ -83,7 +84,7 @@ async def _until_loaded_or(stop: asyncio.Event, repository: Repository) -> None:
     loaded = asyncio.create_task(asyncio.to_thread(repository.wait_until_settled))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({loaded, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
+    stopped.cancel()  # `loaded` is a thread, which cannot be; repository.stop() ends its wait
 
 
 async def _reread(options: Options, repository: Repository) -> None:
@@ -93,4 +94,8 @@ async def _reread(options: Options, repository: Repository) -> None:
         try:
             repository.configure(read_configs(options))
         except (StartError, ServingError) as error:
-            log.error("Reloading %s failed: %s", options.model_config_file, error)
+            log.error(
+                "Reloading %s failed; the models stay as they were: %s",
+                options.model_config_file,
+                error,
+            )

@@ -38,7 +38,10 @@ class Version:
         self._changed = changed
 
     def hold(self) -> Servable:
-        """The servable of an AVAILABLE version, which stays loaded until `release`."""
+        """The servable of an AVAILABLE version, which stays loaded until `release`.
+
+        The caller holds `changed`, under which it has seen that the version is AVAILABLE.
+        """
         assert self._servable is not None
         self._leases += 1
         return self._servable
@@ -54,6 +57,7 @@ class Version:
         self._enter(State.LOADING)
         log.info("Loading %s from %s", self, self.path)
         started = time.monotonic()
+        # Before the load: a file that arrives during it makes the version due again.
         files = fingerprint(self.path)
         try:
             servable = load(self)
@@ -69,10 +73,11 @@ class Version:
         """Take no new request, wait for those that hold a lease, free the model. Blocks."""
         self._enter(State.UNLOADING)
         with self._changed:
+            # Waiting gives `changed` up, so that leases can be released and others taken.
             self._changed.wait_for(lambda: self._leases == 0)
             servable, self._servable = self._servable, None
         if servable is not None:
-            servable.close()
+            servable.close()  # outside `changed`: it may wait, and every request needs that lock
         self._enter(State.END)
         log.info("Unloaded %s", self)
 
@@ -96,7 +101,11 @@ class Version:
         return self.state in (State.AVAILABLE, State.END)
 
     def status(self) -> ModelVersionStatus:
-        """As GetModelStatus reports it; a failed load is END with the error."""
+        """As GetModelStatus reports it; a failed load is END with the error.
+
+        Without the lock, on the event loop: the state is read first, and `_fail` sets it last, so
+        that END never comes without its error.
+        """
         return ModelVersionStatus(version=self.number, state=self.state, status=self._status)
 
     def __str__(self) -> str:

@@ -13,21 +13,21 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from service.modelserver.errors import InvalidArgument, ServingError
-from service.modelserver.examples import ClassifyCall, MultiInferenceCall, RegressCall
-from service.modelserver.predict import PredictCall
+from service.modelserver.examples import ClassifyPlan, MultiInferencePlan, RegressPlan
+from service.modelserver.predict import PredictPlan
 from service.modelserver.servable import Servable
+from sluice.wire.contract import WARMUP_FILE
 from sluice.wire.protos.serving_pb2 import PredictionLog
 
-FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000  # TensorFlow Serving's limit
 
 log = logging.getLogger(__name__)
 
-_CALLS: dict[str, Any] = {
-    "predict_log": PredictCall,
-    "classify_log": ClassifyCall,
-    "regress_log": RegressCall,
-    "multi_inference_log": MultiInferenceCall,
+_PLANS: dict[str, Any] = {
+    "predict_log": PredictPlan,
+    "classify_log": ClassifyPlan,
+    "regress_log": RegressPlan,
+    "multi_inference_log": MultiInferencePlan,
 }
 
 
@@ -36,7 +36,7 @@ def warm_up(servable: Servable, path: Path, iterations: int = 1) -> int:
 
     Raises InvalidArgument with the number of the first record that cannot be read or run.
     """
-    file = path / FILE
+    file = path / WARMUP_FILE
     if not file.exists():
         log.info("No warmup data file found at %s", file)
         return 0
@@ -70,9 +70,9 @@ def _run(servable: Servable, record: bytes, number: int) -> None:
         entry = PredictionLog.FromString(record)
         kind = entry.WhichOneof("log_type")
         if kind is None:
-            raise InvalidArgument("it holds no request of a known kind")
-        call = _CALLS[kind](servable.signatures, getattr(entry, kind).request)
-        call.respond(servable.run(call.run), version=0)
+            raise InvalidArgument("it holds none of Predict, Classify, Regress and MultiInference")
+        plan = _PLANS[kind](servable.signatures, getattr(entry, kind).request)
+        plan.respond(servable.run(plan.run), version=0)
     except (ServingError, tf.errors.OpError, DecodeError) as error:
         reason = error.message if isinstance(error, tf.errors.OpError) else str(error)
         raise InvalidArgument(f"warmup record {number} failed: {reason}") from error

@@ -1,4 +1,11 @@
-"""A child process that is named in the logs, remembers its last words and leaves nothing behind."""
+"""A child process that is named in the logs, remembers its last words and leaves nothing behind.
+
+Not a supervisor's work, though it looks like it. circus and supervisord restart what dies, from a
+daemon with a configuration file and a socket of its own; `sluice up` starts two children in an
+order, with a condition between them, ends with a child that dies and says its last lines. honcho,
+which does end with the first that dies, starts all at once, stops all at once, and after five
+seconds kills.
+"""
 
 import contextlib
 import os

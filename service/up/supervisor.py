@@ -11,29 +11,34 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.gateway.errors import GatewayError
-from service.gateway.model_server import ModelServer
-from service.gateway.settings import Settings
 from service.up.processes import Child
-from sluice.wire.model_config import models_in, newest_version, write_config
+from sluice.client import Client, ClientError
+from sluice.wire.model_config import models_in, write_config
+from sluice.wire.versions import find_versions
 
 TENSORFLOW_MODEL_SERVER = "tensorflow_model_server"
 POLL_S = 0.2
 RESCAN_S = 1.0  # for models that are new in the repository, as often as TF Serving looks
 START_TIMEOUT_S = 300.0
+ASK_TIMEOUT_S = 2.0
 STOP_MARGIN_S = 5.0
 
 
-class StartError(Exception):
-    """It cannot come up; the message says why and what to do."""
+class StackError(Exception):
+    """The two cannot come up, or not stay up; the message says why and what to do."""
 
 
 class Supervisor:
-    """Serves `repository` over HTTP and gRPC until SIGTERM or SIGINT, or until a child dies."""
+    """Serves `repository` over HTTP and gRPC until SIGTERM or SIGINT, or until a child dies.
 
-    def __init__(self, repository: Path, http_port: int, grpc_port: int) -> None:
+    drain_timeout_s: how long the gateway may take to answer what it has accepted.
+    """
+
+    def __init__(
+        self, repository: Path, http_port: int, grpc_port: int, drain_timeout_s: float
+    ) -> None:
         self._repository, self._http_port, self._grpc_port = repository, http_port, grpc_port
-        self._grace_s = Settings.from_environment().drain_timeout_s + STOP_MARGIN_S
+        self._grace_s = drain_timeout_s + STOP_MARGIN_S
         self._stopping = threading.Event()
         self._children: list[Child] = []
         self._work_dir = Path(tempfile.mkdtemp(prefix="sluice-"))
@@ -47,7 +52,7 @@ class Supervisor:
         try:
             self._start()
             self._watch()
-        except StartError as error:
+        except StackError as error:
             _say(str(error))
             return 1
         finally:
@@ -59,7 +64,8 @@ class Supervisor:
         _check_port_is_free(self._grpc_port, "--grpc-port", "GRPC_PORT")
         self._rescan()
         self._start_child("model server", self._model_server_command())
-        self._wait_for("the models to be AVAILABLE", self._models_are_available)
+        with Client(f"grpc://{self._model_server_address()}") as client:
+            self._wait_for("the models to be AVAILABLE", lambda: self._models_are_available(client))
         self._start_child(
             "gateway",
             _python("service.cli", "gateway"),
@@ -96,7 +102,7 @@ class Supervisor:
     def _check_children(self) -> None:
         for child in self._children:
             if child.exit_status is not None:
-                raise StartError(child.epitaph())
+                raise StackError(child.epitaph())
 
     def _wait_for(self, what: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -105,25 +111,29 @@ class Supervisor:
             if condition():
                 return
             if time.monotonic() > deadline:
-                raise StartError(f"waited {START_TIMEOUT_S:g} s in vain for {what}")
+                raise StackError(
+                    f"waited {START_TIMEOUT_S:g} s for {what}, which did not happen; "
+                    "the lines above may say why"
+                )
             self._stopping.wait(POLL_S)
 
     def _rescan(self) -> None:
-        names = models_in(self._repository)
+        try:
+            names = models_in(self._repository)
+        except OSError as error:
+            raise StackError(f"{error.filename} cannot be read ({error.strerror})") from None
         if names != self._names or not self._config_file.exists():
             write_config(self._config_file, self._repository, names)
             self._names = names
 
-    def _models_are_available(self) -> bool:
-        server = ModelServer(self._model_server_address())
+    def _models_are_available(self, client: Client) -> bool:
+        """Where there are no models, whether the server answers."""
         try:
-            return all(server.is_available(name, timeout_s=2.0) for name in self._names) and (
-                bool(self._names) or _listens(self._grpc_port)
-            )
-        except GatewayError:
+            if not self._names:
+                return client.ready(timeout_s=ASK_TIMEOUT_S)
+            return all(client.ready(name, timeout_s=ASK_TIMEOUT_S) for name in self._names)
+        except ClientError:  # it is still starting
             return False
-        finally:
-            server.close()
 
     def _model_server_address(self) -> str:
         return f"127.0.0.1:{self._grpc_port}"
@@ -151,7 +161,8 @@ def welcome(repository: Path, names: list[str], http_port: int, grpc_port: int) 
         ]
         return "\n".join(lines)
     url = f"http://localhost:{http_port}/v1/models/{names[0]}"
-    samples = sorted(newest_version(repository / names[0]).glob("samples/*.png"))
+    *_, newest = find_versions(repository / names[0]).values()
+    samples = sorted(newest.glob("samples/*.png"))
     image = samples[0] if samples else "IMAGE.png"
     lines += [
         f"Serving {', '.join(names)} from {repository}. Try:",
@@ -173,7 +184,7 @@ def _check_port_is_free(port: int, option: str, variable: str) -> None:
         try:
             probe.bind(("", port))
         except OSError as error:
-            raise StartError(
+            raise StackError(
                 f"port {port} cannot be used ({error.strerror}); choose another with "
                 f"{option} (make serve: {variable}=…)"
             ) from None

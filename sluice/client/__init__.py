@@ -24,10 +24,9 @@ from sluice.client.results import (
     Guess,
     ModelMetadata,
     Prediction,
-    Signature,
-    TensorSpec,
     VersionStatus,
 )
+from sluice.wire.signature import Signature, TensorSpec
 
 __all__ = [
     "AsyncClient",

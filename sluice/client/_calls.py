@@ -5,18 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Which servable: a name, and at most one of a version number and a version label."""
-
-    name: str
-    version: int | None = None
-    label: str | None = None
 
 
 class Call(Generic[Result]):
@@ -27,7 +19,7 @@ class Call(Generic[Result]):
 class Predict(Call[Prediction]):
     """All outputs where none is named."""
 
-    model: ModelSpec
+    model: ModelRef
     signature: str
     inputs: Mapping[str, Array]
     outputs: tuple[str, ...]
@@ -35,7 +27,7 @@ class Predict(Call[Prediction]):
 
 @dataclass(frozen=True)
 class GetMetadata(Call[ModelMetadata]):
-    model: ModelSpec
+    model: ModelRef
 
 
 @dataclass(frozen=True)

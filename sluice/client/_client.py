@@ -5,11 +5,11 @@ from os import PathLike
 from typing import Self
 from urllib.parse import urlsplit
 
-from sluice.client._calls import ModelSpec
 from sluice.client._flows import Flows
 from sluice.client._inputs import Value
-from sluice.client._running import AsyncTransport, Transport, run, run_async
+from sluice.client._running import AsyncTransport, Transport, run_flow, run_flow_async
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+from sluice.wire.model_ref import ModelRef
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -75,10 +75,10 @@ class Client:
         Of `version` and `label` at most one; without them the server's newest version answers.
         All `outputs` come where none is named. Raises OSError for a file that cannot be read.
         """
-        return run(
+        return run_flow(
             self._transport,
             self._flows.predict(
-                _model_spec(model, version, label),
+                _model_ref(model, version, label),
                 _values(inputs, named),
                 signature,
                 outputs,
@@ -95,23 +95,23 @@ class Client:
         timeout_s: float | None = None,
     ) -> ModelMetadata:
         """The model's signatures: the names, dtypes and shapes of what it takes and gives."""
-        return run(
-            self._transport, self._flows.metadata(_model_spec(model, version, label), timeout_s)
+        return run_flow(
+            self._transport, self._flows.metadata(_model_ref(model, version, label), timeout_s)
         )
 
     def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
         """The model's versions, newest first."""
-        return run(self._transport, self._flows.status(model, timeout_s))
+        return run_flow(self._transport, self._flows.status(model, timeout_s))
 
     def ready(self, model: str | None = None, *, timeout_s: float | None = None) -> bool:
         """Whether the server, or one of its models, takes requests now; asked once. A server of
         gRPC alone is ready when it answers."""
-        return run(self._transport, self._flows.ready(model, timeout_s))
+        return run_flow(self._transport, self._flows.ready(model, timeout_s))
 
     def models(self, *, timeout_s: float | None = None) -> list[str]:
         """The models that the gateway has been told of. TensorFlow Serving's gRPC has no such
         call: NotSupported."""
-        return run(self._transport, self._flows.models(timeout_s))
+        return run_flow(self._transport, self._flows.models(timeout_s))
 
     def close(self) -> None:
         self._transport.close()
@@ -161,10 +161,10 @@ class AsyncClient:
         **named: Value,
     ) -> Prediction:
         """See Client.predict."""
-        return await run_async(
+        return await run_flow_async(
             self._transport,
             self._flows.predict(
-                _model_spec(model, version, label),
+                _model_ref(model, version, label),
                 _values(inputs, named),
                 signature,
                 outputs,
@@ -181,21 +181,21 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> ModelMetadata:
         """See Client.metadata."""
-        return await run_async(
-            self._transport, self._flows.metadata(_model_spec(model, version, label), timeout_s)
+        return await run_flow_async(
+            self._transport, self._flows.metadata(_model_ref(model, version, label), timeout_s)
         )
 
     async def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
         """See Client.status."""
-        return await run_async(self._transport, self._flows.status(model, timeout_s))
+        return await run_flow_async(self._transport, self._flows.status(model, timeout_s))
 
     async def ready(self, model: str | None = None, *, timeout_s: float | None = None) -> bool:
         """See Client.ready."""
-        return await run_async(self._transport, self._flows.ready(model, timeout_s))
+        return await run_flow_async(self._transport, self._flows.ready(model, timeout_s))
 
     async def models(self, *, timeout_s: float | None = None) -> list[str]:
         """See Client.models."""
-        return await run_async(self._transport, self._flows.models(timeout_s))
+        return await run_flow_async(self._transport, self._flows.models(timeout_s))
 
     async def close(self) -> None:
         await self._transport.close()
@@ -208,7 +208,11 @@ class AsyncClient:
 
 
 def _speaks_grpc(url: str) -> bool:
-    """Raises ValueError for what is no server's URL, a port that is no number included."""
+    """Whether the URL of a server names gRPC. Raises ValueError for any other URL.
+
+    >>> _speaks_grpc("grpc://localhost:8500"), _speaks_grpc("https://example.org")
+    (True, False)
+    """
     parts = urlsplit(url)
     if (
         parts.scheme not in ("http", "https", "grpc", "grpcs")
@@ -216,15 +220,17 @@ def _speaks_grpc(url: str) -> bool:
         or parts.port == 0
     ):
         raise ValueError(
-            f"{url!r} is no URL of a server; expected http[s]://HOST:PORT or grpc[s]://HOST:PORT"
+            f"{url!r}: expected a server's URL, http[s]://HOST:PORT or grpc[s]://HOST:PORT"
         )
     return parts.scheme.startswith("grpc")
 
 
-def _model_spec(model: str, version: int | None, label: str | None) -> ModelSpec:
+def _model_ref(model: str, version: int | None, label: str | None) -> ModelRef:
     if version is not None and label is not None:
-        raise ValueError("give a version or a label, not both")
-    return ModelSpec(model, version, label)
+        raise ValueError(
+            f"version={version} and label={label!r} are both given; name the version by one of them"
+        )
+    return ModelRef(model, version, label)
 
 
 def _values(

@@ -12,14 +12,16 @@ from sluice.client._calls import (
     GetStatus,
     IsReady,
     ListModels,
-    ModelSpec,
     Pause,
     Predict,
     Result,
 )
-from sluice.client._inputs import ENCODED, SERVING_DEFAULT, Value, fit, is_encoded, read
+from sluice.client._inputs import Value, cast_to, holds_files, to_array
 from sluice.client.errors import BadRequest, DeadlineExceeded, NotFound, TryLater
-from sluice.client.results import ModelMetadata, Prediction, TensorSpec, VersionStatus
+from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import Array
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
@@ -30,11 +32,11 @@ class Flows:
 
     def __init__(self, timeout_s: float, retries: int) -> None:
         self._timeout_s, self._retries = timeout_s, retries
-        self._known: dict[ModelSpec, ModelMetadata] = {}
+        self._known: dict[ModelRef, ModelMetadata] = {}
 
     def predict(
         self,
-        model: ModelSpec,
+        model: ModelRef,
         values: Mapping[str | None, Value],
         signature: str | None,
         outputs: Sequence[str],
@@ -51,7 +53,7 @@ class Flows:
             self._known.pop(model, None)  # a new version may take something else
             raise
 
-    def metadata(self, model: ModelSpec, timeout_s: float | None) -> Flow[ModelMetadata]:
+    def metadata(self, model: ModelRef, timeout_s: float | None) -> Flow[ModelMetadata]:
         return (yield from self._call(GetMetadata(model), self._deadline(timeout_s)))
 
     def status(self, model: str, timeout_s: float | None) -> Flow[list[VersionStatus]]:
@@ -68,7 +70,7 @@ class Flows:
         except (TryLater, DeadlineExceeded, NotFound):
             return False
 
-    def _remembered(self, model: ModelSpec, deadline: float) -> Flow[ModelMetadata]:
+    def _remembered(self, model: ModelRef, deadline: float) -> Flow[ModelMetadata]:
         known = self._known.get(model)  # another thread may forget it at any time
         if known is None:
             known = self._known[model] = yield from self._call(GetMetadata(model), deadline)
@@ -84,7 +86,9 @@ class Flows:
         while True:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
-                raise DeadlineExceeded("No time was left for the request")
+                raise DeadlineExceeded(
+                    "timeout_s was used up before the request could be sent; give it more"
+                )
             try:
                 result: Result = yield Attempt(call, remaining_s)
                 return result
@@ -105,8 +109,9 @@ def _pauses(count: int) -> Iterator[float]:
 
 
 def _signature_for(values: Iterable[Value], metadata: ModelMetadata) -> str:
-    files = any(is_encoded(value) for value in values)
-    return ENCODED if files and ENCODED in metadata.signatures else SERVING_DEFAULT
+    files = any(holds_files(value) for value in values)
+    decodes_files = ENCODED_SIGNATURE in metadata.signatures
+    return ENCODED_SIGNATURE if files and decodes_files else DEFAULT_SIGNATURE
 
 
 def _arrays(
@@ -114,13 +119,15 @@ def _arrays(
 ) -> dict[str, Array]:
     if signature_name not in metadata.signatures:
         raise BadRequest(
-            f'{metadata.name} has no signature "{signature_name}"; there are: '
-            f"{', '.join(metadata.signatures) or 'none'}"
+            f'{metadata.name} has no signature "{signature_name}"; '
+            f"it has {', '.join(metadata.signatures) or 'none that can be called'}"
         )
     specs = metadata.signatures[signature_name].inputs
-    named = {name or _only(specs, signature_name): read(value) for name, value in values.items()}
+    named = {
+        name or _only(specs, signature_name): to_array(value) for name, value in values.items()
+    }
     return {
-        name: fit(array, specs[name], name, metadata) if name in specs else array
+        name: cast_to(specs[name], array, metadata) if name in specs else array
         for name, array in named.items()
     }
 

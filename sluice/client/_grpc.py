@@ -15,10 +15,11 @@ from sluice.client._calls import (
     GetMetadata,
     GetStatus,
     IsReady,
-    ModelSpec,
     Predict,
 )
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+from sluice.wire.channels import CHANNEL_OPTIONS
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
 from sluice.wire.tensors import TensorError, decode_tensor, encode_tensor
@@ -49,40 +50,35 @@ ERRORS: dict[grpc.StatusCode, type[errors.ClientError]] = {
 # Under RESOURCE_EXHAUSTED: gRPC's own words, at either end, and the gateway's for a limit of size.
 TOO_LARGE = "larger than"
 
-CHANNEL_OPTIONS = [
+_OPTIONS: list[tuple[str, int | str]] = [
+    *CHANNEL_OPTIONS,
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.enable_retries", 0),  # _flows.py tries again, by the same rules for both protocols
-    ("grpc.max_receive_message_length", -1),  # gRPC's 4 MB is less than a batch of feature maps
-    ("grpc.max_send_message_length", -1),
-    # A server that comes back is found within a second, not after two minutes of backoff.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 State = serving.ModelVersionStatus.State
 
 
-class Question(NamedTuple):
-    """A call as gRPC: the method's name, and the message."""
+class GrpcRequest(NamedTuple):
+    """A call as gRPC: the method's name, and its message."""
 
     method: str
-    request: Any
+    message: Any
 
 
-def encode_call(call: Call[Any]) -> Question:
+def encode_call(call: Call[Any]) -> GrpcRequest:
     """Raises BadRequest for an array that no tensor holds, NotSupported for a list of models."""
     match call:
         case Predict():
-            return Question("Predict", _encode_predict(call))
+            return GrpcRequest("Predict", _encode_predict(call))
         case GetMetadata(model):
-            return Question(
+            return GrpcRequest(
                 "GetModelMetadata",
                 serving.GetModelMetadataRequest(
-                    model_spec=_encode_spec(model), metadata_field=["signature_def"]
+                    model_spec=model.to_proto(), metadata_field=["signature_def"]
                 ),
             )
         case GetStatus(name) | IsReady(name):
-            return Question(
+            return GrpcRequest(
                 "GetModelStatus",
                 serving.GetModelStatusRequest(model_spec=serving.ModelSpec(name=name or "")),
             )
@@ -133,10 +129,10 @@ class GrpcTransport:
         self._methods = _methods(self._channel)
 
     def send(self, call: Call[Any], timeout_s: float) -> Any:
-        question = encode_call(call)
+        request = encode_call(call)
         try:
-            reply = self._methods[question.method](
-                question.request, timeout=timeout_s, metadata=self._metadata
+            reply = self._methods[request.method](
+                request.message, timeout=timeout_s, metadata=self._metadata
             )
         except grpc.RpcError as error:
             return _answered_or_raise(call, error)
@@ -162,10 +158,10 @@ class AsyncGrpcTransport:
                 self._url, self._ca_file, grpc.aio.insecure_channel, grpc.aio.secure_channel
             )
             self._methods = _methods(self._channel)
-        question = encode_call(call)
+        request = encode_call(call)
         try:
-            reply = await self._methods[question.method](
-                question.request, timeout=timeout_s, metadata=self._metadata
+            reply = await self._methods[request.method](
+                request.message, timeout=timeout_s, metadata=self._metadata
             )
         except grpc.aio.AioRpcError as error:
             return _answered_or_raise(call, error)
@@ -185,9 +181,9 @@ def _dial(
     parts = urlsplit(url)
     target = f"dns:///{parts.netloc}" if parts.port else f"dns:///{parts.netloc}:{DEFAULT_PORT}"
     if parts.scheme == "grpc":
-        return insecure(target, options=CHANNEL_OPTIONS)
+        return insecure(target, options=_OPTIONS)
     authorities = Path(ca_file).read_bytes() if ca_file else None
-    return secure(target, grpc.ssl_channel_credentials(authorities), options=CHANNEL_OPTIONS)
+    return secure(target, grpc.ssl_channel_credentials(authorities), options=_OPTIONS)
 
 
 def _methods(channel: Any) -> dict[str, Callable[..., Any]]:
@@ -210,18 +206,9 @@ def _answered_or_raise(call: Call[Any], error: Any) -> bool:
     return True
 
 
-def _encode_spec(model: ModelSpec, signature: str = "") -> serving.ModelSpec:
-    spec = serving.ModelSpec(name=model.name, signature_name=signature)
-    if model.version is not None:
-        spec.version.value = model.version
-    elif model.label is not None:
-        spec.version_label = model.label
-    return spec
-
-
 def _encode_predict(call: Predict) -> serving.PredictRequest:
     request = serving.PredictRequest(
-        model_spec=_encode_spec(call.model, call.signature), output_filter=call.outputs
+        model_spec=call.model.to_proto(call.signature), output_filter=call.outputs
     )
     try:
         for name, array in call.inputs.items():
@@ -233,6 +220,5 @@ def _encode_predict(call: Predict) -> serving.PredictRequest:
 
 def _decode_predict(call: Predict, reply: serving.PredictResponse) -> Prediction:
     outputs = {name: decode_tensor(reply.outputs[name]) for name in sorted(reply.outputs)}
-    spec = reply.model_spec
-    version = spec.version.value if spec.HasField("version") else None
+    version = ModelRef.from_proto(reply.model_spec).version
     return Prediction(outputs, call.model.name, version, call.signature)

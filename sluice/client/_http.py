@@ -21,10 +21,10 @@ from sluice.client._calls import (
     GetStatus,
     IsReady,
     ListModels,
-    ModelSpec,
     Predict,
 )
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import DATATYPES, JSON_LENGTH, datatype_of, decode_raw, encode_raw
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import Array, TensorError
@@ -56,7 +56,7 @@ FAILURES: dict[type[Exception], type[errors.ClientError]] = {
 OPENING_CHARACTERS = 200  # of an error page that is no JSON
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """A call as HTTP."""
 
     method: str
@@ -65,7 +65,7 @@ class Request(NamedTuple):
     headers: dict[str, str] = {}  # noqa: RUF012 - never written to
 
 
-class Reply(NamedTuple):
+class HttpReply(NamedTuple):
     """An answer, read whole."""
 
     status: int
@@ -73,24 +73,24 @@ class Reply(NamedTuple):
     body: bytes
 
 
-def encode_call(call: Call[Any]) -> Request:
+def encode_call(call: Call[Any]) -> HttpRequest:
     match call:
         case Predict():
             return _encode_infer(call)
         case GetMetadata(model):
-            return Request("GET", f"/v1/models/{_place(model, 'labels')}/metadata")
+            return HttpRequest("GET", f"/v1/models/{_place(model, 'labels')}/metadata")
         case GetStatus(name):
-            return Request("GET", f"/v1/models/{quote(name, safe='')}")
+            return HttpRequest("GET", f"/v1/models/{quote(name, safe='')}")
         case IsReady(None):
-            return Request("GET", "/v2/health/ready")
+            return HttpRequest("GET", "/v2/health/ready")
         case IsReady(str(name)):
-            return Request("GET", f"/v2/models/{quote(name, safe='')}/ready")
+            return HttpRequest("GET", f"/v2/models/{quote(name, safe='')}/ready")
         case ListModels():
-            return Request("GET", "/readyz")
-    raise errors.NotSupported(type(call).__name__)
+            return HttpRequest("GET", "/readyz")
+    raise errors.NotSupported(f"the gateway's HTTP has no call for {type(call).__name__}")
 
 
-def decode_reply(call: Call[Any], reply: Reply) -> Any:
+def decode_reply(call: Call[Any], reply: HttpReply) -> Any:
     """Raises the error that the status stands for, and BadReply."""
     if reply.status >= 400 and not (isinstance(call, ListModels) and reply.status == 503):
         raise error_of_status(reply)
@@ -105,12 +105,13 @@ def decode_reply(call: Call[Any], reply: Reply) -> Any:
         TensorError,
     ) as error:
         raise errors.BadReply(
-            f"The answer cannot be read ({type(error).__name__}: {error}): {_opening(reply.body)}",
+            f"The answer cannot be read ({type(error).__name__}: {error}); "
+            f"is a Sluice gateway there? It begins: {_opening(reply.body)}",
             str(reply.status),
         ) from error
 
 
-def error_of_status(reply: Reply) -> errors.ClientError:
+def error_of_status(reply: HttpReply) -> errors.ClientError:
     """With the server's own message where it has one."""
     kind = STATUSES.get(
         reply.status, errors.BadRequest if reply.status < 500 else errors.ServerFailed
@@ -148,10 +149,10 @@ class HttpTransport:
                 headers=request.headers,
                 timeout=timeout_s,
             ) as response:
-                body = _read(response, time.monotonic() + timeout_s)
+                body = _body_of(response, time.monotonic() + timeout_s)
         except httpx.HTTPError as error:
             raise error_of_failure(error, self._url, timeout_s) from error
-        return decode_reply(call, Reply(response.status_code, response.headers, body))
+        return decode_reply(call, HttpReply(response.status_code, response.headers, body))
 
     def close(self) -> None:
         self._http.close()
@@ -184,7 +185,9 @@ class AsyncHttpTransport:
             ) from error
         except httpx.HTTPError as error:
             raise error_of_failure(error, self._url, timeout_s) from error
-        return decode_reply(call, Reply(response.status_code, response.headers, response.content))
+        return decode_reply(
+            call, HttpReply(response.status_code, response.headers, response.content)
+        )
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -194,7 +197,7 @@ def _verify(ca_file: str | PathLike[str] | None) -> ssl.SSLContext | bool:
     return True if ca_file is None else ssl.create_default_context(cafile=ca_file)
 
 
-def _read(response: httpx.Response, deadline: float) -> bytes:
+def _body_of(response: httpx.Response, deadline: float) -> bytes:
     """The body; httpx's own timeout starts anew with every piece of it."""
     pieces = []
     for piece in response.iter_bytes():
@@ -204,8 +207,12 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
     return b"".join(pieces)
 
 
-def _place(model: ModelSpec, labels: str = "versions") -> str:
-    """The model in a path; the Open Inference Protocol has only versions, which are any string."""
+def _place(model: ModelRef, labels: str = "versions") -> str:
+    """The model in a path; the Open Inference Protocol has only versions, which are any string.
+
+    >>> _place(ModelRef("digits", label="canary")), _place(ModelRef("a/b", 3), "labels")
+    ('digits/versions/canary', 'a%2Fb/versions/3')
+    """
     name = quote(model.name, safe="")
     if model.version is not None:
         return f"{name}/versions/{model.version}"
@@ -214,7 +221,7 @@ def _place(model: ModelSpec, labels: str = "versions") -> str:
     return name
 
 
-def _encode_infer(call: Predict) -> Request:
+def _encode_infer(call: Predict) -> HttpRequest:
     """JSON that describes the tensors, then their bytes."""
     raw = [encode_raw(array) for array in call.inputs.values()]
     document: dict[str, Any] = {
@@ -234,7 +241,7 @@ def _encode_infer(call: Predict) -> Request:
             {"name": name, "parameters": {"binary_data": True}} for name in call.outputs
         ]
     text = json.dumps(document).encode()
-    return Request(
+    return HttpRequest(
         "POST",
         f"/v2/models/{_place(call.model)}/infer",
         b"".join([text, *raw]),
@@ -242,7 +249,7 @@ def _encode_infer(call: Predict) -> Request:
     )
 
 
-def _decode(call: Call[Any], reply: Reply) -> Any:
+def _decode(call: Call[Any], reply: HttpReply) -> Any:
     match call:
         case Predict():
             return _decode_infer(call, reply)
@@ -258,7 +265,7 @@ def _decode(call: Call[Any], reply: Reply) -> Any:
             return _decode_models(json.loads(reply.body))
 
 
-def _decode_infer(call: Predict, reply: Reply) -> Prediction:
+def _decode_infer(call: Predict, reply: HttpReply) -> Prediction:
     length = int(reply.headers.get(JSON_LENGTH, len(reply.body)))
     document, raw = json.loads(reply.body[:length]), memoryview(reply.body)[length:]
     outputs = {}
@@ -282,7 +289,7 @@ def _decode_tensor(tensor: dict[str, Any], raw: memoryview) -> Array:
     return np.array([text.encode() for text in texts], object).reshape(shape)
 
 
-def _decode_metadata(model: ModelSpec, document: dict[str, Any]) -> ModelMetadata:
+def _decode_metadata(model: ModelRef, document: dict[str, Any]) -> ModelMetadata:
     signatures = serving.SignatureDefMap()
     json_format.ParseDict(
         document["metadata"]["signature_def"], signatures, ignore_unknown_fields=True
@@ -297,7 +304,7 @@ def _decode_models(document: dict[str, Any]) -> list[str]:
     return list(document["models"])
 
 
-def _message(reply: Reply) -> str:
+def _message(reply: HttpReply) -> str:
     try:
         return str(json.loads(reply.body)["error"])
     except (ValueError, KeyError, TypeError):
@@ -305,9 +312,18 @@ def _message(reply: Reply) -> str:
 
 
 def _retry_after_s(text: str) -> float:
-    """Of the header's two forms the one in seconds; 0 for the other, a date."""
+    """Of the header's two forms the one in seconds; 0 for the other, a date.
+
+    >>> _retry_after_s("7"), _retry_after_s("Wed, 21 Oct 2026 07:28:00 GMT")
+    (7.0, 0)
+    """
     return float(text) if text.isascii() and text.isdigit() else 0
 
 
 def _opening(body: bytes) -> str:
-    return " ".join(body[:OPENING_CHARACTERS].decode(errors="replace").split()) or "an empty body"
+    """The first words of a body, on one line.
+
+    >>> _opening(b"<h1>Not\\n here</h1>")
+    '<h1>Not here</h1>'
+    """
+    return " ".join(body[:OPENING_CHARACTERS].decode(errors="replace").split()) or "(nothing)"

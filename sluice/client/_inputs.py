@@ -10,60 +10,65 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sluice.client.errors import BadRequest
-from sluice.client.results import ModelMetadata, TensorSpec
-from sluice.wire.tensors import Array
+from sluice.client.results import ModelMetadata
+from sluice.wire.signature import TensorSpec
+from sluice.wire.tensors import Array, string_array
 
-ENCODED, SERVING_DEFAULT = "encoded", "serving_default"  # docs/contract.md
-
-Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview
-Value = ArrayLike | Encoded | Sequence[Encoded]
-_ENCODED = (str, os.PathLike, bytes, bytearray, memoryview)
+File = str | os.PathLike[str] | bytes | bytearray | memoryview  # its path, or what is in it
+Value = ArrayLike | File | Sequence[File]
+_FILE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview)
 
 _FLOATS = tuple(np.dtype(each) for each in ("f2", "f4", "f8", ml_dtypes.bfloat16))
 
 
-def is_encoded(value: Value | None) -> bool:
-    """Whether it is a file or bytes, or a list of them, and not numbers."""
-    if isinstance(value, list | tuple):
-        return bool(value) and all(isinstance(each, _ENCODED) for each in value)
-    return isinstance(value, _ENCODED)
+def holds_files(value: Value | None) -> bool:
+    """Whether it is a file, by its path or its bytes, or a list of them, and not numbers.
 
-
-def read(value: Value) -> Array:
-    """The array of a value: [N] strings of files or bytes, else what numpy makes of it.
-
-    Raises OSError for a file that cannot be read.
+    >>> holds_files("three.png"), holds_files([b"GIF8...", "seven.png"]), holds_files([1.0, 2.0])
+    (True, True, False)
     """
-    if not is_encoded(value):
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(each, _FILE_TYPES) for each in value)
+    return isinstance(value, _FILE_TYPES)
+
+
+def to_array(value: Value) -> Array:
+    """The array of a value: [N] strings, one for each file, else what numpy makes of it.
+
+    Raises OSError for a file that cannot be read, BadRequest for what no tensor holds.
+
+    >>> to_array([b"one file", b"another"])
+    array([b'one file', b'another'], dtype=object)
+    >>> to_array([[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    if not holds_files(value):
         return _bytes_for_text(np.asarray(value))
-    items: Any = value if isinstance(value, list | tuple) else [value]
-    return strings(
-        [
-            Path(item).read_bytes() if isinstance(item, str | os.PathLike) else bytes(item)
-            for item in items
-        ]
+    files: Any = value if isinstance(value, list | tuple) else [value]
+    return string_array(
+        Path(file).read_bytes() if isinstance(file, str | os.PathLike) else bytes(file)
+        for file in files
     )
 
 
-def strings(items: Sequence[bytes]) -> Array:
-    """[N] objects; numpy's own strings lose zero bytes at the end."""
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array
-
-
-def fit(array: Array, spec: TensorSpec, name: str, metadata: ModelMetadata) -> Array:
+def cast_to(spec: TensorSpec, array: Array, metadata: ModelMetadata) -> Array:
     """The array in the dtype of `spec`, where no value changes but for a float's precision.
 
-    What does not fit is left for the server to refuse, in its words. Raises BadRequest for bytes
+    What does not fit is left for the server to refuse, in its words. Raises BadRequest for files
     where numbers are wanted.
+
+    >>> pixels = TensorSpec("image", np.dtype("u1"), (None,))
+    >>> cast_to(pixels, np.array([7, 9]), ModelMetadata("m", 1, {})).dtype
+    dtype('uint8')
+    >>> cast_to(pixels, np.array([7, 999]), ModelMetadata("m", 1, {})).dtype
+    dtype('int64')
     """
-    if array.dtype.kind == "O" and spec.dtype.kind != "O":
+    if array.dtype.kind == "O" and not spec.is_string:
         raise BadRequest(
-            f'{metadata.name} takes "{name}" as {spec}, and got files or bytes; '
+            f'{metadata.name} takes numbers as "{spec.name}" ({spec}) and was given files or text; '
             f"its signatures are: {', '.join(metadata.signatures)}"
         )
-    if array.dtype == spec.dtype or spec.dtype.kind == "O":
+    if array.dtype == spec.dtype or spec.is_string:
         return array
     if array.dtype.kind not in "biuf" and array.dtype not in _FLOATS:
         return array
@@ -80,7 +85,7 @@ def _bytes_for_text(array: Array) -> Array:
         return array.astype(object)
     if array.dtype.kind not in "UO":
         return array
-    return strings([_bytes(item) for item in array.ravel().tolist()]).reshape(array.shape)
+    return string_array(_bytes(item) for item in array.ravel().tolist()).reshape(array.shape)
 
 
 def _bytes(item: object) -> bytes:
@@ -88,4 +93,7 @@ def _bytes(item: object) -> bytes:
         return item.encode()
     if isinstance(item, bytes):
         return item
-    raise BadRequest(f"{item!r:.80} is neither a number, a string nor bytes")
+    raise BadRequest(
+        f"an input holds {item!r:.80}, a {type(item).__name__}; "
+        "give numbers, text, bytes or the paths of files"
+    )

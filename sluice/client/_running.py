@@ -26,7 +26,7 @@ class AsyncTransport(Protocol):
     async def close(self) -> None: ...
 
 
-def run(transport: Transport, flow: Flow[Result]) -> Result:
+def run_flow(transport: Transport, flow: Flow[Result]) -> Result:
     """What the flow returns or raises."""
     try:
         step = next(flow)
@@ -46,7 +46,7 @@ def run(transport: Transport, flow: Flow[Result]) -> Result:
         return result
 
 
-async def run_async(transport: AsyncTransport, flow: Flow[Result]) -> Result:
+async def run_flow_async(transport: AsyncTransport, flow: Flow[Result]) -> Result:
     """What the flow returns or raises."""
     try:
         step = next(flow)

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from sluice.client import Client, ClientError, Prediction
+from sluice.wire.signature import dtype_name, shape_text
 from sluice.wire.tensors import Array
 
 DEFAULT_URL = "http://localhost:8080"
@@ -51,10 +52,10 @@ def predict(
 
     Several files are one batch. The model has a single input.
     """
-    rows, value = _read(files)
+    rows, batch = _batch_of(files)
     try:
         with Client(url, timeout_s=timeout_s) as client:
-            prediction = client.predict(model, value, **options)
+            prediction = client.predict(model, batch, **options)
     except (ClientError, ValueError) as error:
         raise click.ClickException(" ".join(str(error).split())) from None
     if as_json:
@@ -65,7 +66,7 @@ def predict(
         click.echo(_table(["output", "dtype", "shape", "values"], _values(prediction)))
 
 
-def _read(files: Sequence[Path]) -> tuple[list[str], Any]:
+def _batch_of(files: Sequence[Path]) -> tuple[list[str], Any]:
     """What each row of the batch is called, and the batch: bytes, or an array of .npy files."""
     contents = [(file, _content(file)) for file in files]
     arrays = [
@@ -74,7 +75,9 @@ def _read(files: Sequence[Path]) -> tuple[list[str], Any]:
     if not arrays:
         return [str(file) for file in files], [content for _, content in contents]
     if len(arrays) < len(files):
-        raise click.ClickException(f"{arrays[0][0]} is no image, others are; one kind at a time")
+        raise click.ClickException(
+            f"{arrays[0][0]} is an array and other files are images; give one kind at a time"
+        )
     return _join(arrays)
 
 
@@ -83,7 +86,7 @@ def _join(arrays: Sequence[tuple[Path, Array]]) -> tuple[list[str], Array]:
     try:
         return rows, np.concatenate([array for _, array in arrays])
     except ValueError as error:
-        raise click.ClickException(f"The files make no batch: {error}") from None
+        raise click.ClickException(f"The arrays cannot be joined to one batch: {error}") from None
 
 
 def _content(file: Path) -> bytes:
@@ -92,7 +95,9 @@ def _content(file: Path) -> bytes:
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
     if not content.startswith((*IMAGES, NPY)):
-        raise click.ClickException(f"{file}: neither an image (PNG, JPEG, GIF, BMP) nor .npy")
+        raise click.ClickException(
+            f"{file}: expected an image (PNG, JPEG, GIF, BMP) or a .npy array"
+        )
     return content
 
 
@@ -102,7 +107,7 @@ def _array(file: Path, content: bytes) -> Array:
     except ValueError as error:
         raise click.ClickException(f"{file}: {error}") from None
     if not array.ndim:
-        raise click.ClickException(f"{file}: a single number; expected an array of rows")
+        raise click.ClickException(f"{file}: expected an array of rows, got a single number")
     return array
 
 
@@ -120,8 +125,7 @@ def _values(prediction: Prediction) -> Iterator[list[str]]:
             for value in _plain(array.ravel()[:SHOWN_VALUES])
         )
         more = " ..." if array.size > SHOWN_VALUES else ""
-        dtype = "string" if array.dtype.kind == "O" else array.dtype.name
-        yield [name, dtype, str(list(array.shape)), shown + more]
+        yield [name, dtype_name(array.dtype), shape_text(array.shape), shown + more]
 
 
 def _table(header: Sequence[str], lines: Iterator[list[str]]) -> str:

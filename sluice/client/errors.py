@@ -14,7 +14,8 @@
     └── ServerFailed          a fault of the server's own
         └── BadReply          an answer that cannot be read
 
-A file that cannot be read raises the OSError that `open` gives; a URL that is none, ValueError.
+A file that cannot be read raises the OSError that `open` gives; what is not the URL of a server,
+ValueError.
 """
 
 
@@ -73,8 +74,9 @@ class NotSupported(ClientError):
 
 
 class ServerFailed(ClientError):
-    """Any other answer that is none to the question."""
+    """The server could not answer, for a reason that is not the request's."""
 
 
 class BadReply(ServerFailed):
-    """The answer breaks the protocol: perhaps no Sluice or TensorFlow Serving is there."""
+    """The answer breaks the protocol: perhaps something other than Sluice or TensorFlow Serving is
+    there."""

@@ -3,15 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
+from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
 from sluice.wire.protos.serving_pb2 import ModelVersionStatus, SignatureDefMap
-from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
-from sluice.wire.tensors import Array, TensorError, numpy_dtype
-
-_CLASSES, _SCORES = "_classes", "_scores"
+from sluice.wire.signature import Signature, dtype_name, shape_text
+from sluice.wire.tensors import Array, TensorError
 
 
 class Guess(NamedTuple):
@@ -26,6 +23,19 @@ class Prediction(Mapping[str, Array]):
 
     `model` and `version` answered (None where the server does not say), by `signature`. Where the
     outputs hold `<head>_classes` and `<head>_scores`, `labels`, `top` and `ranked` read them.
+
+    >>> import numpy as np
+    >>> outputs = {
+    ...     "label_classes": np.array([[b"3", b"8"]], object),
+    ...     "label_scores": np.array([[0.75, 0.25]], np.float32),
+    ... }
+    >>> prediction = Prediction(outputs, "digits", 1, "encoded")
+    >>> prediction.labels
+    ['3']
+    >>> prediction.ranked("label")
+    [[Guess(label='3', score=0.75), Guess(label='8', score=0.25)]]
+    >>> prediction
+    <Prediction of digits version 1: label_classes: string [1,2], label_scores: float32 [1,2]>
     """
 
     def __init__(
@@ -38,9 +48,10 @@ class Prediction(Mapping[str, Array]):
     def heads(self) -> list[str]:
         """The outputs that come with labels, sorted."""
         return sorted(
-            name.removesuffix(_CLASSES)
+            name.removesuffix(CLASSES_SUFFIX)
             for name in self
-            if name.endswith(_CLASSES) and name.removesuffix(_CLASSES) + _SCORES in self
+            if name.endswith(CLASSES_SUFFIX)
+            and name.removesuffix(CLASSES_SUFFIX) + SCORES_SUFFIX in self
         )
 
     @property
@@ -59,10 +70,11 @@ class Prediction(Mapping[str, Array]):
         head = self._only_head() if head is None else head
         if head not in self.heads:
             raise LookupError(
-                f"{self.model} answered no {head}{_CLASSES} with {head}{_SCORES}; "
-                f"its outputs are {', '.join(self)}"
+                f"{self.model} has no labels for {head!r}: that takes the outputs "
+                f"{head}{CLASSES_SUFFIX} and {head}{SCORES_SUFFIX}, and its outputs are "
+                f"{', '.join(self)}"
             )
-        rows = zip(self[head + _CLASSES], self[head + _SCORES], strict=True)
+        rows = zip(self[head + CLASSES_SUFFIX], self[head + SCORES_SUFFIX], strict=True)
         return [
             [
                 Guess(label.decode(errors="replace"), float(score))
@@ -74,9 +86,9 @@ class Prediction(Mapping[str, Array]):
     def _only_head(self) -> str:
         if len(self.heads) != 1:
             raise LookupError(
-                f"{self.model} answered labels for {len(self.heads)} heads"
-                f"{', name one: ' if self.heads else ''}{', '.join(self.heads)}; "
-                f"its outputs are {', '.join(self)}"
+                f"{self.model} has labels for several heads: name one of {', '.join(self.heads)}"
+                if self.heads
+                else f"{self.model} answered without labels; its outputs are {', '.join(self)}"
             )
         return self.heads[0]
 
@@ -91,7 +103,7 @@ class Prediction(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         arrays = ", ".join(
-            f"{name}: {_dtype_name(array.dtype)} {list(array.shape)}"
+            f"{name}: {dtype_name(array.dtype)} {shape_text(array.shape)}"
             for name, array in self.items()
         )
         return f"<Prediction of {self.model} version {self.version}: {arrays}>"
@@ -99,43 +111,6 @@ class Prediction(Mapping[str, Array]):
     # Mapping would compare arrays by ==, which has no truth.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output: its dtype, and its shape with None for any size (None: any rank)."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int | None, ...] | None
-
-    @classmethod
-    def from_proto(cls, info: TensorInfo) -> "TensorSpec":
-        """Raises TensorError for a dtype that no array holds."""
-        sizes = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
-        return cls(numpy_dtype(info.dtype), None if info.tensor_shape.unknown_rank else sizes)
-
-    def __str__(self) -> str:
-        if self.shape is None:
-            return f"{_dtype_name(self.dtype)} [...]"
-        sizes = ",".join("?" if size is None else str(size) for size in self.shape)
-        return f"{_dtype_name(self.dtype)} [{sizes}]"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """One way to call a model: named inputs to named outputs."""
-
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
-
-    @classmethod
-    def from_proto(cls, proto: SignatureDef) -> "Signature":
-        return cls(
-            *(
-                {name: TensorSpec.from_proto(infos[name]) for name in sorted(infos)}
-                for infos in (proto.inputs, proto.outputs)
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +128,7 @@ class ModelMetadata:
         signatures = {}
         for each, proto in sorted(protos.signature_def.items()):
             with suppress(TensorError):
-                signatures[each] = Signature.from_proto(proto)
+                signatures[each] = Signature.from_proto(each, proto)
         return cls(
             name,
             version,
@@ -175,7 +150,3 @@ class VersionStatus:
         return cls(
             proto.version, ModelVersionStatus.State.Name(proto.state), proto.status.error_message
         )
-
-
-def _dtype_name(dtype: np.dtype[Any]) -> str:
-    return "string" if dtype.kind == "O" else dtype.name

@@ -1,4 +1,4 @@
-"""What every gRPC channel of ours is opened with."""
+"""What every gRPC channel of ours is opened with; a client adds what is its own."""
 
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", -1),  # gRPC's 4 MB is less than a batch of feature maps

@@ -1,9 +1,11 @@
 """Large tensors in and out of serialized messages, without the copies that protobuf makes of them.
 
 Protobuf copies a tensor's bytes when it parses the message around them and once more when they are
-read; three times when they are written. So large contents are cut out of a message before it is
-parsed, and pasted in when the rest has been serialized. Both know one form alone: a
-`map<string, TensorProto>` whose tensors carry `tensor_content`.
+read; three times when they are written. Its Python package offers no way round: a bytes field
+always owns its bytes, where C++ has `[ctype = CORD]` and string views. So large contents are cut
+out of a message before it is parsed, and pasted in when the rest has been serialized
+(docs/decisions/0009-large-tensors-go-round-protobuf.md has the figures). Both know one form alone:
+a `map<string, TensorProto>` whose tensors carry `tensor_content`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,6 +47,15 @@ def cut(data: bytes, tensors: int) -> tuple[bytes, Contents]:
 
     tensors: the number of the message's field `map<string, TensorProto>`.
     Whatever is irregular is left in its place, malformed messages included.
+
+    >>> import numpy as np
+    >>> from sluice.wire.protos.serving_pb2 import PredictRequest
+    >>> from sluice.wire.tensors import encode_tensor
+    >>> request = PredictRequest()
+    >>> request.inputs["image"].CopyFrom(encode_tensor(np.zeros(LARGE, "u1"), content=True))
+    >>> rest, contents = cut(request.SerializeToString(), PredictRequest.INPUTS_FIELD_NUMBER)
+    >>> len(contents["image"]), len(rest)
+    (16384, 21)
     """
     if len(data) < LARGE:
         return data, {}
@@ -58,6 +69,13 @@ def paste(message: Message, tensors: int, arrays: Mapping[str, Array]) -> bytes:
     """The serialized message with one tensor more for each array, its elements in tensor_content.
 
     Raises TensorError for an array that no tensor can hold.
+
+    >>> import numpy as np
+    >>> from sluice.wire.protos.serving_pb2 import PredictResponse
+    >>> from sluice.wire.tensors import decode_tensor
+    >>> data = paste(PredictResponse(), PredictResponse.OUTPUTS_FIELD_NUMBER, {"y": np.ones(2)})
+    >>> decode_tensor(PredictResponse.FromString(data).outputs["y"])
+    array([1., 1.])
     """
     parts: list[Buffer] = [message.SerializeToString()]
     for name, array in arrays.items():

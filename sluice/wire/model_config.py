@@ -6,25 +6,40 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelConfigList, ModelServerConfig
+from sluice.wire.versions import find_versions
 
 
 def models_in(repository: Path) -> list[str]:
-    """Names of the directories that hold at least one version, sorted.
+    """Names of the directories that hold at least one version, sorted; hidden ones do not count.
 
-    A version is a directory named by a whole number, as TensorFlow Serving reads it.
+    Raises OSError where the repository cannot be listed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as repository:
+    ...     for version in ("digits/1", "digits/2", "photos/draft"):
+    ...         Path(repository, version).mkdir(parents=True)
+    ...     models_in(Path(repository))
+    ['digits']
     """
     if not repository.is_dir():
         return []
-    return sorted(each.name for each in repository.iterdir() if _versions_in(each))
-
-
-def newest_version(model_directory: Path) -> Path:
-    """The directory of the newest version of a model that has one."""
-    return max(_versions_in(model_directory), key=lambda version: int(version.name))
+    return sorted(
+        each.name
+        for each in repository.iterdir()
+        if not each.name.startswith(".") and each.is_dir() and _has_versions(each)
+    )
 
 
 def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:
-    """Write the file whole: whoever reads it finds the old list or the new one."""
+    """Write the file whole: whoever reads it finds the old list or the new one.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     config = Path(folder, "models.config")
+    ...     write_config(config, Path("model_repository"), ["digits", "photos"])
+    ...     read_names(config)
+    ['digits', 'photos']
+    """
     base = repository.resolve()
     models = [
         ModelConfig(name=name, base_path=str(base / name), model_platform="tensorflow")
@@ -37,16 +52,23 @@ def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:
 
 
 def read_names(path: Path) -> list[str]:
-    """The models that a models.config names."""
+    """The models that a models.config names; `write_config` shows how.
+
+    Raises OSError, and text_format.ParseError for what is not such a file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     config = Path(folder, "models.config")
+    ...     _ = config.write_text('model_config_list { config { name: "digits" } }')
+    ...     read_names(config)
+    ['digits']
+    """
     config = text_format.Parse(path.read_text(), ModelServerConfig())
     return [model.name for model in config.model_config_list.config]
 
 
-def _versions_in(model_directory: Path) -> list[Path]:
-    if model_directory.name.startswith(".") or not model_directory.is_dir():
-        return []
-    return [
-        each
-        for each in model_directory.iterdir()
-        if each.name.isascii() and each.name.isdigit() and each.is_dir()
-    ]
+def _has_versions(model_directory: Path) -> bool:
+    try:
+        return bool(find_versions(model_directory))
+    except (FileNotFoundError, PermissionError):  # taken away meanwhile; a volume's lost+found
+        return False

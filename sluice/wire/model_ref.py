@@ -7,7 +7,14 @@ from sluice.wire.protos.serving_pb2 import ModelSpec
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model's name, and at most one of a version number and a version label."""
+    """A model's name, and at most one of a version number and a version label.
+
+    >>> spec = ModelRef("digits", label="canary").to_proto("encoded")
+    >>> spec.name, spec.version_label, spec.signature_name
+    ('digits', 'canary', 'encoded')
+    >>> ModelRef.from_proto(spec)
+    ModelRef(name='digits', version=None, label='canary')
+    """
 
     name: str
     version: int | None = None

@@ -5,13 +5,12 @@ header JSON_LENGTH gives. A string (BYTES) is its length in four bytes, then its
 """
 
 import struct
-from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from sluice.wire.tensors import Array
+from sluice.wire.tensors import Array, string_array
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -50,7 +49,7 @@ _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
 
 class RawTensorError(ValueError):
-    """Bytes that are no such tensor: what was `expected`, and what was `got`."""
+    """Bytes that do not hold the tensor they should: what was `expected`, and what was `got`."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -58,47 +57,62 @@ class RawTensorError(ValueError):
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name; numpy's own where the protocol has none (complex, quantized)."""
+    """The protocol's name; numpy's own where the protocol has none (complex, quantized).
+
+    >>> datatype_of(np.dtype("f4")), datatype_of(np.dtype(object)), datatype_of(np.dtype("c8"))
+    ('FP32', 'BYTES', 'COMPLEX64')
+    """
     return _NAMES.get(dtype, dtype.name.upper())
 
 
 def decode_raw(raw: bytes | memoryview, dtype: np.dtype[Any]) -> Array:
-    """The elements in one dimension, read-only. Raises RawTensorError."""
+    """The elements in one dimension, read-only. Raises RawTensorError.
+
+    >>> decode_raw(bytes([1, 0, 2, 0]), np.dtype("<u2"))
+    array([1, 2], dtype=uint16)
+    """
     if dtype.kind == "O":
         return split_strings(raw)
     if len(raw) % dtype.itemsize:
         raise RawTensorError(
-            f"a multiple of {dtype.itemsize} bytes, as {datatype_of(dtype)} takes", f"{len(raw)}"
+            f"a multiple of {dtype.itemsize} bytes, as {datatype_of(dtype)} takes",
+            f"{len(raw)} bytes",
         )
     return np.frombuffer(raw, dtype)
 
 
 def encode_raw(array: Array) -> bytes:
-    """The elements in row-major order."""
+    r"""The elements in row-major order.
+
+    >>> encode_raw(np.array([[1, 2]], "<u2"))
+    b'\x01\x00\x02\x00'
+    """
     return join_strings(array) if array.dtype.kind == "O" else array.tobytes()
 
 
 def split_strings(raw: bytes | memoryview) -> Array:
-    """BYTES as they travel, to an object array [N] of bytes. Raises RawTensorError."""
+    r"""BYTES as they travel, to an object array [N] of bytes. Raises RawTensorError.
+
+    >>> split_strings(b"\3\0\0\0abc\0\0\0\0")
+    array([b'abc', b''], dtype=object)
+    """
     strings, start = [], 0
     while start < len(raw):
         if start + 4 > len(raw):
-            raise RawTensorError("four bytes of a string's length", f"{len(raw) - start}")
+            raise RawTensorError("a string's length in four bytes", f"{len(raw) - start} bytes")
         (length,) = struct.unpack_from("<I", raw, start)
         start += 4
         if start + length > len(raw):
-            raise RawTensorError(f"a string of {length} bytes", f"{len(raw) - start}")
+            raise RawTensorError(f"a string of {length} bytes", f"{len(raw) - start} bytes")
         strings.append(bytes(raw[start : start + length]))
         start += length
     return string_array(strings)
 
 
-def string_array(strings: Sequence[bytes]) -> Array:
-    """An object array [N] of bytes."""
-    array = np.empty(len(strings), object)
-    array[:] = strings
-    return array
-
-
 def join_strings(array: Array) -> bytes:
+    r"""BYTES as they travel, of an array of bytes in any shape.
+
+    >>> join_strings(string_array([b"abc", b""]))
+    b'\x03\x00\x00\x00abc\x00\x00\x00\x00'
+    """
     return b"".join(struct.pack("<I", len(string)) + string for string in array.ravel())

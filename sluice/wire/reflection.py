@@ -1,4 +1,10 @@
-"""grpc.reflection: what a tool needs in order to call a server without our .proto files."""
+"""grpc.reflection: what a tool needs in order to call a server without our .proto files.
+
+Not grpcio-reflection's servicer (tried in 1.85.1): it answers `grpc.reflection.v1alpha` alone, `v1`
+is UNIMPLEMENTED; it looks names up in one pool, protobuf's default or the one that it is given, and
+ours is a second (protos/__init__.py), so that either our services or `grpc.health.v1.Health` would
+be NOT_FOUND; and each open stream holds one of the threads that answer predictions.
+"""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +68,14 @@ def _add(server: grpc.Server | grpc.aio.Server, behavior: Callable[..., Any]) ->
 
 
 def answer(request: ServerReflectionRequest, services: list[str]) -> ServerReflectionResponse:
-    """One question's answer; what is not known is an error inside it."""
+    """One question's answer; what is not known is an error inside it.
+
+    >>> reply = answer(
+    ...     ServerReflectionRequest(list_services=""), ["tensorflow.serving.ModelService"]
+    ... )
+    >>> [service.name for service in reply.list_services_response.service]
+    ['tensorflow.serving.ModelService']
+    """
     response = ServerReflectionResponse(valid_host=request.host, original_request=request)
     kind = request.WhichOneof("message_request")
     if kind == "list_services":
@@ -75,7 +88,7 @@ def answer(request: ServerReflectionRequest, services: list[str]) -> ServerRefle
         response.error_response.MergeFrom(
             ErrorResponse(
                 error_code=grpc.StatusCode.NOT_FOUND.value[0],
-                error_message=f"nothing is known of {request}",
+                error_message=f"no .proto file here holds what was asked for: {request}".strip(),
             )
         )
     else:

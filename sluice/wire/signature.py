@@ -44,6 +44,12 @@ class TensorSpec:
         return self.shape is not None and self.shape[:1] == (None,)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of that shape fits.
+
+        >>> spec = TensorSpec("image", np.dtype("f4"), (None, 28, 28, 1))
+        >>> spec.accepts((7, 28, 28, 1)), spec.accepts((28, 28, 1))
+        (True, False)
+        """
         return self.shape is None or (
             len(shape) == len(self.shape)
             and all(want in (None, got) for want, got in zip(self.shape, shape, strict=True))
@@ -52,7 +58,14 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to call a model: named inputs to named outputs, each sorted by name."""
+    """One way to call a model: named inputs to named outputs, each sorted by name.
+
+    >>> image = TensorSpec("image", np.dtype("f4"), (None, 28, 28, 1))
+    >>> label = TensorSpec("label", np.dtype("f4"), (None, 10))
+    >>> digits = Signature("serving_default", {"image": image}, {"label": label})
+    >>> print(digits.inputs["image"])
+    float32 [N,28,28,1]
+    """
 
     name: str
     inputs: Mapping[str, TensorSpec]
@@ -65,12 +78,20 @@ class Signature:
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """numpy's own name; `string` for objects, which hold bytes."""
+    """numpy's own name; `string` for objects, which hold bytes.
+
+    >>> dtype_name(np.dtype("f4")), dtype_name(np.dtype(object))
+    ('float32', 'string')
+    """
     return "string" if dtype.kind == "O" else dtype.name
 
 
 def shape_text(shape: tuple[int | None, ...] | None) -> str:
-    """`[N,28,28,1]`: N is the batch, ? any size, `[...]` any rank."""
+    """N is the batch, ? any size, `[...]` any rank.
+
+    >>> shape_text((None, 28, None, 1)), shape_text((2, 10)), shape_text(None)
+    ('[N,28,?,1]', '[2,10]', '[...]')
+    """
     if shape is None:
         return "[...]"
     sizes = ["?" if size is None else str(size) for size in shape]

@@ -1,5 +1,7 @@
 """ndarray <-> TensorProto. Pure: numpy, ml_dtypes and our own protos, no TensorFlow.
 
+TensorFlow's `make_tensor_proto` and `make_ndarray` do this too, at the price of loading TensorFlow.
+
 A TensorProto holds its elements either as raw bytes (`tensor_content`) or one by one in the field
 of its dtype (`float_val`, `int_val`, ...). Both are read as TensorFlow's `Tensor::FromProto` reads
 them (tests/modelserver/test_tensors_against_tensorflow.py compares the two): typed values that
@@ -78,13 +80,22 @@ _PACKED_FIELDS = {"float_val", "double_val", "bool_val", "scomplex_val", "dcompl
 def numpy_dtype(data_type: DataType) -> np.dtype[Any]:
     """The numpy dtype of a DataType; DT_STRING is `object`.
 
+    >>> numpy_dtype(DataType.DT_FLOAT), numpy_dtype(DataType.DT_STRING)
+    (dtype('float32'), dtype('O'))
+
     Raises TensorError for a type that no array holds (DT_RESOURCE, DT_VARIANT, unknown numbers).
     """
     return _form_of(data_type).dtype
 
 
 def data_type_of(dtype: DTypeLike) -> DataType:
-    """The DataType of a numpy dtype, whatever its byte order; `object` and `S` are DT_STRING."""
+    """The DataType of a numpy dtype, whatever its byte order; `object` and `S` are DT_STRING.
+
+    Raises TensorError where TensorFlow has no such dtype.
+
+    >>> data_type_name(data_type_of(">f4")), data_type_name(data_type_of("S3"))
+    ('DT_FLOAT', 'DT_STRING')
+    """
     wanted = np.dtype(dtype)
     if wanted.kind == "S":
         return DataType.DT_STRING
@@ -95,7 +106,11 @@ def data_type_of(dtype: DTypeLike) -> DataType:
 
 
 def data_type_name(data_type: DataType) -> str:
-    """`DT_FLOAT` for 1; the bare number where it is none of TensorFlow's."""
+    """TensorFlow's name; the bare number where it has none.
+
+    >>> data_type_name(1), data_type_name(999)
+    ('DT_FLOAT', '999')
+    """
     return DataType.Name(data_type) if data_type in DataType.values() else str(data_type)
 
 
@@ -104,10 +119,14 @@ def decode_tensor(
 ) -> Array:
     """The array of a TensorProto, read-only where it lies in `tensor_content`'s own bytes.
 
-    content: what stood in `tensor_content`, where it was cut out of the message (wire.py).
-    Raises TensorError for a dtype that no array holds, a shape that is none, content of another
-    length than dtype and shape ask for, and more than `max_filled_bytes` to be filled with the
-    last of too few typed values.
+    content: what stood in `tensor_content`, where it was cut out of the message
+    (large_tensors.py). Raises TensorError for a dtype that no array holds, a shape with a size
+    unknown, content of another length than dtype and shape ask for, and more than
+    `max_filled_bytes` to be filled with the last of too few typed values.
+
+    >>> proto = TensorProto(dtype=DataType.DT_FLOAT, tensor_shape=encode_shape([3]), float_val=[7])
+    >>> decode_tensor(proto)
+    array([7., 7., 7.], dtype=float32)
     """
     form = _form_of(proto.dtype)
     shape = decode_shape(proto.tensor_shape)
@@ -115,15 +134,20 @@ def decode_tensor(
     if count and (raw := content or proto.tensor_content):
         return _decode_content(raw, form, count).reshape(shape)
     if form.dtype == object:
-        return _fill(_string_array(proto.string_val[:count]), count, b"", shape, max_filled_bytes)
+        return _fill(string_array(proto.string_val[:count]), count, b"", shape, max_filled_bytes)
     values = _decode_values(proto, form)[:count]
     return _fill(values, count, np.zeros((), form.dtype)[()], shape, max_filled_bytes)
 
 
 def encode_tensor(array: Array, content: bool = False) -> TensorProto:
-    """The TensorProto of an array: elements in the dtype's own field, or raw in `tensor_content`.
+    r"""The TensorProto of an array: elements in the dtype's own field, or raw in `tensor_content`.
 
     Raises TensorError for a dtype that TensorFlow has not, and for strings that are not `bytes`.
+
+    >>> encode_tensor(np.array([1.5, 2], np.float32)).float_val
+    [1.5, 2.0]
+    >>> encode_tensor(np.array([1, 2], np.uint8), content=True).tensor_content
+    b'\x01\x02'
     """
     if content:
         proto, raw = encode_content(array)
@@ -138,14 +162,30 @@ def encode_tensor(array: Array, content: bool = False) -> TensorProto:
 
 
 def encode_content(array: Array) -> tuple[TensorProto, bytes | memoryview]:
-    """A TensorProto without elements, and its `tensor_content`: numbers where the array has them.
+    r"""A TensorProto without elements, and its `tensor_content`: numbers where the array has them.
 
     Raises TensorError as `encode_tensor` does.
+
+    >>> header, content = encode_content(np.array([1, 2], np.uint8))
+    >>> bytes(content), header.tensor_content
+    (b'\x01\x02', b'')
     """
     proto, form = _header(array)
     if form.dtype == object:
         return proto, _join_strings(_strings(array))
     return proto, np.ascontiguousarray(array, form.dtype).reshape(-1).view(np.uint8).data
+
+
+def string_array(strings: Iterable[bytes]) -> Array:
+    r"""An object array [N] of bytes; numpy's own strings lose zero bytes at the end.
+
+    >>> string_array([b"a", b"b\0"])
+    array([b'a', b'b\x00'], dtype=object)
+    """
+    items = list(strings)
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
 
 
 def _header(array: Array) -> tuple[TensorProto, _Form]:
@@ -154,7 +194,11 @@ def _header(array: Array) -> tuple[TensorProto, _Form]:
 
 
 def decode_shape(proto: TensorShapeProto) -> tuple[int, ...]:
-    """The sizes of a fully known shape, else TensorError."""
+    """The sizes of a fully known shape, else TensorError.
+
+    >>> decode_shape(encode_shape([2, 3]))
+    (2, 3)
+    """
     sizes = tuple(dim.size for dim in proto.dim)
     if proto.unknown_rank or any(size < 0 for size in sizes):
         raise TensorError(f"shape {list(sizes)} is not fully known; a tensor needs every size")
@@ -166,7 +210,11 @@ def decode_shape(proto: TensorShapeProto) -> tuple[int, ...]:
 
 
 def encode_shape(shape: Iterable[int]) -> TensorShapeProto:
-    """The proto of a shape; -1 stands for any size."""
+    """The proto of a shape; -1 stands for any size.
+
+    >>> [dim.size for dim in encode_shape([-1, 28]).dim]
+    [-1, 28]
+    """
     return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
 
 
@@ -179,7 +227,7 @@ def _form_of(data_type: DataType) -> _Form:
 
 def _decode_content(content: bytes | memoryview, form: _Form, count: int) -> Array:
     if form.dtype == object:
-        return _string_array(_split_strings(bytes(content), count))
+        return string_array(_split_strings(bytes(content), count))
     expected = count * form.dtype.itemsize
     if len(content) != expected:
         raise TensorError(
@@ -233,13 +281,6 @@ def _packed(field: str, raw: bytes) -> bytes:
     number = TensorProto.DESCRIPTOR.fields_by_name[field].number
     length_delimited = 2
     return encode_varint(number << 3 | length_delimited) + encode_varint(len(raw)) + raw
-
-
-def _string_array(strings: Iterable[bytes]) -> Array:
-    items = list(strings)
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array
 
 
 def _strings(array: Array) -> list[bytes]:

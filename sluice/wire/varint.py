@@ -1,7 +1,17 @@
-"""Protobuf's numbers of variable length: seven bits a byte, the lowest first."""
+"""Protobuf's numbers of variable length: seven bits a byte, the lowest first.
+
+Written here because protobuf's package has no public function for them: what it has is private
+(`google.protobuf.internal.decoder._DecodeVarint`), and answers bytes that were cut short with an
+IndexError.
+"""
 
 
 def encode_varint(number: int) -> bytes:
+    r"""The bytes of a number that is not negative.
+
+    >>> encode_varint(300)
+    b'\xac\x02'
+    """
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -11,10 +21,14 @@ def encode_varint(number: int) -> bytes:
 
 
 def read_varint(data: bytes | memoryview, start: int, most: int = 5) -> tuple[int, int]:
-    """The number at `start`, and where it ends. Raises ValueError for more than `most` bytes."""
+    r"""The number at `start`, and where it ends. Raises ValueError for more than `most` bytes.
+
+    >>> read_varint(b"\xac\x02...", 0)
+    (300, 2)
+    """
     number = 0
     for position in range(start, min(start + most, len(data))):
         number |= (data[position] & 0x7F) << 7 * (position - start)
         if data[position] < 0x80:
             return number, position + 1
-    raise ValueError(f"no number ends within {most} bytes of byte {start}")
+    raise ValueError(f"expected a number of at most {most} bytes at byte {start}; it does not end")

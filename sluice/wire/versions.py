@@ -30,6 +30,13 @@ def find_versions(model_directory: Path) -> dict[int, Path]:
     """The version directories by number, oldest first. Raises OSError where it cannot be listed.
 
     Of `7` and `007` the first by name counts, as the same number cannot be served twice.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as model:
+    ...     for name in ("10", "9", "samples"):
+    ...         Path(model, name).mkdir()
+    ...     list(find_versions(Path(model)))
+    [9, 10]
     """
     found: dict[int, Path] = {}
     for entry in sorted(model_directory.iterdir(), reverse=True):
@@ -40,7 +47,11 @@ def find_versions(model_directory: Path) -> dict[int, Path]:
 
 
 def published_versions(model_directory: Path) -> dict[int, Path]:
-    """Those that hold a SavedModel, oldest first; {} where there is no such model."""
+    """Those that hold a SavedModel, oldest first; {} where there is no such model.
+
+    >>> published_versions(Path("no such model"))
+    {}
+    """
     if not model_directory.is_dir():
         return {}
     return {

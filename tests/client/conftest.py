@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from sluice.client import AsyncClient, Client
+from sluice import AsyncClient, Client
 from sluice.wire.protos.serving_pb2 import ModelServerConfig
 
 

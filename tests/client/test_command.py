@@ -54,7 +54,7 @@ def test_arrays_and_their_values(ask, tmp_path):
     assert [line.split() for line in ask("unbatched", *files).splitlines()] == [
         ["OUTPUT", "DTYPE", "SHAPE", "VALUES"],
         ["mean", "float32", "[]", "3.5"],
-        ["rows", "float32", "[3,", "2]", "2", "4", "6", "8", "10", "12"],
+        ["rows", "float32", "[3,2]", "2", "4", "6", "8", "10", "12"],
     ]
     document = json.loads(ask("unbatched", *files, "--json"))
     assert document["outputs"] == {"mean": 3.5}
@@ -69,7 +69,8 @@ def test_a_version_a_label_a_signature(ask, tmp_path):
     np.save(tmp_path / "one.npy", np.array([1.0]))
     assert " 2.5\n" in ask("affine", tmp_path / "one.npy", "--version", 1)
     assert " 3.5\n" in ask("affine", tmp_path / "one.npy", "--label", "canary")
-    assert "not both" in ask.fails("affine", tmp_path / "one.npy", "--label=canary", "--version=1")
+    both = ask.fails("affine", tmp_path / "one.npy", "--label=canary", "--version=1")
+    assert "version=1 and label='canary' are both given" in both
     assert 'no signature "other"' in ask.fails("affine", tmp_path / "one.npy", "--signature=other")
 
 
@@ -77,16 +78,16 @@ def test_a_file_that_cannot_be_used_is_named(ask, samples, tmp_path):
     assert "none.png: No such file" in ask.fails("digits", samples[3], tmp_path / "none.png")
     assert f"{tmp_path}: Is a directory" in ask.fails("digits", tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
-    assert "notes.txt: neither an image" in ask.fails("digits", tmp_path / "notes.txt")
+    assert "notes.txt: expected an image" in ask.fails("digits", tmp_path / "notes.txt")
     (tmp_path / "short.npy").write_bytes(b"\x93NUMPY")
     assert "short.npy: " in ask.fails("digits", tmp_path / "short.npy")
     np.save(tmp_path / "number.npy", 1.0)
-    assert "number.npy: a single number" in ask.fails("digits", tmp_path / "number.npy")
+    assert "number.npy: expected an array of rows" in ask.fails("digits", tmp_path / "number.npy")
     row, table = tmp_path / "row.npy", tmp_path / "table.npy"
     np.save(row, [1.0])
     np.save(table, [[1.0]])
-    assert "row.npy is no image, others are" in ask.fails("digits", row, samples[3])
-    assert "no batch" in ask.fails("digits", row, table)
+    assert "row.npy is an array and other files are images" in ask.fails("digits", row, samples[3])
+    assert "cannot be joined to one batch" in ask.fails("digits", row, table)
 
 
 def test_what_the_server_refuses_is_one_line(ask, tmp_path):

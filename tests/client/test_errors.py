@@ -42,7 +42,7 @@ STATUSES = {
 
 
 def answer(status, body=b'{"error": "why"}', **headers):
-    return _http.Reply(status, httpx.Headers(headers), body)
+    return _http.HttpReply(status, httpx.Headers(headers), body)
 
 
 def test_the_tree_is_drawn_as_it_is():

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from sluice.client import BadRequest, DeadlineExceeded, ModelMetadata, Overloaded, Unavailable
-from sluice.client._calls import Attempt, GetMetadata, GetStatus, ModelSpec, Pause, Predict
+from sluice import BadRequest, DeadlineExceeded, ModelMetadata, Overloaded, Unavailable
+from sluice.client._calls import Attempt, GetMetadata, GetStatus, Pause, Predict
 from sluice.client._flows import Flows
-from sluice.client.results import Signature, TensorSpec
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.signature import Signature, TensorSpec
 
-SPEC = TensorSpec(np.dtype("f4"), (None,))
-METADATA = ModelMetadata("m", 1, {"serving_default": Signature({"x": SPEC}, {"y": SPEC})})
+X, Y = (TensorSpec(name, np.dtype("f4"), (None,)) for name in "xy")
+DEFAULT = Signature("serving_default", {"x": X}, {"y": Y})
+METADATA = ModelMetadata("m", 1, {"serving_default": DEFAULT})
 
 
 def walk(flow, *answers):
@@ -22,7 +24,7 @@ def walk(flow, *answers):
 
 
 def predict(flows):
-    return flows.predict(ModelSpec("m"), {None: [1.0]}, None, (), None)
+    return flows.predict(ModelRef("m"), {None: [1.0]}, None, (), None)
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Overloaded("busy")])
@@ -81,4 +83,4 @@ def test_metadata_is_asked_once_and_again_after_a_refusal():
     with pytest.raises(BadRequest):
         flow.throw(BadRequest("a new version wants something else"))
     (afresh,) = walk(predict(flows))
-    assert afresh.call == GetMetadata(ModelSpec("m"))
+    assert afresh.call == GetMetadata(ModelRef("m"))

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from sluice.client import BadRequest, Client, NotFound, NotSupported, VersionStatus
+from sluice import (
+    BadRequest,
+    Client,
+    Guess,
+    NotFound,
+    NotSupported,
+    Prediction,
+    VersionStatus,
+)
 
 DTYPES = {
     "i32": np.array([1, 2], "i4"),
@@ -28,7 +36,7 @@ def test_several_inputs_and_outputs(client):
         "serving_default",
     )
     assert repr(prediction) == (
-        "<Prediction of pair version 1: ranks: float32 [2, 3], score: float32 [2, 1]>"
+        "<Prediction of pair version 1: ranks: float32 [2,3], score: float32 [2,1]>"
     )
 
 
@@ -76,7 +84,7 @@ def test_versions_labels_signatures_and_outputs(client):
     assert list(
         client.predict("pair", image=np.ones((1, 2, 2, 1)), meta=[[1, 2, 3]], outputs=["score"])
     ) == ["score"]
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="both given"):
         client.predict("affine", [1.0], version=1, label="canary")
 
 
@@ -118,6 +126,18 @@ def test_no_labels_is_said(client):
             ask()
 
 
+def test_one_of_several_heads_is_named():
+    labels = {
+        f"{head}{suffix}": np.array([[value]], object)
+        for head in ("color", "kind")
+        for suffix, value in (("_classes", b"red"), ("_scores", 1.0))
+    }
+    prediction = Prediction(labels, "garments", 1, "encoded")
+    assert prediction.ranked("color") == [[Guess("red", 1.0)]]
+    with pytest.raises(LookupError, match="name one of color, kind"):
+        prediction.top  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "options", "message"),
     [
@@ -126,8 +146,8 @@ def test_no_labels_is_said(client):
         ("affine", {"x": [1.0]}, {"signature": "predict"}, "predict.*serving_default"),
         ("affine", {"x": [1.0]}, {"label": "nightly"}, "nightly"),
         ("affine", {"x": [1.0]}, {"outputs": ["z"]}, "z"),
-        ("affine", {"x": b"a file"}, {}, "float32 .* files or bytes"),
-        ("affine", {"x": [None]}, {}, "None is neither"),
+        ("affine", {"x": b"a file"}, {}, "takes numbers .*float32.* files or text"),
+        ("affine", {"x": [None]}, {}, "None, a NoneType; give numbers"),
         ("pair", b"one", {}, "image, meta; give each by its name"),
         ("digits", b"no image", {}, "image"),
     ],
@@ -152,8 +172,8 @@ def test_metadata(client):
     metadata = client.metadata("digits")
     assert (metadata.name, metadata.version) == ("digits", 1)
     assert {"serving_default", "encoded", "classify"} <= set(metadata.signatures)
-    assert str(metadata.signatures["serving_default"].inputs["image"]) == "float32 [?,8,8,1]"
-    assert str(metadata.signatures["encoded"].inputs["image"]) == "string [?]"
+    assert str(metadata.signatures["serving_default"].inputs["image"]) == "float32 [N,8,8,1]"
+    assert str(metadata.signatures["encoded"].inputs["image"]) == "string [N]"
     assert client.metadata("affine", label="stable").version == 1
 
 

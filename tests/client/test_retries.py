@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sluice.client import BadReply, Client, DeadlineExceeded, Unavailable
+from sluice import BadReply, Client, DeadlineExceeded, Unavailable
 
 METADATA = b"""{"model_spec": {"version": "1"}, "metadata": {"signature_def": {"signatureDef": {
     "serving_default": {"inputs": {"x": {"dtype": "DT_FLOAT", "tensorShape": {"dim": []}}}}}}}}"""

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from sluice.client import TooLarge, Unavailable
+from sluice import TooLarge, Unavailable
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.serving_pb2_grpc import (
     ModelServiceServicer,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sluice.wire.oip_tensors import encode_raw, string_array
+from sluice.wire.oip_tensors import encode_raw
 from sluice.wire.protos import serving_pb2_grpc
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
@@ -20,7 +20,7 @@ from sluice.wire.protos.serving_pb2 import (
     SignatureDefMap,
 )
 from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto
-from sluice.wire.tensors import encode_shape, encode_tensor
+from sluice.wire.tensors import encode_shape, encode_tensor, string_array
 
 LIMIT = 10_000
 STRING = DataType.DT_STRING

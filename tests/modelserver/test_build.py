@@ -8,7 +8,7 @@ import pytest
 
 from service.modelserver.batching import BatchingRunner
 from service.modelserver.build import listen, make_metrics_server, make_repository, make_runner
-from service.modelserver.files import StartError
+from service.modelserver.errors import StartError
 from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
 

@@ -7,9 +7,9 @@ from service.modelserver.errors import InvalidArgument, Unimplemented
 from service.modelserver.examples import (
     CLASSIFY,
     REGRESS,
-    ClassifyCall,
-    MultiInferenceCall,
-    RegressCall,
+    ClassifyPlan,
+    MultiInferencePlan,
+    RegressPlan,
 )
 from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
@@ -48,8 +48,8 @@ def words(*rows):
 
 def classify(name, tensors):
     spec = {"name": "m", "signature_name": name}
-    call = ClassifyCall(SIGNATURES, ClassificationRequest(model_spec=spec, input=TWO))
-    response = call.respond(tensors, version=1)
+    plan = ClassifyPlan(SIGNATURES, ClassificationRequest(model_spec=spec, input=TWO))
+    response = plan.respond(tensors, version=1)
     return [
         [(entry.label, entry.score) for entry in row.classes]
         for row in response.result.classifications
@@ -58,8 +58,8 @@ def classify(name, tensors):
 
 def regress(name, tensors):
     spec = {"name": "m", "signature_name": name}
-    call = RegressCall(SIGNATURES, RegressionRequest(model_spec=spec, input=TWO))
-    return [entry.value for entry in call.respond(tensors, version=1).result.regressions]
+    plan = RegressPlan(SIGNATURES, RegressionRequest(model_spec=spec, input=TWO))
+    return [entry.value for entry in plan.respond(tensors, version=1).result.regressions]
 
 
 CLASSES, SCORES = words([b"a", b"b"], [b"c", b"\xff"]), np.array([[1, 2], [3, 4]], "f4")
@@ -130,13 +130,13 @@ def multi(*tasks, examples=TWO):
     request = MultiInferenceRequest(input=examples)
     for name, method, model in tasks:
         request.tasks.add(model_spec={"name": model, "signature_name": name}, method_name=method)
-    return MultiInferenceCall(SIGNATURES, request)
+    return MultiInferencePlan(SIGNATURES, request)
 
 
 def test_several_tasks_are_one_run():
-    call = multi(("both", CLASSIFY, "m"), ("values", REGRESS, "m"))
-    assert list(call.run.feeds) == ["inputs:0"]
-    assert call.run.fetches == ("classes:0", "outputs:0", "scores:0")
+    plan = multi(("both", CLASSIFY, "m"), ("values", REGRESS, "m"))
+    assert list(plan.run.feeds) == ["inputs:0"]
+    assert plan.run.fetches == ("classes:0", "outputs:0", "scores:0")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_context_is_merged_into_each_example():
     def feature(name, value):
         return Example(features={"feature": {name: {"int64_list": {"value": [value]}}}})
 
-    call = multi(
+    plan = multi(
         ("both", CLASSIFY, "m"),
         examples=Input(
             example_list_with_context={
@@ -174,5 +174,5 @@ def test_a_context_is_merged_into_each_example():
             }
         ),
     )
-    merged = [Example.FromString(raw) for raw in call.run.feeds["inputs:0"]]
+    merged = [Example.FromString(raw) for raw in plan.run.feeds["inputs:0"]]
     assert [sorted(example.features.feature) for example in merged] == [["a", "c"], ["b", "c"]]

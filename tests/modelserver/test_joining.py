@@ -5,7 +5,7 @@ import pytest
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import FailedPrecondition
-from service.modelserver.joining import cut, glue, join
+from service.modelserver.joining import glue, join, split
 from service.modelserver.servable import Run
 
 
@@ -22,7 +22,7 @@ def test_the_parts_of_a_run_are_its_own_memory():
     run = Run(
         {"x": np.arange(6.0), "s": np.array([b"a", b"b", b"c", b"d", b"e", b"f"], "O")}, ("y",)
     )
-    parts = list(cut(run, [4, 2]))
+    parts = list(split(run, [4, 2]))
     assert [part.feeds["x"].tolist() for part in parts] == [[0, 1, 2, 3], [4, 5]]
     assert all(np.shares_memory(part.feeds["x"], run.feeds["x"]) for part in parts)
     assert glue([part.feeds for part in parts])["s"].tolist() == run.feeds["s"].tolist()

@@ -120,7 +120,7 @@ def test_a_bad_warmup_record_fails_the_load_with_its_number(client, models, unti
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (b"", "warmup record 1 failed: it holds no request of a known kind"),
+        (b"", "warmup record 1 failed: it holds none of Predict, Classify"),
         (b"\xff\xff", "warmup record 1 failed: Error parsing message"),
     ],
 )

@@ -375,7 +375,7 @@ def test_the_config_file_is_followed(models, predictions, config, until):
 def test_a_config_file_that_cannot_be_read_changes_nothing(models, server, config):
     whole = config._file.read_text()
     config._file.write_text("model_config_list {")
-    server.wait_for(r"Reloading .* failed: Invalid protobuf file")
+    server.wait_for(r"Reloading .* failed; the models stay as they were: Invalid protobuf file")
     assert states(models, "pair") == {1: "AVAILABLE"}
     config._file.write_text(whole)
 

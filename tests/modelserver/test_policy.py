@@ -4,13 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.modelserver.policy import (
-    VersionPolicy,
-    choose_versions,
-    find_models,
-    find_versions,
-    fingerprint,
-)
+from service.modelserver.policy import VersionPolicy, choose_versions, find_models, fingerprint
+from sluice.wire.versions import find_versions
 
 PRESENT = {1: "1", 2: "2", 10: "10"}
 
@@ -45,6 +40,20 @@ def test_only_directories_named_by_integers_are_versions(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "6").write_text("a file")
     assert set(find_versions(tmp_path)) == {1, 2, 10}
+
+
+def test_a_link_to_a_directory_is_a_version_and_a_broken_one_is_none(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "1").symlink_to(tmp_path / "store")
+    (tmp_path / "2").symlink_to(tmp_path / "gone")
+    assert set(find_versions(tmp_path)) == {1}
+
+
+def test_a_directory_that_cannot_be_listed_is_an_error_and_not_an_empty_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        find_versions(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        find_models(tmp_path / "gone")
 
 
 def test_a_model_is_a_directory_with_a_version(tmp_path):

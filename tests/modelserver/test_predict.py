@@ -1,10 +1,10 @@
-"""PredictCall: a request held against a signature, and errors that name the input at fault."""
+"""PredictPlan: a request held against a signature, and errors that name the input at fault."""
 
 import numpy as np
 import pytest
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
-from service.modelserver.predict import PredictCall
+from service.modelserver.predict import PredictPlan
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo, TensorProto
 from sluice.wire.tensors import decode_tensor, encode_tensor
@@ -36,7 +36,7 @@ IMAGE = np.ones((1, 2), "f4")
 
 
 def test_inputs_become_feeds_by_tensor_name():
-    run = PredictCall(SIGNATURES, request(image=IMAGE, scale=np.int64(3))).run
+    run = PredictPlan(SIGNATURES, request(image=IMAGE, scale=np.int64(3))).run
     assert {name: array.tolist() for name, array in run.feeds.items()} == {
         "feed_image:0": [[1, 1]],
         "feed_scale:0": 3,
@@ -44,13 +44,13 @@ def test_inputs_become_feeds_by_tensor_name():
 
 
 def test_an_input_that_is_left_out_takes_the_signatures_default():
-    assert PredictCall(SIGNATURES, request(image=IMAGE)).run.feeds["feed_scale:0"] == 7
+    assert PredictPlan(SIGNATURES, request(image=IMAGE)).run.feeds["feed_scale:0"] == 7
 
 
 def test_a_tensor_behind_two_outputs_is_fetched_once():
-    call = PredictCall(SIGNATURES, request(image=IMAGE))
-    assert call.run.fetches == ("rank:0", "score:0")
-    reply = call.respond({"rank:0": np.float32(1), "score:0": np.float32(2)}, version=4)
+    plan = PredictPlan(SIGNATURES, request(image=IMAGE))
+    assert plan.run.fetches == ("rank:0", "score:0")
+    reply = plan.respond({"rank:0": np.float32(1), "score:0": np.float32(2)}, version=4)
     assert {name: decode_tensor(tensor) for name, tensor in reply.outputs.items()} == {
         "again": 2,
         "rank": 1,
@@ -64,9 +64,9 @@ def test_a_tensor_behind_two_outputs_is_fetched_once():
 
 @pytest.mark.parametrize("content", [False, True])
 def test_the_filter_chooses_outputs_and_the_server_their_form(content):
-    call = PredictCall(SIGNATURES, request("score", image=IMAGE), content=content)
-    assert call.run.fetches == ("score:0",)
-    reply = call.respond({"score:0": IMAGE}, version=1)
+    plan = PredictPlan(SIGNATURES, request("score", image=IMAGE), content=content)
+    assert plan.run.fetches == ("score:0",)
+    reply = plan.respond({"score:0": IMAGE}, version=1)
     assert list(reply.outputs) == ["score"]
     assert bool(reply.outputs["score"].tensor_content) is content
 
@@ -105,4 +105,4 @@ def test_the_filter_chooses_outputs_and_the_server_their_form(content):
 )
 def test_what_does_not_fit_is_named(asked, error, message):
     with pytest.raises(error, match=message):
-        PredictCall(SIGNATURES, asked)
+        PredictPlan(SIGNATURES, asked)

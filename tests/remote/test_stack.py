@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import requests
 
-from sluice.client import Client
+from sluice import Client
 
 URL, GRPC = os.environ.get("SLUICE_URL", "").rstrip("/"), os.environ.get("SLUICE_GRPC", "")
 UNKNOWN_SIZE = 32  # of an axis that may have any size: enough for most convolutions

@@ -14,9 +14,9 @@ from service.gateway.signature import (
     TensorSpec,
 )
 from sluice.wire.model_ref import ModelRef
-from sluice.wire.oip_tensors import CONTENTS, datatype_of, string_array
+from sluice.wire.oip_tensors import CONTENTS, datatype_of
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
-from sluice.wire.tensors import Array
+from sluice.wire.tensors import Array, string_array
 
 InputTensor = ModelInferRequest.InferInputTensor
 VERSION_DIGITS = 18  # within an int64

@@ -1,4 +1,9 @@
-"""The edge between a service's methods and gRPC: errors become statuses, calls are counted."""
+"""Calls of gRPC to a service's methods: errors become statuses, those in progress are counted.
+
+Not an interceptor of grpc.aio's: that is given a call's method and metadata, not its request, and
+would have to wrap the handler as `_handler` does; and only a handler without a deserializer can
+answer bytes that are no message (grpc.aio's answer is UNKNOWN, with a traceback in the log).
+"""
 
 import asyncio
 import logging
@@ -17,7 +22,7 @@ from sluice.wire.protos import POOL
 
 Context = Any  # grpc.aio.ServicerContext; the stubs leave its abort() untyped
 Parser = Callable[[bytes], Any]  # raises DecodeError
-Record = Callable[[str, str, grpc.StatusCode, float], None]  # model, method, code, seconds
+RecordCall = Callable[[str, str, grpc.StatusCode, float], None]  # model, method, code, seconds
 
 # How long nobody may have called before the server can be stopped without cutting anybody off.
 _QUIET_S = 0.1
@@ -31,8 +36,8 @@ class Calls:
     `record` is told of every call when it has been answered.
     """
 
-    def __init__(self, record: Record | None = None) -> None:
-        self.record: Record = record or _ignore
+    def __init__(self, record: RecordCall | None = None) -> None:
+        self.record: RecordCall = record or _ignore
         self._running = 0
         self._draining = False
         self._last = time.monotonic()
@@ -40,7 +45,7 @@ class Calls:
     @contextmanager
     def counted(self) -> Iterator[None]:
         """One call, inside the block. Raises Unavailable while draining."""
-        self._last = time.monotonic()
+        self._last = time.monotonic()  # of a refused call too: while there are any, drain() waits
         if self._draining:
             raise Unavailable("The server is shutting down; call another one")
         self._running += 1
@@ -54,6 +59,7 @@ class Calls:
 
         Returns how many were still in progress after `timeout_s`.
         """
+        # Not grpc.aio's stop(grace) alone: it cancels calls that are on the wire and not yet here.
         self._draining = True
         deadline = time.monotonic() + timeout_s
         while (self._running or time.monotonic() - self._last < _QUIET_S) and (
@@ -76,6 +82,7 @@ def add_service(
     `parsers`: by method, what makes its request of the bytes, where it is not the message itself.
     """
     handlers = {}
+    # From the descriptor, not add_..._to_server: generated code fixes how a request is parsed.
     for method in POOL.FindServiceByName(name).methods:
         parser: Parser = message_factory.GetMessageClass(method.input_type).FromString
         parser = (parsers or {}).get(method.name, parser)
@@ -96,6 +103,7 @@ def _handler(
 
     async def handle(raw: bytes, context: Context) -> Message:
         started = time.perf_counter()
+        # CANCELLED unless something better is known: asyncio's cancellation passes every `except`.
         code, details, model = grpc.StatusCode.CANCELLED, "", ""
         try:
             request = parse(raw)
@@ -120,7 +128,7 @@ def _handler(
 
 
 def _model_of(request: Any) -> str:
-    tasks = getattr(request, "tasks", ())
+    tasks = getattr(request, "tasks", ())  # MultiInference names its model in each task
     spec = tasks[0].model_spec if tasks else getattr(request, "model_spec", None)
     return spec.name if spec is not None else ""
 
