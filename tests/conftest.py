@@ -158,9 +158,10 @@ def launch_gateway() -> Iterator[LaunchGateway]:
     launched = []
 
     def launch(model_server: str, **settings: object) -> GatewayProcess:
-        gateway = GatewayProcess(model_server, **{"workers": 1, "threads": 8} | settings)
+        defaults = {"workers": 1, "admin_port": 0, "public_metrics": "on"}
+        gateway = GatewayProcess(model_server, **defaults | settings)
         launched.append(gateway)
-        gateway.wait_for("Booting worker")
+        gateway.wait_for("Answering HTTP")
         return gateway
 
     yield launch

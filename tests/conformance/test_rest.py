@@ -17,6 +17,7 @@ DEVIATIONS = {
     "matrix, missing rank": (400, "a shape that contradicts the signature"),
     "uint8 of 256": (400, "a value outside its dtype, which TensorFlow Serving wraps to 0"),
     "body has a tail": (400, "text after the JSON document"),
+    "model list": (200, "a list of the models, which TensorFlow Serving has not"),
     "status of a missing label": (400, "a label that no version has"),
 }
 
@@ -28,9 +29,9 @@ def test_exchange(row, gateway):
     status, _reason = DEVIATIONS.get(row["name"], (row["status"], None))
     assert reply.status_code == status, reply.text
     assert reply.headers["Content-Type"] == row["content_type"]
-    if status == 200:
+    if status == row["status"] == 200:
         assert_same(json.loads(reply.text), json.loads(row["response"]))
-    else:
+    elif status != 200:
         assert list(reply.json()) == ["error"]
 
 

@@ -118,15 +118,21 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
                         if connection.is_idle:
                             connection.close_idle()
                     await asyncio.sleep(0.05)
-        if self._quick_shutdown:
-            draining.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await draining
+        await self._until_drained(draining)
         self.notify()
         if self._admin is not None:
             self._admin.close()
         await self.gateway.predictions.close()
         self.gateway.telemetry.access_log.flush()
+
+    async def _until_drained(self, draining: asyncio.Task[None]) -> None:
+        """Until the calls in flight have ended, unless a second signal says not to wait."""
+        while not draining.done():
+            if self._quick_shutdown:
+                draining.cancel()
+                await self._grpc.stop()
+            self.notify()
+            await asyncio.wait({draining}, timeout=0.05)
 
     async def _empty_listen_queue(self) -> None:
         """Take what connected before this moment: a closed socket would reset it."""

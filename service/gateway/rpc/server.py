@@ -30,12 +30,18 @@ class RpcServer(Protocol):
     async def drain(self, within_s: float) -> None:
         """Take no new calls; return when those in flight have ended, or their time is up."""
 
+    async def stop(self) -> None:
+        """Cut everything off."""
+
 
 class NoServer:
     """No gRPC port is set."""
 
     async def drain(self, within_s: float) -> None:
         del within_s
+
+    async def stop(self) -> None:
+        pass
 
 
 class GrpcServer:
@@ -88,6 +94,9 @@ class GrpcServer:
         while not self._edge.is_idle() and time.monotonic() - began < within_s:
             await asyncio.sleep(QUIET_S / 4)
         await self._server.stop(0)
+
+    async def stop(self) -> None:
+        await self._server.stop(None)
 
     async def _keep_looking(self) -> None:
         while True:
