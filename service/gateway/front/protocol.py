@@ -16,6 +16,9 @@ from service.gateway.error_responses import error_body
 from service.gateway.front.http import BEGAN
 from service.gateway.settings import Settings
 
+# gunicorn looks for its C parser on the class of a connection, and for what it found on this one.
+ASGIProtocol._check_h1c_protocol_available()
+
 SETTLE_S = 5.0  # that a body has before its rate is looked at
 
 
