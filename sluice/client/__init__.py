@@ -1,5 +1,7 @@
 """Predictions from Python, over HTTP or gRPC: numpy in and out, no TensorFlow. See docs/client.md.
 
+from sluice import Client
+
 with Client("http://localhost:8080") as client:
     client.predict("digits", image="three.png").labels
 """
