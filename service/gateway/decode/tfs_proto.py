@@ -10,17 +10,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from service.gateway.decode.images import ENCODED_SIGNATURE, check_images
+from service.gateway.decode.foreign import door
+from service.gateway.decode.images import check_content
+from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
 from service.gateway.errors import InputTooLarge, InvalidInput
 from service.gateway.query import Query
 from service.gateway.signature import (
-    DEFAULT_SIGNATURE,
     ModelSpec,
     Signature,
     Signatures,
     dtype_name,
     shape_text,
 )
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
 from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
@@ -35,6 +37,7 @@ def decode_model_spec(spec: serving.ModelSpec) -> ModelSpec:
     )
 
 
+@door("The PredictRequest")
 def decode_predict(
     request: serving.PredictRequest, signatures: Signatures, max_bytes: int, max_pixels: int
 ) -> Query:
@@ -45,7 +48,7 @@ def decode_predict(
     """
     signature = signatures.get(request.model_spec.signature_name or DEFAULT_SIGNATURE)
     inputs = _decode_inputs(request.inputs, signature, max_bytes)
-    return check_images(Query(signature, inputs), max_pixels)
+    return check_content(Query(signature, inputs), max_pixels)
 
 
 def _decode_inputs(
@@ -58,8 +61,8 @@ def _decode_inputs(
             array = _stand_in(name, proto, max_bytes)
             if spec and spec.dtype != array.dtype:
                 raise InvalidInput(name, str(spec), f"{dtype_name(array.dtype)} values")
-            if spec and spec.is_string and signature.name == ENCODED_SIGNATURE:
-                array = decode_tensor(proto, max_filled_bytes=0)  # no image for many rows
+            if spec and spec.is_string:
+                array = _strings(name, proto, array.size)
         except TensorError as error:
             raise InvalidInput(name, str(spec or "a tensor"), str(error)) from None
         inputs[name] = array
@@ -69,6 +72,8 @@ def _decode_inputs(
 def _stand_in(name: str, proto: TensorProto, max_bytes: int) -> Array:
     """An array of the tensor's dtype and shape whose elements are one and the same."""
     dtype, shape = numpy_dtype(proto.dtype), decode_shape(proto.tensor_shape)
+    if fault := shape_fault(shape):
+        raise InvalidInput(name, "a shape that a tensor can have", fault)
     size = math.prod(shape) * dtype.itemsize
     if size > max_bytes:  # one typed value is spread over any shape, by the model server
         raise InputTooLarge(
@@ -78,3 +83,10 @@ def _stand_in(name: str, proto: TensorProto, max_bytes: int) -> Array:
             hint="SLUICE_MAX_BODY_BYTES",
         )
     return np.broadcast_to(np.empty((), dtype), shape)
+
+
+def _strings(name: str, proto: TensorProto, count: int) -> Array:
+    """The strings themselves: an image can be among them, of which no rule of the model's knows."""
+    if max(count, len(proto.string_val)) > MAX_STRINGS:
+        raise InputTooLarge(name, f"at most {MAX_STRINGS} strings", "more")
+    return decode_tensor(proto, max_filled_bytes=0)  # and no string that stands for many rows

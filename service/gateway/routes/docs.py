@@ -4,10 +4,10 @@ from flask import Blueprint, Response, jsonify, render_template, request
 
 from service.gateway import errors
 from service.gateway.curl import curl_line
-from service.gateway.decode.images import ENCODED_SIGNATURE
 from service.gateway.openapi import document
 from service.gateway.predicting import model_server, settings
 from service.gateway.signature import ModelSpec, Signatures
+from sluice.wire.contract import ENCODED_SIGNATURE
 
 routes = Blueprint("docs", __name__)
 

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify, request
 
-from service.gateway import errors
-from service.gateway.decode.images import check_images
-from service.gateway.decode.oip import decode_infer
+from service.gateway.decode.images import check_content
+from service.gateway.decode.oip import decode_infer, parse_json_length
 from service.gateway.encode.oip import encode_infer, encode_metadata, encode_server
 from service.gateway.predicting import model_server, read_request_body, settings, validated
 from service.gateway.query import OipQuery
@@ -70,15 +69,6 @@ def ready() -> tuple[Response, int]:
 
 
 def _decoder() -> Callable[[Signatures], OipQuery]:
-    body, length = read_request_body(), _json_length()
+    body, length = read_request_body(), parse_json_length(request.headers.get(JSON_LENGTH))
     pixels = settings().max_image_pixels
-    return lambda signatures: check_images(decode_infer(body, length, signatures), pixels)
-
-
-def _json_length() -> int | None:
-    text = request.headers.get(JSON_LENGTH)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise errors.MalformedRequest(f"{JSON_LENGTH} is {text!r}; expected a number of bytes")
-    return int(text)
+    return lambda signatures: check_content(decode_infer(body, length, signatures), pixels)

@@ -13,7 +13,7 @@ from service.gateway import error_responses, errors
 from service.gateway.decode.examples import decode_examples
 from service.gateway.decode.images import (
     ImageOptions,
-    check_images,
+    check_content,
     decode_form,
     decode_image,
     resize_option,
@@ -130,7 +130,7 @@ def _decoder(arguments: Arguments) -> Decoder:
         return partial(decode_npz, body, limit_bytes=settings().max_body_bytes, signature_name=name)
     if name is not None:
         raise errors.MalformedRequest("?signature_name= goes with a file; in JSON it is a key")
-    return lambda signatures: check_images(decode_predict(body, signatures), images.max_pixels)
+    return lambda signatures: check_content(decode_predict(body, signatures), images.max_pixels)
 
 
 def _form_decoder(images: ImageOptions) -> Decoder:

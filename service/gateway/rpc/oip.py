@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from service.gateway.decode.images import check_images
+from service.gateway.decode.images import check_content
 from service.gateway.decode.oip_proto import decode_model, decode_model_infer
 from service.gateway.encode.oip import encode_metadata, encode_server
 from service.gateway.encode.oip_proto import encode_model_infer
@@ -39,7 +39,7 @@ class Oip:
         model = decode_model(request.model_name, request.model_version)
 
         def check(signatures: Signatures) -> tuple[OipQuery, dict[str, Array]]:
-            query = check_images(
+            query = check_content(
                 decode_model_infer(request, signatures), self._settings.max_image_pixels
             )
             return query, query.signature.validate(query.inputs)
