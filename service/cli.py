@@ -26,7 +26,7 @@ EXTRAS = {
         "simdjson",
     ),
     "modelserver": ("tensorflow", "grpc_health"),
-    "training": ("tensorflow", "sklearn", "matplotlib", "PIL", "tensorboard"),
+    "training": ("keras", "tensorflow", "sklearn", "matplotlib", "PIL", "tensorboard"),
 }
 
 MODEL_REPOSITORY = click.option(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from training.build import build
 from training.data.load import load
-from training.fitting import devices
+from training.fitting import devices, precision
 from training.fitting.fit import fit
 from training.publishing.evaluate import evaluate
 from training.publishing.publish import publish
@@ -25,7 +25,8 @@ def run(
     strategy = devices.prepare(recipe)
     workspace = prepare(model_repository / name, keep=resume or not devices.is_chief(strategy))
     dataset = load(recipe, data, workspace)
-    model = build(recipe, dataset)
+    with strategy.scope():
+        model = build(recipe, dataset, precision.policy(recipe.precision))
     progress = fit(model, dataset, recipe, strategy, workspace, resume=resume)
     version = None
     if devices.is_chief(strategy):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from service.gateway.decode.images import ENCODED_SIGNATURE
 from service.gateway.decode.numpy_files import NPZ
 from service.gateway.decode.pixels import takes_pixels
 from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
+from sluice.wire.contract import ENCODED_SIGNATURE
 
 LARGEST_EXAMPLE = 256  # elements; more do not fit a line
 

@@ -29,6 +29,8 @@ GatewayError
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MAX_SHOWN = 80  # characters of a client's text
+
 
 class GatewayError(Exception):
     """The root; `str(error)` is the sentence that the client reads."""
@@ -154,7 +156,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A closing remark that lists the known names, the nearest first: `; did you mean "x"? …`."""
     names = sorted(known)
     listing = ", ".join(f'"{each}"' for each in names) or "none"
-    nearest = get_close_matches(name, names, n=1)
+    # A client chooses how long its name is, and looking for what is near takes as long.
+    nearest = get_close_matches(name, names, n=1) if len(name) <= MAX_SHOWN else []
     if nearest and len(names) > 1:
         return f'; did you mean "{nearest[0]}"? There are: {listing}'
     return f"; there is: {listing}" if len(names) < 2 else f"; there are: {listing}"
+
+
+def shown(text: str) -> str:
+    """A client's own text as a message may repeat it: one line of at most MAX_SHOWN characters."""
+    short = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+    return short if short.isprintable() else short.encode("unicode_escape").decode()

@@ -5,9 +5,9 @@ from importlib.metadata import version
 from typing import Any
 
 from service.gateway import schemas
-from service.gateway.decode.images import ENCODED_SIGNATURE
 from service.gateway.decode.numpy_files import NPY, NPZ
 from service.gateway.signature import Signature, Signatures
+from sluice.wire.contract import ENCODED_SIGNATURE
 
 Json = dict[str, Any]
 

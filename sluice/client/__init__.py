@@ -1,7 +1,11 @@
-"""Predictions from Python, over HTTP or gRPC: numpy in and out, no TensorFlow. See docs/client.md.
+"""Predictions from Python, over HTTP or gRPC: numpy in and out, no TensorFlow.
 
-with Client("http://localhost:8080") as client:
-    client.predict("digits", image="three.png").labels
+    from sluice import Client
+
+    with Client("http://localhost:8080") as client:
+        client.predict("digits", image="three.png").labels
+
+docs/client.md tells the rest.
 """
 
 from sluice.client._client import AsyncClient, Client

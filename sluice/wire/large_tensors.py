@@ -146,6 +146,7 @@ def _fields(message: memoryview) -> Iterator[_Field]:
         elif wire_type == _VARINT:
             end = read_varint(message, position, most=10)[1]
         else:
+            # Of an unknown wire type nobody knows the end: beyond the message, which is irregular.
             end = position + {_FIXED64: 8, _FIXED32: 4}.get(wire_type, len(message) + 1)
         if end > len(message):
             raise _Irregular

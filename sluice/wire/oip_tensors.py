@@ -65,19 +65,24 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
     return _NAMES.get(dtype, dtype.name.upper())
 
 
-def decode_raw(raw: bytes | memoryview, dtype: np.dtype[Any]) -> Array:
-    """The elements in one dimension, read-only. Raises RawTensorError.
+def decode_raw(
+    raw: bytes | memoryview, dtype: np.dtype[Any], most_strings: int | None = None
+) -> Array:
+    """The elements in one dimension, read-only. Raises RawTensorError, for more than `most_strings`
+    too: 4 bytes that travel are a whole object here.
 
     >>> decode_raw(bytes([1, 0, 2, 0]), np.dtype("<u2"))
     array([1, 2], dtype=uint16)
     """
     if dtype.kind == "O":
-        return split_strings(raw)
+        return split_strings(raw, most_strings)
     if len(raw) % dtype.itemsize:
         raise RawTensorError(
             f"a multiple of {dtype.itemsize} bytes, as {datatype_of(dtype)} takes",
             f"{len(raw)} bytes",
         )
+    if dtype.kind == "b" and len(raw) and np.frombuffer(raw, np.uint8).max() > 1:
+        raise RawTensorError("0 or 1 in each byte of a BOOL", "another number")
     return np.frombuffer(raw, dtype)
 
 
@@ -90,14 +95,18 @@ def encode_raw(array: Array) -> bytes:
     return join_strings(array) if array.dtype.kind == "O" else array.tobytes()
 
 
-def split_strings(raw: bytes | memoryview) -> Array:
-    r"""BYTES as they travel, to an object array [N] of bytes. Raises RawTensorError.
+def split_strings(raw: bytes | memoryview, most: int | None = None) -> Array:
+    r"""BYTES as they travel, to an object array [N] of bytes. Raises RawTensorError, for more than
+    `most` too.
 
     >>> split_strings(b"\3\0\0\0abc\0\0\0\0")
     array([b'abc', b''], dtype=object)
     """
-    strings, start = [], 0
+    strings: list[bytes] = []
+    start = 0
     while start < len(raw):
+        if len(strings) == most:
+            raise RawTensorError(f"at most {most} strings", "more")
         if start + 4 > len(raw):
             raise RawTensorError("a string's length in four bytes", f"{len(raw) - start} bytes")
         (length,) = struct.unpack_from("<I", raw, start)

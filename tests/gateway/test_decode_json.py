@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -109,7 +109,8 @@ def test_two_inputs_by_row_and_by_column_are_the_same():
         (
             b'{"instances": [[1, 2], [3]]}',
             InvalidInput,
-            "inputs.x at /instances/1: expected a list of 2, as its neighbours are, got 1",
+            "inputs.x at /instances/1: expected a list of 2, as its neighbours are, "
+            "got a list of 1 (ragged lists)",
         ),
         (b'{"instances": [[1, 2], [3, [4]]]}', InvalidInput, "/instances/1/1: expected float32"),
         (
@@ -139,7 +140,7 @@ def test_two_inputs_by_row_and_by_column_are_the_same():
         (
             b'{"instances": [{"x": [1, 2]}, {"x": [1]}]}',
             InvalidInput,
-            "/instances/1/x: expected shape [2]",
+            "at /instances/1/x: expected a list of 2, as its neighbours are, got a list of 1",
         ),
     ],
 )
@@ -195,24 +196,26 @@ def test_nan_infinity_and_numbers_beyond_float32():
 
 
 def fast(body, dtype):
-    return regular_numbers(body, lambda _name: np.dtype(dtype))
+    """The one array that the fast way reads, or None."""
+    numbers = regular_numbers(body, lambda _name: {"x": spec(dtype)})
+    return numbers and numbers.arrays["x"]
 
 
 shapes = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.float64, shapes, elements=finite), st.sampled_from([None, 0, 3]))
 def test_the_fast_way_reads_floats_as_the_careful_way_does(array, indent):
     body = json.dumps({"instances": array.tolist()}, indent=indent).encode()
     numbers = fast(body, "<f8")
     assert numbers is not None
-    np.testing.assert_array_equal(numbers.array, array)
-    np.testing.assert_array_equal(
-        numbers.array, array_of(json.loads(body)["instances"], spec("<f8"), "")
-    )
+    np.testing.assert_array_equal(numbers, array)
+    np.testing.assert_array_equal(numbers, array_of(json.loads(body)["instances"], spec("<f8"), ""))
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["i1", "u1", "<i4", "<i8", "<u8"]).flatmap(
         lambda dtype: arrays.arrays(dtype, shapes)
@@ -221,7 +224,7 @@ def test_the_fast_way_reads_floats_as_the_careful_way_does(array, indent):
 def test_the_fast_way_reads_integers(array):
     numbers = fast(json.dumps({"inputs": array.tolist()}).encode(), array.dtype)
     assert numbers is not None
-    np.testing.assert_array_equal(numbers.array, array)
+    np.testing.assert_array_equal(numbers, array)
 
 
 nested = st.recursive(
@@ -231,6 +234,7 @@ nested = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(nested, min_size=1, max_size=4))
 def test_the_fast_way_never_takes_what_the_careful_way_refuses(lists):
     numbers = fast(json.dumps({"instances": lists}).encode(), FLOAT)
@@ -240,7 +244,7 @@ def test_the_fast_way_never_takes_what_the_careful_way_refuses(lists):
         assert numbers is None
     else:
         if numbers is not None:
-            np.testing.assert_array_equal(numbers.array, careful)
+            np.testing.assert_array_equal(numbers, careful)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,9 @@ def test_the_fast_way_never_takes_what_the_careful_way_refuses(lists):
         b'{"instances": 5, "signature_name": "[1,2]"}',
         b'{"instances": [1,2], "more": [3]}',
         b'{"instances": [1,2], "instances": [3,4]}',
-        b'{"signature_name": "[", "instances": [1,2]}',
+        b'{"signature_name": "\\u005b", "instances": [1,2]}',
+        b'{"signature_name": "a", "signature_name": "a"}',
+        b'{"signature_name": "a", "instances": [1,2], "signature_name": "a"}',
         b'{"instances": []}',
         b"[1,2]",
     ],
@@ -266,3 +272,102 @@ def test_the_fast_way_leaves_integers_out_of_range():
     assert fast(b'{"instances": [255]}', INT) is not None
     assert fast(b'{"instances": [256]}', INT) is None
     assert fast(b'{"instances": [1.0]}', INT) is None
+
+
+def test_the_fast_way_reads_around_a_signatures_name():
+    for body in (
+        b'{"signature_name": "a[1e]", "instances": [1,2]}',
+        b'{"instances": [1,2], "signature_name": "a[1e]"}',
+    ):
+        np.testing.assert_array_equal(fast(body, FLOAT), [1, 2])
+
+
+PAIR = {"a1": spec("<f4"), "a2": spec("u1")}
+
+
+def fast_pair(text):
+    return regular_numbers(text.encode(), lambda _name: PAIR)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"inputs": {"a1": [[1, 2.5], [3, 4]], "a2": [7, 8]}}',
+        '{"inputs": {"a2": [7, 8], "a1": [[1, 2.5], [3, 4]]}}',
+        '{"instances": [{"a1": [1, 2.5], "a2": 7}, {"a1": [3, 4], "a2": 8}]}',
+        '{"signature_name": "s", "instances": [{"a2": 7, "a1": [1, 2.5]}, {"a2":8,"a1":[3,4]}]}',
+    ],
+)
+def test_the_fast_way_reads_several_inputs(text):
+    numbers = fast_pair(text)
+    assert numbers is not None
+    np.testing.assert_array_equal(numbers.arrays["a1"], np.array([[1, 2.5], [3, 4]], "<f4"))
+    np.testing.assert_array_equal(numbers.arrays["a2"], np.array([7, 8], "u1"))
+    assert {name: array.dtype for name, array in numbers.arrays.items()} == {
+        name: each.dtype for name, each in PAIR.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"inputs": {"a1": [1]}}',
+        '{"inputs": {"a1": [1], "a2": [2], "a3": [3]}}',
+        '{"inputs": {"a1": [1], "a2": [2], "a1": [3]}}',
+        '{"inputs": {"a1": [[1,2],[3]], "a2": [2]}}',
+        '{"inputs": {"a1": [[[1]],2], "a2": [2]}}',
+        '{"inputs": {"a1": [1], "a2": [256]}}',
+        '{"inputs": {"a1": [1], "a2": 2}}',
+        '{"inputs": {"a1": [1], "a\\u0032": [2]}}',
+        '{"inputs": [{"a1": [1], "a2": [2]}]}',
+        '{"inputs": [1, 2]}',
+        '{"instances": {"a1": [1], "a2": [2]}}',
+        '{"instances": [{"a1": 1, "a2": 2}, {"a2": 1, "a1": 2}]}',
+        '{"instances": [{"a1": 1, "a2": 2}, {"a1": 1}]}',
+        '{"instances": [{"a1": 1, "a2": 2}, 5]}',
+        '{"instances": [{"a1": 1, "a2": 2}, {"a1": [1], "a2": 2}]}',
+        '{"instances": [{"a1": [1], "a2": 2}, {"a1": 1, "a2": 2}]}',
+        '{"instances": [{"a1": [1, 2], "a2": 2}, {"a1": [[1, 2]], "a2": 2}]}',
+        '{"instances": [{"a1": 1, "a2": 1.0}]}',
+        '{"instances": [{"a1": 1, "a2": 256}]}',
+        '{"instances": [{"a1": true, "a2": 1}]}',
+        '{"instances": [{"a1": null, "a2": 1}]}',
+        '{"instances": [{"a1": "1", "a2": 1}]}',
+        '{"instances": [{"a1": [], "a2": 1}]}',
+    ],
+)
+def test_the_fast_way_leaves_inputs_that_are_not_plain(text):
+    assert fast_pair(text) is None
+
+
+def test_a_shape_that_the_body_does_not_hold_is_never_built():
+    """The first elements are nested as if there were 1000 ** 8 numbers, or 64 axes."""
+    wide = "0"
+    for _ in range(8):
+        wide = "[" + wide + ",0" * 999 + "]"
+    deep = "[" * 63 + "0" + "]" * 63 + ",0" * 100_000
+    for lists in (wide, f"[{deep}]"):
+        assert fast(f'{{"instances": {lists}}}'.encode(), FLOAT) is None
+        assert fast_pair(f'{{"instances": [{{"a1": {lists}, "a2": 1}}]}}') is None
+        assert fast_pair(f'{{"inputs": {{"a1": {lists}, "a2": [1]}}}}') is None
+
+
+rows_of_pairs = st.lists(st.tuples(nested, nested), min_size=1, max_size=3)
+
+
+@settings(deadline=None, max_examples=300)
+@given(rows_of_pairs, st.booleans())
+def test_the_fast_way_reads_named_rows_and_columns_as_the_careful_way_does(pairs, row_format):
+    known = signatures(a1=("<f4", (None,)), a2=("u1", (None,)))
+    if row_format:
+        document = {"instances": [{"a1": first, "a2": second} for first, second in pairs]}
+    else:
+        document = {"inputs": dict(zip(("a1", "a2"), pairs[0], strict=True))}
+    numbers = fast_pair(json.dumps(document))
+    try:
+        careful = decode({**document, "beside": 0}, known).inputs
+    except RequestError:
+        assert numbers is None
+    else:
+        for name in PAIR if numbers else ():
+            np.testing.assert_array_equal(numbers.arrays[name], careful[name])

@@ -43,9 +43,12 @@ def test_a_context_is_sent_once_beside_the_examples():
     [
         ({}, "'examples' must be a list"),
         ({"examples": []}, "at least one"),
-        ({"examples": [5]}, "/examples/0: expected an object of features, got int"),
+        ({"examples": [5]}, "/examples/0: expected an object of features, got 5"),
         ({"examples": [{"x": None}]}, "/examples/0/x/0: expected a number"),
-        ({"examples": [{"x": [1, 2.5]}]}, "/examples/0/x/1: expected a value for an? int64_list"),
+        (
+            {"examples": [{"x": [1, 2.5]}]},
+            "/examples/0/x/1: expected a whole number, as the values before it are, got a number ",
+        ),
         ({"examples": [{"x": [[1]]}]}, "/examples/0/x/0: expected a number"),
         ({"examples": [{"x": 2**63}]}, "/examples/0/x/0: expected a number"),
         ({"examples": [{"x": {"b64": "***"}}]}, "/examples/0/x/0: expected base64"),

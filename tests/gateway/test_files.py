@@ -126,13 +126,16 @@ def test_npy_files_are_read_as_numpy_reads_them(array, fortran):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no .npy file"),
-        (b"\x93NUMPY\x01\x00\x10\x00{'descr': 5}    \n", "no .npy file"),
-        (npy(np.zeros((2, 3)))[:-8], "declares float64 [2, 3] and holds 40 bytes"),
-        (npy(np.zeros(1)).replace(b"(1,), }", b"(1,    "), "no .npy file"),
+        (b"", "cannot be read as a .npy file"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': 5}    \n", "cannot be read as a .npy file"),
+        (
+            npy(np.zeros((2, 3)))[:-8],
+            "declares float64 [2, 3], which take 48 bytes, and holds 40 bytes",
+        ),
+        (npy(np.zeros(1)).replace(b"(1,), }", b"(1,    "), "cannot be read as a .npy file"),
         (
             npy(np.zeros(1)).replace(b"(1,), }" + b" " * 12, b"(1" + b"0" * 12 + b",), }"),
-            "declares float64 [1000000000000] and holds 8 bytes",
+            "declares float64 [1000000000000], which take 8000000000000 bytes, and holds 8 bytes",
         ),
         (npy(np.array([{}], object)), "Python objects, which are not read"),
     ],
@@ -214,9 +217,15 @@ def bomb():
 @pytest.mark.parametrize(
     ("path", "body", "kind", "status", "message"),
     [
-        ("affine:predict", b"x", NPY, 400, "the body is no .npy file"),
-        ("affine:predict", b"x", NPZ, 400, "The body is no .npz file"),
-        ("affine:predict", npz(x=np.zeros(1))[1:], NPZ, 400, "The body is no .npz file"),
+        ("affine:predict", b"x", NPY, 400, "The body cannot be read as a .npy file"),
+        ("affine:predict", b"x", NPZ, 400, "The body cannot be read as a .npz file"),
+        (
+            "affine:predict",
+            npz(x=np.zeros(1))[1:],
+            NPZ,
+            400,
+            "The body cannot be read as a .npz file",
+        ),
         ("affine:predict", npz(x=np.zeros(1)).replace(b"NUMPY", b"NUMBY"), NPZ, 400, "Bad CRC-32"),
         ("affine:predict", bomb(), NPZ, 413, "larger than the limit"),
         ("affine:predict", npy(np.zeros(2)), NPY, 400, "expected float32 [N], got float64 values"),

@@ -142,7 +142,11 @@ def bad(change, model="affine", inputs=X, raw=True):
             "INVALID_ARGUMENT",
             "inputs.x at /inputs/0: expected raw_input_contents, as gRPC carries FP16, got none",
         ),
-        (bad(lambda r: setattr(r.inputs[0], "datatype", "FLOAT")), "INVALID_ARGUMENT", "'FLOAT'"),
+        (
+            bad(lambda r: setattr(r.inputs[0], "datatype", "FLOAT")),
+            "INVALID_ARGUMENT",
+            "got the string",
+        ),
         (
             bad(lambda r: setattr(r.inputs[0], "name", "xx")),
             "INVALID_ARGUMENT",

@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -47,6 +47,7 @@ def check(read, array):
     np.testing.assert_array_equal(read, array)
 
 
+@settings(deadline=None)
 @given(numbers | strings, st.booleans())
 def test_tfs_json(array, row_format):
     known = signatures(array)
@@ -57,6 +58,7 @@ def test_tfs_json(array, row_format):
     check(decode_predict(body, known).inputs["x"], array)
 
 
+@settings(deadline=None)
 @given(numbers | strings)
 def test_oip_binary(array):
     known = signatures(array)
@@ -64,6 +66,7 @@ def test_oip_binary(array):
     check(decode_infer(*as_request(body), known).inputs["x"], array)
 
 
+@settings(deadline=None)
 @given(numbers | texts)
 def test_oip_json(array):
     known = signatures(array)
@@ -79,6 +82,7 @@ def as_request(body):
     return head + body.data[length:], len(head)
 
 
+@settings(deadline=None)
 @given(numbers)
 def test_numpy_files(array):
     known = signatures(array)

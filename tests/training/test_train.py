@@ -83,18 +83,6 @@ def test_a_loss_that_is_no_number_is_an_error(tmp_path):
     assert not list(tmp_path.glob("digits/[0-9]*"))
 
 
-@pytest.mark.parametrize(
-    "precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
-)
-def test_half_precision_trains_and_publishes_float32(tmp_path, precision):
-    version = training.train(
-        "digits", model_repository=tmp_path, epochs=1, settings={**SMALL, "precision": precision}
-    )
-    facts = facts_of(version)
-    assert facts["signatures"]["serving_default"]["outputs"] == {"label": "float32[?,10]"}
-    assert facts["curves"]["loss"][0] < 2.5
-
-
 def test_tensorboard_can_read_the_curves(trained):
     version, _ = trained
     curves = facts_of(version)["curves"]

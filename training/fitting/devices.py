@@ -2,7 +2,6 @@
 
 import os
 
-import keras
 import tensorflow as tf
 
 from training.recipes import Recipe
@@ -41,21 +40,3 @@ def meet(strategy: tf.distribute.Strategy) -> None:
             )
         )
         meeting()
-
-
-def precision(asked: str) -> keras.DTypePolicy:
-    """`asked`, or for "auto" half precision where a GPU computes faster in it.
-
-    bfloat16 from compute capability 8 on (its range is float32's), float16 from 7 on.
-    """
-    if asked != "auto":
-        return keras.DTypePolicy(asked)
-    gpus = tf.config.list_physical_devices("GPU")
-    capabilities = [
-        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-        for gpu in gpus
-    ]
-    oldest = min(capabilities, default=(0, 0))
-    if oldest >= (8, 0):
-        return keras.DTypePolicy("mixed_bfloat16")
-    return keras.DTypePolicy("mixed_float16" if oldest >= (7, 0) else "float32")

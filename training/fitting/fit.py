@@ -13,6 +13,7 @@ from training.fitting import checkpoint
 from training.fitting.batches import ordered_rows, shuffled_rows
 from training.fitting.checkpoint import Progress
 from training.fitting.devices import is_chief
+from training.fitting.precision import to_float32
 from training.fitting.trainer import Means, Trainer
 from training.recipes import Recipe
 from training.workspace import CHECKPOINT, TENSORBOARD
@@ -27,14 +28,15 @@ def fit(
     *,
     resume: bool = False,
 ) -> Progress:
-    """Trains a copy of `model` on the strategy's devices, then gives `model` its weights.
+    """Trains `model`, which was built in the strategy's scope, and leaves it in float32.
 
     workspace: where the checkpoint and TensorBoard's logs are.
 
     Raises BadSetting and DataError where there is no batch for the devices, ResumeError, Diverged.
     """
     batch_size = batch_size_for(recipe, dataset, strategy)
-    trainer = Trainer(recipe, dataset, strategy, batch_size, len(dataset.train) // batch_size)
+    steps = len(dataset.train) // batch_size
+    trainer = Trainer(model, recipe, dataset.heads, strategy, batch_size, steps)
     path, chief = workspace / CHECKPOINT, is_chief(strategy)
     progress = checkpoint.restore(path, recipe, trainer.variables) if resume else Progress()
     while not finished(progress, recipe):
@@ -48,11 +50,13 @@ def fit(
         progress.record(means)
         progress.seconds += time.monotonic() - started
         if recipe.patience and progress.best_epoch == progress.epochs - 1:
-            progress.best = trainer.model.get_weights()
+            progress.best = model.get_weights()
         if chief:
             log(workspace / TENSORBOARD, means, progress.epochs)
             checkpoint.save(path, recipe, progress, trainer.variables)
-    model.set_weights(progress.best or trainer.model.get_weights())
+    if progress.best:
+        model.set_weights(progress.best)
+    to_float32(model)
     return progress
 
 

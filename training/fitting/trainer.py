@@ -11,11 +11,9 @@ import keras
 import tensorflow as tf
 
 from models.adversarial import GAN
-from training.build import build
-from training.data.dataset import Dataset, Split
+from training.data.dataset import Split
 from training.data.heads import Head
 from training.fitting.batches import Rows, batches
-from training.fitting.devices import precision
 from training.inference import call
 from training.recipes import Recipe
 
@@ -25,21 +23,22 @@ Means = dict[str, float]
 
 
 class Trainer:
-    """Builds its own copy of the recipe's model, in the strategy's scope and precision."""
+    """Trains `model`, which was built in the strategy's scope, in the precision it was built in."""
 
     def __init__(
         self,
+        model: keras.Model,
         recipe: Recipe,
-        dataset: Dataset,
+        heads: Mapping[str, Head],
         strategy: tf.distribute.Strategy,
         batch_size: int,
         steps_per_epoch: int,
     ) -> None:
-        self.heads, self.strategy, self.batch_size = dataset.heads, strategy, batch_size
+        self.model, self.heads = model, heads
+        self.strategy, self.batch_size = strategy, batch_size
         with strategy.scope():
-            self.model = build(recipe, dataset, precision(recipe.precision))
             self.augmentation = augmentation(recipe)
-            self.optimizer = optimizer(recipe, steps_per_epoch)
+            self.optimizer = optimizer(recipe, steps_per_epoch, model.compute_dtype)
             self.optimizer.build(self.model.trainable_variables)
         self.train_step = tf.function(self._train_step, reduce_retracing=True)
         self.test_step = tf.function(self._test_step, reduce_retracing=True)
@@ -101,7 +100,9 @@ class Trainer:
         """Each example's loss: [N]. A GAN's two players have one for the whole batch."""
         if isinstance(self.model, GAN):
             loss = self.model.compute_loss(inputs["image"], targets["label"], dict(outputs))
-            return tf.fill([tf.shape(targets["label"])[0]], loss)
+            # Keras divides its losses by the replicas, which `learn` does as well.
+            mean = loss * self.strategy.num_replicas_in_sync
+            return tf.fill([tf.shape(targets["label"])[0]], mean)
         return weighted_losses(self.heads, outputs, targets)
 
 
@@ -119,7 +120,9 @@ def augmentation(recipe: Recipe) -> keras.Model:
     return keras.Sequential([*layers, keras.layers.Identity()], name="augmentation")
 
 
-def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def optimizer(
+    recipe: Recipe, steps_per_epoch: int, compute_dtype: str
+) -> keras.optimizers.Optimizer:
     steps = recipe.epochs * steps_per_epoch
     warm_up = max(1, steps // 20)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -129,8 +132,8 @@ def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimize
         warmup_steps=warm_up,
     )
     adam = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, beta_1=recipe.beta_1)
-    half = precision(recipe.precision).compute_dtype == "float16"
-    return keras.optimizers.LossScaleOptimizer(adam) if half else adam
+    # float16 has no number for gradients below 6e-8, so that they are scaled up first.
+    return keras.optimizers.LossScaleOptimizer(adam) if compute_dtype == "float16" else adam
 
 
 def weighted_losses(heads: Mapping[str, Head], outputs: Tensors, targets: Tensors) -> Any:

@@ -2,18 +2,25 @@
 
 from typing import Any
 
+from service.gateway.decode.foreign import door
+from service.gateway.decode.json_documents import parse_object
 from service.gateway.decode.numbers import SIGNATURE
-from service.gateway.decode.tfs_json import parse_object
-from service.gateway.decode.values import BASE64_KEY, Misfit, decode_base64
-from service.gateway.errors import MalformedRequest
+from service.gateway.decode.values import BASE64_KEY, Misfit, decode_base64, describe, encode_text
+from service.gateway.errors import MalformedRequest, shown
 from service.gateway.query import ExamplesQuery
 from sluice.wire.protos.serving_pb2 import Input
-from sluice.wire.protos.tensorflow_pb2 import Example, Feature
+from sluice.wire.protos.tensorflow_pb2 import Example, Feature, FloatList, Int64List
 
 EXAMPLES, CONTEXT = "examples", "context"
 INT64 = range(-(2**63), 2**63)
+_KINDS = {
+    "int64_list": "a whole number",
+    "float_list": "a number with a point",
+    "bytes_list": "a string",
+}
 
 
+@door("The JSON body")
 def decode_examples(body: bytes) -> ExamplesQuery:
     """The query of a body `{"signature_name": ..., "context": {...}, "examples": [{...}, ...]}`.
 
@@ -22,7 +29,7 @@ def decode_examples(body: bytes) -> ExamplesQuery:
     document = parse_object(body)
     rows, name = document.get(EXAMPLES), document.get(SIGNATURE, "")
     if not isinstance(name, str):
-        raise MalformedRequest(f"'signature_name' must be a string, got {type(name).__name__}")
+        raise MalformedRequest(f"'signature_name' must be a string, got {describe(name)}")
     if not isinstance(rows, list) or not rows:
         raise MalformedRequest("'examples' must be a list with at least one object of features")
     examples = [_example(row, f"/{EXAMPLES}/{index}") for index, row in enumerate(rows)]
@@ -38,41 +45,47 @@ def decode_examples(body: bytes) -> ExamplesQuery:
 
 def _example(row: Any, pointer: str) -> Example:
     if not isinstance(row, dict):
-        raise MalformedRequest(
-            f"{pointer}: expected an object of features, got {type(row).__name__}"
-        )
+        raise MalformedRequest(f"{pointer}: expected an object of features, got {describe(row)}")
     example = Example()
     for name, value in row.items():
         values = value if isinstance(value, list) else [value]
-        example.features.feature[name].CopyFrom(_feature(values, f"{pointer}/{name}"))
+        example.features.feature[name].CopyFrom(_feature(values, f"{pointer}/{shown(name)}"))
     return example
 
 
 def _feature(values: list[Any], pointer: str) -> Feature:
     """One feature; the first value's kind is that of all."""
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return Feature(float_list=FloatList(value=values))
+    if kinds == {int} and min(values) in INT64 and max(values) in INT64:
+        return Feature(int64_list=Int64List(value=values))
     feature = Feature()
     for index, value in enumerate(values):
         kind, element = _element(value, f"{pointer}/{index}")
-        if feature.WhichOneof("kind") not in (None, kind):
+        first = feature.WhichOneof("kind")
+        if first not in (None, kind):
             raise MalformedRequest(
-                f"{pointer}/{index}: expected a value for a "
-                f"{feature.WhichOneof('kind')}, as before it, "
-                f"got one for a {kind}"
+                f"{pointer}/{index}: expected {_KINDS[first]}, as the values before it are, "
+                f"got {_KINDS[kind]}"
             )
         getattr(feature, kind).value.append(element)
     return feature
 
 
 def _element(value: Any, pointer: str) -> tuple[str, Any]:
+    """The field of a feature that a value goes to, and how it stands there."""
     if isinstance(value, bool | int) and value in INT64:
         return "int64_list", int(value)
     if isinstance(value, float):
         return "float_list", value
-    if type(value) is str:
-        return "bytes_list", value.encode("utf-8", "surrogatepass")
-    if isinstance(value, dict) and [*map(type, value.values())] == [str] and BASE64_KEY in value:
-        try:
+    try:
+        if type(value) is str:
+            return "bytes_list", encode_text(value)
+        if isinstance(value, dict) and value.keys() == {BASE64_KEY}:
             return "bytes_list", decode_base64(value[BASE64_KEY])
-        except Misfit as misfit:
-            raise MalformedRequest(f"{pointer}: expected {misfit}") from None
-    raise MalformedRequest(f'{pointer}: expected a number, a string or {{"b64": "..."}}')
+    except Misfit as misfit:
+        raise MalformedRequest(f"{pointer}: expected {misfit}") from None
+    raise MalformedRequest(
+        f'{pointer}: expected a number, a string or {{"b64": "..."}}, got {describe(value)}'
+    )

@@ -6,14 +6,15 @@ Only their headers are read here. For a model without one they are decoded and r
 """
 
 import io
-import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from service.gateway.decode.foreign import door
+from service.gateway.decode.gif import MAX_BLOCKS, is_gif, pixels_of_frames
+from service.gateway.decode.json_documents import parse_json
 from service.gateway.decode.pixels import RESIZES, decode_pixels, takes_pixels
 from service.gateway.decode.values import array_of
 from service.gateway.errors import (
@@ -23,14 +24,26 @@ from service.gateway.errors import (
     UnknownInput,
     UnsupportedMediaType,
     did_you_mean,
+    shown,
 )
 from service.gateway.query import Query, TfsQuery
-from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
+from service.gateway.signature import Signature, Signatures, TensorSpec
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.protos.serving_pb2 import Input
+from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.tensors import Array
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)
-ENCODED_SIGNATURE = "encoded"
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")  # what the graph's decoder reads
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+_TEXT_MAGIC = b"BM"  # a text can start so
+# Pillow goes through what stands before an image's size at up to 0.3 us a byte. Phones put some
+# megabytes of metadata there.
+_HEADER_BYTES = 4 << 20
+
+# Pillow's own limit would refuse what SLUICE_MAX_IMAGE_PIXELS allows; ours is held before any
+# pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
 
 
 class ImageOptions(NamedTuple):
@@ -41,6 +54,7 @@ class ImageOptions(NamedTuple):
     resize: str = "stretch"
 
 
+@door("The image")
 def decode_image(body: bytes, signatures: Signatures, options: ImageOptions) -> TfsQuery:
     """One image file as the body: a batch of one for the only input."""
     signature = _image_signature(signatures, options)
@@ -54,6 +68,7 @@ def decode_image(body: bytes, signatures: Signatures, options: ImageOptions) -> 
     return TfsQuery(signature, {name: _files([body], spec, options)})
 
 
+@door("The form")
 def decode_form(
     files: Mapping[str, Sequence[bytes]],
     texts: Mapping[str, Sequence[str]],
@@ -73,7 +88,7 @@ def decode_form(
     for name in [*files, *texts]:
         if name not in signature.inputs:
             raise UnknownInput(
-                f'Signature "{signature.name}" has no input "{name}"'
+                f'Signature "{signature.name}" has no input "{shown(name)}"'
                 f"{did_you_mean(name, signature.inputs)}"
             )
     inputs = {name: _files(files[name], signature.inputs[name], options) for name in files}
@@ -81,47 +96,82 @@ def decode_form(
     return TfsQuery(signature, inputs)
 
 
-def check_images(query: AnyQuery, max_pixels: int) -> AnyQuery:
-    """`query`, whose strings for the signature `encoded` are images; InvalidInput if they are not.
+@door("The request")
+def check_content(query: AnyQuery, max_pixels: int) -> AnyQuery:
+    """`query`, no picture of which has more than `max_pixels` pixels: InputTooLarge if one has.
 
     A picture of 30,000 x 30,000 pixels is a few kilobytes of PNG, and 2.7 GB in the model server.
+    Strings for the signature `encoded` are images, or InvalidInput; any other string is one where
+    it starts as one.
     """
-    if query.signature.name == ENCODED_SIGNATURE:
-        for name, array in query.inputs.items():
-            # Numbers and unknown names are refused with the signature's other rules.
-            if name in query.signature.inputs and array.dtype.kind == "O":
-                for index, data in enumerate(array.ravel()):
+    all_are_images = query.signature.name == ENCODED_SIGNATURE
+    for name, array in query.inputs.items():
+        # Unknown names, and strings for numbers, are refused with the signature's other rules.
+        if array.dtype.kind == "O" and name in query.signature.inputs:
+            for index, data in enumerate(array.ravel()):
+                if all_are_images or _starts_as_image(data):
                     check_image(data, name, f"row {index}", max_pixels)
     return query
 
 
+@door("The Input")
+def check_examples(examples: Input, max_pixels: int) -> Input:
+    """`examples`, where every bytes feature that is a picture is held to the same rule."""
+    shared = examples.example_list_with_context
+    _check_example(shared.context, "context", max_pixels)
+    for each in (examples.example_list.examples, shared.examples):
+        for index, example in enumerate(each):
+            _check_example(example, f"example {index}", max_pixels)
+    return examples
+
+
+def _check_example(example: Example, at: str, max_pixels: int) -> None:
+    for name, feature in example.features.feature.items():
+        for data in feature.bytes_list.value:
+            if _starts_as_image(data):
+                check_image(data, shown(name), at, max_pixels)
+
+
+def _starts_as_image(data: bytes) -> bool:
+    """Whether bytes that can be anything are a picture, by their first ones."""
+    return data.startswith(_MAGIC) and (
+        not data.startswith(_TEXT_MAGIC) or _size_of(data) is not None
+    )
+
+
 def check_image(data: bytes, name: str, at: str, max_pixels: int) -> None:
-    """Raises InvalidInput for no image, InputTooLarge for one of more than `max_pixels` pixels."""
-    try:
-        with warnings.catch_warnings():  # Pillow's own limit warns; ours raises
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-    except Image.DecompressionBombError as error:
-        raise InputTooLarge(
-            name, f"an image of at most {max_pixels} pixels", str(error), at
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        start = " ".join(f"{byte:02x}" for byte in data[:8]) or "nothing"
-        raise InvalidInput(
-            name,
-            f"an image ({', '.join(FORMATS)})",
-            f"{len(data)} bytes that are none, starting {start}",
-            at,
-        ) from None
-    if width * height > max_pixels:
+    """Raises InvalidInput for no image, InputTooLarge for one of more than `max_pixels` pixels, or
+    an animation of so many in all its frames: whoever decodes one frame goes through all of them.
+    """
+    size = _size_of(data)
+    if size is None:
+        raise InvalidInput(name, f"an image ({', '.join(FORMATS)})", _what_came(data), at)
+    width, height = size
+    frames = pixels_of_frames(data) if is_gif(data) else 0  # their pixels
+    if frames is None:
+        raise InvalidInput(name, f"a GIF of at most {MAX_BLOCKS} blocks", "one of more", at)
+    pixels = max(width * height, frames)
+    if pixels > max_pixels:
         raise InputTooLarge(
             name,
             f"an image of at most {max_pixels} pixels",
-            f"{width} x {height} = {width * height}",
+            f"{frames} in all frames" if frames == pixels else f"{width} x {height} = {pixels}",
             at,
             "SLUICE_MAX_IMAGE_PIXELS; scale it down",
         )
+
+
+def _what_came(data: bytes) -> str:
+    return f"{len(data)} bytes that start with {data[:8].hex(' ')}" if data else "an empty file"
+
+
+def _size_of(data: bytes) -> tuple[int, int] | None:
+    """(width, height) by an image's header, None for what is no image."""
+    try:
+        with Image.open(io.BytesIO(data[:_HEADER_BYTES]), formats=FORMATS) as image:
+            return image.size
+    except Exception:  # whatever a plug-in of Pillow's raises for its format
+        return None
 
 
 def _image_signature(signatures: Signatures, options: ImageOptions) -> Signature:
@@ -175,23 +225,12 @@ def _texts(texts: Sequence[str], spec: TensorSpec, signature: Signature) -> Arra
         raise InvalidInput(spec.name, "an image file", "a text field", hint="curl: -F name=@file")
     if spec.is_string:
         return array_of(list(texts), spec, "")
-    try:
-        rows = [json.loads(text) for text in texts]
-    except ValueError as error:
-        raise MalformedRequest(f"The form field {spec.name} is not JSON: {error}") from None
+    rows = [parse_json(text.encode(), f"The form field {spec.name}") for text in texts]
     return array_of(rows, spec, "")
 
 
 def resize_option(name: str) -> str:
     """`name`, if it is a way to resize. Raises MalformedRequest."""
     if name not in RESIZES:
-        raise MalformedRequest(f'?resize="{name}" is not known{did_you_mean(name, RESIZES)}')
+        raise MalformedRequest(f'?resize="{shown(name)}" is not known{did_you_mean(name, RESIZES)}')
     return name
-
-
-def check_content(query, max_pixels):  # SHIM
-    check_images(query, max_pixels)
-
-
-def check_examples(examples, max_pixels):  # SHIM
-    pass

@@ -1,78 +1,175 @@
-"""JSON numbers to an array without a Python object for each of them.
+"""JSON numbers to arrays without a Python object for each of them.
 
-simdjson flattens nested lists, so `[[1,2],[3]]` would pass for three numbers: the shape is proved
-beside it, by the brackets and commas that are left of the text when the numbers are taken away.
-Whatever is not regular is left to `values`, which is slower and says what is wrong.
+simdjson flattens nested lists, so `[[1,2],[3]]` would pass for three numbers: the shapes are proved
+beside it, by the brackets, commas and keys that are left of the text when the numbers are taken
+away. Whatever is not regular is left to `values`, which is slower and says what is wrong.
 """
 
+import math
 import threading
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import simdjson
 
-from sluice.wire.tensors import Array
+from service.gateway.signature import TensorSpec
+from sluice.wire.tensors import MAX_RANK, Array
 
-SIGNATURE = "signature_name"
+SIGNATURE, ROWS, COLUMNS = "signature_name", "instances", "inputs"
 _NUMBER_CHARACTERS = b"0123456789.eE+- \t\r\n"
-_local = threading.local()  # a parser serves one thread at a time
+# The widest dtype of each kind, and simdjson's code for it.
+_Wide = tuple[Literal["d", "i", "u"], np.dtype]
+_WIDE: dict[str, _Wide] = {
+    "i": ("i", np.dtype(np.int64)),
+    "u": ("u", np.dtype(np.uint64)),
+    "f": ("d", np.dtype(np.float64)),
+}
+# A parser serves one thread at a time, and keeps up to 14 times the largest body it has seen.
+_local = threading.local()
+_KEPT_BODY_BYTES = 1 << 20
+_CACHED_LENGTH = 1 << 14
+MAX_NAMED_ROWS = 1 << 18
+
+SpecsFor = Callable[[str | None], Mapping[str, TensorSpec] | None]
 
 
 class Numbers(NamedTuple):
-    """A JSON object that holds one regular array, and at most a signature's name beside it."""
+    """A JSON object that holds one regular array for each input, and at most a signature's name
+    beside them."""
 
     key: str
     signature_name: str | None
-    array: Array
+    arrays: dict[str, Array]
 
 
-def regular_numbers(
-    body: bytes, dtype_for: Callable[[str | None], np.dtype | None]
-) -> Numbers | None:
+class _NotRegular(Exception):
+    """This way cannot be sure of it."""
+
+
+def regular_numbers(body: bytes, specs_for: SpecsFor) -> Numbers | None:
     """What `body` holds, or None where this way cannot be sure of it.
 
-    `dtype_for` is asked with the signature's name, and answers the real or integer dtype to read,
-    or None where there is no single numeric input.
+    `specs_for` is asked with the signature's name, and answers its inputs, or None where one of
+    them takes no real or whole numbers.
     """
     parser = getattr(_local, "parser", None) or simdjson.Parser()
     _local.parser = None  # after an error here, a document that is still alive keeps its parser
     try:
         document = parser.parse(body)
-        numbers = _numbers_in(document, body, dtype_for)
-    except (ValueError, TypeError, RuntimeError):  # simdjson's own for a huge integer, great depth
-        return None
+        numbers = _numbers_in(document, body, specs_for)
+    except (_NotRegular, ValueError, TypeError, RuntimeError):
+        return None  # the last three are simdjson's, for a huge integer or great depth
     del document
-    _local.parser = parser
+    if len(body) <= _KEPT_BODY_BYTES:
+        _local.parser = parser
     return numbers
 
 
-def _numbers_in(
-    document: Any, body: bytes, dtype_for: Callable[[str | None], np.dtype | None]
-) -> Numbers | None:
+def _numbers_in(document: Any, body: bytes, specs_for: SpecsFor) -> Numbers | None:
     if not isinstance(document, simdjson.Object):
         return None
-    keys = [key for key in document if key != SIGNATURE]
-    name = document.get(SIGNATURE)
-    if len(keys) != 1 or not isinstance(name, str | None):
+    keys = list(document)
+    name = document[SIGNATURE] if SIGNATURE in keys else None
+    if not isinstance(name, str | None) or (name is None) != (len(keys) == 1) or len(keys) > 2:
         return None
-    dtype, lists = dtype_for(name), document[keys[0]]
-    if dtype is None or not isinstance(lists, simdjson.Array):
+    key = keys[1] if keys[0] == SIGNATURE else keys[0]
+    specs = specs_for(name)
+    if not specs or key not in (ROWS, COLUMNS):
         return None
+    arrays, bare = _arrays_in(document[key], specs, key, len(body))
+    bare_of = {key: bare, SIGNATURE: _bare(f'"{name}"')}
+    if body.translate(None, _NUMBER_CHARACTERS) != _bare_object(keys, bare_of):
+        return None
+    return Numbers(key, name, arrays)
+
+
+def _arrays_in(
+    value: Any, specs: Mapping[str, TensorSpec], key: str, limit: int
+) -> tuple[dict[str, Array], bytes]:
+    """The inputs' arrays, and the text less its numbers that `value` has if they are right."""
+    if isinstance(value, simdjson.Object):
+        if key == COLUMNS:
+            return _columns(value, specs, limit)
+    elif isinstance(value, simdjson.Array) and len(value):
+        if isinstance(value[0], simdjson.Object):
+            if key == ROWS:
+                return _rows(value, specs, limit)
+        elif len(specs) == 1:
+            ((name, spec),) = specs.items()
+            array = _array(value, spec.dtype)
+            return {name: array}, _bare_lists(array.shape, limit)
+    raise _NotRegular
+
+
+def _columns(
+    columns: Any, specs: Mapping[str, TensorSpec], limit: int
+) -> tuple[dict[str, Array], bytes]:
+    """`{"a": [...], "b": [...]}`."""
+    names = _names(columns, specs)
+    arrays = {name: _array(columns[name], specs[name].dtype) for name in names}
+    bare_of = {name: _bare_lists(array.shape, limit) for name, array in arrays.items()}
+    return arrays, _bare_object(names, bare_of)
+
+
+def _rows(rows: Any, specs: Mapping[str, TensorSpec], limit: int) -> tuple[dict[str, Array], bytes]:
+    """`[{"a": [...], "b": 5}, ...]`, where every row has the keys of the first in its order."""
+    names, count = _names(rows[0], specs), len(rows)
+    shapes = {name: _shape_of(rows[0][name]) for name in names}
+    bare_of = {name: _bare_lists(shape, limit) for name, shape in shapes.items()}
+    bare_row = _bare_object(names, bare_of)
+    elements = sum(map(math.prod, shapes.values()))
+    if count > MAX_NAMED_ROWS or count * max(elements, len(bare_row)) > limit:
+        raise _NotRegular  # nothing is allocated that the body cannot fill
+    arrays = {name: np.empty((count, *shapes[name]), specs[name].dtype) for name in names}
+    with np.errstate(over="ignore"):  # as in _array
+        for index, row in enumerate(rows):
+            if not isinstance(row, simdjson.Object) or list(row) != names:
+                raise _NotRegular
+            for name in names:
+                arrays[name][index] = _element(row[name], specs[name].dtype, shapes[name])
+    return arrays, _bare_list(bare_row, count)
+
+
+def _names(values: Any, specs: Mapping[str, TensorSpec]) -> list[str]:
+    """The keys of an object in their order, if they are the inputs' names, each once."""
+    names = list(values)
+    if len(names) != len(specs) or set(names) != specs.keys():
+        raise _NotRegular
+    return names
+
+
+def _element(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+    """What one row holds for one input."""
+    if shape:
+        return _flat(value, dtype).reshape(shape)
+    if dtype.kind == "f":
+        if type(value) not in (int, float):
+            raise _NotRegular
+    elif type(value) is not int or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+        raise _NotRegular
+    return value
+
+
+def _array(lists: Any, dtype: np.dtype) -> Array:
     shape = _shape_of(lists)
-    if not shape or _skeleton_of(body) != _skeleton(shape):
-        return None
-    elements = _elements(lists, dtype, shape)
-    return None if elements is None else Numbers(keys[0], name, elements)
-
-
-def _elements(numbers: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Array | None:
-    code, wide = {"i": ("i", np.int64), "u": ("u", np.uint64)}.get(dtype.kind, ("d", np.float64))
-    flat: Array = np.frombuffer(numbers.as_buffer(of_type=code), wide)
-    if dtype.kind in "iu" and not _within(flat, dtype):
-        return None
+    if not shape:
+        raise _NotRegular
+    flat = _flat(lists, dtype)
     with np.errstate(over="ignore"):  # 1e39 is Infinity as float32 (exchange "1e39 for float32")
         return flat.astype(dtype).reshape(shape)
+
+
+def _flat(numbers: Any, dtype: np.dtype) -> Array:
+    """All numbers in order, as int64, uint64 or float64; those of an integer dtype fit it."""
+    if not isinstance(numbers, simdjson.Array):
+        raise _NotRegular
+    code, wide = _WIDE[dtype.kind]
+    flat: Array = np.frombuffer(numbers.as_buffer(of_type=code), wide)
+    if dtype.kind in "iu" and not _within(flat, dtype):
+        raise _NotRegular
+    return flat
 
 
 def _within(flat: Array, dtype: np.dtype) -> bool:
@@ -80,29 +177,45 @@ def _within(flat: Array, dtype: np.dtype) -> bool:
     return bool(flat.min() >= bounds.min and flat.max() <= bounds.max)
 
 
-def _shape_of(numbers: Any) -> tuple[int, ...] | None:
+def _shape_of(numbers: Any) -> tuple[int, ...]:
     """The shape, if the lists are regular: their lengths along the first elements."""
     shape: list[int] = []
     while isinstance(numbers, simdjson.Array):
-        if not len(numbers):
-            return None
+        if not len(numbers) or len(shape) == MAX_RANK:
+            raise _NotRegular
         shape.append(len(numbers))
         numbers = numbers[0]
     return tuple(shape)
 
 
-def _skeleton_of(body: bytes) -> bytes:
-    """From the first bracket to the last, less the numbers.
-
-    There is one list in the body; a bracket inside the signature's name would leave quotes here.
-    """
-    bare = body.translate(None, _NUMBER_CHARACTERS)
-    return bare[bare.index(b"[") : bare.rindex(b"]") + 1]
+def _bare(text: str) -> bytes:
+    return text.encode().translate(None, _NUMBER_CHARACTERS)
 
 
-def _skeleton(shape: tuple[int, ...]) -> bytes:
-    """`[[,],[,],[,]]` for (3, 2)."""
-    inner = b""
+def _bare_object(keys: Iterable[str], bare_of: Mapping[str, bytes]) -> bytes:
+    """`{"imag":[,]}` for `{"image": [1, 2]}`; what is escaped in the body never looks like this."""
+    return b"{%b}" % b",".join([b"%b:%b" % (_bare(f'"{key}"'), bare_of[key]) for key in keys])
+
+
+def _bare_lists(shape: tuple[int, ...], limit: int) -> bytes:
+    """`[[,],[,],[,]]` for (3, 2). Raises _NotRegular if it is longer than `limit`."""
+    length = 0
     for size in reversed(shape):
-        inner = b"[" + b",".join([inner] * size) + b"]"
-    return inner
+        length = (length + 1) * size + 1
+    if length > limit:  # of [[[[1]]], 2, 2, ...] the first shape is no measure of the text
+        raise _NotRegular
+    return _cached_lists(shape) if length <= _CACHED_LENGTH else _nested_lists(shape)
+
+
+def _nested_lists(shape: tuple[int, ...]) -> bytes:
+    bare = b""
+    for size in reversed(shape):
+        bare = _bare_list(bare, size)
+    return bare
+
+
+_cached_lists = lru_cache(maxsize=64)(_nested_lists)
+
+
+def _bare_list(bare: bytes, size: int) -> bytes:
+    return b"[" + (bare + b",") * (size - 1) + bare + b"]"

@@ -5,21 +5,43 @@ The binary tensor extension: after the JSON, whose length a header gives, come t
 """
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 
-from service.gateway.decode.tfs_json import parse_object
-from service.gateway.decode.values import array_of
-from service.gateway.errors import InvalidInput, MalformedRequest, UnknownInput, did_you_mean
+from service.gateway.decode.foreign import door
+from service.gateway.decode.json_documents import parse_object
+from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
+from service.gateway.decode.values import array_of, describe
+from service.gateway.errors import (
+    InvalidInput,
+    MalformedRequest,
+    UnknownInput,
+    did_you_mean,
+    shown,
+)
 from service.gateway.query import OipQuery, RequestedOutput
-from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
-from sluice.wire.oip_tensors import DATATYPES, RawTensorError, decode_raw
-from sluice.wire.tensors import MAX_RANK, Array
+from service.gateway.signature import Signature, Signatures, TensorSpec
+from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.oip_tensors import DATATYPES, JSON_LENGTH, RawTensorError, decode_raw
+from sluice.wire.tensors import Array
 
-MAX_ELEMENTS = 1 << 40
+_LENGTH_DIGITS = 18  # within an int64
 
 
+def parse_json_length(text: str | None) -> int | None:
+    """The number in the header JSON_LENGTH, None where there is no header."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _LENGTH_DIGITS):
+        raise MalformedRequest(
+            f'{JSON_LENGTH} is "{shown(text)}"; expected how many bytes of the body are JSON'
+        )
+    return int(text)
+
+
+@door("The infer request")
 def decode_infer(body: bytes, json_length: int | None, signatures: Signatures) -> OipQuery:
     """The query of an infer body; `json_length` is the header's, None where there is none, and 0
     for a body that is nothing but the one input's raw bytes."""
@@ -27,7 +49,7 @@ def decode_infer(body: bytes, json_length: int | None, signatures: Signatures) -
         return _decode_raw(body, signatures)
     if json_length is not None and not 0 < json_length <= len(body):
         raise MalformedRequest(
-            f"Inference-Header-Content-Length is {json_length}, and the body has {len(body)} bytes"
+            f"{JSON_LENGTH} is {json_length}, and the body has {len(body)} bytes"
         )
     document = parse_object(body[:json_length])
     parameters = _parameters(document, "")
@@ -50,6 +72,7 @@ def _decode_inputs(
     for index, tensor in enumerate(_objects(document, "inputs")):
         pointer = f"/inputs/{index}"
         spec = _spec(tensor, signature, pointer)
+        check_unseen(spec.name, inputs, pointer)
         size = _parameters(tensor, pointer).get("binary_data_size")
         if size is None:
             inputs[spec.name] = _decode_json_tensor(tensor, spec, pointer)
@@ -57,8 +80,8 @@ def _decode_inputs(
         if type(size) is not int or not 0 <= size <= len(raw):
             raise InvalidInput(
                 spec.name,
-                f"a binary_data_size of at most {len(raw)}, which the body has left",
-                str(size),
+                f"a binary_data_size of 0 to {len(raw)}, the bytes that the body has left",
+                describe(size),
                 pointer,
             )
         inputs[spec.name] = raw_tensor(raw[:size], tensor.get("shape"), spec, pointer)
@@ -80,17 +103,21 @@ def declared(name: str, datatype: Any, signature: Signature, pointer: str) -> Te
     """The signature's spec for a tensor, in the dtype that the request declares."""
     if name not in signature.inputs:
         raise UnknownInput(
-            f'{pointer}: signature "{signature.name}" has no input "{name}"'
+            f'{pointer}: signature "{signature.name}" has no input "{shown(name)}"'
             f"{did_you_mean(name, signature.inputs)}"
         )
-    if datatype not in DATATYPES:
-        raise InvalidInput(name, f"a datatype ({', '.join(DATATYPES)})", repr(datatype), pointer)
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        raise InvalidInput(
+            name, f"a datatype ({', '.join(DATATYPES)})", describe(datatype), pointer
+        )
     return TensorSpec(name, DATATYPES[datatype], signature.inputs[name].shape)
 
 
 def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:
     if not isinstance(tensor.get("data"), list):
-        raise InvalidInput(spec.name, "'data', a list, or a binary_data_size", "neither", pointer)
+        raise InvalidInput(
+            spec.name, "a list of elements in 'data', or a binary_data_size", "neither", pointer
+        )
     array = array_of(tensor["data"], spec, f"{pointer}/data")
     return shaped(array, tensor.get("shape"), spec, pointer)
 
@@ -98,7 +125,7 @@ def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) 
 def raw_tensor(raw: bytes | memoryview, shape: Any, spec: TensorSpec, pointer: str) -> Array:
     """The array of a tensor's raw bytes. Raises InvalidInput."""
     try:
-        array = decode_raw(raw, spec.dtype)
+        array = decode_raw(raw, spec.dtype, MAX_STRINGS)
     except RawTensorError as error:
         raise InvalidInput(spec.name, error.expected, error.got, pointer) from None
     return shaped(array, shape, spec, pointer)
@@ -106,16 +133,12 @@ def raw_tensor(raw: bytes | memoryview, shape: Any, spec: TensorSpec, pointer: s
 
 def shaped(array: Array, shape: Any, spec: TensorSpec, pointer: str) -> Array:
     """`array` in the shape that the request declares, if it has that many elements."""
-    if (
-        not isinstance(shape, list)
-        or len(shape) > MAX_RANK
-        or not all(type(size) is int and 0 <= size < MAX_ELEMENTS for size in shape)
-    ):
-        raise InvalidInput(spec.name, "a shape, a list of sizes", repr(shape)[:80], pointer)
+    if fault := shape_fault(shape):
+        raise InvalidInput(spec.name, "a shape, a list of sizes", fault, pointer)
     if math.prod(shape) != array.size:
         raise InvalidInput(
             spec.name,
-            f"{math.prod(shape)} elements for the shape {shape}",
+            f"{math.prod(shape)} elements for the shape {shown(str(shape))}",
             str(array.size),
             pointer,
         )
@@ -145,11 +168,12 @@ def _decode_outputs(document: dict[str, Any], signature: Signature) -> tuple[Req
     if "outputs" not in document:
         return ()
     by_default = bool(_parameters(document, "").get("binary_data_output"))
-    outputs = []
+    outputs: list[RequestedOutput] = []
     for index, output in enumerate(_objects(document, "outputs")):
         pointer = f"/outputs/{index}"
         name = str(_string(output, "name", pointer))
         check_output(name, signature, pointer)
+        check_unseen(name, {seen.name for seen in outputs}, pointer)
         binary = _parameters(output, pointer).get("binary_data", by_default)
         outputs.append(RequestedOutput(name, bool(binary)))
     return tuple(outputs)
@@ -158,9 +182,14 @@ def _decode_outputs(document: dict[str, Any], signature: Signature) -> tuple[Req
 def check_output(name: str, signature: Signature, pointer: str) -> None:
     if name not in signature.outputs:
         raise UnknownInput(
-            f'{pointer}: signature "{signature.name}" has no output "{name}"'
+            f'{pointer}: signature "{signature.name}" has no output "{shown(name)}"'
             f"{did_you_mean(name, signature.outputs)}"
         )
+
+
+def check_unseen(name: str, seen: Container[str], pointer: str) -> None:
+    if name in seen:
+        raise MalformedRequest(f'{pointer}: "{name}" stands there twice; name each tensor once')
 
 
 def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -180,9 +209,5 @@ def _parameters(document: dict[str, Any], pointer: str) -> dict[str, Any]:
 def _string(document: dict[str, Any], key: str, pointer: str) -> str | None:
     value = document.get(key)
     if value is not None and not isinstance(value, str):
-        raise MalformedRequest(f"{pointer}/{key}: expected a string, got {type(value).__name__}")
+        raise MalformedRequest(f"{pointer}/{key}: expected a string, got {describe(value)}")
     return value
-
-
-def parse_json_length(text):  # SHIM
-    return None if text is None else int(text)

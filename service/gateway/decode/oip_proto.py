@@ -3,16 +3,17 @@
 Its inputs are either all raw, in `raw_input_contents`, or each in the field of its datatype.
 """
 
-from service.gateway.decode.oip import check_output, declared, raw_tensor, shaped
-from service.gateway.decode.values import array_of
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.gateway.decode.foreign import door
+from service.gateway.decode.oip import check_output, check_unseen, declared, raw_tensor, shaped
+from service.gateway.decode.shapes import MAX_STRINGS
 from service.gateway.errors import InvalidInput, MalformedRequest
 from service.gateway.query import OipQuery, RequestedOutput
-from service.gateway.signature import (
-    DEFAULT_SIGNATURE,
-    Signature,
-    Signatures,
-    TensorSpec,
-)
+from service.gateway.signature import Signature, Signatures, TensorSpec
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import CONTENTS, datatype_of
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
@@ -31,6 +32,7 @@ def decode_model(name: str, version: str) -> ModelRef:
     return ModelRef(name, label=version)
 
 
+@door("The ModelInferRequest")
 def decode_model_infer(request: ModelInferRequest, signatures: Signatures) -> OipQuery:
     """The query; the answer is to be raw if the request is.
 
@@ -58,10 +60,11 @@ def decode_model_infer(request: ModelInferRequest, signatures: Signatures) -> Oi
 
 
 def _decode_inputs(request: ModelInferRequest, signature: Signature) -> dict[str, Array]:
-    inputs = {}
+    inputs: dict[str, Array] = {}
     for index, tensor in enumerate(request.inputs):
         pointer = f"/inputs/{index}"
         spec = declared(tensor.name, tensor.datatype, signature, pointer)
+        check_unseen(spec.name, inputs, pointer)
         if not request.raw_input_contents:
             inputs[spec.name] = _typed_tensor(tensor, spec, pointer)
         elif tensor.HasField("contents"):
@@ -82,18 +85,43 @@ def _typed_tensor(tensor: InputTensor, spec: TensorSpec, pointer: str) -> Array:
             "none",
             pointer,
         )
-    values = list(getattr(tensor.contents, field))
+    values = getattr(tensor.contents, field)
     array = (
-        string_array(values)
+        _strings(values, spec, pointer)
         if spec.is_string
-        else array_of(values, spec, f"{pointer}/contents/{field}")
+        else _numbers(np.asarray(values), spec, f"{pointer}/contents/{field}")
     )
     return shaped(array, list(tensor.shape), spec, pointer)
+
+
+def _strings(values: Sequence[bytes], spec: TensorSpec, pointer: str) -> Array:
+    if len(values) > MAX_STRINGS:
+        raise InvalidInput(spec.name, f"at most {MAX_STRINGS} strings", f"{len(values)}", pointer)
+    return string_array(values)
+
+
+def _numbers(values: Array, spec: TensorSpec, pointer: str) -> Array:
+    """A field's values in the dtype that is declared, which can be narrower than the field."""
+    if spec.dtype.kind in "iu" and values.size:
+        bounds = np.iinfo(spec.dtype)
+        outside = (values < bounds.min) | (values > bounds.max)
+        if outside.any():
+            index = int(outside.argmax())
+            raise InvalidInput(
+                spec.name,
+                f"{spec.dtype.name}, {bounds.min} to {bounds.max}",
+                str(values[index]),
+                f"{pointer}/{index}",
+            )
+    return values.astype(spec.dtype, copy=False)
 
 
 def _decode_outputs(
     request: ModelInferRequest, signature: Signature, binary: bool
 ) -> tuple[RequestedOutput, ...]:
+    names: list[str] = []
     for index, output in enumerate(request.outputs):
         check_output(output.name, signature, f"/outputs/{index}")
-    return tuple(RequestedOutput(output.name, binary) for output in request.outputs)
+        check_unseen(output.name, names, f"/outputs/{index}")
+        names.append(output.name)
+    return tuple(RequestedOutput(name, binary) for name in names)

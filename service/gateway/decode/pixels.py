@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from service.gateway.errors import InvalidInput
+from service.gateway.errors import InvalidInput, shown
 from service.gateway.signature import TensorSpec
 from sluice.wire.tensors import Array
 
@@ -37,7 +37,7 @@ def takes_pixels(spec: TensorSpec) -> bool:
 def decode_pixels(data: bytes, spec: TensorSpec, resize: str, at: str) -> Array:
     """[H, W, C] in `spec`'s dtype; turned upright by EXIF, resized where H and W are declared.
 
-    `data` has passed `check_image`; InvalidInput where its pixels turn out to be damaged.
+    `data` has passed `images.check_image`; InvalidInput where its pixels turn out to be damaged.
     """
     assert spec.shape is not None
     _, height, width, channels = spec.shape
@@ -49,8 +49,10 @@ def decode_pixels(data: bytes, spec: TensorSpec, resize: str, at: str) -> Array:
                 # a square, since EXIF may turn it by a quarter.
                 image.draft(MODES[channels], (max(width, height),) * 2)
             upright = ImageOps.exif_transpose(image).convert(MODES[channels])
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InvalidInput(spec.name, "a whole image", f"a damaged one: {error}", at) from None
+    except Exception as error:  # whatever a plug-in of Pillow's raises for its format
+        raise InvalidInput(
+            spec.name, "a whole image", f"a damaged one ({shown(str(error))})", at
+        ) from error
     if width and height and upright.size != (width, height):
         upright = RESIZES[resize](upright, (width, height))
     pixels = np.asarray(upright, spec.dtype)

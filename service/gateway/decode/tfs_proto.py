@@ -3,9 +3,12 @@
 import math
 from collections.abc import Mapping
 
+from service.gateway.decode.foreign import door
+from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
 from service.gateway.errors import InputTooLarge, InvalidInput
 from service.gateway.query import Query
-from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures
+from service.gateway.signature import Signature, Signatures
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.large_tensors import Contents
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
@@ -13,6 +16,7 @@ from sluice.wire.signature import dtype_name, shape_text
 from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
 
 
+@door("The PredictRequest")
 def decode_predict(
     request: serving.PredictRequest, contents: Contents, signatures: Signatures, max_bytes: int
 ) -> Query:
@@ -34,7 +38,9 @@ def _decode_inputs(
         spec = signature.inputs.get(name)
         try:
             _check_size(name, proto, max_bytes)
-            array = decode_tensor(proto, max_filled_bytes=max_bytes, content=contents.get(name))
+            # No string stands for many rows: it may be a picture, which many would decode.
+            most = 0 if spec and spec.is_string else max_bytes
+            array = decode_tensor(proto, max_filled_bytes=most, content=contents.get(name))
         except TensorError as error:
             raise InvalidInput(name, str(spec or "a tensor"), str(error)) from None
         if spec and spec.dtype != array.dtype:
@@ -46,7 +52,12 @@ def _decode_inputs(
 def _check_size(name: str, proto: TensorProto, max_bytes: int) -> None:
     """One typed value is spread over any shape, here and by the model server."""
     dtype, shape = numpy_dtype(proto.dtype), decode_shape(proto.tensor_shape)
-    size = math.prod(shape) * dtype.itemsize
+    if fault := shape_fault(shape):
+        raise InvalidInput(name, "a shape that a tensor can have", fault)
+    count = math.prod(shape)
+    if dtype.kind == "O" and max(count, len(proto.string_val)) > MAX_STRINGS:
+        raise InputTooLarge(name, f"at most {MAX_STRINGS} strings", "more")
+    size = count * dtype.itemsize
     if size > max_bytes:
         raise InputTooLarge(
             name,

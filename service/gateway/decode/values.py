@@ -6,27 +6,23 @@ true or "1.0" for a number, and `{"b64": ...}` is bytes.
 """
 
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import pybase64
 
-from service.gateway.errors import InvalidInput
+from service.gateway.decode.json_documents import HugeNumber
+from service.gateway.errors import InvalidInput, shown
 from service.gateway.signature import TensorSpec, dtype_name
 from sluice.wire.tensors import MAX_RANK, Array
 
 BASE64_KEY = "b64"
+_SHOWN_KEYS = 5
 
 
 class Misfit(Exception):
     """A leaf that cannot be an element; `str()` says what was expected."""
-
-
-class HugeNumber(str):
-    """The text of a number that no double holds, such as 1e400; put in its place by the parser."""
-
-    __slots__ = ()
 
 
 class _Kind(NamedTuple):
@@ -37,18 +33,32 @@ class _Kind(NamedTuple):
     convert: Callable[[Any, np.dtype], Any]
 
 
-def array_of(value: object, spec: TensorSpec, pointer: str) -> Array:
+class _Pointer(NamedTuple):
+    """Where lists stand: from `/instances` on, for named rows at `/image` within each."""
+
+    start: str
+    within: str
+
+    def to(self, index: int, shape: tuple[int, ...]) -> str:
+        """The JSON pointer of element `index`, row-major, of lists of `shape`."""
+        places = [f"/{int(place)}" for place in np.unravel_index(index, shape)]
+        return "".join([self.start, *places[:1], self.within, *places[1:]])
+
+
+def array_of(value: object, spec: TensorSpec, start: str, within: str = "") -> Array:
     """The array of nested lists, in `spec`'s dtype and the shape that was sent.
 
-    `pointer` is the JSON pointer of `value`, such as `/inputs/image`; InvalidInput names the place
-    of the first element that does not fit, and of the first list whose length differs.
+    `start` is the JSON pointer of `value`, such as `/inputs/image`; of `/instances/5/image` it is
+    `/instances`, and `within` is `/image`. InvalidInput names the place of the first element that
+    does not fit, and of the first list whose length differs.
     """
+    pointer = _Pointer(start, within)
     shape, leaves = _flatten(value, spec, pointer)
     kind = _kind_of(spec.dtype)
     if not set(map(type, leaves)) <= set(kind.types):
         index = next(i for i, leaf in enumerate(leaves) if type(leaf) not in kind.types)
         raise InvalidInput(
-            spec.name, kind.expected, _describe(leaves[index]), at=_place(pointer, index, shape)
+            spec.name, kind.expected, describe(leaves[index]), at=pointer.to(index, shape)
         )
     array = _together(leaves, spec.dtype)
     if array is None:
@@ -56,7 +66,9 @@ def array_of(value: object, spec: TensorSpec, pointer: str) -> Array:
     return array.reshape(shape)
 
 
-def _flatten(value: object, spec: TensorSpec, pointer: str) -> tuple[tuple[int, ...], list[Any]]:
+def _flatten(
+    value: object, spec: TensorSpec, pointer: _Pointer
+) -> tuple[tuple[int, ...], list[Any]]:
     """The shape of nested lists and their leaves in order, level by level."""
     shape: tuple[int, ...] = ()
     level: list[Any] = [value]
@@ -72,17 +84,16 @@ def _flatten(value: object, spec: TensorSpec, pointer: str) -> tuple[tuple[int, 
 
 
 def _ragged(
-    level: list[Any], size: int, spec: TensorSpec, pointer: str, shape: tuple[int, ...]
+    level: list[Any], size: int, spec: TensorSpec, pointer: _Pointer, shape: tuple[int, ...]
 ) -> InvalidInput:
     index, item = next(
         (i, item) for i, item in enumerate(level) if type(item) is not list or len(item) != size
     )
-    got = str(len(item)) if type(item) is list else _describe(item)
     return InvalidInput(
         spec.name,
         f"a list of {size}, as its neighbours are",
-        got,
-        at=_place(pointer, index, shape),
+        describe(item),
+        at=pointer.to(index, shape),
         hint="ragged lists",
     )
 
@@ -105,7 +116,7 @@ def _together(leaves: list[Any], dtype: np.dtype) -> Array | None:
 
 
 def _one_by_one(
-    leaves: list[Any], spec: TensorSpec, kind: _Kind, pointer: str, shape: tuple[int, ...]
+    leaves: list[Any], spec: TensorSpec, kind: _Kind, pointer: _Pointer, shape: tuple[int, ...]
 ) -> Array:
     elements = np.empty(len(leaves), object)
     for index, leaf in enumerate(leaves):
@@ -113,7 +124,7 @@ def _one_by_one(
             elements[index] = kind.convert(leaf, spec.dtype)
         except Misfit as misfit:
             raise InvalidInput(
-                spec.name, str(misfit), _describe(leaf), at=_place(pointer, index, shape)
+                spec.name, str(misfit), describe(leaf), at=pointer.to(index, shape)
             ) from None
     return elements.astype(spec.dtype)
 
@@ -138,14 +149,24 @@ def _float(leaf: float, dtype: np.dtype) -> float:
 
 def _bytes(leaf: object, _dtype: np.dtype) -> bytes:
     if isinstance(leaf, str):
-        return leaf.encode("utf-8", "surrogatepass")
-    if not isinstance(leaf, dict) or set(leaf) != {BASE64_KEY} or type(leaf[BASE64_KEY]) is not str:
+        return encode_text(leaf)
+    if not isinstance(leaf, dict) or leaf.keys() != {BASE64_KEY}:
         raise Misfit('a string, or {"b64": "..."} alone in its object')
     return decode_base64(leaf[BASE64_KEY])
 
 
-def decode_base64(text: str) -> bytes:
-    """Standard base64; as TensorFlow Serving does, white space and missing padding are forgiven."""
+def encode_text(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Misfit("text of whole characters, without half a surrogate pair") from None
+
+
+def decode_base64(text: object) -> bytes:
+    """Standard base64; as TensorFlow Serving does, white space and missing padding are forgiven.
+    Raises Misfit."""
+    if type(text) is not str:
+        raise Misfit('a string, or {"b64": "..."} with a string alone in its object')
     try:
         decoded: bytes = pybase64.b64decode(text, validate=True)
     except ValueError:
@@ -173,27 +194,20 @@ def _kind_of(dtype: np.dtype) -> _Kind:
     return _Kind((int, float), f"{dtype.name}, a number", _float)
 
 
-def _describe(leaf: object) -> str:
+def describe(value: object) -> str:
     """What came, short enough for a message."""
-    if isinstance(leaf, HugeNumber):
-        return f"{_shorten(leaf)}, too big to be stored in a double"
-    if leaf is None or isinstance(leaf, bool):
-        return {None: "null", True: "true", False: "false"}[leaf]
-    if isinstance(leaf, str):
-        return f'the string "{_shorten(leaf)}"'
-    if isinstance(leaf, list):
-        return f"a list of {len(leaf)}"
-    if isinstance(leaf, dict):
-        return f"an object with the keys {', '.join(map(_shorten, leaf)) or 'none'}"
-    if isinstance(leaf, int) and leaf.bit_length() > 256:
+    if isinstance(value, HugeNumber):
+        return f"{shown(value)}, too big to be stored in a double"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return f'the string "{shown(value)}"'
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        keys = [shown(str(key)) for key in islice(value, _SHOWN_KEYS)]
+        more = ", ..." if len(value) > _SHOWN_KEYS else ""
+        return f"an object with the keys {', '.join(keys) or 'none'}{more}"
+    if isinstance(value, int) and value.bit_length() > 256:
         return "an integer of more than 77 digits"
-    return str(leaf)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _place(pointer: str, index: int, shape: tuple[int, ...]) -> str:
-    """The JSON pointer of element `index`, row-major, of lists of `shape` found at `pointer`."""
-    return "/".join([pointer, *(str(int(i)) for i in np.unravel_index(index, shape))])
+    return str(value)

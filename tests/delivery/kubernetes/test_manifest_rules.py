@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 import pytest
 from google.protobuf import text_format
+from service.gateway.readiness import PROBE_TIMEOUT_S
 
 from service.cli import main
 from service.gateway.app import create_app
 from service.gateway.model_server import SERVICE_CONFIG, ModelServer, _target
-from service.gateway.readiness import PROBE_TIMEOUT_S
 from service.gateway.settings import Settings, environment_variable
 from service.gateway.telemetry import Telemetry
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
