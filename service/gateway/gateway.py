@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission
-from service.gateway.caller import Caller, passed_on
+from service.gateway.caller import Caller, Metadata, passed_on
 from service.gateway.error_responses import error_response
 from service.gateway.errors import GatewayError
 from service.gateway.http import HttpRequest, HttpResponse
@@ -49,7 +49,7 @@ class Gateway:
             seconds = min(seconds, int(asked) / 1000)
         given = headers.get(REQUEST_ID, "")
         request_id = given[:MAX_ID] if given.isascii() and given.isprintable() else ""
-        metadata = ((REQUEST_ID, request_id or secrets.token_hex(8)),)
+        metadata: Metadata = ((REQUEST_ID, request_id or secrets.token_hex(8)),)
         if "traceparent" in headers:
             metadata += passed_on(
                 (name, headers.get(name, ""))

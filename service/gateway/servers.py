@@ -81,7 +81,8 @@ class Server:
         """The call of "/SERVICE/METHOD", bytes in and bytes out."""
         found = self._methods.get(name)
         if found is None:
-            found = self._methods[name] = self._channel.unary_unary(name)
+            unary: Any = self._channel.unary_unary  # its stubs do not know that bytes need no codec
+            found = self._methods[name] = unary(name)
         return found
 
     def begin(self, now: float) -> None:
@@ -250,7 +251,7 @@ async def _targets(address: str) -> set[str]:
         host.strip("[]"), int(port), type=socket.SOCK_STREAM
     )
     return {
-        f"ipv6:[{where[0]}]:{where[1]}" if family == socket.AF_INET6 else f"ipv4:{where[0]}:{port}"
+        f"ipv6:[{where[0]!s}]:{port}" if family == socket.AF_INET6 else f"ipv4:{where[0]!s}:{port}"
         for family, _, _, _, where in infos
         if family in (socket.AF_INET, socket.AF_INET6)
     }

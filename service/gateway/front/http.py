@@ -41,7 +41,8 @@ class Front:
 
     def __init__(self, gateway: Gateway, app: Flask) -> None:
         self._gateway = gateway
-        self._flask = WSGIMiddleware(app, workers=gateway.settings.threads)
+        wsgi: Any = app  # a2wsgi and Flask type WSGI's environ apart
+        self._flask = WSGIMiddleware(wsgi, workers=gateway.settings.threads)
         self._views = app.view_functions
         self._urls = app.url_map.bind("localhost")
         self._route = lru_cache(1024)(self._match)  # of paths that clients invent
