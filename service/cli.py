@@ -16,6 +16,7 @@ import click
 # By extra (pyproject.toml), what is imported from what it installs; a test holds the two together.
 EXTRAS = {
     "gateway": (
+        "a2wsgi",
         "flask",
         "grpc_health",
         "gunicorn",
@@ -97,7 +98,13 @@ def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
 )
 @click.option("--http-port", type=click.IntRange(1, 65535), help="[SLUICE_HTTP_PORT]")
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="0: none [SLUICE_GRPC_PORT]")
-def gateway(model_server: str | None, http_port: int | None, grpc_port: int | None) -> None:
+@click.option("--admin-port", type=click.IntRange(0, 65535), help="0: none [SLUICE_ADMIN_PORT]")
+def gateway(
+    model_server: str | None,
+    http_port: int | None,
+    grpc_port: int | None,
+    admin_port: int | None,
+) -> None:
     """Run the gateway, HTTP and gRPC, under gunicorn; every setting is a variable SLUICE_*."""
     _require("gateway", "gateway")
     from service.gateway.memory import keep_memory
@@ -107,11 +114,15 @@ def gateway(model_server: str | None, http_port: int | None, grpc_port: int | No
         "SLUICE_MODEL_SERVER": model_server,
         "SLUICE_HTTP_PORT": http_port,
         "SLUICE_GRPC_PORT": grpc_port,
+        "SLUICE_ADMIN_PORT": admin_port,
     }
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     with _setting_errors():
         Settings.from_environment()
     keep_memory()
+    # gRPC's core writes an error for each connection to a model server without a health service,
+    # which is no error here; what does go wrong reaches the gateway's own log as an exception.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     config = Path(__file__).parent / "gateway" / "gunicorn.conf.py"
     # In place of this process, so that signals reach gunicorn itself; -P, so that a folder named
     # like one of our packages in the current directory is not taken for it.

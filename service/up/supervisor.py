@@ -73,6 +73,7 @@ class Supervisor:
                 "SLUICE_MODEL_SERVER": self._model_server_address(),
                 "SLUICE_MODEL_CONFIG_FILE": str(self._config_file),
                 "SLUICE_HTTP_PORT": str(self._http_port),
+                **_metrics_on_the_public_port(),
             },
         )
         self._wait_for("the gateway to listen", lambda: _listens(self._http_port))
@@ -171,6 +172,13 @@ def welcome(repository: Path, names: list[str], http_port: int, grpc_port: int) 
         f"    curl -F image=@{image} {url}:predict",
     ]
     return "\n".join(lines)
+
+
+def _metrics_on_the_public_port() -> dict[str, str]:
+    """Unless these are set: a laptop has no use for a third port, and a second `sluice up` beside
+    this one would not get it."""
+    ours = {"SLUICE_ADMIN_PORT": "0", "SLUICE_PUBLIC_METRICS": "on"}
+    return {name: os.environ.get(name, value) for name, value in ours.items()}
 
 
 def _python(module: str, *arguments: str) -> list[str]:
