@@ -8,14 +8,11 @@ import asyncio
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import orjson
 
 from service.gateway.caller import Caller
-
-if TYPE_CHECKING:
-    from service.gateway.telemetry import Exchange
+from service.gateway.exchange import Exchange
 
 FLUSH_AFTER_S = 0.1
 FLUSH_AT = 512  # lines
@@ -31,7 +28,7 @@ class AccessLog:
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, exchange: "Exchange", caller: Caller) -> None:
+    def write(self, exchange: Exchange, caller: Caller) -> None:
         """Soon, where an event loop runs; at once elsewhere."""
         if self._format is None:
             return
@@ -57,7 +54,7 @@ class AccessLog:
             os.write(sys.stderr.fileno(), data)
 
 
-def _text(exchange: "Exchange", caller: Caller) -> str:
+def _text(exchange: Exchange, caller: Caller) -> str:
     model = exchange.model or "-"
     version = "-" if caller.version is None else caller.version
     line = (
@@ -73,7 +70,7 @@ def _text(exchange: "Exchange", caller: Caller) -> str:
     return (line if line.isprintable() else line.translate(_CONTROL)) + "\n"
 
 
-def _json(exchange: "Exchange", caller: Caller) -> str:
+def _json(exchange: Exchange, caller: Caller) -> str:
     entry = {
         "time": _now(),
         "client": exchange.client,

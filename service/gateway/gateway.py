@@ -10,11 +10,12 @@ from service.gateway.admission import Admission
 from service.gateway.caller import Caller, Metadata, passed_on
 from service.gateway.error_responses import error_response
 from service.gateway.errors import GatewayError
+from service.gateway.exchange import Exchange
 from service.gateway.http import HttpRequest, HttpResponse
 from service.gateway.predictions import Predictions
 from service.gateway.routes.model_paths import PROBE, ModelView
 from service.gateway.settings import Settings
-from service.gateway.telemetry import Exchange, Telemetry
+from service.gateway.telemetry import Telemetry
 from sluice.wire.model_ref import ModelRef
 
 REQUEST_ID = "x-request-id"

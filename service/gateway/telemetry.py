@@ -9,7 +9,6 @@ A label never holds what a client invented: a model that does not exist has the 
 
 import os
 from functools import lru_cache
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -17,28 +16,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
+from service.gateway.exchange import Exchange
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BYTES = tuple(4**power * 1024 for power in range(9))  # 1 kB to 64 MB
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-class Exchange(NamedTuple):
-    """A request that has been answered. `model` is "" where no such model is known."""
-
-    dialect: str  # tfs, oip: over HTTP; tfs-grpc, oip-grpc; page for all else
-    verb: str  # predict, infer, metadata ...; for a page its route
-    model: str
-    status: str  # HTTP's number, or gRPC's name
-    method: str  # of HTTP; GRPC
-    path: str
-    client: str
-    request_id: str
-    bytes_in: int
-    bytes_out: int
-    seconds: float
-    reason: str = ""  # of a refusal, as the client read it
 
 
 class Telemetry:

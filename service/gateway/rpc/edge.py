@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError, Message
 from service.gateway.caller import Caller, passed_on
 from service.gateway.error_responses import grpc_code_of
 from service.gateway.errors import GatewayError, MalformedRequest, ModelServerUnavailable
+from service.gateway.exchange import Exchange
 from service.gateway.gateway import REQUEST_ID, Gateway
-from service.gateway.telemetry import Exchange
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
