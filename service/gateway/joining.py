@@ -77,7 +77,8 @@ class Part:
         return self.outcome is not None and not self.outcome.done()
 
 
-Send = Callable[[Server, Kind, Inputs, Caller], Awaitable[Answer]]
+# The rows of all inputs in one call.
+Send = Callable[[Server, Kind, Sequence[Inputs], Caller], Awaitable[Answer]]
 
 
 class Traffic:
@@ -192,7 +193,7 @@ class Joining:
         server = None if traffic else self._free(traffic)
         if server is not None:
             caller.joined = part.rows
-            return await self._call(traffic, server, kind, inputs, part.rows, caller)
+            return await self._call(traffic, server, kind, [inputs], part.rows, caller)
         part.outcome = asyncio.get_running_loop().create_future()
         traffic.add(part)
         if not self._servers.well(part.since):
@@ -266,8 +267,9 @@ class Joining:
     ) -> None:
         began = time.monotonic()
         try:
+            inputs = [part.inputs for part in parts]
             answer = await self._call(
-                traffic, server, parts[0].kind, _glued(parts), rows, _caller_for(parts)
+                traffic, server, parts[0].kind, inputs, rows, _caller_for(parts)
             )
             answers = _shared_out(answer, parts, rows)
         except GatewayError as error:
@@ -314,7 +316,7 @@ class Joining:
         traffic: Traffic,
         server: Server,
         kind: Kind,
-        inputs: Inputs,
+        inputs: Sequence[Inputs],
         rows: int,
         caller: Caller,
     ) -> Answer:
@@ -334,7 +336,7 @@ class Joining:
         traffic: Traffic,
         server: Server,
         kind: Kind,
-        inputs: Inputs,
+        inputs: Sequence[Inputs],
         rows: int,
         caller: Caller,
     ) -> Answer:
@@ -375,12 +377,6 @@ def _cancel_when_all_left(task: asyncio.Task[None], parts: Sequence[Part]) -> No
     for part in parts:
         if part.outcome is not None:
             part.outcome.add_done_callback(one_left)
-
-
-def _glued(parts: Sequence[Part]) -> Inputs:
-    if len(parts) == 1:
-        return parts[0].inputs
-    return {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
 
 
 def _shared_out(answer: Answer, parts: Sequence[Part], rows: int) -> list[Answer] | None:

@@ -12,7 +12,7 @@ from service.gateway import errors
 from service.gateway.caller import Caller
 from service.gateway.servers import Server, Servers
 from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE
-from sluice.wire.large_tensors import cut, paste
+from sluice.wire.large_tensors import cut, paste_rows
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import Array, decode_tensor
@@ -137,19 +137,6 @@ class ModelServer:
             now = time.monotonic()
             server.end(now, now - began, failed)
 
-    async def predict_on(
-        self,
-        server: Server,
-        model: ModelRef,
-        signature_name: str,
-        inputs: Mapping[str, Array],
-        outputs: Sequence[str],
-        caller: Caller,
-    ) -> Answer:
-        """The named outputs, or all; raises as `call` does."""
-        request = encode_predict(model, signature_name, inputs, outputs)
-        return decode_predict(await self.call_on(server, PREDICT, request, model, caller))
-
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises ModelNotFound or a ModelServerError."""
         request = serving.GetModelMetadataRequest(
@@ -199,13 +186,16 @@ class ModelServer:
 
 
 def encode_predict(
-    model: ModelRef, signature_name: str, inputs: Mapping[str, Array], outputs: Sequence[str] = ()
+    model: ModelRef,
+    signature_name: str,
+    inputs: Sequence[Mapping[str, Array]],
+    outputs: Sequence[str] = (),
 ) -> bytes:
-    """A serialized PredictRequest for the named outputs, or all."""
-    return paste(
+    """A serialized PredictRequest for the named outputs, or all; the rows of all `inputs`."""
+    return paste_rows(
         serving.PredictRequest(model_spec=model.to_proto(signature_name), output_filter=outputs),
         serving.PredictRequest.INPUTS_FIELD_NUMBER,
-        inputs,
+        {name: [each[name] for each in inputs] for name in inputs[0]},
     )
 
 

@@ -8,7 +8,7 @@ that wait, and asked. What comes back is arrays.
 import asyncio
 import fnmatch
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
@@ -283,8 +283,10 @@ class Predictions:
         check_content(query, self._max_pixels)
         return query, inputs
 
-    async def _send(self, server: Server, kind: Kind, inputs: Inputs, caller: Caller) -> Answer:
-        size = sum(array.nbytes for array in inputs.values())
+    async def _send(
+        self, server: Server, kind: Kind, inputs: Sequence[Inputs], caller: Caller
+    ) -> Answer:
+        size = sum(array.nbytes for each in inputs for array in each.values())
         encode = (encode_predict, kind.model, kind.signature, inputs, kind.outputs)
         request = await self._work(size, *encode, most=LARGE_CALL)
         reply = await self.model_server.call_on(server, PREDICT, request, kind.model, caller)

@@ -8,9 +8,10 @@ out of a message before it is parsed, and pasted in when the rest has been seria
 a `map<string, TensorProto>` whose tensors carry `tensor_content`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from google.protobuf.message import Message
 
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
@@ -77,13 +78,40 @@ def paste(message: Message, tensors: int, arrays: Mapping[str, Array]) -> bytes:
     >>> decode_tensor(PredictResponse.FromString(data).outputs["y"])
     array([1., 1.])
     """
+    return paste_rows(message, tensors, {name: [array] for name, array in arrays.items()})
+
+
+def paste_rows(message: Message, tensors: int, arrays: Mapping[str, Sequence[Array]]) -> bytes:
+    """The same, where a tensor's rows lie in several arrays of one dtype and one inner shape: each
+    is copied once, into its place.
+
+    >>> import numpy as np
+    >>> from sluice.wire.protos.serving_pb2 import PredictResponse
+    >>> from sluice.wire.tensors import decode_tensor
+    >>> rows = {"y": [np.ones(2), np.zeros(1)]}
+    >>> data = paste_rows(PredictResponse(), PredictResponse.OUTPUTS_FIELD_NUMBER, rows)
+    >>> decode_tensor(PredictResponse.FromString(data).outputs["y"])
+    array([1., 1., 0.])
+    """
     parts: list[Buffer] = [message.SerializeToString()]
-    for name, array in arrays.items():
-        header, content = encode_content(array)
-        tensor = header.SerializeToString() + _head(_CONTENT, len(content))
-        entry = _delimited(_KEY, name.encode()) + _head(_VALUE, len(tensor) + len(content)) + tensor
-        parts += [_head(tensors, len(entry) + len(content)), entry, content]
+    for name, pieces in arrays.items():
+        header, contents = _encode_rows(pieces)
+        size = sum(map(len, contents))
+        tensor = header.SerializeToString() + _head(_CONTENT, size)
+        entry = _delimited(_KEY, name.encode()) + _head(_VALUE, len(tensor) + size) + tensor
+        parts += [_head(tensors, len(entry) + size), entry, *contents]
     return b"".join(parts)
+
+
+def _encode_rows(pieces: Sequence[Array]) -> tuple[TensorProto, list[Buffer]]:
+    """A TensorProto without elements, and its content in pieces."""
+    if len(pieces) > 1 and pieces[0].dtype.kind == "O":  # all lengths come before all bytes
+        pieces = [np.concatenate(pieces)]
+    header, content = encode_content(pieces[0])
+    contents = [content, *(encode_content(piece)[1] for piece in pieces[1:])]
+    if len(pieces) > 1:
+        header.tensor_shape.dim[0].size = sum(map(len, pieces))
+    return header, contents
 
 
 def _cut(data: memoryview, tensors: int) -> tuple[bytes, Contents]:
