@@ -30,6 +30,9 @@ from service.gateway.settings import Settings
 
 LOOK_EVERY_S = 0.5
 QUEUE_S = 1.0  # at most, for what stands in the listen queue at SIGTERM
+# For one more request on a kept connection, which is answered with `Connection: close`: one that is
+# closed while the next request is on its way loses that request.
+LINGER_S = 1.0
 SPARE_FILES = 64  # descriptors that are not a client's
 
 log = logging.getLogger(__name__)
@@ -110,13 +113,15 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         await self._empty_listen_queue()
         for server in self.servers:
             server.close()
+        linger_until = time.monotonic() + LINGER_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while self.connections and not self._quick_shutdown:
                     self.notify()
-                    for connection in list(self.connections):
-                        if connection.is_idle:
-                            connection.close_idle()
+                    if time.monotonic() > linger_until:
+                        for connection in list(self.connections):
+                            if connection.is_idle:
+                                connection.close_idle()
                     await asyncio.sleep(0.05)
         await self._until_drained(draining)
         self.notify()
