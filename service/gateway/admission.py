@@ -3,6 +3,9 @@
 A worker that takes all that comes gives every caller an answer that is too late for all of them.
 Beyond these bounds, and where those in line have waited too long already, a request is refused at
 once, from its head alone.
+
+A place is for a request that is all there: one that is still on its way costs nothing but the bytes
+that have come, or clients that send slowly would take every place.
 """
 
 from collections.abc import Iterator
@@ -24,35 +27,72 @@ class Admission:
         self._by_model: dict[str, int] = {}
 
     @contextmanager
-    def place(self, model: str, size: int) -> Iterator["Place"]:
-        """A place for as long as the block runs, for a body of `size` bytes so far as is known.
+    def arriving(self, model: str, announced: int) -> Iterator["Arrival"]:
+        """For as long as the block runs: a request that is being read, then worked on.
 
-        Raises Busy, or PayloadTooLarge for a body that is over the limit of one.
+        Raises Busy, or PayloadTooLarge for a body that is announced to be over the limit of one.
         """
+        with self._counted():
+            self._check_bytes(announced)
+            self._check_place(model)
+        arrival = Arrival(self, model)
         try:
-            self._check(model, size)
+            yield arrival
+        finally:
+            self.bytes_in_flight -= arrival.size
+            if arrival.has_place:
+                self._give_back(model)
+
+    @contextmanager
+    def place(self, model: str, size: int) -> Iterator[None]:
+        """The same for a request whose body, of `size` bytes, is there already."""
+        with self.arriving(model, size) as arrival:
+            arrival.hold(size)
+            arrival.take_place()
+            yield
+
+    def hold(self, size: int) -> None:
+        """So many bytes more. Raises Busy."""
+        with self._counted():
+            self._check_bytes(size)
+        self.bytes_in_flight += size
+
+    def take_place(self, model: str) -> None:
+        """Raises Busy."""
+        with self._counted():
+            self._check_place(model)
+        self.in_flight += 1
+        self._by_model[model] = self._by_model.get(model, 0) + 1
+
+    def _give_back(self, model: str) -> None:
+        self.in_flight -= 1
+        left = self._by_model[model] - 1
+        if left:
+            self._by_model[model] = left
+        else:
+            del self._by_model[model]
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Whatever is refused within."""
+        try:
+            yield
         except GatewayError as error:
             self._telemetry.refused(type(error).__name__)
             raise
-        place = Place(self)
-        self.in_flight += 1
-        self._by_model[model] = self._by_model.get(model, 0) + 1
-        try:
-            place.hold(size)
-            yield place
-        finally:
-            self.in_flight -= 1
-            self.bytes_in_flight -= place.size
-            left = self._by_model[model] - 1
-            if left:
-                self._by_model[model] = left
-            else:
-                del self._by_model[model]
 
-    def _check(self, model: str, size: int) -> None:
+    def _check_bytes(self, size: int) -> None:
         settings = self._settings
         if size > settings.max_body_bytes:
             raise PayloadTooLarge(settings.max_body_bytes)
+        if self.bytes_in_flight + size > settings.max_bytes_in_flight:
+            raise Busy(
+                "The bodies in flight take all the memory that is set for them "
+                "(SLUICE_MAX_BYTES_IN_FLIGHT); try again"
+            )
+
+    def _check_place(self, model: str) -> None:
+        settings = self._settings
         if self.in_flight >= settings.places:
             raise Busy(f"All {settings.places} places are taken (SLUICE_PLACES); try again")
         if self._by_model.get(model, 0) >= settings.model_places:
@@ -60,24 +100,25 @@ class Admission:
                 f'All {settings.model_places} places of the model "{model}" are taken '
                 "(SLUICE_MODEL_PLACES); try again"
             )
-        if self.bytes_in_flight + size > settings.max_bytes_in_flight:
-            raise Busy(
-                "The bodies in flight take all the memory that is set for them "
-                "(SLUICE_MAX_BYTES_IN_FLIGHT); try again"
-            )
         self._joining.check_wait(model)
 
 
-class Place:
-    """One request's place, and the bytes that it holds."""
+class Arrival:
+    """One request: the bytes that have come of it, and its place once it is whole."""
 
-    __slots__ = ("_admission", "size")
+    __slots__ = ("_admission", "_model", "has_place", "size")
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, admission: Admission, model: str) -> None:
+        self._admission, self._model = admission, model
         self.size = 0
+        self.has_place = False
 
     def hold(self, size: int) -> None:
-        """So many bytes more."""
+        """So many bytes more. Raises Busy where they are too many beside all others'."""
+        self._admission.hold(size)
         self.size += size
-        self._admission.bytes_in_flight += size
+
+    def take_place(self) -> None:
+        """Its body is there: work on it may begin. Raises Busy."""
+        self._admission.take_place(self._model)
+        self.has_place = True

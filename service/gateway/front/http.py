@@ -74,11 +74,11 @@ class Front:
             if view.dialect == PROBE:
                 response, reason = await gateway.respond(view, model, request, caller)
             else:
-                with gateway.admission.place(model.name, _length(headers)) as place:
+                with gateway.admission.arriving(model.name, _length(headers)) as arrival:
                     data = await body.joined(
-                        _chunks(receive, place.hold, _length(headers)),
-                        gateway.settings.max_body_bytes,
+                        _chunks(receive, arrival.hold), gateway.settings.max_body_bytes
                     )
+                    arrival.take_place()
                     data = body.unpacked(data, headers, gateway.settings)
                     request = request._replace(body=data)
                     response, reason = await gateway.respond(view, model, request, caller)
@@ -94,7 +94,7 @@ class Front:
         """Flask's: its body is read here, so that no thread waits for a client."""
         try:
             limit = self._gateway.settings.max_body_bytes
-            data = await body.joined(_chunks(receive, lambda _: None, 0), limit)
+            data = await body.joined(_chunks(receive, lambda _: None), limit)
         except ClientGone:
             return
         except GatewayError as error:
@@ -122,22 +122,16 @@ class Front:
         return view, view.model(dict(where))
 
 
-async def _chunks(
-    receive: Receive, hold: Callable[[int], None], announced: int
-) -> AsyncIterator[bytes]:
-    """The pieces of a body as they come; what was not announced is held as it does."""
-    held = announced
-    more, size = True, 0
+async def _chunks(receive: Receive, hold: Callable[[int], None]) -> AsyncIterator[bytes]:
+    """The pieces of a body, each held as it comes."""
+    more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
-        size += len(chunk)
-        if size > held:
-            hold(size - held)
-            held = size
+        hold(len(chunk))
         yield chunk
 
 
