@@ -42,7 +42,7 @@ from sluice.wire.reflection import add_async_reflection
 
 SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE)
 
-log = logging.getLogger("service.modelserver")
+log = logging.getLogger(__name__)
 
 
 class _Batching(NamedTuple):

@@ -4,13 +4,35 @@ What a version directory is, is asked of sluice.wire.versions.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from service.modelserver.errors import InvalidArgument
 from sluice.wire.protos.serving_pb2 import FileSystemStoragePathSourceConfig, ModelConfig
 from sluice.wire.versions import find_versions
 
 VersionPolicy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
+
+
+def index_configs(configs: Iterable[ModelConfig]) -> dict[str, ModelConfig]:
+    """The configs by name. Raises InvalidArgument for those that TensorFlow Serving refuses too."""
+    by_name: dict[str, ModelConfig] = {}
+    for config in configs:
+        if config.name in by_name:
+            raise InvalidArgument(
+                f"Illegal to list model {config.name} multiple times in config list"
+            )
+        if not config.base_path.startswith("/"):
+            raise InvalidArgument(
+                f"Expected model {config.name} to have an absolute path or URI; "
+                f"got base_path()={config.base_path}"
+            )
+        if config.model_platform not in ("", "tensorflow"):
+            raise InvalidArgument(
+                f"Model {config.name} requests unsupported platform {config.model_platform}"
+            )
+        by_name[config.name] = config
+    return by_name
 
 
 def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[int, Path]:

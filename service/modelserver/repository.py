@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
-from service.modelserver.policy import choose_versions, find_models
+from service.modelserver.policy import choose_versions, find_models, index_configs
 from service.modelserver.servable import Servable
 from service.modelserver.version import Load, State, Version
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelSpec, ModelVersionStatus
@@ -102,7 +102,7 @@ class Repository:
                 f"The models are the directories in {self._directory} (--model_repository), "
                 "whatever a config says: add or remove a directory there"
             )
-        by_name = _index(configs)
+        by_name = index_configs(configs)
         with self._changed:
             self._version_labels = {
                 name: self._check_labels(config) for name, config in by_name.items()
@@ -279,27 +279,6 @@ class Repository:
         with self._changed:
             self._busy.discard(version)
             self._wake()
-
-
-def _index(configs: Iterable[ModelConfig]) -> dict[str, ModelConfig]:
-    """The configs by name; TensorFlow Serving refuses these contradictions too."""
-    by_name: dict[str, ModelConfig] = {}
-    for config in configs:
-        if config.name in by_name:
-            raise InvalidArgument(
-                f"Illegal to list model {config.name} multiple times in config list"
-            )
-        if not config.base_path.startswith("/"):
-            raise InvalidArgument(
-                f"Expected model {config.name} to have an absolute path or URI; "
-                f"got base_path()={config.base_path}"
-            )
-        if config.model_platform not in ("", "tensorflow"):
-            raise InvalidArgument(
-                f"Model {config.name} requests unsupported platform {config.model_platform}"
-            )
-        by_name[config.name] = config
-    return by_name
 
 
 def _not_found(spec: ModelSpec, number: int | None) -> NotFound:

@@ -23,7 +23,7 @@ from service.modelserver.options import Options
 from service.modelserver.repository import Repository
 from sluice.wire.health import HealthService
 
-log = logging.getLogger("service.modelserver")
+log = logging.getLogger(__name__)
 
 
 async def serve(options: Options) -> None:

@@ -74,8 +74,12 @@ def test_flags_of_tensorflow_serving_without_meaning_are_reported(spelling):
 
 
 def test_channel_arguments_are_numbers_where_they_can_be():
-    options = Options(grpc_channel_arguments="grpc.max_connection_age_ms=2000,grpc.x=y")
-    assert options.channel_arguments() == [("grpc.max_connection_age_ms", 2000), ("grpc.x", "y")]
+    options = Options(grpc_channel_arguments="grpc.max_connection_age_ms=2000,grpc.x=y,grpc.z=--5")
+    assert options.channel_arguments() == [
+        ("grpc.max_connection_age_ms", 2000),
+        ("grpc.x", "y"),
+        ("grpc.z", "--5"),
+    ]
 
 
 def test_the_help_has_every_flag_in_its_group(capsys):
