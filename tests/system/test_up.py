@@ -2,13 +2,16 @@
 
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import psutil
 import pytest
 import requests
@@ -155,6 +158,53 @@ def test_a_bad_setting_is_one_line():
     )
     assert outcome.returncode == 1
     assert outcome.stderr == "Error: SLUICE_HTTP_PORT: expected int, got 'many'\n"
+
+
+def test_metrics_answer_on_the_one_port_and_no_other_is_opened(up, repository, image):
+    running = up(repository)
+    url = f"{running.url}/v1/models/digits:predict"
+    reply = requests.post(url, data=image, headers={"Content-Type": PNG}, timeout=30)
+    assert reply.ok, reply.text + running.log
+    metrics = requests.get(f"{running.url}/metrics", timeout=10)
+    assert re.search(r'^sluice_requests_total{[^}]*model="digits"[^}]*} 1.0', metrics.text, re.M)
+    listening = {
+        connection.laddr.port
+        for process in running.family()
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {running.http_port, running.grpc_port}
+
+
+def test_an_admin_port_is_opened_where_one_is_set(up, tmp_path, free_port):
+    running = up(tmp_path, SLUICE_ADMIN_PORT=str(free_port), SLUICE_PUBLIC_METRICS="off")
+    running.wait_for("Answering HTTP")
+    assert requests.get(f"http://127.0.0.1:{free_port}/metrics", timeout=10).ok
+    assert requests.get(f"{running.url}/metrics", timeout=10).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["admin_port", "grpc_port"])
+def test_another_port_of_the_gateways_that_is_in_use_is_named(launch_gateway, free_port, name):
+    with socket.create_server(("0.0.0.0", free_port)), pytest.raises(AssertionError) as caught:
+        launch_gateway("127.0.0.1:1", **{name: free_port})
+    assert f"SLUICE_{name.upper()}: port {free_port} cannot be used" in str(caught.value)
+
+
+def test_a_model_server_without_a_health_service_is_no_error_in_the_log(launch_gateway, stranger):
+    gateway = launch_gateway(stranger)
+    requests.get(f"{gateway.url}/v1/models/anything", timeout=10)
+    assert "UNIMPLEMENTED" not in gateway.log
+    assert gateway.terminate() == 0
+
+
+@pytest.fixture
+def stranger():
+    """The address of a gRPC server that has no service at all."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
 
 
 def is_alive(process):
