@@ -130,6 +130,8 @@ class ModelServer:
         except grpc.aio.AioRpcError as error:
             translated = self._translated(error, model, timeout_s)
             failed = not isinstance(translated, errors.RequestError | errors.NotFound)
+            if failed:
+                server.events[error.code().name] += 1
             if isinstance(translated, errors.ModelNotFound) and method != GET_STATUS:
                 await self._raise_if_loading(server, model)
             raise translated from error

@@ -8,7 +8,8 @@ calls it holds. So each address has a channel of its own, and is chosen here:
                 counts as SERVING): a server that is loading or draining gets no calls
     fewest      of those, the one with the fewest calls in flight
     ejected     one that answers nothing, or far more slowly than its neighbours, or only failures,
-                gets no calls for a while, then a single one to show whether it has recovered
+                gets no calls until its health service answers in good time again, which is asked
+                after a while: no client's request is the probe
 
 Envoy's outlier detection works alike. A lone server is never ejected: there is no better one.
 """
@@ -19,18 +20,23 @@ import json
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
 
 from sluice.wire.channels import CHANNEL_OPTIONS
+from sluice.wire.contract import HEALTH_SERVICE
 
 RESOLVE_EVERY_S = 5.0  # new pods of a headless service are found within this
 QUIET_S = 0.5  # a server that holds calls and answers none for so long is not well
 SLOW_S, SLOW_RATIO = 0.25, 5.0  # slower than this, and than so many times its fastest neighbour
 FAILURES = 3  # in a row
-EJECTED_S, MOST_EJECTED_S = 2.0, 30.0  # doubled each time in a row
+EJECTED_S, MOST_EJECTED_S = 1.0, 16.0  # before it is asked again; doubled each time in a row
+FORGIVEN_AFTER_S = 60.0  # of good behaviour, the first time out is short again
+EJECTED = "ejected"
+HEALTH_CHECK = f"/{HEALTH_SERVICE}/Check"
 SMOOTHING = 0.3  # the share of the newest call in a server's mean time
 CLOSE_GRACE_S = 30.0
 
@@ -61,12 +67,13 @@ class Server:
     def __init__(self, target: str, changed: Callable[[], None]) -> None:
         self.target = target
         self.in_flight = 0
-        self.ejections = 0
+        self.events: Counter[str] = Counter()  # EJECTED, or a status that its calls failed with
         self._usual_s = 0.0
         self._quiet_since = 0.0  # the last answer, or the first call after none was in flight
         self._failures = 0
-        self._ejected_until = 0.0
+        self._probing: asyncio.Task[None] | None = None  # while it is ejected
         self._ejected_for_s = EJECTED_S
+        self._ejected_at = 0.0
         self._channel = grpc.aio.insecure_channel(target, OPTIONS)
         self._methods: dict[str, Method] = {}
         self._changed = changed
@@ -95,34 +102,17 @@ class Server:
         self.in_flight -= 1
         self._quiet_since = now
         self._failures = self._failures + 1 if failed else 0
-        probing = self._ejected_until > 0
-        if failed:
-            return
-        share = 1.0 if probing else SMOOTHING
-        self._usual_s += share * (seconds - self._usual_s)
+        if not failed:
+            self._usual_s += SMOOTHING * (seconds - self._usual_s)
 
     def is_well(self, now: float, fastest_s: float) -> bool:
         """Whether it is to get calls, given the mean time of its fastest neighbour, seconds."""
-        if now < self._ejected_until:
+        if self._probing is not None:
             return False
-        quiet = self.in_flight > 0 and now - self._quiet_since > max(QUIET_S, 4 * self._usual_s)
-        slow = self._usual_s > max(SLOW_S, SLOW_RATIO * fastest_s)
-        bad = quiet or slow or self._failures >= FAILURES
-        if not self._ejected_until:
-            if bad:
-                self._eject(now, "quiet" if quiet else "slow" if slow else "failing")
-            return not bad
-        if self.in_flight:  # one call at a time shows whether it has recovered
-            if quiet:
-                self._eject(now, "still quiet")
-            return False
-        if bad and self._quiet_since > self._ejected_until:
-            self._eject(now, "no better")
-            return False
-        if self._quiet_since > self._ejected_until:
-            log.info("The model server at %s is well again", self.target)
-            self._ejected_until, self._ejected_for_s = 0.0, EJECTED_S
-        return True
+        why = self._what_is_wrong(now, fastest_s)
+        if why:
+            self._eject(now, why)
+        return not why
 
     @property
     def usual_s(self) -> float:
@@ -131,24 +121,53 @@ class Server:
     async def close(self) -> None:
         """When its calls have ended."""
         self._watching.cancel()
+        if self._probing is not None:
+            self._probing.cancel()
         await self._channel.close(CLOSE_GRACE_S if self.in_flight else None)
 
+    def _what_is_wrong(self, now: float, fastest_s: float) -> str:
+        if self.in_flight and now - self._quiet_since > max(QUIET_S, 4 * self._usual_s):
+            return "answers nothing"
+        if self._usual_s > max(SLOW_S, SLOW_RATIO * fastest_s):
+            return "is far slower than others"
+        return "only fails" if self._failures >= FAILURES else ""
+
     def _eject(self, now: float, why: str) -> None:
-        self.ejections += 1
-        self._ejected_until = now + self._ejected_for_s
-        log.warning(
-            "The model server at %s is %s: no calls for %g s", self.target, why, self._ejected_for_s
-        )
-        self._ejected_for_s = min(2 * self._ejected_for_s, MOST_EJECTED_S)
+        if now - self._ejected_at > FORGIVEN_AFTER_S:
+            self._ejected_for_s = EJECTED_S
+        self._ejected_at = now
+        self.events[EJECTED] += 1
+        log.warning("The model server at %s %s: it gets no calls", self.target, why)
+        self._probing = asyncio.get_running_loop().create_task(self._probe())
+
+    async def _probe(self) -> None:
+        """Until it answers in good time: whatever it answers, for not all have a health service."""
+        while True:
+            await asyncio.sleep(self._ejected_for_s)
+            self._ejected_for_s = min(2 * self._ejected_for_s, MOST_EJECTED_S)
+            try:
+                await self.method(HEALTH_CHECK)(b"", timeout=SLOW_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    continue
+            log.info("The model server at %s answers again", self.target)
+            self._forget()
+            self._changed()
+            return
+
+    def _forget(self) -> None:
+        """What it did before says nothing about what it will do now."""
+        self._probing, self._failures, self._usual_s = None, 0, 0.0
+        self._quiet_since = time.monotonic()
 
     async def _watch(self) -> None:
         while True:
             await self._channel.wait_for_state_change(self.state)
             self.state = self._channel.get_state(try_to_connect=True)
             if self.state is READY:
-                # A process that came back owes nothing for what the one before it did.
-                self._ejected_until, self._failures, self._usual_s = 0.0, 0, 0.0
-                self._ejected_for_s = EJECTED_S
+                if self._probing is not None:
+                    self._probing.cancel()
+                self._forget()  # a process that came back is another one
             self._changed()
 
 

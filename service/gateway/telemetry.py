@@ -8,6 +8,7 @@ A label never holds what a client invented: a model that does not exist has the 
 """
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,6 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
+from service.gateway.servers import EJECTED, Server
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -105,11 +107,15 @@ class Telemetry:
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
 
-    def upstream_error(self, server: str, status: str) -> None:
-        self._upstream_errors.labels(server, status).inc()
-
-    def ejected(self, server: str) -> None:
-        self._ejections.labels(server).inc()
+    def servers(self, servers: Iterable[Server]) -> None:
+        """Count what has happened to the model servers since the last time."""
+        for server in servers:
+            for event, count in server.events.items():
+                if event == EJECTED:
+                    self._ejections.labels(server.target).inc(count)
+                else:
+                    self._upstream_errors.labels(server.target, event).inc(count)
+            server.events.clear()
 
     def level(self, in_flight: int, waiting: int, connections: int) -> None:
         """How full this process is now."""

@@ -103,6 +103,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
             connection.look(now, self.settings)
         admission, joining = self.gateway.admission, self.gateway.predictions.joining
         self.gateway.telemetry.level(admission.in_flight, joining.waiting(), len(self.connections))
+        self.gateway.telemetry.servers(self.gateway.predictions.model_server.servers.all())
         if self._admin is not None:
             self._admin.beat(now)
 
