@@ -1,6 +1,6 @@
 """The bytes of a request: whole, unpacked, and never more than the limit."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO
 
 from service.gateway.decode.content_encoding import decompress
@@ -30,17 +30,6 @@ def unpacked(body: bytes, headers: Mapping[str, str], settings: Settings) -> byt
     """`body` with a gzip or deflate Content-Encoding undone. Raises MalformedRequest."""
     encoding = headers.get(ENCODING)
     return decompress(body, encoding, settings.max_body_bytes) if encoding else body
-
-
-async def joined(chunks: AsyncIterator[bytes], limit_bytes: int) -> bytes:
-    """All of an asynchronous body. Raises PayloadTooLarge."""
-    parts, size = [], 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > limit_bytes:
-            raise PayloadTooLarge(limit_bytes)
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 def _joined(chunks: Iterator[bytes], limit_bytes: int) -> bytes:

@@ -4,8 +4,10 @@ left (pages, the OpenAPI document, what no route takes) to Flask in a pool of th
 Where a path leads is Flask's URL map's to say, so a route is declared once.
 """
 
+import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +19,7 @@ from werkzeug.routing import RequestRedirect
 from service.gateway import body
 from service.gateway.caller import Caller
 from service.gateway.error_responses import error_response
-from service.gateway.errors import GatewayError
+from service.gateway.errors import GatewayError, PayloadTooLarge
 from service.gateway.gateway import Gateway
 from service.gateway.http import HttpRequest, HttpResponse
 from service.gateway.routes.model_paths import PROBE, ModelView
@@ -30,6 +32,10 @@ Send = Callable[[Message], Awaitable[None]]
 BEGAN = "sluice.began"  # in the scope: when the request's first byte came, on the monotonic clock
 _SERVER = (b"server", b"sluice")
 _METHODS = frozenset({"GET", "HEAD", "POST"})  # the others are Flask's to refuse or to describe
+
+
+_HUNG_UP = HttpResponse(b"", 499)  # nginx's number for it; nobody is there to read it
+READ_OUT_S = 1.0
 
 
 class ClientGone(Exception):
@@ -70,31 +76,45 @@ class Front:
             scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, b""
         )
         caller = gateway.caller(request, scope.get(BEGAN) or time.monotonic())
+        chunks = _Body(receive, gateway.settings.max_body_bytes)
         try:
             if view.dialect == PROBE:
                 response, reason = await gateway.respond(view, model, request, caller)
             else:
                 with gateway.admission.arriving(model.name, _length(headers)) as arrival:
-                    data = await body.joined(
-                        _chunks(receive, arrival.hold), gateway.settings.max_body_bytes
-                    )
+                    data = await chunks.whole(arrival.hold)
                     arrival.take_place()
                     data = body.unpacked(data, headers, gateway.settings)
                     request = request._replace(body=data)
                     response, reason = await gateway.respond(view, model, request, caller)
         except GatewayError as error:
             response, reason = error_response(error), str(error)
+        except asyncio.CancelledError:
+            self._observe(view, model, request, _HUNG_UP, caller, scope, "the client hung up")
+            raise
         await _send(send, response, caller, with_body=request.method != "HEAD")
-        client = scope["client"]
-        gateway.observe(
-            view, model.name, request, response, caller, client[0] if client else "-", reason
-        )
+        self._observe(view, model, request, response, caller, scope, reason)
+        if not chunks.done:
+            await chunks.read_out()
+
+    def _observe(
+        self,
+        view: ModelView,
+        model: ModelRef,
+        request: HttpRequest,
+        response: HttpResponse,
+        caller: Caller,
+        scope: Message,
+        reason: str,
+    ) -> None:
+        client = scope["client"][0] if scope["client"] else "-"
+        self._gateway.observe(view, model.name, request, response, caller, client, reason)
 
     async def _page(self, scope: Message, receive: Receive, send: Send) -> None:
         """Flask's: its body is read here, so that no thread waits for a client."""
         try:
             limit = self._gateway.settings.max_body_bytes
-            data = await body.joined(_chunks(receive, lambda _: None), limit)
+            data = await _Body(receive, limit).whole(lambda _: None)
         except ClientGone:
             return
         except GatewayError as error:
@@ -122,17 +142,43 @@ class Front:
         return view, view.model(dict(where))
 
 
-async def _chunks(receive: Receive, hold: Callable[[int], None]) -> AsyncIterator[bytes]:
-    """The pieces of a body, each held as it comes."""
-    more = True
-    while more:
-        message = await receive()
+class _Body:
+    """A request's body as it comes. `done` once all of it has been taken."""
+
+    __slots__ = ("_limit_bytes", "_receive", "done")
+
+    def __init__(self, receive: Receive, limit_bytes: int) -> None:
+        self._receive, self._limit_bytes = receive, limit_bytes
+        self.done = False
+
+    async def whole(self, hold: Callable[[int], None]) -> bytes:
+        """All of it; `hold` is told of each piece's size. Raises PayloadTooLarge, ClientGone."""
+        pieces: list[bytes] = []
+        size = 0
+        while not self.done:
+            piece = await self._next()
+            size += len(piece)
+            if size > self._limit_bytes:
+                raise PayloadTooLarge(self._limit_bytes)
+            hold(len(piece))
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_out(self) -> None:
+        """Take what still comes of a body that was refused, for a moment: a connection that is
+        closed with bytes unread is reset, and the client may never see the answer."""
+        with contextlib.suppress(TimeoutError, ClientGone):
+            async with asyncio.timeout(READ_OUT_S):
+                while not self.done:
+                    await self._next()
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunk = message.get("body", b"")
-        more = message.get("more_body", False)
-        hold(len(chunk))
-        yield chunk
+        self.done = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
 
 
 def _length(headers: dict[str, str]) -> int:
