@@ -263,9 +263,9 @@ PNG = {"Content-Type": "image/png"}
         (
             {"data": b"--x", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
             400,
-            "The form has no fields",
+            "The body is not a multipart form",
         ),
-        ({"data": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "no fields"),
+        ({"data": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "no boundary"),
         (
             {"json": {"signature_name": "encoded", "instances": [{"b64": "aGk="}]}},
             400,

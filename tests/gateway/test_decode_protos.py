@@ -1,15 +1,18 @@
 """Any bytes that are a message are a query or an error of ours, whatever they say."""
 
-import numpy as np
+import tracemalloc
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.gateway.decode.oip_proto import decode_model, decode_model_infer
-from service.gateway.decode.tfs_proto import decode_predict
-from service.gateway.errors import GatewayError, UnknownInput
-from service.gateway.signature import ModelSpec, Signatures
+from service.gateway.decode.tfs_proto import MAX_FILLED_BYTES, decode_predict
+from service.gateway.errors import GatewayError, InvalidInput, UnknownInput
+from service.gateway.signature import Signatures, validate
+from sluice.wire.large_tensors import LARGE, cut
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import DATATYPES
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import ModelSpec as ModelSpecProto
@@ -70,8 +73,8 @@ def infer_requests(draw):
 
 
 def validate_predict(request):
-    query = decode_predict(request, SIGNATURES, max_bytes=10**6, max_pixels=100)
-    query.signature.validate(query.inputs)
+    query = decode_predict(request, {}, SIGNATURES, max_bytes=10**6)
+    validate(query.signature, query.inputs)
 
 
 def test_an_unknown_input_is_named_before_its_strings_are_looked_at():
@@ -84,7 +87,7 @@ def test_an_unknown_input_is_named_before_its_strings_are_looked_at():
 
 def validate_infer(request):
     query = decode_model_infer(request, SIGNATURES)
-    query.signature.validate(query.inputs)
+    validate(query.signature, query.inputs)
 
 
 @settings(max_examples=500, deadline=None)
@@ -120,22 +123,53 @@ def valid_or_error(validate, request):
         assert str(error)
 
 
+@settings(max_examples=100, deadline=None)
+@given(sizes, st.integers(-1, 40), st.integers(LARGE, LARGE + 9))
+def test_a_content_that_was_cut_out_is_held_to_the_same_rules(shape, dtype, size):
+    whole = PredictRequest()
+    whole.inputs["x"].CopyFrom(
+        TensorProto(dtype=dtype, tensor_shape=encode_shape(shape), tensor_content=bytes(size))
+    )
+    data = whole.SerializeToString()
+    rest, contents = cut(data, PredictRequest.INPUTS_FIELD_NUMBER)
+    assert [len(each) for each in contents.values()] == [size]
+
+    def outcome(message, contents):
+        try:
+            query = decode_predict(message, contents, SIGNATURES, max_bytes=10**6)
+            return validate(query.signature, query.inputs)["x"].tolist()
+        except GatewayError as error:
+            return str(error)
+
+    assert outcome(PredictRequest.FromString(rest), contents) == outcome(whole, {})
+
+
 def test_a_large_shape_takes_no_memory():
+    rows = MAX_FILLED_BYTES // 8
     request = PredictRequest()
-    request.inputs["x"].CopyFrom(TensorProto(dtype=1, tensor_shape=encode_shape([2**30, 2])))
-    query = decode_predict(request, SIGNATURES, max_bytes=2**40, max_pixels=1)
-    assert query.signature.validate(query.inputs)["x"].shape == (2**30, 2)
-    assert query.inputs["x"].base.nbytes == np.dtype("f4").itemsize
+
+    def decode(rows):
+        request.inputs["x"].CopyFrom(TensorProto(dtype=1, tensor_shape=encode_shape([rows, 2])))
+        return decode_predict(request, {}, SIGNATURES, max_bytes=2**40)
+
+    assert decode(rows).inputs["x"].nbytes == MAX_FILLED_BYTES
+    for more in (rows + 1, 2**36):
+        tracemalloc.start()
+        with pytest.raises(InvalidInput, match=r"inputs\.x: .* filling it takes"):
+            decode(more)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert taken < MAX_FILLED_BYTES / 2
 
 
 @pytest.mark.parametrize(
     ("version", "model"),
     [
-        ("", ModelSpec("m")),
-        ("7", ModelSpec("m", version=7)),
-        ("stable", ModelSpec("m", label="stable")),
-        ("9" * 19, ModelSpec("m", label="9" * 19)),
-        ("-1", ModelSpec("m", label="-1")),
+        ("", ModelRef("m")),
+        ("7", ModelRef("m", version=7)),
+        ("stable", ModelRef("m", label="stable")),
+        ("9" * 19, ModelRef("m", label="9" * 19)),
+        ("-1", ModelRef("m", label="-1")),
     ],
 )
 def test_a_version_is_a_number_that_fits_or_a_label(version, model):

@@ -87,6 +87,7 @@ def test_every_error_has_a_grpc_code(kind):
 @pytest.mark.parametrize("code", NOT_OK)
 def test_a_code_of_the_model_servers_comes_out_as_itself_or_its_like(code):
     coarser = {
+        "CANCELLED": "UNAVAILABLE",  # a server that stops; callers of ours are told nothing
         "UNKNOWN": "INTERNAL",
         "ALREADY_EXISTS": "INTERNAL",
         "ABORTED": "INTERNAL",
@@ -188,7 +189,10 @@ def test_a_predict_request_that_does_not_fit_the_model(channel, model, inputs, c
 def test_bytes_that_are_no_message(channel, path):
     call = channel.unary_unary(path).future(b"\xff" * 20, timeout=30)
     assert call.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "The message is no " in call.details()
+    request = {"Predict": "PredictRequest", "ModelInfer": "ModelInferRequest"}
+    name = request.get(path.rpartition("/")[2], "GetModelStatusRequest")
+    assert "The message cannot be read as a " in call.details()
+    assert f".{name}: " in call.details()
 
 
 def test_a_message_over_the_limit(launch_grpc_gateway, modelserver):
@@ -264,8 +268,8 @@ def test_calls_are_counted(channel, grpc_gateway):
     predict(channel, "affine", x=X).result()
     metrics = requests.get(f"{grpc_gateway[0].url}/metrics", timeout=30).text
     assert (
-        'sluice_requests_total{method="GRPC",route="/tensorflow.serving.PredictionService/'
-        'Predict",status="OK"}'
+        'sluice_requests_total{dialect="tfs-grpc",model="affine",signature="serving_default",'
+        'status="OK",verb="predict",version="2"}'
     ) in metrics
 
 

@@ -14,11 +14,12 @@ from service.gateway.encode.numpy_files import encode_npy, encode_npz
 from service.gateway.encode.oip import encode_infer
 from service.gateway.encode.tfs_json import encode_predict
 from service.gateway.query import OipQuery, TfsQuery
-from service.gateway.signature import ModelSpec, Signatures
+from service.gateway.signature import Signatures
+from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.tensors import data_type_of, encode_shape
 
-MODEL = ModelSpec("m")
+MODEL = ModelRef("m")
 shapes = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)
 numbers = st.sampled_from(["<f4", "<f8", "i1", "u1", "<i4", "<i8", "?"]).flatmap(
     lambda dtype: arrays.arrays(dtype, shapes)

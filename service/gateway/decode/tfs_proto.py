@@ -15,13 +15,16 @@ from sluice.wire.protos.tensorflow_pb2 import TensorProto
 from sluice.wire.signature import dtype_name, shape_text
 from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
 
+# What one value may be spread over: 40 bytes of a message are not to take a body's worth of memory.
+MAX_FILLED_BYTES = 1 << 20
+
 
 @door("The PredictRequest")
 def decode_predict(
     request: serving.PredictRequest, contents: Contents, signatures: Signatures, max_bytes: int
 ) -> Query:
     """The query of a request whose large contents were cut out; no tensor of it takes more than
-    `max_bytes`, however few values are to fill it.
+    `max_bytes`, and none that too few values are to fill more than MAX_FILLED_BYTES.
 
     Raises UnknownSignature, or InvalidInput for a tensor that contradicts itself or the
     signature's dtype. TensorFlow Serving casts no dtype either (row "predict, wrong dtype").
@@ -39,7 +42,7 @@ def _decode_inputs(
         try:
             _check_size(name, proto, max_bytes)
             # No string stands for many rows: it may be a picture, which many would decode.
-            most = 0 if spec and spec.is_string else max_bytes
+            most = 0 if spec and spec.is_string else min(max_bytes, MAX_FILLED_BYTES)
             array = decode_tensor(proto, max_filled_bytes=most, content=contents.get(name))
         except TensorError as error:
             raise InvalidInput(name, str(spec or "a tensor"), str(error)) from None
