@@ -1,5 +1,6 @@
 """What several suites need: the recorded models, and real model server processes."""
 
+import functools
 import hashlib
 import os
 import re
@@ -119,20 +120,15 @@ def modelserver(
 class GatewayProcess(ModelServerProcess):
     """A real `sluice gateway`: gunicorn, its workers, and `url`, where they answer."""
 
+    up = "Answering HTTP"  # what it logs once it is
+
     def __init__(self, model_server: str, **settings: object) -> None:
         self.log = ""
         self.url = f"http://127.0.0.1:{free_port()}"
+        settings |= {"model_server": model_server, "http_port": self.url.rpartition(":")[2]}
         variables = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "service.cli",
-                "gateway",
-                f"--model-server={model_server}",
-                f"--http-port={self.url.rpartition(':')[2]}",
-            ],
+            [sys.executable, "-P", "-m", *self._command()],
             env=os.environ | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -140,6 +136,29 @@ class GatewayProcess(ModelServerProcess):
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def _command(self) -> list[str]:
+        return ["service.cli", "gateway"]
+
+
+class PlainGatewayProcess(GatewayProcess):
+    """The Flask application alone, under gunicorn's threads as under any WSGI server."""
+
+    up = "Booting worker"
+
+    def _command(self) -> list[str]:
+        return [
+            "gunicorn",
+            f"--bind={self.url.removeprefix('http://')}",
+            "--worker-class=gthread",
+            "--threads=8",
+            "--no-control-socket",
+            "service.gateway.app:from_environment()",
+        ]
+
+
+# By name, the ways in which HTTP is answered, and which are to give the same answers.
+WAYS = {"front": GatewayProcess, "wsgi": PlainGatewayProcess}
 
 
 def free_port() -> int:
@@ -154,14 +173,15 @@ LaunchGateway = Callable[..., GatewayProcess]
 
 @pytest.fixture(scope="session")
 def launch_gateway() -> Iterator[LaunchGateway]:
-    """`launch_gateway(model_server_address, **settings)` -> a GatewayProcess, up and ready."""
+    """`launch_gateway(model_server_address, way="front", **settings)` -> a GatewayProcess, up and
+    ready; `way` is one of WAYS."""
     launched = []
 
-    def launch(model_server: str, **settings: object) -> GatewayProcess:
+    def launch(model_server: str, way: str = "front", **settings: object) -> GatewayProcess:
         defaults = {"workers": 1, "admin_port": 0, "public_metrics": "on"}
-        gateway = GatewayProcess(model_server, **defaults | settings)
+        gateway = WAYS[way](model_server, **defaults | settings)
         launched.append(gateway)
-        gateway.wait_for("Answering HTTP")
+        gateway.wait_for(gateway.up)
         return gateway
 
     yield launch
@@ -169,10 +189,25 @@ def launch_gateway() -> Iterator[LaunchGateway]:
         gateway.terminate()
 
 
+@pytest.fixture(scope="session", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """Each of WAYS in turn."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def gateway(launch_gateway: LaunchGateway, modelserver: ModelServerProcess) -> GatewayProcess:
-    """The gateway before the twin that serves the recorded models."""
-    return launch_gateway(modelserver.address, models="affine")
+def gateways(launch_gateway: LaunchGateway, modelserver: ModelServerProcess):
+    """`gateways(way)` -> the gateway of that way before the twin that serves the recorded models,
+    made once."""
+    return functools.cache(
+        lambda way: launch_gateway(modelserver.address, way, models="affine,pair,echo")
+    )
+
+
+@pytest.fixture(scope="session")
+def gateway(gateways: Callable[[str], GatewayProcess], way: str) -> GatewayProcess:
+    """The gateway before the twin that serves the recorded models, once in each way."""
+    return gateways(way)
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,21 @@ ERRORS = {
     "400": "The body, a name, a dtype, a shape or a value does not fit.",
     "404": "No such model or version.",
     "406": "No form that the client accepts can carry the outputs.",
+    "408": "The rest of the body did not come in time.",
     "413": "The body, or an image in it, is over the limit.",
     "415": "A content encoding that is not read, or an image for a model that takes none.",
     "429": "The model server is overloaded.",
     "503": "The model server cannot be reached.",
     "504": "No answer within the deadline.",
+}
+
+
+_INDEX_REQUEST: Json = {
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "properties": {"ready": {"type": "boolean"}}}
+        }
+    }
 }
 
 
@@ -48,6 +58,8 @@ def document(models: Mapping[str, Signatures], url: str) -> Json:
 def _operations() -> Json:
     plain = _answer("application/json", {"type": "object"})
     ready = {"200": plain, "503": plain}
+    listed = {"200": plain} | _errors("503", "504")
+    index = listed | {"200": _answer("application/json", {"type": "array"})}
     return {
         "/healthz": {"get": _operation("The process is alive", {"200": plain})},
         "/readyz": {"get": _operation("A model is AVAILABLE", ready)},
@@ -56,7 +68,13 @@ def _operations() -> Json:
                 "Prometheus metrics", {"200": _answer("text/plain", {"type": "string"})}
             )
         },
+        "/v1/models": {"get": _operation("The named models, their versions and states", listed)},
         "/v2": {"get": _operation("The server", {"200": plain})},
+        "/v2/repository/index": {
+            "get": _operation("The named models, as Triton lists them", index),
+            "post": _operation("The same, or those that are ready alone", index | _errors("400"))
+            | {"requestBody": _INDEX_REQUEST},
+        },
         "/v2/health/live": {"get": _operation("The process is alive", {"200": plain})},
         "/v2/health/ready": {"get": _operation("A model is AVAILABLE", ready)},
     }
@@ -70,6 +88,7 @@ def _model_paths(name: str, signatures: Signatures) -> Json:
         f"/v1/models/{name}:predict": {"post": _predict(name, signatures)},
         f"/v2/models/{name}": {"get": _operation("Inputs and outputs", plain, name)},
         f"/v2/models/{name}/ready": {"get": _operation("The model takes requests", plain, name)},
+        f"/v2/models/{name}/stats": {"get": _operation("Triton's statistics", plain, name)},
         f"/v2/models/{name}/infer": {"post": _infer(name, signatures)},
     }
 

@@ -113,9 +113,12 @@ class Predictions:
         size: of what is to be decoded, in bytes. outputs: the names wanted of a query; (): all.
         Raises RequestError, ModelNotFound or a ModelServerError.
         """
-        async with _within(caller):
+        async with _within(caller) as time_limit:
             query, inputs = await self._checked(model, decode, caller, size)
             caller.signature = query.signature.name
+            if query.timeout_s is not None:
+                caller.deadline = min(caller.deadline, caller.began + query.timeout_s)
+                time_limit.reschedule(asyncio.get_running_loop().time() + caller.time_left_s())
             wanted = outputs(query)
             rows = _rows(query.signature, inputs)
             kind = kind_of(model, query.signature.name, wanted, inputs)
@@ -307,12 +310,12 @@ class Predictions:
 
 
 @asynccontextmanager
-async def _within(caller: Caller) -> AsyncIterator[None]:
-    """Raises DeadlineExceeded when the caller's time is over."""
+async def _within(caller: Caller) -> AsyncIterator[asyncio.Timeout]:
+    """Raises DeadlineExceeded when the caller's time is over, which can still be made shorter."""
     left_s = caller.time_left_s()
     try:
-        async with asyncio.timeout(left_s):
-            yield
+        async with asyncio.timeout(left_s) as time_limit:
+            yield time_limit
     except TimeoutError:
         raise DeadlineExceeded(
             f"No answer within {caller.deadline - caller.began:.3g} s; the model server has too "

@@ -1,6 +1,6 @@
 """Decoded requests: what every dialect's decoder makes, and every encoder is handed back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.gateway.signature import Signature
 from sluice.wire.protos.serving_pb2 import Input
@@ -9,10 +9,14 @@ from sluice.wire.tensors import Array
 
 @dataclass(frozen=True)
 class Query:
-    """A signature of a model, and an array for each of its inputs, not yet validated."""
+    """A signature of a model, and an array for each of its inputs, not yet validated.
+
+    `timeout_s`: the time that the body itself gives the whole of its request, if it does.
+    """
 
     signature: Signature
     inputs: dict[str, Array]
+    timeout_s: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

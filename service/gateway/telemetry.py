@@ -19,6 +19,7 @@ from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.servers import EJECTED, Server
+from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -41,7 +42,7 @@ class Telemetry:
         self._seconds = Histogram(
             "sluice_request_seconds",
             "From the first byte of a request to the last of its answer.",
-            ["dialect", "model"],
+            ["dialect", "model", "version"],
             buckets=SECONDS,
             registry=registry,
         )
@@ -51,10 +52,13 @@ class Telemetry:
         self._joined = Histogram(
             "sluice_joined_rows",
             "Rows of the call that a request went with, its own included.",
-            ["model"],
+            ["model", "version"],
             buckets=ROWS,
             registry=registry,
         )
+        self._rows = self._count("rows", "Rows answered.")
+        self._calls = self._count("calls", "Calls to the model server that answered them.")
+        self._failed = self._count("failed_seconds", "Spent on predictions that failed.")
         self._bytes = Histogram(
             "sluice_request_bytes",
             "Size of a request's body.",
@@ -93,13 +97,19 @@ class Telemetry:
         version = "" if caller.version is None else str(caller.version)
         signature = caller.signature if model else ""
         self._counter(dialect, exchange.verb, model, version, signature, exchange.status).inc()
-        seconds, queued, upstream, decode, joined = self._timers(dialect, model)
+        timers = self._timers(dialect, model, version)
+        seconds, queued, upstream, decode, joined, rows, calls = timers
         seconds.observe(exchange.seconds)
         if caller.joined:
             queued.observe(caller.queued_s)
             upstream.observe(caller.upstream_s)
             decode.observe(caller.decode_s)
             joined.observe(caller.joined)
+            if version:
+                rows.inc(caller.rows)
+                calls.inc(caller.rows / caller.joined)  # of one call they add up to 1
+        if model and exchange.verb in PREDICTING and exchange.status not in ANSWERED:
+            self._failed.labels(model, version).inc(exchange.seconds)
         if exchange.bytes_in:
             self._sizes(dialect).observe(exchange.bytes_in)
         self.access_log.write(exchange, caller)
@@ -125,24 +135,43 @@ class Telemetry:
 
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""
+        return generate_latest(self._of_all_workers()), CONTENT_TYPE_LATEST
+
+    def statistics(self, model: str) -> dict[str, Statistics]:
+        """What all workers have counted of a model's predictions, by version."""
+        metrics = self._of_all_workers().collect()
+        return statistics_of(model, (sample for metric in metrics for sample in metric.samples))
+
+    def _of_all_workers(self) -> CollectorRegistry:
         if MULTIPROCESS_DIR not in os.environ:
-            return generate_latest(self._registry), CONTENT_TYPE_LATEST
+            return self._registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        return registry
 
-    def _timers_of(self, dialect: str, model: str) -> tuple[Histogram, ...]:
+    def _timers_of(
+        self, dialect: str, model: str, version: str
+    ) -> tuple[Histogram, Histogram, Histogram, Histogram, Histogram, Counter, Counter]:
         return (
-            self._seconds.labels(dialect, model),
-            self._queued.labels(model),
-            self._upstream.labels(model),
-            self._decode.labels(model),
-            self._joined.labels(model),
+            self._seconds.labels(dialect, model, version),
+            self._queued.labels(model, version),
+            self._upstream.labels(model, version),
+            self._decode.labels(model, version),
+            self._joined.labels(model, version),
+            self._rows.labels(model, version),
+            self._calls.labels(model, version),
         )
+
+    def _count(self, name: str, meaning: str) -> Counter:
+        return Counter(f"sluice_{name}", meaning, ["model", "version"], registry=self._registry)
 
     def _histogram(self, step: str, meaning: str) -> Histogram:
         return Histogram(
-            f"sluice_{step}_seconds", meaning, ["model"], buckets=SECONDS, registry=self._registry
+            f"sluice_{step}_seconds",
+            meaning,
+            ["model", "version"],
+            buckets=SECONDS,
+            registry=self._registry,
         )
 
     def _gauge(self, name: str, meaning: str) -> Gauge:

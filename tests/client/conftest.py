@@ -28,10 +28,12 @@ class Awaited:
         self._runner.close()
 
 
-# By name: where to, and what with. The model server and the gateway speak the same gRPC.
+# By name: where to, and what with. The model server and the gateway speak the same gRPC, and the
+# gateway's front and a plain WSGI server the same HTTP.
 KINDS = {
     "http": ("http", Client),
     "http-async": ("http", Awaited),
+    "http-plain": ("http-plain", Client),
     "grpc": ("grpc", Client),
     "grpc-async": ("grpc", Awaited),
     "grpc-gateway": ("grpc-gateway", Client),
@@ -60,6 +62,7 @@ def urls(
     gateway.wait_for("Answering gRPC")
     return {
         "http": gateway.url,
+        "http-plain": launch_gateway(server.address, "wsgi", model_config_file=path).url,
         "grpc": f"grpc://{server.address}",
         "grpc-gateway": f"grpc://127.0.0.1:{port}",
     }

@@ -1,6 +1,7 @@
 """Every dialect as the same thing: a model asked with arrays that answers arrays or refuses."""
 
 import base64
+import functools
 import io
 import json
 import struct
@@ -11,14 +12,20 @@ import grpc
 import numpy as np
 import pytest
 import requests
+from flask import Flask
 
+from service.gateway.app import create_app
+from service.gateway.settings import Settings
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 from sluice.wire.tensors import decode_tensor, encode_tensor
 
+WAYS = ("front", "wsgi")  # of tests/conftest.py
+
 Arrays = dict[str, np.ndarray]
+Post = Callable[..., requests.Response]
 
 DATATYPES = {
     "bool": "BOOL",
@@ -39,6 +46,20 @@ class Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
         self.status, self.message = status, message
+
+
+class InProcess:
+    """The application itself as if it were a server: WSGI's calls, without a socket."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def post(self, path: str, **request: Any) -> requests.Response:
+        given = self._app.test_client().post(path, **request)
+        reply = requests.Response()
+        reply.status_code, reply._content = given.status_code, given.data
+        reply.headers.update(given.headers)
+        return reply
 
 
 class Place:
@@ -87,7 +108,9 @@ def _from_json(value: object, like: np.ndarray) -> np.ndarray:
     return np.array(flat, object).reshape(plain.shape).astype(like.dtype)
 
 
-def rows(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None) -> Arrays:
+def rows(
+    post: Post, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None
+) -> Arrays:
     count = max((len(array) for array in inputs.values() if array.ndim), default=1)
     body = {
         "instances": [
@@ -102,7 +125,7 @@ def rows(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str
     }
     if signature:
         body["signature_name"] = signature
-    reply = _checked(requests.post(f"{url}{place.v1()}:predict", json=body, timeout=30)).json()
+    reply = _checked(post(f"{place.v1()}:predict", json=body)).json()
     answers = reply["predictions"]
     if len(outputs) == 1:
         (name,) = outputs
@@ -113,17 +136,17 @@ def rows(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str
 
 
 def columns(
-    url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None
+    post: Post, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None
 ) -> Arrays:
     body: dict[str, object] = {"inputs": {name: _jsonable(each) for name, each in inputs.items()}}
     if signature:
         body["signature_name"] = signature
-    reply = _checked(requests.post(f"{url}{place.v1()}:predict", json=body, timeout=30)).json()
+    reply = _checked(post(f"{place.v1()}:predict", json=body)).json()
     found = {next(iter(outputs)): reply["outputs"]} if len(outputs) == 1 else reply["outputs"]
     return {name: _from_json(found[name], like) for name, like in outputs.items()}
 
 
-def npz(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None) -> Arrays:
+def npz(post: Post, place: Place, inputs: Arrays, outputs: Arrays, signature: str | None) -> Arrays:
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -134,10 +157,9 @@ def npz(url: str, place: Place, inputs: Arrays, outputs: Arrays, signature: str 
     )
     query = f"?signature_name={signature}" if signature else ""
     reply = _checked(
-        requests.post(
-            f"{url}{place.v1()}:predict{query}",
+        post(
+            f"{place.v1()}:predict{query}",
             data=buffer.getvalue(),
-            timeout=30,
             headers={"Content-Type": "application/x-npz", "Accept": "application/x-npz"},
         )
     )
@@ -154,7 +176,7 @@ def _parameters(signature: str | None) -> dict[str, object]:
 
 
 def oip_json(
-    url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+    post: Post, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
 ) -> Arrays:
     document = {
         "inputs": [
@@ -168,7 +190,7 @@ def oip_json(
         ],
         **_parameters(signature),
     }
-    reply = _checked(requests.post(f"{url}{place.v2()}/infer", json=document, timeout=30)).json()
+    reply = _checked(post(f"{place.v2()}/infer", json=document)).json()
     return {
         tensor["name"]: _from_json(tensor["data"], np.empty(0, DTYPES[tensor["datatype"]])).reshape(
             tensor["shape"]
@@ -178,7 +200,7 @@ def oip_json(
 
 
 def oip_binary(
-    url: str, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
+    post: Post, place: Place, inputs: Arrays, _outputs: Arrays, signature: str | None
 ) -> Arrays:
     raw = {
         name: b"".join(struct.pack("<I", len(each)) + each for each in array.ravel())
@@ -197,10 +219,9 @@ def oip_binary(
         }
     ).encode()
     reply = _checked(
-        requests.post(
-            f"{url}{place.v2()}/infer",
+        post(
+            f"{place.v2()}/infer",
             data=head + b"".join(raw.values()),
-            timeout=30,
             headers={"Inference-Header-Content-Length": str(len(head))},
         )
     )
@@ -299,17 +320,41 @@ def place() -> type[Place]:
     return Place
 
 
-@pytest.fixture(params=DIALECTS.values(), ids=DIALECTS.keys())
-def ask(request, grpc_gateway):
-    """`ask(place, inputs, outputs, signature)` -> outputs; raises Refused. Once for each dialect.
+# gRPC has its own port; HTTP is to be the same in every way that it can come in.
+IN_PROCESS = "in process"
+CASES = [(way, dialect) for way in (*WAYS, IN_PROCESS) for dialect in HTTP]
+CASES += [("grpc", dialect) for dialect in GRPC]
+
+
+@pytest.fixture(scope="session")
+def doors(gateways, grpc_gateway, modelserver) -> Callable[[str], Any]:
+    """`doors(way)` -> what a dialect's function is to be given first."""
+    gateway, grpc_address = grpc_gateway
+
+    @functools.cache
+    def door(way: str) -> Any:
+        if way == "grpc":
+            return grpc_address
+        if way == IN_PROCESS:
+            return InProcess(create_app(Settings(model_server=modelserver.address))).post
+        url = gateway.url if way == "front" else gateways(way).url
+        return lambda path, **request: requests.post(url + path, timeout=30, **request)
+
+    return door
+
+
+@pytest.fixture(params=CASES, ids=map(" ".join, CASES))
+def ask(request, doors):
+    """`ask(place, inputs, outputs, signature)` -> outputs; raises Refused. Once for each dialect
+    in each way that it can come in.
 
     `outputs` says the names and dtypes to expect, for the dialects that do not carry them.
     """
-    gateway, grpc_address = grpc_gateway
-    server = grpc_address if request.param in GRPC.values() else gateway.url
+    way, dialect = request.param
+    function = DIALECTS[dialect]
 
     def send(place: Place, inputs: Arrays, outputs: Arrays, signature: str | None = None) -> Arrays:
-        return request.param(server, place, inputs, outputs, signature)
+        return function(doors(way), place, inputs, outputs, signature)
 
-    send.dialect = request.param.__name__
+    send.dialect = dialect
     return send

@@ -113,6 +113,9 @@ def test_what_the_signature_does_not_take(refusal, ask, place, model, inputs, me
     assert status == 400
     if ask.dialect == "columns" and "did you mean" in message:
         message = 'the input image is missing; did you mean "image"?'  # extra names are ignored
+    if ask.dialect == "npz" and "did you mean" in message:
+        message = 'no input for the member "imag.npy"; expected an input\'s name and .npy; did you '
+        message += 'mean "image"?'
     assert message in said
 
 

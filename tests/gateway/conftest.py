@@ -1,12 +1,70 @@
-"""A channel to a gateway that answers gRPC."""
+"""A channel to a gateway that answers gRPC, and a model server that waits for the test's word."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+
+from sluice.wire.protos import serving_pb2_grpc
+from sluice.wire.protos.serving_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    PredictRequest,
+    PredictResponse,
+    SignatureDefMap,
+)
 
 
 @pytest.fixture(scope="module")
 def channel(grpc_gateway) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(grpc_gateway[1]) as channel:
         yield channel
+
+
+class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
+    """Answers Predict with its own input when `go` is set, and remembers what it saw of each
+    call."""
+
+    def __init__(self) -> None:
+        self.go, self.arrived, self.cancelled = (threading.Event() for _ in range(3))
+        self.contexts: list[tuple[dict[str, str], float]] = []
+        self.version, self.metadata_calls = 0, 0
+
+    def GetModelMetadata(  # noqa: N802
+        self, request: GetModelMetadataRequest, _: grpc.ServicerContext
+    ) -> GetModelMetadataResponse:
+        self.metadata_calls += 1
+        signatures = SignatureDefMap()
+        signature = signatures.signature_def["serving_default"]
+        for tensor in (signature.inputs["x"], signature.outputs["y"]):
+            tensor.dtype = 1
+            tensor.tensor_shape.dim.add(size=-1)
+        reply = GetModelMetadataResponse(model_spec=request.model_spec)
+        reply.metadata["signature_def"].Pack(signatures)
+        return reply
+
+    def Predict(  # noqa: N802
+        self, request: PredictRequest, context: grpc.ServicerContext
+    ) -> PredictResponse:
+        context.add_callback(lambda: None if self.go.is_set() else self.cancelled.set())
+        self.contexts.append((dict(context.invocation_metadata()), context.time_remaining()))
+        self.arrived.set()
+        self.go.wait(30)
+        reply = PredictResponse(model_spec=request.model_spec)
+        reply.model_spec.version.value = self.version
+        reply.outputs["y"].CopyFrom(request.inputs["x"])
+        return reply
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[SlowModelServer, str]]:
+    """A slow model server, and its address."""
+    service, server = SlowModelServer(), grpc.server(ThreadPoolExecutor(16))
+    serving_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield service, f"127.0.0.1:{port}"
+    service.go.set()
+    server.stop(0).wait()

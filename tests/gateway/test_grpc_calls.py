@@ -3,7 +3,6 @@
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -13,55 +12,10 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from sluice.wire.protos import reflection_pb2, serving_pb2_grpc
 from sluice.wire.protos.reflection_pb2_grpc import ServerReflectionStub
-from sluice.wire.protos.serving_pb2 import (
-    GetModelMetadataResponse,
-    ModelSpec,
-    PredictRequest,
-    PredictResponse,
-    SignatureDefMap,
-)
+from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest
 from sluice.wire.tensors import encode_tensor
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
-
-
-class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
-    """Answers Predict when `go` is set, and remembers what it saw of each call."""
-
-    def __init__(self):
-        self.go, self.arrived, self.cancelled = (threading.Event() for _ in range(3))
-        self.contexts, self.version, self.metadata_calls = [], 0, 0
-
-    def GetModelMetadata(self, request, _):  # noqa: N802
-        self.metadata_calls += 1
-        signatures = SignatureDefMap()
-        tensor = signatures.signature_def["serving_default"].inputs["x"]
-        tensor.dtype = 1
-        tensor.tensor_shape.dim.add(size=-1)
-        reply = GetModelMetadataResponse(model_spec=request.model_spec)
-        reply.metadata["signature_def"].Pack(signatures)
-        return reply
-
-    def Predict(self, request, context):  # noqa: N802
-        context.add_callback(lambda: None if self.go.is_set() else self.cancelled.set())
-        self.contexts.append((dict(context.invocation_metadata()), context.time_remaining()))
-        self.arrived.set()
-        self.go.wait(30)
-        reply = PredictResponse(model_spec=request.model_spec)
-        reply.model_spec.version.value = self.version
-        return reply
-
-
-@pytest.fixture
-def slow():
-    """A slow model server, and its address."""
-    service, server = SlowModelServer(), grpc.server(ThreadPoolExecutor(16))
-    serving_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield service, f"127.0.0.1:{port}"
-    service.go.set()
-    server.stop(0).wait()
 
 
 @pytest.fixture

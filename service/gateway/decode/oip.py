@@ -28,6 +28,7 @@ from sluice.wire.oip_tensors import DATATYPES, JSON_LENGTH, RawTensorError, deco
 from sluice.wire.tensors import Array
 
 _LENGTH_DIGITS = 18  # within an int64
+MAX_TIMEOUT_US = 2**63 - 1
 
 
 def parse_json_length(text: str | None) -> int | None:
@@ -62,7 +63,28 @@ def decode_infer(body: bytes, json_length: int | None, signatures: Signatures) -
         id=_string(document, "id", ""),
         outputs=_decode_outputs(document, signature),
         binary_outputs=bool(parameters.get("binary_data_output")),
+        timeout_s=timeout_s(parameters.get("timeout", 0)),
     )
+
+
+@door("The index request")
+def decode_index(body: bytes) -> bool:
+    """Whether the body of a repository index request asks for models that are ready alone."""
+    if not body:
+        return False
+    ready = parse_object(body).get("ready", False)
+    if not isinstance(ready, bool):
+        raise MalformedRequest(f"/ready: expected true or false, got {describe(ready)}")
+    return ready
+
+
+def timeout_s(microseconds: Any) -> float | None:
+    """The request's parameter `timeout` in seconds; Triton's clients send 0 for none."""
+    if type(microseconds) is not int or not 0 <= microseconds <= MAX_TIMEOUT_US:
+        raise MalformedRequest(
+            f"/parameters/timeout: expected microseconds, 0 for none, got {describe(microseconds)}"
+        )
+    return microseconds / 1e6 if microseconds else None
 
 
 def _decode_inputs(

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.gateway.decode.foreign import door
-from service.gateway.decode.oip import check_output, check_unseen, declared, raw_tensor, shaped
+from service.gateway.decode.oip import (
+    check_output,
+    check_unseen,
+    declared,
+    raw_tensor,
+    shaped,
+    timeout_s,
+)
 from service.gateway.decode.shapes import MAX_STRINGS
 from service.gateway.errors import InvalidInput, MalformedRequest
 from service.gateway.query import OipQuery, RequestedOutput
@@ -56,7 +63,16 @@ def decode_model_infer(request: ModelInferRequest, signatures: Signatures) -> Oi
         id=request.id or None,
         outputs=_decode_outputs(request, signature, binary=bool(raw)),
         binary_outputs=bool(raw),
+        timeout_s=_timeout_s(request),
     )
+
+
+def _timeout_s(request: ModelInferRequest) -> float | None:
+    if "timeout" not in request.parameters:
+        return None
+    given = request.parameters["timeout"]
+    choice = given.WhichOneof("parameter_choice")
+    return timeout_s(getattr(given, choice) if choice else None)
 
 
 def _decode_inputs(request: ModelInferRequest, signature: Signature) -> dict[str, Array]:

@@ -11,9 +11,14 @@ import orjson
 from service.gateway.errors import NotText
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signature import Signature, TensorSpec
+from service.gateway.statistics import Duration, Statistics
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import datatype_of, encode_raw
+from sluice.wire.protos.serving_pb2 import ModelVersionStatus
 from sluice.wire.tensors import Array
+
+READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+_TRITON_STATES = {"AVAILABLE": READY, "LOADING": "LOADING", "UNLOADING": "UNLOADING"}
 
 
 class InferBody(NamedTuple):
@@ -62,7 +67,60 @@ def encode_server() -> dict[str, Any]:
     return {
         "name": "sluice",
         "version": installed_version("sluice"),
-        "extensions": ["binary_tensor_data"],
+        "extensions": ["binary_tensor_data", "parameters", "statistics"],
+    }
+
+
+def encode_index(
+    models: Mapping[str, Sequence[ModelVersionStatus]],
+) -> list[dict[str, str]]:
+    """Triton's repository index: the versions of each model, or that there are none."""
+    entries = []
+    for name, versions in models.items():
+        for each in versions:
+            state = _TRITON_STATES.get(ModelVersionStatus.State.Name(each.state), UNAVAILABLE)
+            reason = each.status.error_message
+            entries.append(
+                {"name": name, "version": str(each.version), "state": state, "reason": reason}
+            )
+        if not versions:
+            reason = "the model server has no such model"
+            entries.append({"name": name, "version": "", "state": UNAVAILABLE, "reason": reason})
+    return entries
+
+
+def encode_statistics(
+    name: str, versions: Iterable[int], counted: Mapping[str, Statistics]
+) -> dict[str, Any]:
+    """Triton's statistics of these versions, and of what failed before a version answered, which
+    has the version "". What nothing counts here is 0: the making of the answer, a cache."""
+    wanted = [*(str(version) for version in versions), *({""} & counted.keys())]
+    return {"model_stats": [_statistics(name, each, counted.get(each)) for each in wanted]}
+
+
+def _statistics(name: str, version: str, found: Statistics | None) -> dict[str, Any]:
+    counted = found or Statistics()
+    nothing = Duration()
+    steps = {
+        "success": counted.success,
+        "fail": counted.fail,
+        "queue": counted.queue,
+        "compute_input": counted.decode,
+        "compute_infer": counted.upstream,
+        "compute_output": nothing,
+        "cache_hit": nothing,
+        "cache_miss": nothing,
+    }
+    return {
+        "name": name,
+        "version": version,
+        "inference_count": round(counted.rows),
+        "execution_count": round(counted.calls),
+        "inference_stats": {
+            step: {"count": round(each.count), "ns": round(each.seconds * 1e9)}
+            for step, each in steps.items()
+        },
+        "batch_stats": [],
     }
 
 

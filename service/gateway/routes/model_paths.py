@@ -57,16 +57,16 @@ class ModelView:
 
 def model_paths(
     routes: Blueprint, dialect: str, root: str, places: Sequence[str]
-) -> Callable[[str, str], Callable[[Handler], Handler]]:
-    """A decorator `(suffix, method)` that registers a handler at root + place + suffix, for each
+) -> Callable[..., Callable[[Handler], Handler]]:
+    """A decorator `(suffix, *methods)` that registers a handler at root + place + suffix, for each
     of `places`, which name a model's `name`, `version` and `label`."""
 
-    def at(suffix: str, method: str) -> Callable[[Handler], Handler]:
+    def at(suffix: str, *methods: str) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             view = ModelView(handler, dialect, handler.__name__)
             for place in places:
                 routes.add_url_rule(
-                    f"{root}{place}{suffix}", f"{handler.__name__}{place}", view, methods=[method]
+                    f"{root}{place}{suffix}", f"{handler.__name__}{place}", view, methods=methods
                 )
             return handler
 

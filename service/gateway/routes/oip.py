@@ -1,21 +1,32 @@
 """The Open Inference Protocol v2 over HTTP, as KServe's and Triton's clients speak it."""
 
+import asyncio
 from functools import partial
 
 import orjson
 from flask import Blueprint, Response, jsonify
 
 from service.gateway.caller import Caller
-from service.gateway.decode.oip import decode_infer, parse_json_length
-from service.gateway.encode.oip import encode_infer, encode_metadata, encode_server
+from service.gateway.decode.oip import decode_index, decode_infer, parse_json_length
+from service.gateway.encode.oip import (
+    READY,
+    encode_index,
+    encode_infer,
+    encode_metadata,
+    encode_server,
+    encode_statistics,
+)
+from service.gateway.errors import NotFound
 from service.gateway.http import HttpRequest, HttpResponse
 from service.gateway.model_server import Answer
+from service.gateway.plain import gateway, page_caller, runner
 from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.signature import DEFAULT_SIGNATURE
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import JSON_LENGTH
+from sluice.wire.protos import serving_pb2 as serving
 
 routes = Blueprint("oip", __name__)
 
@@ -23,6 +34,7 @@ routes = Blueprint("oip", __name__)
 at_model = model_paths(
     routes, "oip", "/v2/models/<name>", ("", "/versions/<version:version>", "/versions/<label>")
 )
+at_root = model_paths(routes, "oip", "", ("",))
 BINARY = "application/octet-stream"
 
 
@@ -55,6 +67,41 @@ async def model_ready(
     """200 when the version takes requests; GetModelMetadata answers for no other."""
     await predictions.metadata(model, caller)
     return HttpResponse(orjson.dumps({"name": model.name, "ready": True}))
+
+
+@at_root("/v2/repository/index", "GET", "POST")
+async def repository_index(
+    predictions: Predictions, _: ModelRef, request: HttpRequest, caller: Caller
+) -> HttpResponse:
+    """Triton's listing: the named models, as the model server's API cannot list its own."""
+    only_ready = decode_index(request.body)
+    names = predictions.settings.model_names()
+    found = await asyncio.gather(*(_versions(predictions, name, caller) for name in names))
+    entries = encode_index(dict(zip(names, found, strict=True)))
+    return HttpResponse(
+        orjson.dumps([each for each in entries if each["state"] == READY or not only_ready])
+    )
+
+
+async def _versions(
+    predictions: Predictions, name: str, caller: Caller
+) -> list[serving.ModelVersionStatus]:
+    try:
+        return await predictions.status(ModelRef(name), caller)
+    except NotFound:
+        return []
+
+
+@routes.get("/v2/models/<name>/stats")
+@routes.get("/v2/models/<name>/versions/<version:version>/stats")
+@routes.get("/v2/models/<name>/versions/<label>/stats")
+def statistics(name: str, version: int | None = None, label: str | None = None) -> Response:
+    """Triton's statistics. In a thread, as the metrics of all workers lie in files."""
+    here = gateway()
+    model = ModelRef(name, version, label)
+    versions = runner().run(here.predictions.status(model, page_caller()))
+    counted = here.telemetry.statistics(name)
+    return jsonify(encode_statistics(name, [each.version for each in versions], counted))
 
 
 @routes.get("/v2")
