@@ -17,6 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import RUNNING, GatewayProcess, ModelServerProcess
+from tests.system import toy_server
+
 
 class Up:
     """A running `sluice up`."""
@@ -152,3 +155,60 @@ class Load:
 @pytest.fixture(scope="session")
 def load() -> type[Load]:
     return Load
+
+
+class ToyServer(ModelServerProcess):
+    """A real toy_server.py; `flags` are its own."""
+
+    def __init__(self, *flags: str) -> None:
+        self.log = ""
+        self.process = subprocess.Popen(
+            [sys.executable, toy_server.__file__, *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+
+@pytest.fixture
+def launch_toy() -> Iterator[Callable[..., ToyServer]]:
+    """`launch_toy(*flags)` -> a running ToyServer, ended with the test."""
+    launched = []
+
+    def launch(*flags: str) -> ToyServer:
+        launched.append(ToyServer(*flags))
+        launched[-1].wait_for(RUNNING.pattern)
+        return launched[-1]
+
+    yield launch
+    for server in launched:
+        server.process.kill()
+        server.wait()
+
+
+class FrontProcess(GatewayProcess):
+    """A GatewayProcess with an admin port."""
+
+    def __init__(self, model_server: str, **settings: object) -> None:
+        self.admin_port = free_port()
+        super().__init__(model_server, admin_port=self.admin_port, **settings)
+        self.http_port = int(self.url.rpartition(":")[2])
+
+
+@pytest.fixture
+def launch_front() -> Iterator[Callable[..., FrontProcess]]:
+    """`launch_front(model_server_address, workers=2, **settings)` -> a FrontProcess, all of whose
+    workers are up; ended with the test."""
+    launched = []
+
+    def launch(model_server: str, workers: int = 2, **settings: object) -> FrontProcess:
+        gateway = FrontProcess(model_server, workers=workers, **settings)
+        launched.append(gateway)
+        gateway.wait_for("(?s)" + ".*".join(["Answering HTTP"] * workers))
+        return gateway
+
+    yield launch
+    for gateway in launched:
+        gateway.terminate()
