@@ -29,6 +29,8 @@ FROM build AS gateway-build
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
       --constraint constraints.txt '.[gateway]' \
+ && { /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
+        --constraint constraints.txt gunicorn_h1c || echo "No compiler: HTTP is parsed in Python"; } \
  && find /opt/sluice -type d -name tests -prune -exec rm -r {} + \
  && find /opt/sluice -type f -name 'simdjson.*' -size +1M -delete  # C++ sources
 COPY --from=sluice /opt/sluice /opt/sluice
@@ -44,8 +46,8 @@ LABEL org.opencontainers.image.title="sluice-gateway" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER 10001:10001
-EXPOSE 8080
-HEALTHCHECK --start-period=30s CMD ["python", "-c", "import os, urllib.request as http; http.urlopen(f\"http://127.0.0.1:{os.environ.get('SLUICE_HTTP_PORT', '8080')}/healthz\", timeout=5)"]
+EXPOSE 8080 8081
+HEALTHCHECK --start-period=30s CMD ["python", "-c", "import urllib.request as http; from os import environ; http.urlopen(f\"http://127.0.0.1:{int(environ.get('SLUICE_ADMIN_PORT', 8081)) or environ.get('SLUICE_HTTP_PORT', 8080)}/healthz\", timeout=5)"]
 # It becomes gunicorn: process 1, which hears SIGTERM.
 ENTRYPOINT ["sluice", "gateway"]
 
