@@ -1,422 +1,267 @@
-"""What a request costs at the gateway, beside two floors measured in the same run.
+"""What a prediction costs through the gateway, beside hello worlds, TensorFlow alone and others.
 
-    python benchmarks/gateway.py [--seconds 4] [--workers 1]
+    python benchmarks/gateway.py [--quick] [--peers] [--only NAMES] [--docs]
+                                 [--model-server HOST:PORT] [--peer-rest HOST:PORT[,HOST:PORT]]
+    python benchmarks/gateway.py --export DIRECTORY
 
-`Flask hello` is a hello world under the same gunicorn: what there is without us. `in-process` calls
-the model's own session in a loop: what there is without any server. The others are a real gateway
-before a real embedded model server, under clients in a process of their own, all on the same cores.
-CPU is that of the gateway's workers alone, in µs a request.
+Everybody is asked in turn, one started after another, so that no idle server costs another
+anything; a round asks them all, and the figures are the medians of three rounds, for a machine is
+fast and slow by turns. Servers and clients share its cores. What is asked is in cases.py, who is
+in contenders.py, the targets are in verdicts.py. A TensorFlow Serving that is to be compared serves
+the two models that --export writes.
 """
 
 import argparse
-import asyncio
-import io
 import json
 import os
-import re
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import psutil
+from cases import (
+    CONNECTIONS,
+    DIRECT,
+    GRPC,
+    JPEG,
+    JSON,
+    SMALL,
+    model_of,
+    write_bodies,
+    write_models,
+)
+from contenders import MODEL_SERVER, PEERS, Contender, contenders
+from measuring import (
+    HERE,
+    WARM_UP_S,
+    CannotStart,
+    Figures,
+    cpu_s,
+    free_port,
+    idle_cpu,
+    in_a_process,
+    largest_mb,
+    listening_on,
+    load_http,
+    memory_mb,
+    require_wrk,
+    running,
+    until_answered,
+    until_serving,
+)
+from report import Results, print_results, write_docs
+from verdicts import verdicts
 
-SHAPES = {"small": (28, 28, 1), "large": (256, 256, 3)}
+ROOT = HERE.parent
+WORK = ROOT / ".work" / "bench"
+MODELS, BODIES, LOGS, PEER_ENVIRONMENTS = (
+    WORK / name for name in ("models", "bodies", "logs", "peers")
+)
+IN_PROCESS = {  # kind: its rows at a time
+    SMALL: (1, 8, 32),
+    JSON: (1, 8, 32),
+    JPEG: (8,),
+}
+
+Server = tuple[str, psutil.Process]  # its role
 
 
-class Case(NamedTuple):
-    name: str
-    model: str
-    kind: str
-    connections: int
+class Running:
+    """A contender that has been started: where it is asked, and its processes by role."""
 
+    def __init__(self, contender: Contender, models: tuple[str, ...]) -> None:
+        self.contender, self.models = contender, models
+        ports = {name: str(free_port()) for name in ("http", "grpc", "front_grpc", "admin")}
+        self._names = ports | {
+            "model": models[0],
+            "models": str(MODELS),
+            "environments": str(PEER_ENVIRONMENTS),
+            "peers": str(HERE / "peers"),
+        }
+        self.servers: list[Server] = []
 
-CASES = [
-    Case("JSON 28x28x1", "small", "json", 1),
-    Case("JSON 28x28x1", "small", "json", 32),
-    Case("JSON 256x256x3", "large", "json", 8),
-    Case("JPEG 256x256x3", "large", "jpeg", 8),
-    Case("npy 256x256x3", "large", "npy", 8),
-    Case("OIP binary 256x256x3", "large", "oip", 8),
-]
+    def named(self, text: str, **names: str) -> str:
+        for name, value in (self._names | names).items():
+            text = text.replace(f"{{{name}}}", value)
+        return text
+
+    def start(self, stack: ExitStack) -> Figures:
+        """Start it; seconds from each process's start to its first answer. Raises CannotStart."""
+        seconds: Figures = {}
+        for process in self.contender.processes:
+            log = LOGS / f"{self.contender.name}, {process.role}.log".replace(" ", "-")
+            command = [self.named(each) for each in process.command]
+            environment = {name: self.named(value) for name, value in process.environment.items()}
+            if not Path(command[0]).exists():
+                raise CannotStart("it is not installed here: make bench-peers installs it")
+            began = time.monotonic()
+            started = stack.enter_context(running(command, environment, log))
+            self.servers.append((process.role, started))
+            if process.role == MODEL_SERVER:
+                until_serving(started, self.named("127.0.0.1:{grpc}"), self.models, log)
+            else:
+                kind = SMALL if "small" in self.models else JSON
+                until_answered(started, *self._post(kind), log)
+            seconds[process.role] = time.monotonic() - began
+        for role, address in (
+            (MODEL_SERVER, self.contender.model_server),
+            ("server", "" if self.contender.processes else self.contender.address),
+        ):
+            if address and (found := listening_on(address)):
+                self.servers.append((role, found))
+        return seconds
+
+    def measure(self, kind: str, connections: int, seconds: float) -> Figures:
+        before = {role: cpu_s([each]) for role, each in self.servers}
+        if kind in (GRPC, DIRECT):
+            request = self.contender.requests[kind]
+            port = self.named(request.path)
+            address = port if ":" in port else f"127.0.0.1:{port}"
+            load = in_a_process("grpc", address, BODIES / request.body, connections, seconds)
+        else:
+            url, body, headers = self._post(kind)
+            load_http(url, body, headers, connections, WARM_UP_S)
+            before = {role: cpu_s([each]) for role, each in self.servers}
+            load = load_http(url, body, headers, connections, seconds)
+        for role, each in self.servers:
+            load[f"{role} µs"] = (cpu_s([each]) - before[role]) / max(load["requests"], 1) * 1e6
+        return load
+
+    def _post(self, kind: str) -> tuple[str, Path, Mapping[str, str]]:
+        request = self.contender.requests[kind]
+        path = self.named(request.path, model=model_of(kind))
+        url = f"http://{self.named(self.contender.address)}{path}"
+        return url, BODIES / request.body, request.headers
 
 
 def main() -> None:
     options = _options()
-    if options.role == "client":
-        print(json.dumps(asyncio.run(_load(options))))
-    elif options.role == "floor":
-        print(json.dumps(_floor(options)))
-    else:
-        _print_heading()
-        _decode_rows()
-        with tempfile.TemporaryDirectory() as directory:
-            _serve_rows(Path(directory), options)
+    if options.export:
+        write_models(options.export)
+        return
+    require_wrk()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    write_models(MODELS)
+    write_bodies(BODIES)
+    if options.peers:
+        install_peers()
+    results = Results()
+    everybody = contenders(options.model_server, options.peer_rest, options.peers)
+    wanted = [each for each in everybody if not options.only or each.name in options.only]
+    for number in range(options.rounds):
+        _say(f"round {number + 1} of {options.rounds}")
+        _in_process(results, options)
+        for contender in wanted:
+            for models in contender.groups:
+                _compete(contender, models, results, options)
+    judged = verdicts(results)
+    print_results(results, judged)
+    (WORK / "results.json").write_text(json.dumps(results.document(judged), indent=1))
+    if options.docs:
+        write_docs(results, judged, ROOT / "docs")
 
 
-# ---- decoding alone ----
+def _in_process(results: Results, options: argparse.Namespace) -> None:
+    for kind, many in IN_PROCESS.items():
+        picture = [BODIES / "jpeg"] if kind == JPEG else []
+        for rows in many:
+            path = MODELS / model_of(kind) / "1"
+            figures = in_a_process("tensorflow", path, options.seconds, rows, *picture)
+            results.add("in-process", kind, rows, figures)
 
 
-def _decode_rows() -> None:
-    """Parsing and validating one 256x256x3 image as JSON, against two ways people do it."""
-    import orjson
-
-    from service.gateway.decode.tfs_json import decode_predict
-    from service.gateway.signature import Signatures
-    from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef
-    from sluice.wire.tensors import encode_shape
-
-    proto = SignatureDef()
-    proto.inputs["image"].dtype = DataType.DT_FLOAT
-    proto.inputs["image"].tensor_shape.CopyFrom(encode_shape((-1, *SHAPES["large"])))
-    signatures, body = Signatures({"serving_default": proto}), _body("json", "large", "image")
-
-    def ours() -> None:
-        query = decode_predict(body, signatures)
-        query.signature.validate(query.inputs)
-
-    ways = {
-        "decode and validate": ours,
-        "orjson + np.array": lambda: np.array(orjson.loads(body)["instances"], np.float32),
-        "json + np.array": lambda: np.array(json.loads(body)["instances"], np.float32),
-    }
-    print(f"one 256x256x3 image as JSON, {len(body) / 1e6:.1f} MB, median of 15:")
-    for name, way in ways.items():
-        print(f"  {name:20} {_median_ms(way):7.1f} ms")
-    print()
-
-
-def _median_ms(work: Any) -> float:
-    seconds = []
-    for _ in range(15):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return sorted(seconds)[7] * 1e3
-
-
-# ---- servers ----
-
-
-def _serve_rows(directory: Path, options: argparse.Namespace) -> None:
-    _itself("export", "--target", str(directory))
-    for model, kind in (("small", "json"), ("large", "json"), ("large", "jpeg")):
-        floor = _itself(
-            "floor",
-            "--model",
-            model,
-            "--kind",
-            kind,
-            "--seconds",
-            str(options.seconds),
-            "--target",
-            str(directory / model / "1"),
-        )
-        _print_row(f"in-process, {kind} {'x'.join(map(str, SHAPES[model]))}", 1, floor, None)
-    with _hello(directory, options) as (port, workers):
-        for connections in (1, 32):
-            _measure(Case("Flask hello", "small", "hello", connections), port, workers, options)
-    with _stack(directory, options) as (port, workers):
-        for case in CASES:
-            _measure(case, port, workers, options)
-
-
-def _measure(
-    case: Case, port: int, workers: list[psutil.Process], options: argparse.Namespace
+def _compete(
+    contender: Contender, models: tuple[str, ...], results: Results, options: argparse.Namespace
 ) -> None:
-    before = _cpu_s(workers)
-    load = _itself(
-        "client",
-        "--target",
-        str(port),
-        "--model",
-        case.model,
-        "--kind",
-        case.kind,
-        "--connections",
-        str(case.connections),
-        "--seconds",
-        str(options.seconds),
-    )
-    _print_row(
-        case.name, case.connections, load, (_cpu_s(workers) - before) / load["requests"] * 1e6
-    )
+    with ExitStack() as stack:
+        server = Running(contender, models)
+        try:
+            starts = server.start(stack)
+        except CannotStart as error:
+            _say(f"{contender.name} cannot be started: {error}")
+            results.failed[contender.name] = str(error)
+            return
+        if contender.processes:
+            processes = [each for _, each in server.servers]
+            idle = idle_cpu(processes, 2)
+            for role, seconds in starts.items():
+                mine = [each for its_role, each in server.servers if its_role == role]
+                figures = {
+                    "start_s": seconds,
+                    "memory_mb": memory_mb(mine),
+                    "largest_mb": largest_mb(mine),
+                    "idle": idle,
+                }
+                results.add_process(contender.name, models, role, figures)
+        for kind, connections in _cases(contender, models, options):
+            _say(f"{contender.name}: {kind}, {connections}")
+            try:
+                figures = server.measure(kind, connections, options.seconds)
+            except (subprocess.CalledProcessError, psutil.NoSuchProcess) as error:
+                _say(f"    failed: {error}")
+                continue
+            results.add(contender.name, kind, connections, figures)
 
 
-@contextmanager
-def _stack(
-    directory: Path, options: argparse.Namespace
-) -> Iterator[tuple[int, list[psutil.Process]]]:
-    command = [
-        sys.executable,
-        "-m",
-        "service.modelserver",
-        "--port=0",
-        "--grpc_max_threads=64",
-        f"--model_repository={directory}",
-    ]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        port = _wait_for(server, r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)")
-        with _gunicorn(
-            ["-m", "service.cli", "gateway"], options, SLUICE_MODEL_SERVER=f"127.0.0.1:{port}"
-        ) as found:
-            yield found
-    finally:
-        server.terminate()
-        server.communicate()
+def _cases(
+    contender: Contender, models: tuple[str, ...], options: argparse.Namespace
+) -> Iterator[tuple[str, int]]:
+    for kind in contender.requests:
+        if model_of(kind) in models and (not options.kinds or kind in options.kinds):
+            for connections in CONNECTIONS[kind]:
+                if not options.connections or connections in options.connections:
+                    yield kind, connections
 
 
-@contextmanager
-def _hello(
-    directory: Path, options: argparse.Namespace
-) -> Iterator[tuple[int, list[psutil.Process]]]:
-    (directory / "hello.py").write_text(
-        "from flask import Flask\napp = Flask(__name__)\n"
-        "@app.post('/')\ndef hello():\n    return {'hello': 'world'}\n"
-    )
-    port = _free_port()
-    with _gunicorn(
-        [
-            "-m",
-            "gunicorn",
-            f"--bind=127.0.0.1:{port}",
-            "--worker-class=gthread",
-            "--threads=16",
-            f"--workers={options.workers}",
-            "--no-control-socket",
-            f"--chdir={directory}",
-            "hello:app",
-        ],
-        options,
-        SLUICE_HTTP_PORT=str(port),
-    ) as found:
-        yield found
+def install_peers() -> None:
+    """Each into an environment of its own, once; one that cannot be is reported when it starts."""
+    for requirements in sorted((HERE / "peers").glob("*.txt")):
+        home = PEER_ENVIRONMENTS / requirements.stem
+        mark = home / ".installed"
+        if mark.exists() and mark.read_text() == requirements.read_text():
+            continue
+        _say(f"installing {requirements.stem}")
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(requirements)]
+        with (LOGS / f"install-{requirements.stem}.log").open("w") as log:
+            if subprocess.run(pip, stdout=log, stderr=log).returncode == 0:
+                mark.write_text(requirements.read_text())
 
 
-@contextmanager
-def _gunicorn(
-    command: list[str], options: argparse.Namespace, **environment: str
-) -> Iterator[tuple[int, list[psutil.Process]]]:
-    settings = {
-        "SLUICE_WORKERS": str(options.workers),
-        "SLUICE_LOG_LEVEL": "warning",
-        "SLUICE_HTTP_PORT": str(_free_port()),
-    } | environment
-    server = subprocess.Popen(
-        [sys.executable, *command], env=os.environ | settings, stderr=subprocess.DEVNULL
-    )
-    try:
-        port = int(settings["SLUICE_HTTP_PORT"])
-        _wait_until_listening(port)
-        time.sleep(1)  # the workers' imports
-        yield port, psutil.Process(server.pid).children()
-    finally:
-        server.terminate()
-        server.wait()
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
-def _wait_for(server: subprocess.Popen[str], pattern: str) -> str:
-    assert server.stderr is not None
-    for line in server.stderr:
-        if found := re.search(pattern, line):
-            return found[1]
-    raise SystemExit("the model server ended before it was ready")
+def _names(text: str) -> list[str]:
+    return [each.strip() for each in text.split(";")]
 
 
-def _wait_until_listening(port: int) -> None:
-    import socket
-
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _cpu_s(processes: list[psutil.Process]) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def _itself(role: str, *arguments: str) -> Any:
-    if role == "export":
-        return _export(Path(arguments[1]))
-    done = subprocess.run(
-        [sys.executable, __file__, f"--role={role}", *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    return json.loads(done.stdout)
-
-
-def _export(directory: Path) -> None:
-    code = (
-        "import sys, models, pathlib; from training import saved_model; "
-        "from training.data.heads import Classes; "
-        "m = models.build('cnn_functional', classes=10, "
-        "input_shape=tuple(map(int, sys.argv[1].split(',')))); "
-        "p = pathlib.Path(sys.argv[2]); p.mkdir(parents=True); "
-        "saved_model.write(m, {'label': Classes(tuple('0123456789'))}, p)"
-    )
-    for model, shape in SHAPES.items():
-        subprocess.run(
-            [sys.executable, "-c", code, ",".join(map(str, shape)), str(directory / model / "1")],
-            check=True,
-            capture_output=True,
-        )
-
-
-# ---- in a process of its own: the clients ----
-
-
-async def _load(options: argparse.Namespace) -> dict[str, float]:
-    request = _request(options.kind, options.model)
-    latencies: list[float] = []
-    connections = [
-        await asyncio.open_connection("127.0.0.1", int(options.target))
-        for _ in range(options.connections)
-    ]
-    await asyncio.gather(*(_ask(*connection, request) for connection in connections))
-    started = time.perf_counter()
-
-    async def keep_asking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while time.perf_counter() - started < options.seconds:
-            before = time.perf_counter()
-            await _ask(reader, writer, request)
-            latencies.append(time.perf_counter() - before)
-
-    await asyncio.gather(*(keep_asking(*connection) for connection in connections))
-    return _summary(latencies, time.perf_counter() - started) | {
-        "requests": len(latencies) + options.connections
-    }
-
-
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert b" 200 " in head.split(b"\r\n")[0], head
-    length = re.search(rb"content-length: (\d+)", head, re.I)
-    assert length, head
-    await reader.readexactly(int(length[1]))
-
-
-def _request(kind: str, model: str) -> bytes:
-    path = {"hello": "/", "oip": f"/v2/models/{model}/infer"}.get(
-        kind, f"/v1/models/{model}:predict"
-    )
-    body = b"{}" if kind == "hello" else _body(kind, model, "image")
-    types = {"jpeg": "image/jpeg", "npy": "application/x-npy", "oip": "application/octet-stream"}
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-        f"Content-Type: {types.get(kind, 'application/json')}\r\n"
-    )
-    if kind == "oip":
-        head += f"Inference-Header-Content-Length: {body.index(b'}]}') + 3}\r\n"
-    return head.encode() + b"\r\n" + body
-
-
-def _body(kind: str, model: str, name: str) -> bytes:
-    shape = SHAPES[model]
-    rng = np.random.default_rng(7)
-    if kind == "jpeg":
-        from PIL import Image
-
-        smooth = Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).resize(shape[:2])
-        buffer = io.BytesIO()
-        smooth.save(buffer, "JPEG", quality=90)
-        return buffer.getvalue()
-    image = rng.random((1, *shape))
-    if kind == "json":
-        return json.dumps({"instances": image.tolist()}).encode()
-    image = image.astype(np.float32)
-    if kind == "npy":
-        buffer = io.BytesIO()
-        np.save(buffer, image)
-        return buffer.getvalue()
-    header = {
-        "inputs": [
-            {
-                "name": name,
-                "shape": image.shape,
-                "datatype": "FP32",
-                "parameters": {"binary_data_size": image.nbytes},
-            }
-        ]
-    }
-    return json.dumps(header, separators=(",", ":")).encode() + image.tobytes()
-
-
-# ---- in a process of its own: TensorFlow alone ----
-
-
-def _floor(options: argparse.Namespace) -> dict[str, float]:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    from training.publishing.saved_model import Session
-
-    signature = "encoded" if options.kind == "jpeg" else "serving_default"
-    image: Any = (
-        np.array([_body("jpeg", "large", "")], object)
-        if options.kind == "jpeg"
-        else np.random.default_rng(7).random((1, *SHAPES[options.model]), np.float32)
-    )
-    latencies = []
-    with Session(Path(options.target)) as session:
-        session.run(signature, {"image": image})
-        started = time.perf_counter()
-        while time.perf_counter() - started < options.seconds:
-            before = time.perf_counter()
-            session.run(signature, {"image": image})
-            latencies.append(time.perf_counter() - before)
-        return _summary(latencies, time.perf_counter() - started)
-
-
-def _summary(latencies: list[float], seconds: float) -> dict[str, float]:
-    latencies = sorted(latencies)
-    return {
-        "per_second": len(latencies) / seconds,
-        "p50_ms": latencies[len(latencies) // 2] * 1e3,
-        "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
-    }
-
-
-def _print_heading() -> None:
-    print(f"{date.today()}, {os.cpu_count()} CPUs shared by servers and clients\n")
-
-
-def _print_row(name: str, connections: int, load: dict[str, float], cpu_us: float | None) -> None:
-    cpu = "" if cpu_us is None else f"{cpu_us:8.0f} µs CPU at the gateway"
-    print(
-        f"{name:30} {connections:3} connections {load['per_second']:8.1f}/s "
-        f"p50 {load['p50_ms']:7.2f} ms  p99 {load['p99_ms']:7.2f} ms  {cpu}",
-        flush=True,
-    )
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--workers", type=int, default=1)
-    for hidden in ("role", "target", "model", "kind"):
-        parser.add_argument(f"--{hidden}", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--connections", type=int, default=1, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="one round of a second a case")
+    parser.add_argument("--peers", action="store_true", help=f"also {', '.join(PEERS)}")
+    parser.add_argument("--only", type=_names, metavar="NAMES", help="contenders; between ;")
+    parser.add_argument("--kinds", type=_names, metavar="KINDS", help="of cases.py; between ;")
+    parser.add_argument("--connections", type=_numbers, metavar="NUMBERS", help="between commas")
+    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--export", type=Path, metavar="DIRECTORY", help="write the models there")
+    parser.add_argument("--model-server", default=os.environ.get("MODEL_SERVER", ""))
+    parser.add_argument("--peer-rest", default=os.environ.get("PEER_REST", ""))
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float)
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (1 if options.quick else 4)
+    return options
 
 
 if __name__ == "__main__":

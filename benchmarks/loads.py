@@ -1,0 +1,104 @@
+"""What loads a server, or does its work without one; each in a process of its own.
+
+    python benchmarks/loads.py grpc ADDRESS REQUEST_FILE CLIENTS SECONDS
+    python benchmarks/loads.py tensorflow SAVED_MODEL SECONDS ROWS [PICTURE]
+
+Both print their figures as JSON. HTTP is wrk's (measuring.py).
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+Figures = dict[str, float]
+
+
+def summary(latencies: Sequence[float], seconds: float, rows: int = 1) -> Figures:
+    """`latencies` in seconds, of calls of so many rows."""
+    latencies = sorted(latencies)
+    return {
+        "requests": len(latencies),
+        "seconds": seconds,
+        "per_second": len(latencies) * rows / seconds,
+        "p50_ms": latencies[len(latencies) // 2] * 1e3,
+        "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
+        "errors": 0,
+    }
+
+
+async def call(address: str, request: bytes, clients: int, seconds: float) -> Figures:
+    """So many clients, each with its next call as soon as the last is answered."""
+    # A few connections: one HTTP/2 connection is one lane, and 64 are 64 pollers.
+    channels = [
+        grpc.aio.insecure_channel(address, [("lane", lane)]) for lane in range(min(clients, 4))
+    ]
+    calls = [channel.unary_unary(PREDICT) for channel in channels]
+    await asyncio.gather(*(calls[client % len(calls)](request) for client in range(clients)))
+    latencies: list[float] = []
+    started, cpu = time.perf_counter(), time.process_time()
+
+    async def keep_asking(ask: Any) -> None:
+        while time.perf_counter() - started < seconds:
+            before = time.perf_counter()
+            await ask(request)
+            latencies.append(time.perf_counter() - before)
+
+    await asyncio.gather(*(keep_asking(calls[client % len(calls)]) for client in range(clients)))
+    client_us = (time.process_time() - cpu) / len(latencies) * 1e6
+    figures = summary(latencies, time.perf_counter() - started) | {"client_us": client_us}
+    return figures | {"requests": len(latencies) + clients}
+
+
+def run(saved_model: Path, seconds: float, rows: int, picture: bytes | None) -> Figures:
+    """The model in this process in a loop, `rows` images at a time: files to decode, or pixels."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
+
+    from service.modelserver.servable import Run, load_servable
+
+    servable = load_servable(saved_model, ["serve"], ConfigProto())
+    signature = servable.signatures["encoded" if picture else "serving_default"]
+    (given,) = signature.inputs.values()
+    shape = [dim.size for dim in given.tensor_shape.dim][1:]
+    images: Any = np.random.default_rng(7).random((rows, *shape), np.float32)
+    if picture:
+        images = np.array([picture] * rows, object)
+    wanted = Run({given.name: images}, tuple(info.name for info in signature.outputs.values()))
+    return _repeated(lambda: servable.run(wanted), seconds, rows)
+
+
+def _repeated(work: Callable[[], object], seconds: float, rows: int) -> Figures:
+    work()
+    latencies = []
+    started, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        work()
+        latencies.append(time.perf_counter() - before)
+    cpu_us = (time.process_time() - cpu) / (len(latencies) * rows) * 1e6
+    return summary(latencies, time.perf_counter() - started, rows) | {"cpu_us": cpu_us}
+
+
+def main(role: str, *arguments: str) -> None:
+    if role == "grpc":
+        address, file, clients, seconds = arguments
+        figures = asyncio.run(call(address, Path(file).read_bytes(), int(clients), float(seconds)))
+    else:
+        saved_model, text, rows, *files = arguments
+        picture = Path(files[0]).read_bytes() if files else None
+        figures = run(Path(saved_model), float(text), int(rows), picture)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
