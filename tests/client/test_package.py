@@ -55,7 +55,9 @@ def test_the_modules_of_an_extra_are_those_that_it_installs():
     distributions = packages_distributions()
     for extra, modules in EXTRAS.items():
         brought = {distributions[module][0].lower().replace("_", "-") for module in modules}
-        assert brought == set(project["optional-dependencies"][extra])
+        # What is for some machines alone (`;`) is not asked for.
+        asked = {each for each in project["optional-dependencies"][extra] if ";" not in each}
+        assert brought == asked
 
 
 @pytest.fixture
