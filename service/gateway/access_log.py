@@ -18,6 +18,7 @@ FLUSH_AFTER_S = 0.1
 FLUSH_AT = 512  # lines
 # What a client sent may not end a line, or talk to a terminal.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROL_IN_JSON = {code: f"\\u{code:04x}" for code in range(127, 160)}  # orjson escapes the rest
 
 
 class AccessLog:
@@ -32,33 +33,39 @@ class AccessLog:
         """Soon, where an event loop runs; at once elsewhere."""
         if self._format is None:
             return
-        self._lines.append(self._format(exchange, caller))
+        line = self._format(exchange, caller)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # in a thread, of which there are many
+            _write(line)
+            return
+        self._lines.append(line)
         if len(self._lines) >= FLUSH_AT:
             self.flush()
         elif self._timer is None:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                self.flush()
-            else:
-                self._timer = loop.call_later(FLUSH_AFTER_S, self.flush)
+            self._timer = loop.call_later(FLUSH_AFTER_S, self.flush)
 
     def flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._lines:
-            data = "".join(self._lines).encode("utf-8", "backslashreplace")
+            text = "".join(self._lines)
             self._lines.clear()
-            sys.stderr.flush()
-            os.write(sys.stderr.fileno(), data)
+            _write(text)
+
+
+def _write(text: str) -> None:
+    sys.stderr.flush()
+    os.write(sys.stderr.fileno(), text.encode("utf-8", "backslashreplace"))
 
 
 def _text(exchange: Exchange, caller: Caller) -> str:
     model = exchange.model or "-"
     version = "-" if caller.version is None else caller.version
     line = (
-        f"{_now()} {exchange.client} {exchange.request_id} {exchange.method} {exchange.path} "
+        f"{_now()} {exchange.client} {_word(exchange.request_id)} {exchange.method} "
+        f"{_word(exchange.path)} "
         f"{exchange.status} {exchange.seconds * 1e3:.1f}ms dialect={exchange.dialect} "
         f"model={model} version={version} signature={caller.signature or '-'} rows={caller.rows} "
         f"joined={caller.joined} in={exchange.bytes_in} out={exchange.bytes_out} "
@@ -93,7 +100,13 @@ def _json(exchange: Exchange, caller: Caller) -> str:
     }
     if exchange.reason:
         entry["reason"] = exchange.reason
-    return orjson.dumps(entry).decode() + "\n"
+    line = orjson.dumps(entry).decode()
+    return (line if line.isprintable() else line.translate(_CONTROL_IN_JSON)) + "\n"
+
+
+def _word(text: str) -> str:
+    """A client's text as one word of a line: a space would make it several."""
+    return text.replace(" ", "\\x20") if " " in text else text
 
 
 _second = (0, "")

@@ -120,13 +120,16 @@ class ModelServer:
             raise errors.DeadlineExceeded("The request's time was over before it was its turn")
         began = time.monotonic()
         server.begin(began)
-        failed = True
+        failed, left = True, False
         try:
             reply: bytes = await server.method(method)(
                 request, timeout=timeout_s, metadata=caller.metadata
             )
             failed = False
             return reply
+        except asyncio.CancelledError:
+            left = caller.time_left_s() > 0  # else the deadline ended it, which is the server's
+            raise
         except grpc.aio.AioRpcError as error:
             translated = self._translated(error, model, timeout_s)
             failed = not isinstance(translated, errors.RequestError | errors.NotFound)
@@ -137,7 +140,10 @@ class ModelServer:
             raise translated from error
         finally:
             now = time.monotonic()
-            server.end(now, now - began, failed)
+            if left:
+                server.abandon()
+            else:
+                server.end(now, now - began, failed)
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises ModelNotFound or a ModelServerError."""

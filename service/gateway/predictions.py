@@ -237,6 +237,10 @@ class Predictions:
         """What `encode` makes of outputs, in a thread where these are large."""
         return await self._work(sum(array.nbytes for array in outputs.values()), encode)
 
+    async def aside(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """`work(*arguments)` in a thread: what may take long however small it looks."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
     @property
     def _max_pixels(self) -> int:
         return self.settings.max_image_pixels
@@ -301,7 +305,7 @@ class Predictions:
         """`work(*arguments)`, in a thread where `size` bytes are too many for the event loop."""
         if size <= most:
             return work(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        return await self.aside(work, *arguments)
 
     def _forget_if_replaced(self, model: ModelRef, version: int) -> None:
         known = self._remembered.get(model)

@@ -105,6 +105,10 @@ class Server:
         if not failed:
             self._usual_s += SMOOTHING * (seconds - self._usual_s)
 
+    def abandon(self) -> None:
+        """A call whose caller has left says nothing about the server."""
+        self.in_flight -= 1
+
     def is_well(self, now: float, fastest_s: float) -> bool:
         """Whether it is to get calls, given the mean time of its fastest neighbour, seconds."""
         if self._probing is not None:
@@ -248,14 +252,17 @@ class Servers:
 
     async def _resolve(self) -> None:
         found: set[str] = set()
+        complete = True
         for address in filter(None, (each.strip() for each in self.addresses.split(","))):
             try:
                 found |= await _targets(address)
             except OSError as error:
                 log.warning("The model server %s cannot be looked up: %s", address, error)
-                return  # what was known stays in use
+                complete = False
         for target in found - self._servers.keys():
             self._servers[target] = Server(target, self._changed)
+        if not complete:
+            return  # what was known stays in use
         for target in self._servers.keys() - found:
             gone = self._servers.pop(target)
             asyncio.get_running_loop().create_task(gone.close())
