@@ -38,6 +38,7 @@ RULES = [
         {"grpc", "sluice.wire.protos.serving_pb2_grpc"},
         {
             "service/gateway/model_server.py",
+            "service/gateway/servers.py",
             "service/gateway/rpc/edge.py",
             "service/gateway/rpc/server.py",
         },
@@ -46,6 +47,28 @@ RULES = [
     ("service/gateway/decode", {"flask", "werkzeug"}, set()),
     ("service/gateway/encode", {"flask", "werkzeug"}, set()),
     ("service/gateway/errors.py", {"flask", "werkzeug", "service"}, set()),
+    (
+        "service/gateway",
+        {"gunicorn", "a2wsgi"},
+        {
+            "service/gateway/front/http.py",
+            "service/gateway/front/protocol.py",
+            "service/gateway/front/worker.py",
+        },
+    ),
+    ("service/gateway/front", {"grpc"}, set()),
+    ("service/gateway/rpc", {"service.gateway.routes", "service.gateway.http"}, set()),
+    ("service/gateway/routes", {"service.gateway.front", "service.gateway.rpc"}, set()),
+    # What every way in shares knows none of them.
+    *(
+        (
+            f"service/gateway/{shared}.py",
+            {"flask", "werkzeug", "service.gateway.http", "service.gateway.plain"}
+            | {f"service.gateway.{way_in}" for way_in in ("routes", "rpc", "front", "app")},
+            set(),
+        )
+        for shared in ("predictions", "joining", "limiter", "servers", "model_server", "query")
+    ),
 ]
 
 # What stands further up may import what stands below it; those on one line know nothing of each

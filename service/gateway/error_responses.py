@@ -30,6 +30,7 @@ STATUS: dict[type[errors.GatewayError], int] = {
 GRPC_CODE: dict[type[errors.GatewayError], str] = {
     errors.RequestError: "INVALID_ARGUMENT",
     errors.UnknownSignature: "FAILED_PRECONDITION",
+    errors.BodyTimeout: "DEADLINE_EXCEEDED",
     errors.PayloadTooLarge: "RESOURCE_EXHAUSTED",
     errors.NotFound: "NOT_FOUND",
     errors.ModelServerOverloaded: "RESOURCE_EXHAUSTED",

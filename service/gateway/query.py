@@ -42,6 +42,10 @@ class OipQuery(Query):
     outputs: tuple[RequestedOutput, ...] = ()  # all of the signature's where none is named
     binary_outputs: bool = False  # for those that are not named
 
+    def wanted(self) -> tuple[str, ...]:
+        """The outputs that are named; () for all."""
+        return tuple(output.name for output in self.outputs)
+
 
 @dataclass(frozen=True)
 class ExamplesQuery:

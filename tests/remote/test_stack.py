@@ -3,6 +3,7 @@ models say they take. `make test` asks a stack that is started here; with SLUICE
 SLUICE_GRPC if its gRPC port is to be asked too, it is that one (`make test-remote`)."""
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -207,5 +208,6 @@ def test_the_metrics_count_what_was_asked(stack, questions):
     if URL and reply.status_code in (403, 404):
         pytest.skip("the way in keeps /metrics inside, as it should")
     assert reply.status_code == 200
-    assert 'sluice_requests_total{method="POST"' in reply.text
+    asked = rf'sluice_requests_total{{dialect="tfs",model="{model}",signature="\w+",status="200",'
+    assert re.search(rf'{asked}verb="predict",version="\d+"}} [1-9]', reply.text)
     assert "sluice_requests_in_flight" in reply.text

@@ -45,7 +45,7 @@ async def infer(
     json_length = parse_json_length(request.headers.get(JSON_LENGTH.lower()))
     decode = partial(decode_infer, request.body, json_length)
     query, answer = await predictions.infer(
-        model, decode, caller, size=len(request.body), outputs=wanted
+        model, decode, caller, size=len(request.body), outputs=OipQuery.wanted
     )
     return await predictions.encoded(answer.outputs, partial(_encode, answer, model, query))
 
@@ -107,11 +107,6 @@ def statistics(name: str, version: int | None = None, label: str | None = None) 
 @routes.get("/v2")
 def server_metadata() -> Response:
     return jsonify(encode_server())
-
-
-def wanted(query: OipQuery) -> tuple[str, ...]:
-    """The outputs that a query names; () for all."""
-    return tuple(output.name for output in query.outputs)
 
 
 def _encode(answer: Answer, model: ModelRef, query: OipQuery) -> HttpResponse:

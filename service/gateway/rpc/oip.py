@@ -14,7 +14,6 @@ from service.gateway.errors import NotFound, RequestError
 from service.gateway.model_server import Answer
 from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
-from service.gateway.routes.oip import wanted
 from service.gateway.rpc.edge import Method, read_message
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import inference_pb2 as inference
@@ -49,7 +48,7 @@ class Oip:
             partial(decode_model_infer, request),
             caller,
             size=request.ByteSize() - sum(map(len, request.raw_input_contents)),
-            outputs=wanted,
+            outputs=OipQuery.wanted,
         )
         return await self._predictions.encoded(
             answer.outputs, partial(_encode, answer, model, query)
