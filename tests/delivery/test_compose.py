@@ -146,7 +146,7 @@ def test_prometheus_scrapes_what_is_there(compose):
     monitoring = (DEPLOY / "kubernetes/base/monitoring.config").read_text()
     path = re.search(r'path: "(.+?)"', monitoring)[1]
     assert targets == {
-        "gateway": ("/metrics", f"gateway:{settings['SLUICE_HTTP_PORT']}"),
+        "gateway": ("/metrics", f"gateway:{settings['SLUICE_ADMIN_PORT']}"),
         "modelserver": (path, f"modelserver:{options.rest_api_port}"),
     }
 

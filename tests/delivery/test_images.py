@@ -69,10 +69,10 @@ def modelserver(start_modelserver):
 @pytest.fixture(scope="module")
 def start_gateway(start, images, modelserver):
     """`start_gateway()` -> the gateway's container before `modelserver`, with little memory and
-    half a CPU; `url` is where it answers."""
+    half a CPU; `url` is where it answers, `admin_port` where the machines ask."""
 
     def run():
-        port = free_port()
+        port, admin_port = free_port(), free_port()
         container = start(
             images["gateway"],
             options=(
@@ -82,9 +82,11 @@ def start_gateway(start, images, modelserver):
                 "--cpus=0.5",
                 f"--env=SLUICE_MODEL_SERVER=127.0.0.1:{modelserver.port}",
                 f"--env=SLUICE_HTTP_PORT={port}",
+                f"--env=SLUICE_ADMIN_PORT={admin_port}",
                 "--env=SLUICE_MODELS=digits",
             ),
         )
+        container.admin_port = admin_port
         container.url = f"http://127.0.0.1:{port}"
         container.wait_for(lambda: answers(f"{container.url}/readyz"))
         return container
@@ -187,17 +189,17 @@ def test_process_1_is_gunicorn_and_may_do_nothing(gateway):
 @pytest.mark.root
 def test_the_health_checks_tell_the_truth(engine, images, gateway, modelserver):
     for container, name, port in (
-        (gateway, "gateway", gateway.url.rpartition(":")[2]),
+        (gateway, "gateway", gateway.admin_port),
         (modelserver, "modelserver", modelserver.port),
     ):
         kind, *command = engine.image(images[name])["Healthcheck"]["Test"]
         assert kind == "CMD", "no shell"
         # The model server's asks the port that it has by default.
         command[-1] = command[-1].replace("127.0.0.1:8500", f"127.0.0.1:{port}")
-        healthy = container.execute(*command, SLUICE_HTTP_PORT=port)
+        healthy = container.execute(*command)
         assert healthy.returncode == 0, healthy.stderr
         command[-1] = command[-1].replace(f"127.0.0.1:{port}", "127.0.0.1:1")
-        assert container.execute(*command, SLUICE_HTTP_PORT=1).returncode != 0
+        assert container.execute(*command, SLUICE_ADMIN_PORT=1).returncode != 0
 
 
 @pytest.mark.root

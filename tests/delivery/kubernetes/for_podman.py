@@ -80,7 +80,7 @@ def with_port(flag: str, ports: Ports) -> str:
 def change_settings(document: Document, name: str, ports: Ports) -> list[str]:
     said, data = [], document["data"]
     document["metadata"]["name"] = f"{name}-{document['metadata']['name']}"
-    for variable in ("SLUICE_HTTP_PORT", "SLUICE_GRPC_PORT"):
+    for variable in ("SLUICE_HTTP_PORT", "SLUICE_ADMIN_PORT", "SLUICE_GRPC_PORT"):
         if data.get(variable) in ports:
             data[variable] = ports[data[variable]]
             said.append(f"{variable}={data[variable]}: a port of its own on the host")

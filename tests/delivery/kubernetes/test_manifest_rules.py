@@ -11,11 +11,13 @@ from pathlib import Path
 import click
 import pytest
 from google.protobuf import text_format
-from service.gateway.readiness import PROBE_TIMEOUT_S
 
 from service.cli import main
+from service.gateway.access_log import AccessLog
 from service.gateway.app import create_app
-from service.gateway.model_server import SERVICE_CONFIG, ModelServer, _target
+from service.gateway.front.admin import STALLED_S
+from service.gateway.predictions import PROBE_TIMEOUT_S
+from service.gateway.servers import SERVICE_CONFIG
 from service.gateway.settings import Settings, environment_variable
 from service.gateway.telemetry import Telemetry
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
@@ -31,6 +33,8 @@ ENDPOINTS_S = 10  # until every proxy has heard that a pod is going
 DNS_S = ENDPOINTS_S + 30  # until DNS, with the caches before it, no longer names it
 AGE_JITTER = 1.1  # gRPC lets a connection live a tenth longer or shorter
 SIDE_CARS = {"follow-models"}
+CALLS = 16  # of one worker at one model server: the limiter settles at a handful
+WORKER_BYTES = 100 * 2**20
 
 
 def gateway_settings(manifests):
@@ -130,19 +134,29 @@ def test_batches_and_queues_have_sizes_that_fit(overlay):
     assert batching.max_enqueued_batches.value >= options.grpc_max_threads
 
 
-def test_the_model_server_has_a_thread_for_every_request_that_may_come(overlay):
+def test_a_joined_call_is_a_batch_that_the_model_server_takes(overlay):
+    server, options = overlay.pod("modelserver"), server_options(overlay)
+    batching = overlay.file(
+        server, server.container("modelserver"), options.batching_parameters_file
+    )
+    (largest,) = re.findall(r"max_batch_size { value: (\d+) }", batching)
+    assert gateway_settings(overlay).max_joined_rows == int(largest)
+
+
+def test_the_model_server_has_a_thread_for_every_call_that_may_come(overlay):
     settings, scaler = gateway_settings(overlay), overlay.find("HorizontalPodAutoscaler", "gateway")
     pods = (scaler or overlay.find("Deployment", "gateway"))["spec"]
     gateways = pods["maxReplicas"] if scaler else pods["replicas"]
-    assert server_options(overlay).grpc_max_threads >= (
-        gateways * settings.workers * settings.threads
-    )
+    assert server_options(overlay).grpc_max_threads >= gateways * settings.workers * CALLS
 
 
 def test_the_largest_bodies_fit_into_the_gateways_memory(overlay):
+    """A body, its tensors and the call to the model server are three times its bytes."""
     settings = gateway_settings(overlay)
     limit = overlay.pod("gateway").container("gateway")["resources"]["limits"]["memory"]
-    assert settings.workers * settings.threads * settings.max_body_bytes < bytes_of(limit)
+    worker = WORKER_BYTES + 3 * settings.max_bytes_in_flight
+    assert settings.workers * worker < bytes_of(limit)
+    assert settings.max_body_bytes < settings.max_bytes_in_flight / 4
 
 
 def test_labels_may_name_a_version_that_is_still_loading(overlay):
@@ -200,8 +214,14 @@ def test_the_gateway_finds_every_model_server_by_a_headless_service(overlay):
     assert service["clusterIP"] == "None"
     assert int(port) in {each["port"] for each in service["ports"]}
     assert int(port) == server_options(overlay).port  # the names are the pods': no port is mapped
-    assert _target(f"{host}:{port}") == f"dns:///{host}:{port}"
-    assert SERVICE_CONFIG["loadBalancingConfig"] == [{"round_robin": {}}]
+
+
+def test_every_model_server_tells_the_gateways_when_it_loads_and_stops(manifests):
+    assert SERVICE_CONFIG["healthCheckConfig"] == {"serviceName": ""}
+    for pod in manifests.pods():
+        for container in pod.containers():
+            if any(each.startswith("--port=") for each in container.get("args", [])):
+                assert "--enable_grpc_healthcheck_service=true" in container["args"]
 
 
 def test_every_service_budget_and_policy_names_pods_and_ports_that_exist(overlay):
@@ -267,6 +287,27 @@ def test_only_the_gateway_and_labelled_clients_dial_the_model_server(overlay):
     assert set(others) <= {"metrics"}
 
 
+def test_only_monitoring_reaches_the_gateways_admin_port(serving):
+    gateway = {"app.kubernetes.io/name": "gateway"}
+    for policy in serving.of("NetworkPolicy"):
+        if policy["spec"]["podSelector"].get("matchLabels") != gateway:
+            continue
+        for rule in policy["spec"]["ingress"]:
+            if {"port": "admin"} in rule["ports"]:
+                (who,) = rule["from"]
+                assert who["namespaceSelector"]["matchLabels"] == {
+                    "kubernetes.io/metadata.name": "monitoring"
+                }
+                assert len(rule["ports"]) == 1
+    used = [
+        path["backend"]["service"]["port"]["name"]
+        for ingress in serving.of("Ingress")
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ]
+    assert set(used) <= {"http"}
+
+
 def test_the_gateway_may_ask_dns_and_the_model_server(overlay):
     servers, dns = overlay.find("NetworkPolicy", "gateway")["spec"]["egress"]
     assert servers["to"] == [
@@ -281,8 +322,7 @@ def test_the_gateway_may_ask_dns_and_the_model_server(overlay):
 @pytest.fixture(scope="session")
 def routes():
     """The paths that the gateway answers GET on."""
-    app = create_app(Settings(), ModelServer("localhost:1"))
-    return app.url_map.bind("localhost")
+    return create_app(Settings()).url_map.bind("localhost")
 
 
 def test_every_probe_asks_what_is_really_there(manifests, routes):
@@ -295,7 +335,8 @@ def test_every_probe_asks_what_is_really_there(manifests, routes):
                 if probe and "httpGet" in probe:
                     port = probe["httpGet"]["port"]
                     settings = Settings.from_environment(manifests.environment(container))
-                    assert ports.get(port, port) == settings.http_port
+                    assert ports.get(port, port) == settings.admin_port
+                    assert probe["httpGet"]["path"] in ("/healthz", "/readyz")
                     assert routes.match(probe["httpGet"]["path"], "GET")
                 elif probe:
                     assert probe["grpc"]["port"] == parse(container["args"])[0].port
@@ -308,7 +349,9 @@ def test_every_server_is_probed_and_not_restarted_for_being_busy(overlay):
         for container in served(pod):
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
             probe = container["livenessProbe"]
-            assert probe["periodSeconds"] * probe["failureThreshold"] > deadline_s
+            # The gateway's admin port waits for no request.
+            patience_s = STALLED_S if pod.name == "gateway" else deadline_s
+            assert probe["periodSeconds"] * probe["failureThreshold"] > patience_s
     gateway = overlay.pod("gateway").container("gateway")
     assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -318,7 +361,7 @@ def test_every_server_is_probed_and_not_restarted_for_being_busy(overlay):
 def test_every_port_is_one_that_something_listens_on(overlay):
     settings, options = gateway_settings(overlay), server_options(overlay)
     listening = {
-        "gateway": {settings.http_port, settings.grpc_port},
+        "gateway": {settings.http_port, settings.grpc_port, settings.admin_port},
         "modelserver": {options.port, options.rest_api_port},
     }
     for name, ports in listening.items():
@@ -406,9 +449,7 @@ def test_every_listener_of_the_gateway_api_ends_tls(manifests):
 
 def known_metrics():
     """Every series that the gateway and a model server give, and Prometheus's own `up`."""
-    telemetry = Telemetry()
-    telemetry.observe("POST", "/", "200", 0.1, 1)
-    text = telemetry.exposition()[0].decode() + Metrics().render()
+    text = Telemetry(AccessLog("off")).exposition()[0].decode() + Metrics().render()
     names = set(re.findall(r"^# TYPE (\S+) (?:gauge|counter)", text, re.M))
     for name in re.findall(r"^# TYPE (\S+) histogram", text, re.M):
         names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")}
@@ -416,9 +457,12 @@ def known_metrics():
 
 
 LABELS = {
-    "method",
-    "route",
+    "dialect",
+    "model",
+    "version",
     "status",
+    "reason",
+    "server",
     "le",
     "model_name",
     "API",
@@ -439,7 +483,7 @@ def metrics_in(expression):
         labels |= {each.strip() for each in group.split(",")}
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)", " ", strings_out)
     words = re.findall(r"(?<![\w:])[a-zA-Z_:][\w:]*(?![\w:]|\s*\()", bare)
-    return set(words), labels
+    return set(words) - {"or"}, labels
 
 
 def expressions(manifests):
@@ -511,7 +555,7 @@ def test_every_alert_has_its_paragraph(manifests):
 def test_scaling_begins_before_a_gateway_is_full(gpu):
     scaler = gpu.find("HorizontalPodAutoscaler", "gateway")
     settings = gateway_settings(gpu)
-    places = settings.workers * settings.threads
+    places = settings.workers * min(settings.places, settings.model_places)
     (wanted,) = [
         float(each["pods"]["target"]["averageValue"])
         for each in scaler["spec"]["metrics"]

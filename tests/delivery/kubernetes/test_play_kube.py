@@ -182,7 +182,7 @@ def stack(play, service):
 
 
 def gateway_ports_on_the_host() -> dict[str, str]:
-    return {"8080": free_port(), "8081": free_port()}
+    return {"8080": free_port(), "8081": free_port(), "8082": free_port()}
 
 
 def predict(service, image: bytes) -> str:
