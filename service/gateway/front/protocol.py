@@ -19,6 +19,9 @@ from service.gateway.settings import Settings
 # gunicorn looks for its C parser on the class of a connection, and for what it found on this one.
 ASGIProtocol._check_h1c_protocol_available()
 
+# Of what comes behind a request, gunicorn's C parser keeps so many bytes, and then ends the
+# connection: a client that asks at once for something large does so before we have turned round.
+KEPT_AHEAD = 1 << 16
 SETTLE_S = 5.0  # that a body has before its rate is looked at
 
 
@@ -32,6 +35,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_since = 0.0
         self._body_bytes = 0
         self._stuck_since = 0.0  # since when the client does not read; 0: it does
+        self._ahead = b""  # what came of the next request before this one was done with
 
     def connection_made(self, transport: Any) -> None:
         if len(self.worker.connections) >= self.worker.max_connections:
@@ -50,7 +54,30 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_bytes += len(data)
         if not self._began:
             self._began = self._moved
-        super().data_received(data)
+        if self._ahead:
+            self._ahead += data
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Up to a request's end; what lies behind it waits until that is answered."""
+        for start in range(0, len(data), KEPT_AHEAD):
+            if self._callback_parser.is_complete:
+                self._ahead = data[start:]
+                self._pause_reading()
+                return
+            super().data_received(data[start : start + KEPT_AHEAD])
+
+    def _resume_reading(self) -> None:
+        super()._resume_reading()
+        if self._ahead:  # gunicorn calls this, then makes its parser ready for the next request
+            self.worker.loop.call_soon(self._read_ahead)
+
+    def _read_ahead(self) -> None:
+        if self._closed or self._callback_parser.is_complete:
+            return  # the end of the request that came first reads on
+        data, self._ahead = self._ahead, b""
+        self._read(data)
 
     def pause_writing(self) -> None:
         self._stuck_since = time.monotonic()
