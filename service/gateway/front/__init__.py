@@ -1,4 +1,4 @@
 """What accepts connections in a worker's event loop: HTTP, gRPC and the admin port.
 
-docs/decisions/0010-an-event-loop-in-front-of-flask.md tells why.
+docs/decisions/0011-an-event-loop-in-front-of-flask.md tells why.
 """
