@@ -1,8 +1,10 @@
 """What several suites need: the recorded models, and real model server processes."""
 
+import contextlib
 import functools
 import hashlib
 import os
+import random
 import re
 import signal
 import socket
@@ -162,10 +164,12 @@ WAYS = {"front": GatewayProcess, "wsgi": PlainGatewayProcess}
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """One of those that the system gives to no client, who could take it before its server does."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return port
 
 
 LaunchGateway = Callable[..., GatewayProcess]

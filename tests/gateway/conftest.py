@@ -1,6 +1,7 @@
 """A channel to a gateway that answers gRPC, and a model server that waits for the test's word."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,12 +26,26 @@ def channel(grpc_gateway) -> Iterator[grpc.Channel]:
 
 class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
     """Answers Predict with its own input when `go` is set, and remembers what it saw of each
-    call."""
+    call. With a `refusal` it answers that at once."""
 
     def __init__(self) -> None:
+        self.in_flight = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """As if it were new."""
         self.go, self.arrived, self.cancelled = (threading.Event() for _ in range(3))
         self.contexts: list[tuple[dict[str, str], float]] = []
         self.version, self.metadata_calls = 0, 0
+        self.refusal: grpc.StatusCode | None = None
+
+    def finish(self) -> None:
+        """Let go of every call."""
+        self.go.set()
+        deadline = time.monotonic() + 30
+        while self.in_flight:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def GetModelMetadata(  # noqa: N802
         self, request: GetModelMetadataRequest, _: grpc.ServicerContext
@@ -48,23 +63,37 @@ class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
     def Predict(  # noqa: N802
         self, request: PredictRequest, context: grpc.ServicerContext
     ) -> PredictResponse:
-        context.add_callback(lambda: None if self.go.is_set() else self.cancelled.set())
+        go, cancelled = self.go, self.cancelled
+        context.add_callback(lambda: None if go.is_set() else cancelled.set())
         self.contexts.append((dict(context.invocation_metadata()), context.time_remaining()))
         self.arrived.set()
-        self.go.wait(30)
+        if self.refusal is not None:
+            context.abort(self.refusal, "as the test wants it")
+        self.in_flight += 1
+        go.wait(30)
+        self.in_flight -= 1
         reply = PredictResponse(model_spec=request.model_spec)
         reply.model_spec.version.value = self.version
         reply.outputs["y"].CopyFrom(request.inputs["x"])
         return reply
 
 
-@pytest.fixture
-def slow() -> Iterator[tuple[SlowModelServer, str]]:
+@pytest.fixture(scope="module")
+def slow_server() -> Iterator[tuple[SlowModelServer, str]]:
     """A slow model server, and its address."""
     service, server = SlowModelServer(), grpc.server(ThreadPoolExecutor(16))
     serving_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield service, f"127.0.0.1:{port}"
-    service.go.set()
     server.stop(0).wait()
+
+
+@pytest.fixture
+def slow(
+    slow_server: tuple[SlowModelServer, str],
+) -> Iterator[tuple[SlowModelServer, str]]:
+    """The same, as if it were new."""
+    slow_server[0].reset()
+    yield slow_server
+    slow_server[0].finish()
