@@ -7,10 +7,10 @@ from training.data.dataset import Dataset
 from training.errors import BadSetting, UnknownName
 from training.recipes import Recipe
 
-FLOAT32 = keras.DTypePolicy("float32")
+_FLOAT32 = keras.DTypePolicy("float32")
 
 
-def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = FLOAT32) -> keras.Model:
+def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = _FLOAT32) -> keras.Model:
     """The recipe's model for the data's shape and classes, its weights drawn by the recipe's seed.
 
     Raises UnknownName for the model, BadSetting for a size that it cannot be built at.

@@ -24,7 +24,7 @@ class UnknownName(TrainingError):
     """`name` is none of `known`, which the message lists with the nearest first."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self.known = nearest_first(name, known)
+        self.known = _nearest_first(name, known)
         super().__init__(
             f"there is no {kind} {name!r}; known, nearest first: {', '.join(self.known)}"
         )
@@ -62,7 +62,7 @@ class BreakingChange(PublishError):
     pass
 
 
-def nearest_first(name: str, known: Iterable[str]) -> list[str]:
+def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
     """`known`, sorted by likeness to `name`, then by name."""
 
     def distance(other: str) -> float:

@@ -11,7 +11,7 @@ import models
 from models.adversarial import GAN
 from training.data.dataset import Arrays
 
-BATCH = 256
+_BATCH = 256
 
 
 def call(model: keras.Model, inputs: Mapping[str, Any], *, training: bool) -> dict[str, Any]:
@@ -36,10 +36,10 @@ def predict(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
     answers = [
         compiled(
             {
-                name: tf.cast(images[start : start + BATCH], tf.float32)
+                name: tf.cast(images[start : start + _BATCH], tf.float32)
                 for name, images in inputs.items()
             }
         )
-        for start in range(0, rows, BATCH)
+        for start in range(0, rows, _BATCH)
     ]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

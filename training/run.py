@@ -8,7 +8,7 @@ from training.fitting import devices, precision
 from training.fitting.fit import fit
 from training.publishing.evaluate import evaluate
 from training.publishing.publish import publish
-from training.publishing.report import Run
+from training.publishing.report import TrainingRun
 from training.recipes import Recipe
 from training.workspace import finish, prepare
 
@@ -34,7 +34,7 @@ def run(
         version = publish(
             model,
             dataset,
-            Run(recipe, progress, evaluation),
+            TrainingRun(recipe, progress, evaluation),
             model_repository,
             name,
             allow_breaking=allow_breaking,

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from training.data.heads import Array, Head
+from sluice.wire.tensors import Array
+from training.data.heads import Head
 
 Arrays = Mapping[str, Array]
 

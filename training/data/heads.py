@@ -6,11 +6,9 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
-Array = npt.NDArray[Any]
-Tensor = Any
+from sluice.wire.tensors import Array
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,11 @@ class Classes:
     measure: ClassVar[str] = "accuracy"
     dtype: ClassVar[type] = np.int64
 
-    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+    def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """[N]"""
         return keras.losses.sparse_categorical_crossentropy(target, output)
 
-    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+    def measured(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Each example's part of `measure`: [N]."""
         return tf.cast(tf.argmax(output, axis=-1) == target, tf.float32)
 
@@ -47,17 +45,17 @@ class Classes:
 class Mask(Classes):
     """A class for each pixel: output [N, H, W, classes], target [N, H, W]; class 0 is ground."""
 
-    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+    def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(super().loss(target, output), axis=[1, 2])
 
-    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+    def measured(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(super().measured(target, output), axis=[1, 2])
 
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
         """accuracy over all pixels; iou: of each class but the ground, and their mean."""
         answered = output.argmax(-1)
         per_class = {
-            label: intersection_over_union(answered == number, target == number)
+            label: _intersection_over_union(answered == number, target == number)
             for number, label in enumerate(self.labels)
             if number > 0
         }
@@ -77,11 +75,11 @@ class Number:
     measure: ClassVar[str] = "absolute_error"
     dtype: ClassVar[type] = np.float32
 
-    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+    def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Squared error, [N]."""
         return tf.square(output[:, 0] - target)
 
-    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+    def measured(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.abs(output[:, 0] - target)
 
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def naming(heads: Mapping[str, Head]) -> dict[str, Classes]:
     }
 
 
-def intersection_over_union(answered: Array, true: Array) -> float:
+def _intersection_over_union(answered: Array, true: Array) -> float:
     """Of two boolean arrays, over all their pixels; 1 where both are empty."""
     union = int((answered | true).sum())
     return float((answered & true).sum() / union) if union else 1.0

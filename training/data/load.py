@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
-from training.data.heads import Array
 from training.data.sources import digits, fashion, folder, table
 from training.data.tasks import TASKS
 from training.errors import DataError
@@ -33,21 +33,21 @@ def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
         dataset = folder.load(recipe, data, workspace)
     else:
         dataset = SOURCES[recipe.source](recipe, data)
-    return TASKS[recipe.task](resized(limited(dataset, recipe), recipe.image_size))
+    return TASKS[recipe.task](_resized(_limited(dataset, recipe), recipe.image_size))
 
 
-def resized(dataset: Dataset, side: int) -> Dataset:
+def _resized(dataset: Dataset, side: int) -> Dataset:
     """With images of [side, side]; 0: as they are."""
     if side in (0, dataset.input_shape[0]):
         return dataset
     return dataset.changed(
         lambda split: Split(
-            {name: resize(images, side) for name, images in split.inputs.items()}, split.targets
+            {name: _resize(images, side) for name, images in split.inputs.items()}, split.targets
         )
     )
 
 
-def resize(images: Array, side: int) -> Array:
+def _resize(images: Array, side: int) -> Array:
     """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (signatures.py)."""
     chunks = [
         tf.image.resize(images[start : start + 1000], (side, side), antialias=True)
@@ -56,7 +56,7 @@ def resize(images: Array, side: int) -> Array:
     return np.concatenate([np.round(chunk).astype(np.uint8) for chunk in chunks])
 
 
-def limited(dataset: Dataset, recipe: Recipe) -> Dataset:
+def _limited(dataset: Dataset, recipe: Recipe) -> Dataset:
     """With no more training images than the recipe's limit, drawn by its seed, and for validation
     no more than a tenth of that."""
     if not 0 < recipe.limit < len(dataset.train):

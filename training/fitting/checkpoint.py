@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.data.heads import Array
+from sluice.wire.tensors import Array
 from training.errors import ResumeError
 from training.recipes import Recipe
 

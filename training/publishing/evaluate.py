@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset
-from training.data.heads import Array
 from training.inference import predict
 
 

@@ -4,8 +4,9 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
-from training.data.heads import Array, Classes
+from training.data.heads import Classes
 from training.errors import DataError
 from training.recipes import Recipe
 
@@ -20,8 +21,8 @@ def load(_: Recipe, data: Path | None) -> Dataset:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = digits.target.astype(np.int64)
-    seen, test = split(np.arange(len(labels)), labels, 360)
-    train, validation = split(seen, labels[seen], 180)
+    seen, test = _split(np.arange(len(labels)), labels, 360)
+    train, validation = _split(seen, labels[seen], 180)
     parts = [
         Split({"image": images[rows]}, {"label": labels[rows]})
         for rows in (train, validation, test)
@@ -35,7 +36,7 @@ def load(_: Recipe, data: Path | None) -> Dataset:
     )
 
 
-def split(rows: Array, labels: Array, held_out: int) -> tuple[Array, Array]:
+def _split(rows: Array, labels: Array, held_out: int) -> tuple[Array, Array]:
     """The same on every machine, with each class in proportion."""
     rest, held = train_test_split(rows, test_size=held_out, stratify=labels, random_state=0)
     return rest, held

@@ -11,12 +11,12 @@ from training.errors import DataError
 from training.recipes import Recipe
 
 DEFAULT_SIDE = 64
-FEWEST = 3  # images of a class: one to train on, one to watch, one held out
+_FEWEST = 3  # images of a class: one to train on, one to watch, one held out
 
 
 def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
     """Labels are the folders' names, in alphabetical order. Raises DataError."""
-    labels, examples = listed(data)
+    labels, examples = _listed(data)
     side = recipe.image_size or DEFAULT_SIDE
     parts = remembered_split(examples, workspace)
     splits, skipped = {}, []
@@ -32,7 +32,7 @@ def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
             for path in example.files.values()
         ]
     report_skipped(skipped, workspace)
-    check(labels, splits, data)
+    _check(labels, splits, data)
     return Dataset(
         splits["train"],
         splits["validation"],
@@ -42,7 +42,7 @@ def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
     )
 
 
-def listed(data: Path) -> tuple[list[str], list[Example]]:
+def _listed(data: Path) -> tuple[list[str], list[Example]]:
     """The classes and their files, of whatever kind; hidden ones are left out."""
     folders = sorted(
         entry for entry in data.iterdir() if entry.is_dir() and not entry.name.startswith(".")
@@ -60,15 +60,15 @@ def listed(data: Path) -> tuple[list[str], list[Example]]:
     ]
     for folder in folders:
         count = sum(example.stratum == folder.name for example in examples)
-        if count < FEWEST:
+        if count < _FEWEST:
             raise DataError(
                 f"class {folder.name!r} has {count} files in {folder}: expected "
-                f"{FEWEST} images at least; add some, or move the folder away"
+                f"{_FEWEST} images at least; add some, or move the folder away"
             )
     return [folder.name for folder in folders], examples
 
 
-def check(labels: list[str], splits: dict[str, Split], data: Path) -> None:
+def _check(labels: list[str], splits: dict[str, Split], data: Path) -> None:
     for number, label in enumerate(labels):
         if not (splits["train"].targets["label"] == number).any():
             raise DataError(
