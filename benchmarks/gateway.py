@@ -266,7 +266,7 @@ def _itself(role: str, *arguments: str) -> Any:
 
 def _export(directory: Path) -> None:
     code = (
-        "import sys, models, pathlib; from training import saved_model; "
+        "import sys, models, pathlib; from training.publishing import saved_model; "
         "from training.data.heads import Classes; "
         "m = models.build('cnn_functional', classes=10, "
         "input_shape=tuple(map(int, sys.argv[1].split(',')))); "
