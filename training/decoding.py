@@ -13,7 +13,14 @@ def decode_images(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor
 
 
 def decode_image(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """JPEG, PNG, GIF (its first frame) or BMP -> [H, W, C] of 0..255; transparency is dropped."""
+    """JPEG, PNG, GIF (its first frame) or BMP -> [H, W, C] of 0..255; transparency is dropped.
+
+    shape: [H, W, C] with C of 1 or 3. Raises InvalidArgumentError for what is no such file.
+
+    >>> grey = tf.io.encode_png(tf.constant([[[7], [9]]], tf.uint8))
+    >>> decode_image(grey, (1, 2, 3)).numpy().tolist()
+    [[[7.0, 7.0, 7.0], [9.0, 9.0, 9.0]]]
+    """
     height, width, channels = shape
     image = tf.io.decode_image(content, expand_animations=False)  # [h, w, 1..4]
     image = _match_channels(image, channels)

@@ -22,6 +22,7 @@ def run(
     resume: bool,
     allow_breaking: bool,
 ) -> Path | None:
+    """One run from files to a version; `training.train` says what is asked and given."""
     strategy = devices.prepare(recipe)
     workspace = prepare(model_repository / name, keep=resume or not devices.is_chief(strategy))
     dataset = load(recipe, data, workspace)

@@ -15,7 +15,10 @@ def configure(recipe: str | Recipe, settings: Mapping[str, object]) -> Recipe:
     """The recipe with `settings` (text, or values of the fields' own types) put in.
 
     Raises UnknownName for a recipe or a key that does not exist, BadSetting for a value
-    that is not of the field's type.
+    that is not of the field's type, or out of range.
+
+    >>> configure("digits", {"epochs": "3"}).epochs
+    3
     """
     chosen = _find(recipe) if isinstance(recipe, str) else recipe
     types = typing.get_type_hints(type(chosen))
@@ -23,14 +26,14 @@ def configure(recipe: str | Recipe, settings: Mapping[str, object]) -> Recipe:
     changes: dict[str, typing.Any] = {}
     for key, value in settings.items():
         if key not in known:
-            raise UnknownName(f"setting of recipe {chosen.name!r} called", key, known)
+            raise UnknownName(f"recipe {chosen.name!r} has no setting", key, known)
         changes[key] = _convert(key, value, types[key])
     return _check(dataclasses.replace(chosen, **changes))
 
 
 def _find(name: str) -> Recipe:
     if name not in RECIPES:
-        raise UnknownName("recipe", name, RECIPES)
+        raise UnknownName("there is no recipe", name, RECIPES)
     return RECIPES[name]
 
 
@@ -40,9 +43,7 @@ def _convert(key: str, value: object, kind: object) -> object:
     try:
         return _PARSERS[kind](value)
     except (ValueError, KeyError):
-        raise BadSetting(
-            f"{key} takes {getattr(kind, '__name__', kind)}, which {value!r} is not"
-        ) from None
+        raise BadSetting(f"{key} must be {_IN_WORDS.get(kind, kind)}, not {value!r}") from None
 
 
 def _parse_bool(text: str) -> bool:
@@ -52,7 +53,6 @@ def _parse_bool(text: str) -> bool:
 
 
 def _parse_ints(text: str) -> tuple[int, ...]:
-    """2,2,2"""
     return tuple(int(part) for part in text.split(","))
 
 
@@ -62,6 +62,12 @@ _PARSERS: dict[object, typing.Callable[[str], object]] = {
     str: str,
     bool: _parse_bool,
     tuple[int, ...]: _parse_ints,
+}
+_IN_WORDS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple[int, ...]: "whole numbers separated by commas, as in 2,2,2",
 }
 
 
@@ -77,5 +83,5 @@ def _check(recipe: Recipe) -> Recipe:
     if recipe.channels not in (1, 3):
         raise BadSetting(f"channels must be 1 (grey) or 3 (colour), not {recipe.channels}")
     if recipe.precision not in _PRECISIONS:
-        raise UnknownName("precision", recipe.precision, _PRECISIONS)
+        raise UnknownName("there is no precision", recipe.precision, _PRECISIONS)
     return recipe

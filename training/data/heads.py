@@ -13,7 +13,12 @@ from sluice.wire.tensors import Array
 
 @dataclass(frozen=True)
 class Classes:
-    """A class for each image: output [N, classes] of probabilities, target [N] of class numbers."""
+    """A class for each image: output [N, classes] of probabilities, target [N] of class numbers.
+
+    >>> output = np.array([[0.9, 0.1], [0.6, 0.4]])
+    >>> Classes(("cat", "dog")).metrics(np.array([0, 1]), output)
+    {'accuracy': 0.5, 'per_class': {'cat': 1.0, 'dog': 0.0}}
+    """
 
     labels: tuple[str, ...]  # in the order of the output's last axis
     weight: float = 1.0  # of its loss in the sum over the heads
@@ -21,7 +26,7 @@ class Classes:
     dtype: ClassVar[type] = np.int64
 
     def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-        """[N]"""
+        """Each example's: [N]."""
         return keras.losses.sparse_categorical_crossentropy(target, output)
 
     def measured(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
@@ -43,7 +48,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Mask(Classes):
-    """A class for each pixel: output [N, H, W, classes], target [N, H, W]; class 0 is ground."""
+    """A class for each pixel: output [N, H, W, classes], target [N, H, W]; 0 is the ground."""
 
     def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(super().loss(target, output), axis=[1, 2])
@@ -95,7 +100,13 @@ Head = Classes | Number
 
 
 def naming(heads: Mapping[str, Head]) -> dict[str, Classes]:
-    """Those heads that name a class for each image, the one that Classify answers for first."""
+    """Those heads that name a class for each image, the one that Classify answers for first.
+
+    >>> list(
+    ...     naming({"size": Number(), "mask": Mask(("ground", "cat")), "label": Classes(("cat",))})
+    ... )
+    ['label']
+    """
     return {
         name: head
         for name, head in heads.items()

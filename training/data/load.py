@@ -24,6 +24,12 @@ def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
     """The recipe's images, or those at `data`, as its task asks about them. Raises DataError.
 
     data: a CSV file, a folder of images by class, or a folder with the source's own files.
+    workspace: where pixels and the split of a folder or a CSV file are kept.
+
+    >>> from training.recipes import RECIPES
+    >>> digits_of_8x8 = load(RECIPES["digits"], None, workspace=Path())
+    >>> digits_of_8x8.input_shape, len(digits_of_8x8.train)
+    ((8, 8, 1), 1257)
     """
     if data is not None and not data.exists():
         raise DataError(f"there is no {data}: expected a folder of images by class, or a CSV file")
@@ -37,7 +43,7 @@ def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
 
 
 def _resized(dataset: Dataset, side: int) -> Dataset:
-    """With images of [side, side]; 0: as they are."""
+    """With images of side x side pixels; 0: as they are."""
     if side in (0, dataset.input_shape[0]):
         return dataset
     return dataset.changed(
@@ -48,7 +54,7 @@ def _resized(dataset: Dataset, side: int) -> Dataset:
 
 
 def _resize(images: Array, side: int) -> Array:
-    """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (signatures.py)."""
+    """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (decoding.py)."""
     chunks = [
         tf.image.resize(images[start : start + 1000], (side, side), antialias=True)
         for start in range(0, len(images), 1000)

@@ -26,7 +26,15 @@ def labels(dataset: Dataset) -> Dataset:
 
 
 def views(dataset: Dataset) -> Dataset:
-    """The left and the right half of each image, as if two cameras stood before the object."""
+    """The left and the right half of each image, as if two cameras stood before the object.
+
+    >>> from pathlib import Path
+    >>> from training.data.load import load
+    >>> from training.recipes import RECIPES
+    >>> halves = views(load(RECIPES["digits"], None, Path())).test.inputs
+    >>> {name: image.shape for name, image in halves.items()}
+    {'left': (360, 8, 4, 1), 'right': (360, 8, 4, 1)}
+    """
 
     def halves(split: Split) -> Split:
         image = split.inputs["image"]
@@ -91,7 +99,7 @@ def masks(dataset: Dataset) -> Dataset:
 
 
 def _place(image: Array, ground: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """[h, w] on a random piece of [H, W] -> uint8 [CANVAS, CANVAS] and int64 of 0 and 1."""
+    """[h, w] on a random piece of [H, W] -> uint8 [_CANVAS, _CANVAS] and int64 of 0 and 1."""
     height, width = image.shape
     if max(height, width) > _CANVAS:
         raise DataError(

@@ -18,21 +18,31 @@ _PADDING = -1
 
 
 def shuffled_rows(split: Split, batch_size: int, seed: int, epoch: int) -> Rows:
-    """One epoch's batches, without those rows too few for a last one: [steps, batch_size]."""
+    """One epoch's batches, without those rows too few for a last one: [steps, batch_size].
+
+    >>> split = Split({"image": np.zeros((7, 8, 8, 1), np.uint8)}, {"label": np.arange(7)})
+    >>> shuffled_rows(split, batch_size=3, seed=0, epoch=0).shape
+    (2, 3)
+    """
     rows = np.random.default_rng([seed, epoch]).permutation(len(split))
     steps = len(rows) // batch_size
     return rows[: steps * batch_size].reshape(steps, batch_size)
 
 
 def ordered_rows(split: Split, batch_size: int) -> Rows:
-    """Every row once, the last batch filled up with PADDING: [steps, batch_size]."""
+    """Every row once, the last batch filled up with _PADDING: [steps, batch_size].
+
+    >>> split = Split({"image": np.zeros((4, 8, 8, 1), np.uint8)}, {"label": np.arange(4)})
+    >>> ordered_rows(split, batch_size=3).tolist()
+    [[0, 1, 2], [3, -1, -1]]
+    """
     rows = np.arange(len(split))
     padding = np.full(-len(rows) % batch_size, _PADDING)
     return np.concatenate([rows, padding]).reshape(-1, batch_size)
 
 
 def batches(split: Split, rows: Rows, strategy: tf.distribute.Strategy) -> Any:
-    """(inputs, targets, weights [N]) of each batch, a replica's share each; PADDING weighs 0."""
+    """(inputs, targets, weights [N]) of each batch, a replica's share each; _PADDING weighs 0."""
     replicas = strategy.num_replicas_in_sync
 
     def dealt(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -70,11 +70,15 @@ def _batch_size_for(recipe: Recipe, dataset: Dataset, strategy: tf.distribute.St
         )
     batch_size = min(recipe.batch_size, len(dataset.train) // replicas * replicas)
     if not batch_size:
-        raise DataError(f"{len(dataset.train)} training images are too few for {replicas} devices")
+        raise DataError(
+            f"{len(dataset.train)} training images are too few for {replicas} devices: expected "
+            f"one for each at least"
+        )
     return batch_size
 
 
 def _finished(progress: Progress, recipe: Recipe) -> bool:
+    """After all its epochs, or `patience` of them without a lower validation loss."""
     if progress.epochs == recipe.epochs:
         return True
     return bool(
@@ -87,6 +91,7 @@ def _finished(progress: Progress, recipe: Recipe) -> bool:
 def _train_epoch(
     trainer: Trainer, dataset: Dataset, recipe: Recipe, epoch: int, *, verbose: bool
 ) -> Means:
+    """The means of one epoch, counted from 0; those of the validation split as `validation_…`."""
     rows = shuffled_rows(dataset.train, trainer.batch_size, recipe.seed, epoch)
     if verbose:
         print(f"Epoch {epoch + 1}/{recipe.epochs}", flush=True)

@@ -95,7 +95,13 @@ def _sizes(info: Any) -> list[int] | None:
 
 
 def described(info: Any) -> str:
-    """A TensorInfo's dtype and shape: `float32[?,28,28,1]`."""
+    """A TensorInfo's dtype and shape, `?` for any size.
+
+    >>> from tensorflow.core.protobuf import meta_graph_pb2
+    >>> image = tf.TensorShape([None, 28, 28, 1]).as_proto()
+    >>> described(meta_graph_pb2.TensorInfo(dtype=tf.float32.as_datatype_enum, tensor_shape=image))
+    'float32[?,28,28,1]'
+    """
     listed = _sizes(info)
     shape = "any shape" if listed is None else ",".join("?" if n < 0 else str(n) for n in listed)
     return f"{tf.as_dtype(info.dtype).name}[{shape}]"

@@ -60,6 +60,6 @@ def _side_by_side(inputs: Arrays) -> Array:
 
 
 def _drawn(model: GAN, classes: int) -> Array:
-    """A row for each class: uint8 [classes * DRAWN_PER_CLASS, H, W, C]."""
+    """A row for each class: uint8 [classes * _DRAWN_PER_CLASS, H, W, C]."""
     labels = np.repeat(np.arange(classes), _DRAWN_PER_CLASS)
     return np.asarray(model.draw(labels)).clip(0, 255).astype(np.uint8)

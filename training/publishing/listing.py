@@ -49,7 +49,11 @@ def _describe(model: str, version: int, path: Path) -> Published:
 
 
 def table(repository: Path) -> str:
-    """For people: a line for each version, columns aligned."""
+    """For people: a line for each version, columns aligned.
+
+    >>> print(table(Path("no-such-folder")))
+    MODEL  VERSION  SIGNATURES  ON TEST IMAGES
+    """
     rows = [("MODEL", "VERSION", "SIGNATURES", "ON TEST IMAGES")]
     rows += [
         (each.model, str(each.version), ", ".join(each.signatures), each.measured)

@@ -6,10 +6,10 @@ from typing import Any
 
 _PICTURES = {
     "training.png": "Loss and measures by epoch",
-    "confusion.png": "Confusion",
-    "mistakes.png": "The worst mistakes",
-    "masks.png": "Masks",
-    "samples.png": "Drawn",
+    "confusion.png": "Which class was taken for which",
+    "mistakes.png": "The mistakes it was surest of",
+    "masks.png": "True masks and answered ones",
+    "samples.png": "Images that it drew",
 }
 
 

@@ -71,7 +71,7 @@ def draw_confusion(matrix: Array, labels: tuple[str, ...], title: str, path: Pat
 
 
 def draw_grid(images: Array, captions: Sequence[str], path: Path) -> None:
-    """uint8 [N, H, W, C], COLUMNS to a row, each under its caption if there are any."""
+    """uint8 [N, H, W, C], _COLUMNS to a row, each under its caption if there are any."""
     height, width = images.shape[1:3]
     gap = height * 0.35 if captions else height * 0.05
     rows = max(1, -(-len(images) // _COLUMNS))

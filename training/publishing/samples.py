@@ -43,4 +43,9 @@ def _chosen(dataset: Dataset) -> list[tuple[str, int, int]]:
 
 
 def _slug(label: str) -> str:
+    """In lower case, and everything but letters and digits as `-`.
+
+    >>> _slug("T-shirt/top")
+    't-shirt-top'
+    """
     return re.sub(r"[\W_]+", "-", label.lower()).strip("-")

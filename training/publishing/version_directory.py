@@ -19,6 +19,11 @@ def publish_directory(model_directory: Path, write: Callable[[Path], None]) -> P
     """Runs `write` on a new hidden directory beside the versions; it becomes the next version.
 
     Where `write` raises, nothing is left behind.
+
+    >>> with tempfile.TemporaryDirectory() as repository:
+    ...     write = lambda directory: None
+    ...     [publish_directory(Path(repository, "digits"), write).name for _ in range(2)]
+    ['1', '2']
     """
     model_directory.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(model_directory)

@@ -1,3 +1,5 @@
+"""scikit-learn's 1,797 handwritten digits, [8, 8, 1], which need no download."""
+
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,12 @@ def load(_: Recipe, data: Path | None) -> Dataset:
     labels = digits.target.astype(np.int64)
     seen, test = _split(np.arange(len(labels)), labels, 360)
     train, validation = _split(seen, labels[seen], 180)
-    parts = [
-        Split({"image": images[rows]}, {"label": labels[rows]})
-        for rows in (train, validation, test)
-    ]
+    rows = {"train": train, "validation": validation, "test": test}
+    splits = {
+        part: Split({"image": images[mine]}, {"label": labels[mine]}) for part, mine in rows.items()
+    }
     return Dataset(
-        parts[0],
-        parts[1],
-        parts[2],
+        **splits,
         heads={"label": Classes(tuple("0123456789"))},
         origin="scikit-learn load_digits",
     )

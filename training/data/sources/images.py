@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from sluice.wire.tensors import Array
 from training.decoding import decode_image
+from training.errors import DataError
 from training.workspace import SKIPPED, SPLIT, images_folder
 
-PARTS = ("train", "validation", "test")
+_PARTS = ("train", "validation", "test")
 _HELD_OUT = 0.15  # of every class, for validation and for test each
 _LISTED = 10  # unreadable files named on the screen; the file names all
 
@@ -32,9 +33,34 @@ class Example:
     stratum: str  # what is split in proportion: the class
 
 
-def read(
+def read_parts(
+    examples: Sequence[Example], shape: _Shape, origin: Path, workspace: Path
+) -> dict[str, tuple[dict[str, Array], list[Example]]]:
+    """By part: uint8 [N, *shape] by input name, and the N examples that they are of.
+
+    Which example is in which part is remembered in the workspace; what cannot be read is left out,
+    and named. Raises DataError where nothing of a part can be read; `origin` is for its message.
+    """
+    parts: dict[str, tuple[dict[str, Array], list[Example]]] = {}
+    skipped: list[Path] = []
+    for part, members in _remembered_split(examples, workspace).items():
+        images, rows = _read(members, shape, workspace)
+        parts[part] = images, [members[row] for row in rows]
+        unread = set(range(len(members))) - set(rows)
+        skipped += [path for row in sorted(unread) for path in members[row].files.values()]
+    _report_skipped(skipped, workspace)
+    for part, (_, kept) in parts.items():
+        if not kept:
+            raise DataError(
+                f"none of the images that {part} takes from {origin} can be read: expected JPEG, "
+                f"PNG, GIF or BMP files"
+            )
+    return parts
+
+
+def _read(
     examples: Sequence[Example], shape: _Shape, workspace: Path
-) -> tuple[dict[str, Array], Array]:
+) -> tuple[dict[str, Array], list[int]]:
     """uint8 [N, H, W, C] by input name, and the rows of `examples` they are of; the others could
     not be read.
 
@@ -60,7 +86,7 @@ def read(
                 readable.append(row)
     return (
         {name: array[: len(readable)] for name, array in arrays.items()},
-        np.array(readable, np.int64),
+        readable,
     )
 
 
@@ -73,25 +99,26 @@ def _decode(path: Path, shape: _Shape) -> Array | None:
     return np.asarray(tf.round(image)).astype(np.uint8)
 
 
-def report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
+def _report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
     """Names those that are no readable images, on the screen and in `skipped.txt`."""
     if not skipped:
         return
     (workspace / SKIPPED).write_text("".join(f"{path}\n" for path in skipped))
-    print(f"Skipped {len(skipped)} files that are no readable JPEG, PNG, GIF or BMP image:")
+    files = "1 file that is" if len(skipped) == 1 else f"{len(skipped)} files that are"
+    print(f"Skipped {files} no readable JPEG, PNG, GIF or BMP image:")
     for path in skipped[:_LISTED]:
         print(f"  {path}")
     if len(skipped) > _LISTED:
         print(f"  … all are in {workspace / SKIPPED}")
 
 
-def remembered_split(examples: Sequence[Example], workspace: Path) -> dict[str, list[Example]]:
+def _remembered_split(examples: Sequence[Example], workspace: Path) -> dict[str, list[Example]]:
     """By part. An example stays in the part where an earlier run put it, so that what was held out
     once is never trained on; new ones fill the parts up, in proportion within each stratum.
     """
     memory = workspace / SPLIT
     known = dict(_read_split(memory))
-    parts: dict[str, list[Example]] = {part: [] for part in PARTS}
+    parts: dict[str, list[Example]] = {part: [] for part in _PARTS}
     for group in _by_stratum(examples).values():
         _assign(group, known)
     for example in examples:

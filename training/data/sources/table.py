@@ -15,11 +15,14 @@ from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
 from training.data.heads import Classes, Head, Number
 from training.data.sources.folder import DEFAULT_SIDE
-from training.data.sources.images import PARTS, Example, read, remembered_split, report_skipped
+from training.data.sources.images import Example, read_parts
 from training.errors import DataError
 from training.recipes import Recipe
 
 _Row = Mapping[str, str]
+
+
+_FEWEST = 3  # rows: one to train on, one to watch, one held out
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,13 @@ def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
         )
         for row in rows
     ]
-    numbers = {example.key: number for number, example in enumerate(examples)}
-    splits, skipped = {}, []
-    for part, members in remembered_split(examples, workspace).items():
-        images, kept = read(members, (side, side, recipe.channels), workspace)
-        mine = np.array([numbers[members[row].key] for row in kept], np.int64)
+    parts = read_parts(examples, (side, side, recipe.channels), data, workspace)
+    row_of = {example.key: row for row, example in enumerate(examples)}
+    splits = {}
+    for part, (images, kept) in parts.items():
+        mine = np.array([row_of[example.key] for example in kept], np.int64)
         splits[part] = Split(images, {name: values[mine] for name, values in targets.items()})
-        skipped += [
-            path
-            for row, example in enumerate(members)
-            if row not in set(kept)
-            for path in example.files.values()
-        ]
-    report_skipped(skipped, workspace)
-    for part in PARTS:
-        if not len(splits[part]):
-            raise DataError(f"none of the images that {part} takes from {data} can be read")
-    return Dataset(
-        splits["train"],
-        splits["validation"],
-        splits["test"],
-        heads,
-        f"the images named in {data.name}",
-    )
+    return Dataset(**splits, heads=heads, origin=f"the images named in {data.name}")
 
 
 def _read_rows(data: Path, columns: _Columns) -> list[_Row]:
@@ -95,7 +82,7 @@ def _read_rows(data: Path, columns: _Columns) -> list[_Row]:
                 f"expected {', '.join(wanted)}; {', '.join(missing)} missing"
             )
         rows: list[_Row] = [*reader]
-    if len(rows) < len(PARTS):
+    if len(rows) < _FEWEST:
         raise DataError(f"{data} has {len(rows)} rows: expected three at least")
     for number, row in enumerate(rows, start=2):  # 1 is the header
         empty = [name for name in wanted if not row[name]]
