@@ -43,7 +43,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 
 
 class UnknownModelError(ValueError):
-    """No builder of this name; the message lists the known ones, nearest first."""
+    """There is no model of this name; the message lists the known ones, nearest first."""
 
 
 class UnknownSizeError(ValueError):
@@ -56,18 +56,16 @@ def build(
     classes: int | None = None,
     **size: Any,
 ) -> keras.Model:
-    """Build a model; with the name alone, at its published full size.
+    """The model of this name; with the name alone, at its published full size.
 
-    Args:
-        input_shape: of one input, without the batch: (height, width, channels).
-        classes: the width of the classification heads.
-        **size: what else the family's builder takes (`sizes(name)` lists it).
+    input_shape: of one input, without the batch: (height, width, channels).
+    classes: the width of the classification heads.
+    size: what else the family's builder takes (`sizes(name)` lists it).
+    Raises UnknownModelError, UnknownSizeError, and ValueError for a size that cannot be built.
 
-    Raises:
-        UnknownModelError, UnknownSizeError.
+    >>> build("vgg16", (32, 32, 3), 10, width=4, units=8).output_shape
+    (None, 10)
     """
-    if name not in MODELS:
-        raise UnknownModelError(f"no model {name!r}; known: {_listed(MODELS, name)}")
     known = sizes(name)
     for key in size:
         if key not in known:
@@ -77,18 +75,34 @@ def build(
 
 
 def sizes(name: str) -> dict[str, Any]:
-    """The arguments of a model's builder, with their defaults: its published full size."""
+    """The arguments of a model's builder, with their defaults: its published full size.
+
+    Raises UnknownModelError.
+
+    >>> sizes("mlp")
+    {'input_shape': (28, 28, 1), 'classes': 10, 'units': (512, 256), 'dropout': 0.2}
+    """
+    if name not in MODELS:
+        raise UnknownModelError(f"no model {name!r}; known: {_listed(MODELS, name)}")
     parameters = inspect.signature(MODELS[name]).parameters
     return {key: parameter.default for key, parameter in parameters.items()}
 
 
 def parts(model: keras.Model) -> dict[str, keras.Model]:
-    """What of a model is published, by name: the model itself, or each player of a `gan`."""
+    """What of a model is published, by name: the model itself, or each player of a `gan`.
+
+    >>> list(parts(build("mlp", (8, 8, 1)))), list(parts(build("gan", (8, 8, 1), width=4)))
+    (['mlp'], ['generator', 'discriminator'])
+    """
     return dict(getattr(model, "parts", {model.name: model}))
 
 
 def heads(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """A model's outputs by head name, each the name of the layer that makes it."""
+    """A model's outputs by head name, each the name of the layer that makes it.
+
+    >>> {name: head.shape for name, head in heads(build("multi_head", (8, 8, 1), 3)).items()}
+    {'coverage': (None, 1), 'label': (None, 3)}
+    """
     # Only a functional model keeps `output_names`; a stack's one head is its last layer.
     names = getattr(model, "output_names", [model.layers[-1].name])
     return dict(zip(names, model.outputs, strict=True))

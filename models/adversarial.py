@@ -53,22 +53,22 @@ class GAN(keras.Model):  # type: ignore[misc]
         drawn = self.draw(y, training)
         on_real = self(x, training=training) if y_pred is None else y_pred
         on_drawn = self(ops.stop_gradient(drawn), training=training)
-        on_rival = self.held_verdict(drawn, training)
+        on_rival = self._held_verdict(drawn, training)
 
         self.label_accuracy.update_state(y, on_real["label"], sample_weight)
         for verdict, real in ((on_real, 1.0), (on_drawn, 0.0)):
             self.told_apart.update_state(ops.full_like(verdict["real"], real), verdict["real"])
 
         answers = ((on_real, 1.0), (on_drawn, 0.0), (on_rival, 1.0))
-        return sum(self.verdict_loss(*answer, y, sample_weight) for answer in answers)
+        return sum(self._verdict_loss(*answer, y, sample_weight) for answer in answers)
 
     def draw(self, label: Tensor, training: bool = False) -> Tensor:
-        """label [N] -> an image of each [N, H, W, C], from fresh noise."""
+        """label [N] -> an image of each [N, H, W, C] of 0..255, from fresh noise."""
         shape = (ops.shape(label)[0], self.generator.input_shape[0][-1])
         noise = keras.random.normal(shape, seed=self.noise)
         return self.generator([noise, ops.convert_to_tensor(label)], training=training)
 
-    def held_verdict(self, image: Tensor, training: bool) -> Verdict:
+    def _held_verdict(self, image: Tensor, training: bool) -> Verdict:
         """The discriminator's verdict, with no gradient to its weights."""
         held = [ops.stop_gradient(weight) for weight in self.discriminator.trainable_variables]
         state = self.discriminator.non_trainable_variables
@@ -76,7 +76,7 @@ class GAN(keras.Model):  # type: ignore[misc]
         verdict, _ = self.discriminator.stateless_call(held, state, image, training=training)
         return verdict
 
-    def verdict_loss(
+    def _verdict_loss(
         self, verdict: Verdict, real: float, label: Tensor, sample_weight: Tensor
     ) -> Tensor:
         wanted = ops.full_like(verdict["real"], real)

@@ -15,7 +15,14 @@ def cnn_sequential(
     filters: int = 32,
     units: int = 64,
 ) -> keras.Model:
-    """[N, H, W, C] of 0..255 -> label [N, classes]."""
+    """[N, H, W, C] of 0..255 -> label [N, classes].
+
+    filters: channels of the convolution.
+    units: width of the hidden dense layer.
+
+    >>> cnn_sequential((28, 28, 1), filters=4, units=8).output_shape
+    (None, 10)
+    """
     return keras.Sequential(
         [
             keras.Input(input_shape, name="image"),
@@ -37,7 +44,14 @@ def cnn_functional(
     filters: int = 32,
     units: int = 64,
 ) -> keras.Model:
-    """[N, H, W, C] of 0..255 -> label [N, classes]."""
+    """[N, H, W, C] of 0..255 -> label [N, classes].
+
+    filters: channels of the convolution.
+    units: width of the hidden dense layer.
+
+    >>> cnn_functional((28, 28, 1), filters=4, units=8).output_shape
+    (None, 10)
+    """
     image = keras.Input(input_shape, name="image")  # [N, 256, 256, 3]
     x = layers.Rescaling(1 / 255, name="rescale")(image)
     x = layers.Conv2D(filters, 3, activation="relu", name="conv")(x)  # [N, 254, 254, 32]

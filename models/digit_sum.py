@@ -17,26 +17,29 @@ def digit_sum(
     """left and right, each [N, H, W, C] of 0..255 -> left_digit and right_digit [N, classes], and
     sum [N, 2 * classes - 1].
 
-    Args:
-        input_shape: of one digit's image.
-        width: channels of the encoder's first convolution.
-        units: features of one digit, and hidden units of the sum.
+    input_shape: of one digit's image.
+    width: channels of the encoder's first convolution.
+    units: features of one digit; the sum's hidden layer has twice as many.
+
+    >>> model = digit_sum((8, 8, 1), width=4, units=8)
+    >>> {name: head.shape for name, head in model.output.items()}
+    {'left_digit': (None, 10), 'right_digit': (None, 10), 'sum': (None, 19)}
     """
     left = keras.Input(input_shape, name="left")
     right = keras.Input(input_shape, name="right")
-    encode = encoder(input_shape, width, units, dropout)
+    encode = _encoder(input_shape, width, units, dropout)
     left_features, right_features = encode(left), encode(right)  # [N, 64] each
     x = layers.Concatenate(name="both")([left_features, right_features])  # [N, 128]
     x = layers.Dense(2 * units, activation="relu", name="sum_hidden")(x)
     outputs = {
-        "left_digit": head(left_features, classes, "left_digit"),
-        "right_digit": head(right_features, classes, "right_digit"),
-        "sum": head(x, 2 * classes - 1, "sum"),
+        "left_digit": _head(left_features, classes, "left_digit"),
+        "right_digit": _head(right_features, classes, "right_digit"),
+        "sum": _head(x, 2 * classes - 1, "sum"),
     }
     return keras.Model([left, right], outputs, name="digit_sum")
 
 
-def encoder(
+def _encoder(
     input_shape: tuple[int, int, int], width: int, units: int, dropout: float
 ) -> keras.Model:
     """One digit's image -> its features [N, units]; both digits share its weights."""
@@ -46,5 +49,5 @@ def encoder(
     return keras.Model(digit, x, name="encoder")
 
 
-def head(x: keras.KerasTensor, classes: int, name: str) -> keras.KerasTensor:
+def _head(x: keras.KerasTensor, classes: int, name: str) -> keras.KerasTensor:
     return layers.Dense(classes, activation="softmax", dtype="float32", name=name)(x)

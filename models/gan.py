@@ -20,22 +20,28 @@ def gan(
     width: int = 64,
     dropout: float = 0.3,
 ) -> GAN:
-    """Both players.
+    """Both players, to be trained together.
 
-    Args:
-        input_shape: of an image; H and W are multiples of 4.
-        latent: length of the noise.
-        width: channels at half size; twice as many at a quarter.
-        dropout: in the discriminator.
+    input_shape: of an image; H and W are multiples of 4.
+    latent: length of the noise.
+    width: channels at half size; twice as many at a quarter.
+    dropout: in the discriminator.
+    Raises ValueError for another size.
+
+    >>> players = gan((8, 8, 1), classes=3, latent=5, width=4).parts
+    >>> players["generator"].input_shape, players["generator"].output_shape
+    ([(None, 5), (None,)], (None, 8, 8, 1))
+    >>> {name: head.shape for name, head in players["discriminator"].output.items()}
+    {'real': (None, 1), 'label': (None, 3)}
     """
     require_multiple(input_shape, 4, "gan")
     return GAN(
-        generator(input_shape, classes, latent, width),
-        discriminator(input_shape, classes, width, dropout),
+        _generator(input_shape, classes, latent, width),
+        _discriminator(input_shape, classes, width, dropout),
     )
 
 
-def generator(
+def _generator(
     input_shape: tuple[int, int, int], classes: int, latent: int, width: int
 ) -> keras.Model:
     """noise [N, latent] and label [N] (int32) -> image [N, H, W, C] of 0..255."""
@@ -57,7 +63,7 @@ def generator(
     return keras.Model([noise, label], image, name="generator")
 
 
-def discriminator(
+def _discriminator(
     input_shape: tuple[int, int, int], classes: int, width: int, dropout: float
 ) -> keras.Model:
     """image [N, H, W, C] of 0..255 -> real [N, 1] in 0..1, and label [N, classes]."""

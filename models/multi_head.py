@@ -20,11 +20,14 @@ def multi_head(
     The heads' losses differ in scale (a cross-entropy near 1, a squared error near 0.01), which is
     what `loss_weights` of `compile` is for.
 
-    Args:
-        targets: the names of the heads that answer with one number in 0..1; "coverage" is the
-            share of the image that its object covers.
-        width: channels of the first convolution.
-        units: features that the heads share.
+    targets: the names of the heads that answer with one number in 0..1; "coverage" is the share
+        of the image that its object covers.
+    width: channels of the first convolution.
+    units: features that the heads share.
+
+    >>> model = multi_head((8, 8, 1), targets=("coverage", "sharpness"), width=4, units=8)
+    >>> {name: head.shape for name, head in model.output.items()}
+    {'label': (None, 10), 'coverage': (None, 1), 'sharpness': (None, 1)}
     """
     image = keras.Input(input_shape, name="image")
     x = trunk(image, width, units, name="trunk")  # [N, 128]

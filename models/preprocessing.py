@@ -6,9 +6,9 @@ They have no weights, so a model with them counts, saves and loads like one with
 import keras
 from keras import layers
 
-IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
-IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+_IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+_IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+_IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 
 
 @keras.saving.register_keras_serializable("sluice")
@@ -28,6 +28,10 @@ def preprocessing(mode: str, channels: int) -> list[layers.Layer]:
         "torch"   0..1, then ImageNet's mean and deviation per channel
         "caffe"   BGR, minus ImageNet's mean per channel
     An image that is not RGB gets the mean of the three channels' constants.
+    Raises ValueError for another mode.
+
+    >>> [layer.name for layer in preprocessing("caffe", channels=3)]
+    ['rgb_to_bgr', 'rescale']
     """
     if mode == "none":
         return []
@@ -36,12 +40,12 @@ def preprocessing(mode: str, channels: int) -> list[layers.Layer]:
     if mode == "tf":
         return [layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")]
     if mode == "torch":
-        constants = list(zip(IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, strict=True))
+        constants = list(zip(_IMAGENET_MEAN_RGB, _IMAGENET_STD_RGB, strict=True))
         scale = [1 / (255 * std) for _, std in constants]
         return [_per_channel(scale, [-mean / std for mean, std in constants], channels)]
     if mode == "caffe":
         to_bgr = [ReverseChannels(name="rgb_to_bgr")] if channels == 3 else []
-        return [*to_bgr, _per_channel([1.0] * 3, [-mean for mean in IMAGENET_MEAN_BGR], channels)]
+        return [*to_bgr, _per_channel([1.0] * 3, [-mean for mean in _IMAGENET_MEAN_BGR], channels)]
     raise ValueError(f"no preprocessing {mode!r}; known: none, unit, tf, torch, caffe")
 
 

@@ -17,11 +17,14 @@ def two_view(
 ) -> keras.Model:
     """One [N, H, W, C] of 0..255 per view -> label [N, classes].
 
-    Args:
-        input_shape: of one view.
-        views: the names of the inputs.
-        width: channels of a tower's first convolution.
-        units: features of a tower, and of the layer that joins them.
+    input_shape: of one view.
+    views: the names of the inputs.
+    width: channels of a tower's first convolution.
+    units: features of a tower, and of the layer that joins them.
+
+    >>> model = two_view((8, 8, 1), views=("front", "back"), width=4, units=8)
+    >>> [image.name for image in model.inputs], model.output_shape
+    (['front', 'back'], (None, 10))
     """
     images = [keras.Input(input_shape, name=view) for view in views]
     towers = [trunk(image, width, units, name=image.name) for image in images]

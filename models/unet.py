@@ -21,12 +21,15 @@ def unet(
 ) -> keras.Model:
     """[N, H, W, C] of 0..255 -> mask [N, H, W, classes], a distribution over classes per pixel.
 
-    Args:
-        width: channels at full size; they double at every size below.
-        depth: how often H and W are halved; both must be multiples of 2**depth.
-        dropout: at the bottom, the end of the paper's contracting path.
-        padding: "same" keeps the size, so that the mask lies on the image; "valid" is the paper's
-            own, with cropped skips: [N, 572, 572, 1] -> [N, 388, 388, 2].
+    width: channels at full size; they double at every size below.
+    depth: how often H and W are halved; both must be multiples of 2**depth.
+    dropout: at the bottom, the end of the paper's contracting path.
+    padding: "same" keeps the size, so that the mask lies on the image; "valid" is the paper's own,
+        with cropped skips: [N, 572, 572, 1] -> [N, 388, 388, 2].
+    Raises ValueError for a size that cannot be halved so often.
+
+    >>> unet((32, 32, 3), width=4, depth=2).output_shape
+    (None, 32, 32, 2)
     """
     if padding == "same":
         require_multiple(input_shape, 2**depth, "unet")
@@ -34,19 +37,19 @@ def unet(
     x = layers.Rescaling(1 / 255, name="rescale")(image)
     skips = []
     for level in range(1, depth + 1):
-        x = double_conv(x, width * 2 ** (level - 1), padding, name=f"down{level}")
+        x = _double_conv(x, width * 2 ** (level - 1), padding, name=f"down{level}")
         skips.append(x)
         x = layers.MaxPooling2D(2, name=f"down{level}_pool")(x)
-    x = double_conv(x, width * 2**depth, padding, name="bottom")  # [N, 32, 32, 1024]
+    x = _double_conv(x, width * 2**depth, padding, name="bottom")  # [N, 32, 32, 1024]
     x = layers.Dropout(dropout, name="bottom_dropout")(x)
     for level in range(depth, 0, -1):
-        x = up_join(x, skips[level - 1], width * 2 ** (level - 1), name=f"up{level}")
-        x = double_conv(x, width * 2 ** (level - 1), padding, name=f"up{level}")
+        x = _up_join(x, skips[level - 1], width * 2 ** (level - 1), name=f"up{level}")
+        x = _double_conv(x, width * 2 ** (level - 1), padding, name=f"up{level}")
     mask = layers.Conv2D(classes, 1, activation="softmax", dtype="float32", name="mask")(x)
     return keras.Model(image, mask, name="unet")
 
 
-def double_conv(x: keras.KerasTensor, filters: int, padding: str, name: str) -> keras.KerasTensor:
+def _double_conv(x: keras.KerasTensor, filters: int, padding: str, name: str) -> keras.KerasTensor:
     """[N, H, W, C] -> [N, H, W, filters]; 4 rows and columns fewer when padding is "valid"."""
     for conv in (1, 2):
         x = layers.Conv2D(
@@ -60,7 +63,7 @@ def double_conv(x: keras.KerasTensor, filters: int, padding: str, name: str) -> 
     return x
 
 
-def up_join(
+def _up_join(
     x: keras.KerasTensor, skip: keras.KerasTensor, filters: int, name: str
 ) -> keras.KerasTensor:
     """[N, H, W, C] and a skip at least twice as large -> [N, 2 H, 2 W, 2 * filters]."""

@@ -28,18 +28,22 @@ def vgg(
 ) -> keras.Model:
     """[N, H, W, C] of 0..255 -> label [N, classes].
 
-    Args:
-        depths: convolutions of each block; H and W are halved after each.
-        width: channels of the first block; they double block by block, up to 8 times.
-        units: width of the two hidden dense layers.
-        preprocess: a mode of `models.preprocessing`.
-        sequential: a `keras.Sequential` of the same layers instead of a functional model.
+    depths: convolutions of each block; H and W are halved after each.
+    width: channels of the first block; they double block by block, up to 8 times.
+    units: width of the two hidden dense layers.
+    preprocess: a mode of `models.preprocessing`.
+    sequential: a `keras.Sequential` of the same layers instead of a functional model.
+
+    >>> vgg16((32, 32, 3), 10, width=4, units=8).output_shape
+    (None, 10)
+    >>> type(vgg19((32, 32, 3), 10, width=4, units=8, sequential=True)).__name__
+    'Sequential'
     """
     image = keras.Input(input_shape, name="image")
     stack = [
         *preprocessing(preprocess, input_shape[-1]),
-        *convolutions(depths, width),
-        *classifier(units, dropout, classes),
+        *_convolutions(depths, width),
+        *_classifier(units, dropout, classes),
     ]
     if sequential:
         return keras.Sequential([image, *stack], name=name)
@@ -49,7 +53,7 @@ def vgg(
     return keras.Model(image, x, name=name)
 
 
-def convolutions(depths: tuple[int, ...], width: int) -> Iterator[layers.Layer]:
+def _convolutions(depths: tuple[int, ...], width: int) -> Iterator[layers.Layer]:
     """[N, H, W, C] -> [N, H / 2**blocks, W / 2**blocks, at most 8 * width]."""
     for block, depth in enumerate(depths, start=1):
         filters = width * min(2 ** (block - 1), 8)
@@ -60,7 +64,7 @@ def convolutions(depths: tuple[int, ...], width: int) -> Iterator[layers.Layer]:
         yield layers.MaxPooling2D(2, name=f"block{block}_pool")
 
 
-def classifier(units: int, dropout: float, classes: int) -> Iterator[layers.Layer]:
+def _classifier(units: int, dropout: float, classes: int) -> Iterator[layers.Layer]:
     """[N, H, W, C] -> [N, classes]."""
     yield layers.Flatten(name="flatten")
     for dense in (1, 2):

@@ -10,7 +10,7 @@ from keras import layers
 from models.preprocessing import preprocess as preprocessed
 from models.shapes import require_multiple
 
-LAYER_NORM_EPSILON = 1e-6
+_LAYER_NORM_EPSILON = 1e-6
 
 
 @keras.saving.register_keras_serializable("sluice")
@@ -56,12 +56,16 @@ def vit_b16(
 ) -> keras.Model:
     """[N, H, W, C] of 0..255 -> label [N, classes].
 
-    Args:
-        patch: side of a patch; H and W must be multiples of it.
-        width: channels of a token, a multiple of `heads`.
-        depth: encoder blocks.
-        mlp_width: hidden channels of a block's two dense layers.
-        preprocess: a mode of `models.preprocessing`.
+    patch: side of a patch; H and W must be multiples of it.
+    width: channels of a token, a multiple of `heads`.
+    depth: encoder blocks.
+    heads: of each block's attention.
+    mlp_width: channels between a block's two dense layers.
+    preprocess: a mode of `models.preprocessing`.
+    Raises ValueError for a size that patches do not fill.
+
+    >>> vit_b16((28, 28, 1), 10, patch=7, width=8, depth=1, heads=2, mlp_width=8).output_shape
+    (None, 10)
     """
     require_multiple(input_shape, patch, "vit_b16")
     image = keras.Input(input_shape, name="image")  # [N, 224, 224, 3]
@@ -72,24 +76,24 @@ def vit_b16(
     x = PositionEmbedding(name="position")(x)
     x = layers.Dropout(dropout, name="position_dropout")(x)
     for block in range(1, depth + 1):
-        x = encoder_block(x, heads, mlp_width, dropout, name=f"block{block}")
-    x = layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
+        x = _encoder_block(x, heads, mlp_width, dropout, name=f"block{block}")
+    x = layers.LayerNormalization(epsilon=_LAYER_NORM_EPSILON, name="norm")(x)
     x = x[:, 0]  # [N, 768]
     label = layers.Dense(classes, activation="softmax", dtype="float32", name="label")(x)
     return keras.Model(image, label, name="vit_b16")
 
 
-def encoder_block(
+def _encoder_block(
     x: keras.KerasTensor, heads: int, mlp_width: int, dropout: float, name: str
 ) -> keras.KerasTensor:
     """Figure 1, right: [N, tokens, width] -> the same shape."""
     width = x.shape[-1]
     skip = x
-    x = layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name=f"{name}_norm1")(x)
+    x = layers.LayerNormalization(epsilon=_LAYER_NORM_EPSILON, name=f"{name}_norm1")(x)
     x = layers.MultiHeadAttention(heads, width // heads, name=f"{name}_attention")(x, x)
     x = layers.Dropout(dropout, name=f"{name}_attention_dropout")(x)
     x = skip = layers.Add(name=f"{name}_add1")([skip, x])
-    x = layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name=f"{name}_norm2")(x)
+    x = layers.LayerNormalization(epsilon=_LAYER_NORM_EPSILON, name=f"{name}_norm2")(x)
     x = layers.Dense(mlp_width, activation="gelu", name=f"{name}_mlp1")(x)
     x = layers.Dropout(dropout, name=f"{name}_mlp1_dropout")(x)
     x = layers.Dense(width, name=f"{name}_mlp2")(x)

@@ -31,10 +31,13 @@ def train(
     epochs, batch_size: short for these two of the settings.
     settings: the recipe's fields by name; text is taken as the field's type.
     name: the published model's, the recipe's where not given.
-    resume: go on after the last finished epoch of a run that was cut off; same settings, please.
+    resume: go on after the last finished epoch of a run that was cut off; settings must be its own.
     allow_breaking: publish also where clients of the version before would break.
-
     Raises TrainingError, whose message is meant for the user.
+
+    >>> train("digit", model_repository=Path("model_repository"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    training.errors.UnknownName: there is no recipe 'digit'; known, nearest first: digits, ...
     """
     given = {"epochs": epochs, "batch_size": batch_size}
     asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}

@@ -7,16 +7,23 @@ from training.data.dataset import Dataset
 from training.errors import BadSetting, UnknownName
 from training.recipes import Recipe
 
-FLOAT32 = keras.DTypePolicy("float32")
+_FLOAT32 = keras.DTypePolicy("float32")
 
 
-def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = FLOAT32) -> keras.Model:
+def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = _FLOAT32) -> keras.Model:
     """The recipe's model for the data's shape and classes, its weights drawn by the recipe's seed.
 
+    policy: of its layers; weights are float32 in any.
     Raises UnknownName for the model, BadSetting for a size that it cannot be built at.
+
+    >>> from pathlib import Path
+    >>> from training.data.load import load
+    >>> from training.recipes import RECIPES
+    >>> build(RECIPES["digits"], load(RECIPES["digits"], None, Path())).output_shape
+    (None, 10)
     """
     if recipe.model not in models.MODELS:
-        raise UnknownName("model", recipe.model, models.MODELS)
+        raise UnknownName("there is no model", recipe.model, models.MODELS)
     keras.utils.set_random_seed(recipe.seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -24,7 +31,7 @@ def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = FLOAT32)
         return models.build(
             recipe.model, input_shape=dataset.input_shape, classes=dataset.classes, **recipe.size
         )
-    except ValueError as error:  # Keras's word for a size that comes out negative
+    except ValueError as error:  # ours for a shape, Keras's for a size that comes out negative
         raise BadSetting(
             f"{recipe.model} cannot be built for images of {dataset.input_shape} "
             f"and {dataset.classes} classes with {recipe.size}: {error}"

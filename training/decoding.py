@@ -13,14 +13,21 @@ def decode_images(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor
 
 
 def decode_image(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """JPEG, PNG, GIF (its first frame) or BMP -> [H, W, C] of 0..255; transparency is dropped."""
+    """JPEG, PNG, GIF (its first frame) or BMP -> [H, W, C] of 0..255; transparency is dropped.
+
+    shape: [H, W, C] with C of 1 or 3. Raises InvalidArgumentError for what is no such file.
+
+    >>> grey = tf.io.encode_png(tf.constant([[[7], [9]]], tf.uint8))
+    >>> decode_image(grey, (1, 2, 3)).numpy().tolist()
+    [[[7.0, 7.0, 7.0], [9.0, 9.0, 9.0]]]
+    """
     height, width, channels = shape
     image = tf.io.decode_image(content, expand_animations=False)  # [h, w, 1..4]
-    image = match_channels(image, channels)
+    image = _match_channels(image, channels)
     return tf.ensure_shape(tf.image.resize(image, (height, width), antialias=True), shape)
 
 
-def match_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+def _match_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
     """[h, w, 1..4] (grey, grey + alpha, RGB, RGB + alpha) -> [h, w, channels], float32.
 
     A grey image keeps its numbers exactly, which decoding it to RGB and back would not.

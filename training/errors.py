@@ -21,13 +21,15 @@ class TrainingError(Exception):
 
 
 class UnknownName(TrainingError):
-    """`name` is none of `known`, which the message lists with the nearest first."""
+    """`name` is none of `known`, which the message lists with the nearest first.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self.known = nearest_first(name, known)
-        super().__init__(
-            f"there is no {kind} {name!r}; known, nearest first: {', '.join(self.known)}"
-        )
+    >>> print(UnknownName("there is no recipe", "digit", ["fashion", "digits"]))
+    there is no recipe 'digit'; known, nearest first: digits, fashion
+    """
+
+    def __init__(self, said: str, name: str, known: Iterable[str]) -> None:
+        nearest = ", ".join(_nearest_first(name, known))
+        super().__init__(f"{said} {name!r}; known, nearest first: {nearest}")
 
 
 class BadSetting(TrainingError):
@@ -62,7 +64,7 @@ class BreakingChange(PublishError):
     pass
 
 
-def nearest_first(name: str, known: Iterable[str]) -> list[str]:
+def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
     """`known`, sorted by likeness to `name`, then by name."""
 
     def distance(other: str) -> float:

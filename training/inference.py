@@ -1,7 +1,6 @@
 """Calling a model by names: tensors by input name in, tensors by head name out."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -9,12 +8,16 @@ import tensorflow as tf
 
 import models
 from models.adversarial import GAN
+from sluice.wire.tensors import Array
 from training.data.dataset import Arrays
 
-BATCH = 256
+_BATCH = 256
 
 
-def call(model: keras.Model, inputs: Mapping[str, Any], *, training: bool) -> dict[str, Any]:
+def call(
+    model: keras.Model, inputs: Mapping[str, tf.Tensor], *, training: bool
+) -> dict[str, tf.Tensor]:
+    """Every head's outputs [N, ...] on pixels of 0..255, float32 [N, H, W, C], by input name."""
     model = answering(model)
     values = [inputs[tensor.name] for tensor in model.inputs]
     outputs = model(values if len(values) > 1 else values[0], training=training)
@@ -29,17 +32,25 @@ def answering(model: keras.Model) -> keras.Model:
     return model.discriminator if isinstance(model, GAN) else model
 
 
-def predict(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
-    """Every head's outputs [N, ...] on pixels [N, H, W, C] by input name."""
+def predict(model: keras.Model, inputs: Arrays) -> dict[str, Array]:
+    """Every head's outputs [N, ...] on any number of images, [N, H, W, C], by input name.
+
+    >>> model = models.build("mlp", (8, 8, 1), 3, units=(4,))
+    >>> {
+    ...     name: scores.shape
+    ...     for name, scores in predict(model, {"image": np.zeros((5, 8, 8, 1))}).items()
+    ... }
+    {'label': (5, 3)}
+    """
     compiled = tf.function(lambda batch: call(model, batch, training=False), reduce_retracing=True)
     rows = len(next(iter(inputs.values())))
     answers = [
         compiled(
             {
-                name: tf.cast(images[start : start + BATCH], tf.float32)
+                name: tf.cast(images[start : start + _BATCH], tf.float32)
                 for name, images in inputs.items()
             }
         )
-        for start in range(0, rows, BATCH)
+        for start in range(0, rows, _BATCH)
     ]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

@@ -8,7 +8,7 @@ from training.fitting import devices, precision
 from training.fitting.fit import fit
 from training.publishing.evaluate import evaluate
 from training.publishing.publish import publish
-from training.publishing.report import Run
+from training.publishing.report import TrainingRun
 from training.recipes import Recipe
 from training.workspace import finish, prepare
 
@@ -22,6 +22,7 @@ def run(
     resume: bool,
     allow_breaking: bool,
 ) -> Path | None:
+    """One run from files to a version; `training.train` says what is asked and given."""
     strategy = devices.prepare(recipe)
     workspace = prepare(model_repository / name, keep=resume or not devices.is_chief(strategy))
     dataset = load(recipe, data, workspace)
@@ -34,7 +35,7 @@ def run(
         version = publish(
             model,
             dataset,
-            Run(recipe, progress, evaluation),
+            TrainingRun(recipe, progress, evaluation),
             model_repository,
             name,
             allow_breaking=allow_breaking,

@@ -19,7 +19,7 @@ CHECKPOINT = "checkpoint.npz"
 TENSORBOARD = "tensorboard"
 SKIPPED = "skipped.txt"
 SPLIT = "split.csv"
-IMAGES = "images-"
+_IMAGES = "images-"
 
 
 def prepare(model_directory: Path, *, keep: bool) -> Path:
@@ -39,7 +39,7 @@ def prepare(model_directory: Path, *, keep: bool) -> Path:
             f"cannot write to {workspace}: {error.strerror}; name another "
             f"--model-repository, or see to its permissions"
         ) from error
-    for images in workspace.glob(f"{IMAGES}*"):
+    for images in workspace.glob(f"{_IMAGES}*"):
         if time.time() - images.stat().st_mtime > LEFTOVER_AGE_S:
             shutil.rmtree(images, ignore_errors=True)
     return workspace
@@ -47,11 +47,11 @@ def prepare(model_directory: Path, *, keep: bool) -> Path:
 
 def images_folder(workspace: Path) -> Path:
     """A new one: several machines may share the workspace."""
-    return Path(tempfile.mkdtemp(prefix=IMAGES, dir=workspace))
+    return Path(tempfile.mkdtemp(prefix=_IMAGES, dir=workspace))
 
 
 def finish(workspace: Path) -> None:
     """Nothing is left to resume: of a published run, the logs and the split remain."""
     (workspace / CHECKPOINT).unlink()
-    for images in workspace.glob(f"{IMAGES}*"):
+    for images in workspace.glob(f"{_IMAGES}*"):
         shutil.rmtree(images, ignore_errors=True)

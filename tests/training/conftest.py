@@ -13,7 +13,7 @@ from training.data.sources import digits
 from training.fitting.checkpoint import Progress
 from training.publishing.evaluate import evaluate
 from training.publishing.publish import publish
-from training.publishing.report import Run
+from training.publishing.report import TrainingRun
 from training.recipes import RECIPES
 
 
@@ -42,8 +42,10 @@ def model(dataset: Dataset) -> keras.Model:
 def run_of(model: keras.Model, dataset: Dataset):
     """What `publish` takes, of a model that was not trained."""
 
-    def make(model: keras.Model = model, dataset: Dataset = dataset) -> Run:
-        return Run(RECIPES["digits"], Progress({"loss": [2.0, 1.0]}, 0.1), evaluate(model, dataset))
+    def make(model: keras.Model = model, dataset: Dataset = dataset) -> TrainingRun:
+        return TrainingRun(
+            RECIPES["digits"], Progress({"loss": [2.0, 1.0]}, 0.1), evaluate(model, dataset)
+        )
 
     return make
 

@@ -30,15 +30,15 @@ def curves(version):
 @pytest.fixture
 def cut_off(monkeypatch):
     """Epochs fail from the third on; calling it heals them."""
-    whole = fit.train_epoch
+    whole = fit._train_epoch
 
     def failing(trainer, dataset, recipe, epoch, *, verbose):
         if epoch == 2:
             raise KeyboardInterrupt
         return whole(trainer, dataset, recipe, epoch, verbose=verbose)
 
-    monkeypatch.setattr(fit, "train_epoch", failing)
-    return lambda: monkeypatch.setattr(fit, "train_epoch", whole)
+    monkeypatch.setattr(fit, "_train_epoch", failing)
+    return lambda: monkeypatch.setattr(fit, "_train_epoch", whole)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, cut_off):

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from training.publishing.version_directory import LEFTOVER_AGE_S, publish_directory, versions
+from sluice.wire.versions import published_versions
+from training.publishing.version_directory import LEFTOVER_AGE_S, publish_directory
 
 
 def write_model(directory):
@@ -28,13 +29,13 @@ def test_numbers_count_up_and_sort_as_numbers(tmp_path):
     for _ in range(11):
         published = publish_directory(tmp_path / "m", write_model)
     assert published.name == "11"
-    assert versions(tmp_path / "m") == list(range(1, 12))
+    assert [*published_versions(tmp_path / "m")] == [*range(1, 12)]
 
 
 def test_versions_of_no_model_and_of_half_a_version(tmp_path):
-    assert versions(tmp_path / "none") == []
+    assert published_versions(tmp_path / "none") == {}
     (tmp_path / "m" / "7").mkdir(parents=True)
-    assert versions(tmp_path / "m") == []
+    assert published_versions(tmp_path / "m") == {}
     assert publish_directory(tmp_path / "m", write_model).name == "8"
 
 
@@ -73,10 +74,10 @@ def test_concurrent_publishers_each_get_a_version_of_their_own(tmp_path):
     for publisher in publishers:
         publisher.join(timeout=60)
         assert publisher.exitcode == 0
-    assert versions(tmp_path / "m") == list(range(1, 81))
+    assert [*published_versions(tmp_path / "m")] == [*range(1, 81)]
     assert all(
-        (tmp_path / "m" / str(version) / "variables" / "data").read_text() == "weights"
-        for version in versions(tmp_path / "m")
+        (version / "variables" / "data").read_text() == "weights"
+        for version in published_versions(tmp_path / "m").values()
     )
 
 
@@ -95,11 +96,11 @@ def test_a_killed_publishers_leftovers_do_no_harm_and_go_later(tmp_path):
         assert publisher.stdout.readline() == "ready\n"
         publisher.send_signal(signal.SIGKILL)
     [leftover] = (tmp_path / "m").iterdir()
-    assert versions(tmp_path / "m") == []
+    assert published_versions(tmp_path / "m") == {}
     assert publish_directory(tmp_path / "m", write_model).name == "1"
     assert leftover.exists()  # it might be another publisher at work
     old = time.time() - LEFTOVER_AGE_S - 1
     os.utime(leftover, (old, old))
     publish_directory(tmp_path / "m", write_model)
     assert not leftover.exists()
-    assert versions(tmp_path / "m") == [1, 2]
+    assert [*published_versions(tmp_path / "m")] == [1, 2]

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from training.data.heads import Array, Head
+from sluice.wire.tensors import Array
+from training.data.heads import Head
 
 Arrays = Mapping[str, Array]
 
@@ -19,6 +20,13 @@ class Split:
         return len(next(iter(self.inputs.values())))
 
     def take(self, rows: Array | slice) -> "Split":
+        """Those rows of every input and target.
+
+        >>> import numpy as np
+        >>> split = Split({"image": np.zeros((5, 8, 8, 1), np.uint8)}, {"label": np.arange(5)})
+        >>> split.take(slice(2, None)).targets["label"].tolist()
+        [2, 3, 4]
+        """
         return Split(
             {name: array[rows] for name, array in self.inputs.items()},
             {name: array[rows] for name, array in self.targets.items()},
@@ -40,6 +48,7 @@ class Dataset:
     origin: str
 
     def changed(self, change: Callable[[Split], Split]) -> "Dataset":
+        """With each of its three splits as `change` gives it."""
         return replace(
             self,
             train=change(self.train),

@@ -6,27 +6,30 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
-Array = npt.NDArray[Any]
-Tensor = Any
+from sluice.wire.tensors import Array
 
 
 @dataclass(frozen=True)
 class Classes:
-    """A class for each image: output [N, classes] of probabilities, target [N] of class numbers."""
+    """A class for each image: output [N, classes] of probabilities, target [N] of class numbers.
+
+    >>> output = np.array([[0.9, 0.1], [0.6, 0.4]])
+    >>> Classes(("cat", "dog")).metrics(np.array([0, 1]), output)
+    {'accuracy': 0.5, 'per_class': {'cat': 1.0, 'dog': 0.0}}
+    """
 
     labels: tuple[str, ...]  # in the order of the output's last axis
     weight: float = 1.0  # of its loss in the sum over the heads
     measure: ClassVar[str] = "accuracy"
     dtype: ClassVar[type] = np.int64
 
-    def loss(self, target: Tensor, output: Tensor) -> Tensor:
-        """[N]"""
+    def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Each example's: [N]."""
         return keras.losses.sparse_categorical_crossentropy(target, output)
 
-    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+    def measured(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Each example's part of `measure`: [N]."""
         return tf.cast(tf.argmax(output, axis=-1) == target, tf.float32)
 
@@ -45,19 +48,19 @@ class Classes:
 
 @dataclass(frozen=True)
 class Mask(Classes):
-    """A class for each pixel: output [N, H, W, classes], target [N, H, W]; class 0 is ground."""
+    """A class for each pixel: output [N, H, W, classes], target [N, H, W]; 0 is the ground."""
 
-    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+    def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(super().loss(target, output), axis=[1, 2])
 
-    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+    def measured(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(super().measured(target, output), axis=[1, 2])
 
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
         """accuracy over all pixels; iou: of each class but the ground, and their mean."""
         answered = output.argmax(-1)
         per_class = {
-            label: intersection_over_union(answered == number, target == number)
+            label: _intersection_over_union(answered == number, target == number)
             for number, label in enumerate(self.labels)
             if number > 0
         }
@@ -77,11 +80,11 @@ class Number:
     measure: ClassVar[str] = "absolute_error"
     dtype: ClassVar[type] = np.float32
 
-    def loss(self, target: Tensor, output: Tensor) -> Tensor:
+    def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Squared error, [N]."""
         return tf.square(output[:, 0] - target)
 
-    def measured(self, target: Tensor, output: Tensor) -> Tensor:
+    def measured(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.abs(output[:, 0] - target)
 
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
@@ -97,7 +100,13 @@ Head = Classes | Number
 
 
 def naming(heads: Mapping[str, Head]) -> dict[str, Classes]:
-    """Those heads that name a class for each image, the one that Classify answers for first."""
+    """Those heads that name a class for each image, the one that Classify answers for first.
+
+    >>> list(
+    ...     naming({"size": Number(), "mask": Mask(("ground", "cat")), "label": Classes(("cat",))})
+    ... )
+    ['label']
+    """
     return {
         name: head
         for name, head in heads.items()
@@ -105,7 +114,7 @@ def naming(heads: Mapping[str, Head]) -> dict[str, Classes]:
     }
 
 
-def intersection_over_union(answered: Array, true: Array) -> float:
+def _intersection_over_union(answered: Array, true: Array) -> float:
     """Of two boolean arrays, over all their pixels; 1 where both are empty."""
     union = int((answered | true).sum())
     return float((answered & true).sum() / union) if union else 1.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
-from training.data.heads import Array
 from training.data.sources import digits, fashion, folder, table
 from training.data.tasks import TASKS
 from training.errors import DataError
@@ -24,6 +24,12 @@ def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
     """The recipe's images, or those at `data`, as its task asks about them. Raises DataError.
 
     data: a CSV file, a folder of images by class, or a folder with the source's own files.
+    workspace: where pixels and the split of a folder or a CSV file are kept.
+
+    >>> from training.recipes import RECIPES
+    >>> digits_of_8x8 = load(RECIPES["digits"], None, workspace=Path())
+    >>> digits_of_8x8.input_shape, len(digits_of_8x8.train)
+    ((8, 8, 1), 1257)
     """
     if data is not None and not data.exists():
         raise DataError(f"there is no {data}: expected a folder of images by class, or a CSV file")
@@ -33,22 +39,22 @@ def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
         dataset = folder.load(recipe, data, workspace)
     else:
         dataset = SOURCES[recipe.source](recipe, data)
-    return TASKS[recipe.task](resized(limited(dataset, recipe), recipe.image_size))
+    return TASKS[recipe.task](_resized(_limited(dataset, recipe), recipe.image_size))
 
 
-def resized(dataset: Dataset, side: int) -> Dataset:
-    """With images of [side, side]; 0: as they are."""
+def _resized(dataset: Dataset, side: int) -> Dataset:
+    """With images of side x side pixels; 0: as they are."""
     if side in (0, dataset.input_shape[0]):
         return dataset
     return dataset.changed(
         lambda split: Split(
-            {name: resize(images, side) for name, images in split.inputs.items()}, split.targets
+            {name: _resize(images, side) for name, images in split.inputs.items()}, split.targets
         )
     )
 
 
-def resize(images: Array, side: int) -> Array:
-    """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (signatures.py)."""
+def _resize(images: Array, side: int) -> Array:
+    """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (decoding.py)."""
     chunks = [
         tf.image.resize(images[start : start + 1000], (side, side), antialias=True)
         for start in range(0, len(images), 1000)
@@ -56,7 +62,7 @@ def resize(images: Array, side: int) -> Array:
     return np.concatenate([np.round(chunk).astype(np.uint8) for chunk in chunks])
 
 
-def limited(dataset: Dataset, recipe: Recipe) -> Dataset:
+def _limited(dataset: Dataset, recipe: Recipe) -> Dataset:
     """With no more training images than the recipe's limit, drawn by its seed, and for validation
     no more than a tenth of that."""
     if not 0 < recipe.limit < len(dataset.train):

@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 from sklearn.datasets import load_sample_images
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
-from training.data.heads import Array, Classes, Mask, Number
+from training.data.heads import Classes, Mask, Number
 from training.errors import DataError
 
-PAIRS_PER_IMAGE = 32
-INK = 16  # a pixel above this, of 255, belongs to the object and not to its black ground
-CANVAS = 32  # side of a segmentation image: U-Net halves it
+_PAIRS_PER_IMAGE = 32
+_INK = 16  # a pixel above this, of 255, belongs to the object and not to its black ground
+_CANVAS = 32  # side of a segmentation image: U-Net halves it
 
 
 def labels(dataset: Dataset) -> Dataset:
@@ -25,7 +26,15 @@ def labels(dataset: Dataset) -> Dataset:
 
 
 def views(dataset: Dataset) -> Dataset:
-    """The left and the right half of each image, as if two cameras stood before the object."""
+    """The left and the right half of each image, as if two cameras stood before the object.
+
+    >>> from pathlib import Path
+    >>> from training.data.load import load
+    >>> from training.recipes import RECIPES
+    >>> halves = views(load(RECIPES["digits"], None, Path())).test.inputs
+    >>> {name: image.shape for name, image in halves.items()}
+    {'left': (360, 8, 4, 1), 'right': (360, 8, 4, 1)}
+    """
 
     def halves(split: Split) -> Split:
         image = split.inputs["image"]
@@ -39,7 +48,7 @@ def coverage(dataset: Dataset) -> Dataset:
     """Beside the class, the share of the pixels that the object covers, 0 to 1."""
 
     def covered(split: Split) -> Split:
-        share = (split.inputs["image"] > INK).mean(axis=(1, 2, 3)).astype(np.float32)
+        share = (split.inputs["image"] > _INK).mean(axis=(1, 2, 3)).astype(np.float32)
         return Split(split.inputs, {**split.targets, "coverage": share})
 
     # Its squared error is near 0.01 where a cross-entropy is near 1.
@@ -52,7 +61,7 @@ def sums(dataset: Dataset) -> Dataset:
     rng = np.random.default_rng(0)
 
     def paired(split: Split) -> Split:
-        left, right = rng.integers(len(split), size=(2, PAIRS_PER_IMAGE * len(split)))
+        left, right = rng.integers(len(split), size=(2, _PAIRS_PER_IMAGE * len(split)))
         images, digits = split.inputs["image"], split.targets["label"]
         return Split(
             {"left": images[left], "right": images[right]},
@@ -63,7 +72,7 @@ def sums(dataset: Dataset) -> Dataset:
             },
         )
 
-    digits = Classes(dataset_labels(dataset))
+    digits = Classes(_dataset_labels(dataset))
     totals = Classes(tuple(str(total) for total in range(2 * len(digits.labels) - 1)))
     heads = {"left_digit": digits, "right_digit": digits, "sum": totals}
     return replace(dataset.changed(paired), heads=heads)
@@ -80,7 +89,7 @@ def masks(dataset: Dataset) -> Dataset:
     def placed(split: Split) -> Split:
         seen = slice(None, 320) if split is not dataset.test else slice(320, None)
         pairs = [
-            place(image[..., 0], photographs[rng.integers(2)][:, seen], rng)
+            _place(image[..., 0], photographs[rng.integers(2)][:, seen], rng)
             for image in split.inputs["image"]
         ]
         canvases, owned = (np.stack(each) for each in zip(*pairs, strict=True))
@@ -89,24 +98,24 @@ def masks(dataset: Dataset) -> Dataset:
     return replace(dataset.changed(placed), heads={"mask": Mask(("ground", "object"))})
 
 
-def place(image: Array, ground: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """[h, w] on a random piece of [H, W] -> uint8 [CANVAS, CANVAS] and int64 of 0 and 1."""
+def _place(image: Array, ground: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """[h, w] on a random piece of [H, W] -> uint8 [_CANVAS, _CANVAS] and int64 of 0 and 1."""
     height, width = image.shape
-    if max(height, width) > CANVAS:
+    if max(height, width) > _CANVAS:
         raise DataError(
-            f"masks are drawn on {CANVAS}x{CANVAS} pixels: an image of "
+            f"masks are drawn on {_CANVAS}x{_CANVAS} pixels: an image of "
             f"{height}x{width} does not fit"
         )
-    top, left = (rng.integers(whole - CANVAS + 1) for whole in ground.shape)
-    canvas = ground[top : top + CANVAS, left : left + CANVAS].copy()
-    owned = np.zeros((CANVAS, CANVAS), np.int64)
-    y, x = rng.integers(CANVAS - height + 1), rng.integers(CANVAS - width + 1)
-    owned[y : y + height, x : x + width] = image > INK
-    canvas[owned == 1] = image[image > INK]
+    top, left = (rng.integers(whole - _CANVAS + 1) for whole in ground.shape)
+    canvas = ground[top : top + _CANVAS, left : left + _CANVAS].copy()
+    owned = np.zeros((_CANVAS, _CANVAS), np.int64)
+    y, x = rng.integers(_CANVAS - height + 1), rng.integers(_CANVAS - width + 1)
+    owned[y : y + height, x : x + width] = image > _INK
+    canvas[owned == 1] = image[image > _INK]
     return canvas.astype(np.uint8), owned
 
 
-def dataset_labels(dataset: Dataset) -> tuple[str, ...]:
+def _dataset_labels(dataset: Dataset) -> tuple[str, ...]:
     return next(head.labels for head in dataset.heads.values() if head.labels)
 
 

@@ -10,41 +10,51 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Split
-from training.data.heads import Array
 
 Rows = npt.NDArray[np.int64]
-PADDING = -1
+_PADDING = -1
 
 
 def shuffled_rows(split: Split, batch_size: int, seed: int, epoch: int) -> Rows:
-    """One epoch's batches, without those rows too few for a last one: [steps, batch_size]."""
+    """One epoch's batches, without those rows too few for a last one: [steps, batch_size].
+
+    >>> split = Split({"image": np.zeros((7, 8, 8, 1), np.uint8)}, {"label": np.arange(7)})
+    >>> shuffled_rows(split, batch_size=3, seed=0, epoch=0).shape
+    (2, 3)
+    """
     rows = np.random.default_rng([seed, epoch]).permutation(len(split))
     steps = len(rows) // batch_size
     return rows[: steps * batch_size].reshape(steps, batch_size)
 
 
 def ordered_rows(split: Split, batch_size: int) -> Rows:
-    """Every row once, the last batch filled up with PADDING: [steps, batch_size]."""
+    """Every row once, the last batch filled up with _PADDING: [steps, batch_size].
+
+    >>> split = Split({"image": np.zeros((4, 8, 8, 1), np.uint8)}, {"label": np.arange(4)})
+    >>> ordered_rows(split, batch_size=3).tolist()
+    [[0, 1, 2], [3, -1, -1]]
+    """
     rows = np.arange(len(split))
-    padding = np.full(-len(rows) % batch_size, PADDING)
+    padding = np.full(-len(rows) % batch_size, _PADDING)
     return np.concatenate([rows, padding]).reshape(-1, batch_size)
 
 
 def batches(split: Split, rows: Rows, strategy: tf.distribute.Strategy) -> Any:
-    """(inputs, targets, weights [N]) of each batch, a replica's share each; PADDING weighs 0."""
+    """(inputs, targets, weights [N]) of each batch, a replica's share each; _PADDING weighs 0."""
     replicas = strategy.num_replicas_in_sync
 
     def dealt(context: tf.distribute.InputContext) -> tf.data.Dataset:
         shares = rows.reshape(len(rows), replicas, -1)
         workers = np.array_split(shares, context.num_input_pipelines, axis=1)
         mine = workers[context.input_pipeline_id]  # [steps, replicas of this worker, share]
-        return pipeline(split, mine.reshape(-1, mine.shape[-1]))
+        return _pipeline(split, mine.reshape(-1, mine.shape[-1]))
 
     return strategy.distribute_datasets_from_function(dealt)
 
 
-def pipeline(split: Split, rows: Rows) -> tf.data.Dataset:
+def _pipeline(split: Split, rows: Rows) -> tf.data.Dataset:
     """Gathers from the arrays where they are, so that memory (or a file) holds them once."""
     arrays = {**split.inputs, **split.targets}
     types = [tf.as_dtype(array.dtype) for array in arrays.values()]
@@ -60,7 +70,7 @@ def pipeline(split: Split, rows: Rows) -> tf.data.Dataset:
         return (
             {name: named[name] for name in split.inputs},
             {name: named[name] for name in split.targets},
-            tf.cast(batch != PADDING, tf.float32),
+            tf.cast(batch != _PADDING, tf.float32),
         )
 
     indices = tf.data.Dataset.from_tensor_slices(rows)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.data.heads import Array
+from sluice.wire.tensors import Array
 from training.errors import ResumeError
 from training.recipes import Recipe
 
@@ -22,6 +22,12 @@ Curves = dict[str, list[float]]
 class Progress:
     """curves: each epoch's means by name, the validation split's under `validation_<name>`.
     best: the weights with the lowest validation loss, where the recipe stops early.
+
+    >>> progress = Progress()
+    >>> progress.record({"loss": 2.0, "validation_loss": 2.5})
+    >>> progress.record({"loss": 1.0, "validation_loss": 2.7})
+    >>> progress.epochs, progress.best_epoch
+    (2, 0)
     """
 
     curves: Curves = field(default_factory=dict)
@@ -39,6 +45,7 @@ class Progress:
         return losses.index(min(losses))
 
     def record(self, means: dict[str, float]) -> None:
+        """Adds an epoch's means."""
         for name, value in means.items():
             self.curves.setdefault(name, []).append(value)
 

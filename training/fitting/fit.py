@@ -34,14 +34,14 @@ def fit(
 
     Raises BadSetting and DataError where there is no batch for the devices, ResumeError, Diverged.
     """
-    batch_size = batch_size_for(recipe, dataset, strategy)
+    batch_size = _batch_size_for(recipe, dataset, strategy)
     steps = len(dataset.train) // batch_size
     trainer = Trainer(model, recipe, dataset.heads, strategy, batch_size, steps)
     path, chief = workspace / CHECKPOINT, is_chief(strategy)
     progress = checkpoint.restore(path, recipe, trainer.variables) if resume else Progress()
-    while not finished(progress, recipe):
+    while not _finished(progress, recipe):
         started = time.monotonic()
-        means = train_epoch(trainer, dataset, recipe, progress.epochs, verbose=chief)
+        means = _train_epoch(trainer, dataset, recipe, progress.epochs, verbose=chief)
         if not math.isfinite(means["loss"]):
             raise Diverged(
                 f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
@@ -52,7 +52,7 @@ def fit(
         if recipe.patience and progress.best_epoch == progress.epochs - 1:
             progress.best = model.get_weights()
         if chief:
-            log(workspace / TENSORBOARD, means, progress.epochs)
+            _log(workspace / TENSORBOARD, means, progress.epochs)
             checkpoint.save(path, recipe, progress, trainer.variables)
     if progress.best:
         model.set_weights(progress.best)
@@ -60,7 +60,7 @@ def fit(
     return progress
 
 
-def batch_size_for(recipe: Recipe, dataset: Dataset, strategy: tf.distribute.Strategy) -> int:
+def _batch_size_for(recipe: Recipe, dataset: Dataset, strategy: tf.distribute.Strategy) -> int:
     """The recipe's, or all the images where there are fewer; a multiple of the replicas."""
     replicas: int = strategy.num_replicas_in_sync
     if recipe.batch_size % replicas:
@@ -70,11 +70,15 @@ def batch_size_for(recipe: Recipe, dataset: Dataset, strategy: tf.distribute.Str
         )
     batch_size = min(recipe.batch_size, len(dataset.train) // replicas * replicas)
     if not batch_size:
-        raise DataError(f"{len(dataset.train)} training images are too few for {replicas} devices")
+        raise DataError(
+            f"{len(dataset.train)} training images are too few for {replicas} devices: expected "
+            f"one for each at least"
+        )
     return batch_size
 
 
-def finished(progress: Progress, recipe: Recipe) -> bool:
+def _finished(progress: Progress, recipe: Recipe) -> bool:
+    """After all its epochs, or `patience` of them without a lower validation loss."""
     if progress.epochs == recipe.epochs:
         return True
     return bool(
@@ -84,9 +88,10 @@ def finished(progress: Progress, recipe: Recipe) -> bool:
     )
 
 
-def train_epoch(
+def _train_epoch(
     trainer: Trainer, dataset: Dataset, recipe: Recipe, epoch: int, *, verbose: bool
 ) -> Means:
+    """The means of one epoch, counted from 0; those of the validation split as `validation_…`."""
     rows = shuffled_rows(dataset.train, trainer.batch_size, recipe.seed, epoch)
     if verbose:
         print(f"Epoch {epoch + 1}/{recipe.epochs}", flush=True)
@@ -100,7 +105,7 @@ def train_epoch(
     return means
 
 
-def log(directory: Path, means: Means, step: int) -> None:
+def _log(directory: Path, means: Means, step: int) -> None:
     """One TensorBoard run each for training and validation, so that their curves share a chart.
 
     As raw messages: `tf.summary.scalar` asks for TensorBoard itself, which only reading needs.

@@ -27,6 +27,11 @@ def to_float32(model: keras.Model) -> None:
 
     Its weights are float32 as they are: half precision casts them at each use, by its layer's
     policy. What was traced before (a `tf.function`, a compiled step) goes on as it was.
+
+    >>> layer = keras.layers.Dense(1, dtype="mixed_bfloat16")
+    >>> to_float32(keras.Sequential([keras.Input((2,)), layer]))
+    >>> layer.compute_dtype
+    'float32'
     """
     # Keras has no public walk that reaches the layers inside layers, as attention has them.
     for layer in model._flatten_layers():

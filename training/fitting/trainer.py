@@ -17,9 +17,10 @@ from training.fitting.batches import Rows, batches
 from training.inference import call
 from training.recipes import Recipe
 
-Tensors = Mapping[str, Any]
-Sums = dict[str, Any]  # (weighted sum, weight) by measure
-Means = dict[str, float]
+Means = dict[str, float]  # by measure: `loss`, and each head's `<head>_<measure>`
+
+_ByName = Mapping[str, tf.Tensor]  # of each input, head or target
+_Sums = dict[str, tuple[Any, Any]]  # (weighted sum, weight) by measure
 
 
 class Trainer:
@@ -34,79 +35,81 @@ class Trainer:
         batch_size: int,
         steps_per_epoch: int,
     ) -> None:
-        self.model, self.heads = model, heads
-        self.strategy, self.batch_size = strategy, batch_size
+        self.batch_size = batch_size
+        self._model, self._heads, self._strategy = model, heads, strategy
         with strategy.scope():
-            self.augmentation = augmentation(recipe)
-            self.optimizer = optimizer(recipe, steps_per_epoch, model.compute_dtype)
-            self.optimizer.build(self.model.trainable_variables)
-        self.train_step = tf.function(self._train_step, reduce_retracing=True)
-        self.test_step = tf.function(self._test_step, reduce_retracing=True)
+            self._augmentation = _augmentation(recipe)
+            self._optimizer = _optimizer(recipe, steps_per_epoch, model.compute_dtype)
+            self._optimizer.build(self._model.trainable_variables)
+        self._train_step = tf.function(self._learn_everywhere, reduce_retracing=True)
+        self._test_step = tf.function(self._look_everywhere, reduce_retracing=True)
 
     @property
     def variables(self) -> list[keras.Variable]:
         """All that a run's next epoch depends on: weights, optimizer, random states."""
-        return [*self.model.variables, *self.augmentation.variables, *self.optimizer.variables]
+        return [*self._model.variables, *self._augmentation.variables, *self._optimizer.variables]
 
     def train(self, split: Split, rows: Rows, progress: keras.utils.Progbar) -> Means:
-        sums: Sums = {}
-        for step, batch in enumerate(batches(split, rows, self.strategy), 1):
-            sums = add(sums, self.train_step(*batch))
+        """Learns from `rows`, [steps, batch_size]; the means over them as they were learnt from."""
+        sums: _Sums = {}
+        for step, batch in enumerate(batches(split, rows, self._strategy), 1):
+            sums = _add(sums, self._train_step(*batch))
             if step < len(rows):
                 progress.update(step)
-        return averages(sums)
+        return _averages(sums)
 
     def evaluate(self, split: Split, rows: Rows) -> Means:
-        sums: Sums = {}
-        for batch in batches(split, rows, self.strategy):
-            sums = add(sums, self.test_step(*batch))
-        return averages(sums)
+        """The means over `rows`, [steps, batch_size]."""
+        sums: _Sums = {}
+        for batch in batches(split, rows, self._strategy):
+            sums = _add(sums, self._test_step(*batch))
+        return _averages(sums)
 
-    def _train_step(self, inputs: Tensors, targets: Tensors, weights: Any) -> Sums:
-        return self.summed(self.strategy.run(self.learn, (inputs, targets, weights)))
+    def _learn_everywhere(self, *batch: Any) -> _Sums:
+        return self._summed(self._strategy.run(self._learn, batch))
 
-    def _test_step(self, inputs: Tensors, targets: Tensors, weights: Any) -> Sums:
-        return self.summed(self.strategy.run(self.look, (inputs, targets, weights)))
+    def _look_everywhere(self, *batch: Any) -> _Sums:
+        return self._summed(self._strategy.run(self._look, batch))
 
-    def summed(self, sums: Sums) -> Sums:
+    def _summed(self, sums: _Sums) -> _Sums:
         return {
-            name: tuple(self.strategy.reduce("SUM", part, axis=None) for part in parts)
+            name: tuple(self._strategy.reduce("SUM", part, axis=None) for part in parts)
             for name, parts in sums.items()
         }
 
-    def learn(self, inputs: Tensors, targets: Tensors, weights: Any) -> Sums:
+    def _learn(self, inputs: _ByName, targets: _ByName, weights: tf.Tensor) -> _Sums:
         """On one replica; the optimizer adds the replicas' gradients up."""
         inputs = {
-            name: self.augmentation(tf.cast(image, tf.float32), training=True)
+            name: self._augmentation(tf.cast(image, tf.float32), training=True)
             for name, image in inputs.items()
         }
-        variables = self.model.trainable_variables
+        variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
-            outputs = call(self.model, inputs, training=True)
-            losses = self.losses(inputs, outputs, targets)
+            outputs = call(self._model, inputs, training=True)
+            losses = self._losses(inputs, outputs, targets)
             mean = tf.reduce_sum(losses * weights) / self.batch_size
-            extra = sum(self.model.losses) / self.strategy.num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(mean + extra)
-        self.optimizer.apply(tape.gradient(scaled, [each.value for each in variables]), variables)
-        return measures(self.heads, outputs, targets, losses, weights)
+            extra = sum(self._model.losses) / self._strategy.num_replicas_in_sync
+            scaled = self._optimizer.scale_loss(mean + extra)
+        self._optimizer.apply(tape.gradient(scaled, [each.value for each in variables]), variables)
+        return _measures(self._heads, outputs, targets, losses, weights)
 
-    def look(self, inputs: Tensors, targets: Tensors, weights: Any) -> Sums:
+    def _look(self, inputs: _ByName, targets: _ByName, weights: tf.Tensor) -> _Sums:
         inputs = {name: tf.cast(image, tf.float32) for name, image in inputs.items()}
-        outputs = call(self.model, inputs, training=False)
-        losses = weighted_losses(self.heads, outputs, targets)
-        return measures(self.heads, outputs, targets, losses, weights)
+        outputs = call(self._model, inputs, training=False)
+        losses = _weighted_losses(self._heads, outputs, targets)
+        return _measures(self._heads, outputs, targets, losses, weights)
 
-    def losses(self, inputs: Tensors, outputs: Tensors, targets: Tensors) -> Any:
+    def _losses(self, inputs: _ByName, outputs: _ByName, targets: _ByName) -> tf.Tensor:
         """Each example's loss: [N]. A GAN's two players have one for the whole batch."""
-        if isinstance(self.model, GAN):
-            loss = self.model.compute_loss(inputs["image"], targets["label"], dict(outputs))
-            # Keras divides its losses by the replicas, which `learn` does as well.
-            mean = loss * self.strategy.num_replicas_in_sync
+        if isinstance(self._model, GAN):
+            loss = self._model.compute_loss(inputs["image"], targets["label"], dict(outputs))
+            # Keras divides its losses by the replicas, which `_learn` does as well.
+            mean = loss * self._strategy.num_replicas_in_sync
             return tf.fill([tf.shape(targets["label"])[0]], mean)
-        return weighted_losses(self.heads, outputs, targets)
+        return _weighted_losses(self._heads, outputs, targets)
 
 
-def augmentation(recipe: Recipe) -> keras.Model:
+def _augmentation(recipe: Recipe) -> keras.Model:
     """Keras layers for training alone: the published model does not hold them."""
     layers: list[keras.Layer] = []
     if recipe.flip:
@@ -120,7 +123,7 @@ def augmentation(recipe: Recipe) -> keras.Model:
     return keras.Sequential([*layers, keras.layers.Identity()], name="augmentation")
 
 
-def optimizer(
+def _optimizer(
     recipe: Recipe, steps_per_epoch: int, compute_dtype: str
 ) -> keras.optimizers.Optimizer:
     steps = recipe.epochs * steps_per_epoch
@@ -136,16 +139,20 @@ def optimizer(
     return keras.optimizers.LossScaleOptimizer(adam) if compute_dtype == "float16" else adam
 
 
-def weighted_losses(heads: Mapping[str, Head], outputs: Tensors, targets: Tensors) -> Any:
+def _weighted_losses(heads: Mapping[str, Head], outputs: _ByName, targets: _ByName) -> tf.Tensor:
     """Each example's sum over the heads: [N]."""
     return tf.add_n(
         [head.weight * head.loss(targets[name], outputs[name]) for name, head in heads.items()]
     )
 
 
-def measures(
-    heads: Mapping[str, Head], outputs: Tensors, targets: Tensors, losses: Any, weights: Any
-) -> Sums:
+def _measures(
+    heads: Mapping[str, Head],
+    outputs: _ByName,
+    targets: _ByName,
+    losses: tf.Tensor,
+    weights: tf.Tensor,
+) -> _Sums:
     values = {"loss": losses} | {
         f"{name}_{head.measure}": head.measured(targets[name], outputs[name])
         for name, head in heads.items()
@@ -156,7 +163,7 @@ def measures(
     }
 
 
-def add(left: Sums, right: Sums) -> Sums:
+def _add(left: _Sums, right: _Sums) -> _Sums:
     if not left:
         return right
     return {
@@ -164,5 +171,5 @@ def add(left: Sums, right: Sums) -> Sums:
     }
 
 
-def averages(sums: Sums) -> Means:
+def _averages(sums: _Sums) -> Means:
     return {name: float(total) / max(1.0, float(weight)) for name, (total, weight) in sums.items()}

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from training.data.heads import Array
+from sluice.wire.tensors import Array
 from training.errors import BreakingChange, ParityError
 from training.publishing.saved_model import Session, signature_defs
 from training.publishing.trials import Trials
 
-RTOL = 1e-5
-ATOL = 1e-6  # of probabilities: what float32 sums may differ by where a score is all but 0
+_RTOL = 1e-5
+_ATOL = 1e-6  # of probabilities: what float32 sums may differ by where a score is all but 0
 
 
 def check_parity(directory: Path, trials: Trials) -> None:
@@ -25,17 +26,17 @@ def check_parity(directory: Path, trials: Trials) -> None:
         for signature, trial in [*trials.items()] * 2:
             answers = session.run(signature, trial.inputs)
             for output, expected in trial.expected.items():
-                compare(signature, output, answers[output], expected)
+                _compare(signature, output, answers[output], expected)
 
 
-def compare(signature: str, output: str, answered: Array, expected: Array) -> None:
-    close = np.isclose(answered, expected, rtol=RTOL, atol=ATOL)
+def _compare(signature: str, output: str, answered: Array, expected: Array) -> None:
+    close = np.isclose(answered, expected, rtol=_RTOL, atol=_ATOL)
     if close.all():
         return
     gap = np.abs(answered - expected).reshape(len(expected), -1).max(axis=1)
     raise ParityError(
         f"not published: signature {signature}, output {output} of the reloaded SavedModel is not "
-        f"the Keras model's (rtol {RTOL}): {int((~close).sum())} of {close.size} values differ, "
+        f"the Keras model's (rtol {_RTOL}): {int((~close).sum())} of {close.size} values differ, "
         f"row {int(gap.argmax())} by {float(gap.max()):.3g}. A layer that draws random numbers or "
         f"keeps state at inference does this"
     )
@@ -43,7 +44,7 @@ def compare(signature: str, output: str, answered: Array, expected: Array) -> No
 
 def check_compatible(directory: Path, previous: Path) -> None:
     """Raises BreakingChange where a client of `previous` would fail at `directory`."""
-    breaks = list(breaking_changes(signature_defs(previous), signature_defs(directory)))
+    breaks = list(_breaking_changes(signature_defs(previous), signature_defs(directory)))
     if breaks:
         raise BreakingChange(
             f"not published: clients of version {previous.name} would break: {'; '.join(breaks)}. "
@@ -51,7 +52,7 @@ def check_compatible(directory: Path, previous: Path) -> None:
         )
 
 
-def breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """SignatureDefs by name -> what an old request would stumble over, in words."""
     breaks = []
     for name, before in old.items():
@@ -66,7 +67,7 @@ def breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
                 f"{name}: {side[:-1]} {key} was {described(earlier[key])}, is "
                 f"{described(later[key])}"
                 for key in earlier.keys() & later.keys()
-                if not fits(earlier[key], later[key], exactly=side == "inputs")
+                if not _fits(earlier[key], later[key], exactly=side == "inputs")
             ]
         breaks += [
             f"{name}: input {key} is new, and old requests do not send it"
@@ -76,11 +77,11 @@ def breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     return breaks
 
 
-def fits(before: Any, after: Any, *, exactly: bool) -> bool:
+def _fits(before: Any, after: Any, *, exactly: bool) -> bool:
     """The same dtype and rank; `exactly`: every size that was taken still is."""
     if before.dtype != after.dtype:
         return False
-    old, new = sizes(before), sizes(after)
+    old, new = _sizes(before), _sizes(after)
     if not exactly or old is None or new is None:
         return (old is None) == (new is None) and len(old or []) == len(new or [])
     return len(old) == len(new) and all(
@@ -88,15 +89,19 @@ def fits(before: Any, after: Any, *, exactly: bool) -> bool:
     )
 
 
-def sizes(info: Any) -> list[int] | None:
+def _sizes(info: Any) -> list[int] | None:
     shape = info.tensor_shape
     return None if shape.unknown_rank else [dim.size for dim in shape.dim]
 
 
 def described(info: Any) -> str:
-    """float32[?,28,28,1]"""
-    import tensorflow as tf
+    """A TensorInfo's dtype and shape, `?` for any size.
 
-    listed = sizes(info)
+    >>> from tensorflow.core.protobuf import meta_graph_pb2
+    >>> image = tf.TensorShape([None, 28, 28, 1]).as_proto()
+    >>> described(meta_graph_pb2.TensorInfo(dtype=tf.float32.as_datatype_enum, tensor_shape=image))
+    'float32[?,28,28,1]'
+    """
+    listed = _sizes(info)
     shape = "any shape" if listed is None else ",".join("?" if n < 0 else str(n) for n in listed)
     return f"{tf.as_dtype(info.dtype).name}[{shape}]"

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset
-from training.data.heads import Array
 from training.inference import predict
 
 
@@ -29,6 +29,7 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
+    """What each head answers to the test images, and how good that is."""
     outputs = predict(model, dataset.test.inputs)
     metrics = {
         name: head.metrics(dataset.test.targets[name], outputs[name])
@@ -38,13 +39,21 @@ def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
 
 
 def confusion(target: Array, output: Array) -> Array:
-    """How often class r was taken for class c: [classes, classes]."""
+    """How often class r was taken for class c: [classes, classes].
+
+    >>> confusion(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])).tolist()
+    [[1, 1], [0, 1]]
+    """
     classes = output.shape[-1]
     pairs = target.reshape(-1) * classes + output.argmax(-1).reshape(-1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def worst(target: Array, output: Array, count: int) -> Array:
-    """The rows of the wrong answers that were given with the greatest certainty, worst first."""
+    """The rows of the wrong answers that were given with the greatest certainty, worst first.
+
+    >>> worst(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), count=2).tolist()
+    [1]
+    """
     wrong = np.flatnonzero(output.argmax(-1) != target)
     return wrong[np.argsort(-output[wrong].max(-1), kind="stable")[:count]]

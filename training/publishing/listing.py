@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.publishing.version_directory import versions
+from sluice.wire.versions import published_versions
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,27 @@ class Published:
 def published(repository: Path) -> Iterator[Published]:
     """By model, oldest version first; nothing where there is no such folder."""
     for directory in sorted(repository.iterdir()) if repository.is_dir() else []:
-        for version in versions(directory):
-            yield describe(directory, version)
+        for version, path in published_versions(directory).items():
+            yield _describe(directory.name, version, path)
 
 
-def describe(directory: Path, version: int) -> Published:
-    facts_file = directory / str(version) / "metrics.json"
+def _describe(model: str, version: int, path: Path) -> Published:
+    facts_file = path / "metrics.json"
     if not facts_file.exists():
-        from training.publishing.saved_model import (
-            signature_defs,  # TensorFlow: for others' models only
-        )
+        # TensorFlow takes seconds to load: for others' models only.
+        from training.publishing.saved_model import signature_defs
 
-        return Published(directory.name, version, tuple(signature_defs(facts_file.parent)), {})
+        return Published(model, version, tuple(signature_defs(path)), {})
     facts = json.loads(facts_file.read_text())
-    return Published(directory.name, version, tuple(facts["signatures"]), facts["heads"])
+    return Published(model, version, tuple(facts["signatures"]), facts["heads"])
 
 
 def table(repository: Path) -> str:
-    """For people: a line for each version, columns aligned."""
+    """For people: a line for each version, columns aligned.
+
+    >>> print(table(Path("no-such-folder")))
+    MODEL  VERSION  SIGNATURES  ON TEST IMAGES
+    """
     rows = [("MODEL", "VERSION", "SIGNATURES", "ON TEST IMAGES")]
     rows += [
         (each.model, str(each.version), ", ".join(each.signatures), each.measured)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PICTURES = {
+_PICTURES = {
     "training.png": "Loss and measures by epoch",
-    "confusion.png": "Confusion",
-    "mistakes.png": "The worst mistakes",
-    "masks.png": "Masks",
-    "samples.png": "Drawn",
+    "confusion.png": "Which class was taken for which",
+    "mistakes.png": "The mistakes it was surest of",
+    "masks.png": "True masks and answered ones",
+    "samples.png": "Images that it drew",
 }
 
 
@@ -22,13 +22,13 @@ def render(facts: Mapping[str, Any], directory: Path) -> str:
                 f"{recipe['summary']}. Model `{recipe['model']}`, "
                 f"{facts['parameters']:,} parameters.",
                 "## Results",
-                table(
+                _table(
                     ("head", "on the test images"),
-                    [(name, measured(metrics)) for name, metrics in facts["heads"].items()],
+                    [(name, _measured(metrics)) for name, metrics in facts["heads"].items()],
                 ),
                 *(
                     f"![{title}]({file})"
-                    for file, title in PICTURES.items()
+                    for file, title in _PICTURES.items()
                     if (directory / file).exists()
                 ),
                 "## Data",
@@ -36,16 +36,16 @@ def render(facts: Mapping[str, Any], directory: Path) -> str:
                 f"{examples['validation']:,} to watch the training by, "
                 f"{examples['test']:,} held out for the figures above.",
                 "## Signatures",
-                table(
+                _table(
                     ("signature", "inputs", "outputs"),
                     [
-                        (f"`{name}`", listed(sides["inputs"]), listed(sides["outputs"]))
+                        (f"`{name}`", _listed(sides["inputs"]), _listed(sides["outputs"]))
                         for name, sides in facts["signatures"].items()
                     ],
                 ),
                 "Pixels are raw, 0 to 255; all preprocessing is inside the graph.",
                 "## Settings",
-                table(
+                _table(
                     ("setting", "value"),
                     [
                         (key, str(value))
@@ -63,7 +63,7 @@ def render(facts: Mapping[str, Any], directory: Path) -> str:
     )
 
 
-def measured(metrics: Mapping[str, Any]) -> str:
+def _measured(metrics: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')} {value:.4f}"
         for name, value in metrics.items()
@@ -71,10 +71,10 @@ def measured(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def listed(tensors: Mapping[str, str]) -> str:
+def _listed(tensors: Mapping[str, str]) -> str:
     return ", ".join(f"`{name}` {described}" for name, described in tensors.items())

@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.data.heads import Array
+from sluice.wire.tensors import Array
 from training.fitting.checkpoint import Curves
 
-NAMED_CLASSES = 30  # beyond, labels and numbers would run into each other
-COLUMNS = 8
+_NAMED_CLASSES = 30  # beyond, labels and numbers would run into each other
+_COLUMNS = 8
 
-Extent = tuple[float, float, float, float]
+_Extent = tuple[float, float, float, float]
 
 
 def draw_curves(curves: Curves, path: Path) -> None:
@@ -25,7 +25,7 @@ def draw_curves(curves: Curves, path: Path) -> None:
     for name in (name for name in curves if not name.startswith("validation_")):
         axes: Axes = loss if name == "loss" else rest
         epochs = np.arange(1, len(curves[name]) + 1)
-        [line] = axes.plot(epochs, curves[name], marker=".", label=words(name))
+        [line] = axes.plot(epochs, curves[name], marker=".", label=_words(name))
         validation = f"validation_{name}"
         if validation in curves:
             axes.plot(
@@ -34,7 +34,7 @@ def draw_curves(curves: Curves, path: Path) -> None:
                 "--",
                 marker=".",
                 color=line.get_color(),
-                label=words(validation),
+                label=_words(validation),
             )
     for axes, title in ((loss, "loss"), (rest, "measures")):
         axes.set(title=title, xlabel="epoch")
@@ -48,13 +48,13 @@ def draw_curves(curves: Curves, path: Path) -> None:
 def draw_confusion(matrix: Array, labels: tuple[str, ...], title: str, path: Path) -> None:
     """matrix: [classes, classes], true class by row; shaded by the share of the row."""
     classes = len(labels)
-    side = 3.5 + 0.45 * min(classes, NAMED_CLASSES)
+    side = 3.5 + 0.45 * min(classes, _NAMED_CLASSES)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(title=title, xlabel="answered", ylabel="true")
-    if classes <= NAMED_CLASSES:
+    if classes <= _NAMED_CLASSES:
         axes.set_xticks(range(classes), labels, rotation=45, ha="right")
         axes.set_yticks(range(classes), labels)
         for row, column in zip(*np.nonzero(matrix), strict=True):
@@ -71,19 +71,19 @@ def draw_confusion(matrix: Array, labels: tuple[str, ...], title: str, path: Pat
 
 
 def draw_grid(images: Array, captions: Sequence[str], path: Path) -> None:
-    """uint8 [N, H, W, C], COLUMNS to a row, each under its caption if there are any."""
+    """uint8 [N, H, W, C], _COLUMNS to a row, each under its caption if there are any."""
     height, width = images.shape[1:3]
     gap = height * 0.35 if captions else height * 0.05
-    rows = max(1, -(-len(images) // COLUMNS))
-    whole = (COLUMNS * width * 1.08, rows * (height + gap))
+    rows = max(1, -(-len(images) // _COLUMNS))
+    whole = (_COLUMNS * width * 1.08, rows * (height + gap))
     figure = Figure(figsize=(12, 12 * whole[1] / whole[0]))
     # One pair of axes for all: a pair for each image takes seconds.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, whole[0]), ylim=(whole[1], 0))
     axes.axis("off")
     for number, image in enumerate(images):
-        x = number % COLUMNS * width * 1.08
-        y = number // COLUMNS * (height + gap) + gap
-        show(axes, image, extent=(x, x + width, y + height, y))
+        x = number % _COLUMNS * width * 1.08
+        y = number // _COLUMNS * (height + gap) + gap
+        _show(axes, image, extent=(x, x + width, y + height, y))
         if captions:
             axes.text(x + width / 2, y - gap * 0.1, captions[number], fontsize=7, ha="center")
     axes.set(xlim=(0, whole[0]), ylim=(whole[1], 0), aspect="equal")
@@ -99,11 +99,11 @@ def draw_masks(images: Array, true: Array, answered: Array, path: Path) -> None:
         for axes, picture, title in zip(column, rows, ("image", "true", "answered"), strict=True):
             axes.axis("off")
             axes.set_title(title, fontsize=7)
-            show(axes, picture)
+            _show(axes, picture)
     figure.savefig(path, dpi=100)
 
 
-def show(axes: Axes, image: Array, extent: Extent | None = None) -> None:
+def _show(axes: Axes, image: Array, extent: _Extent | None = None) -> None:
     """[H, W], or [H, W, C] of 0..255; extent: left, right, bottom, top."""
     if image.ndim == 3:
         axes.imshow(
@@ -117,5 +117,5 @@ def show(axes: Axes, image: Array, extent: Extent | None = None) -> None:
         axes.imshow(image, cmap="viridis")
 
 
-def words(name: str) -> str:
+def _words(name: str) -> str:
     return name.replace("_", " ")

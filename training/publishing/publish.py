@@ -4,39 +4,40 @@ from pathlib import Path
 
 import keras
 
+from sluice.wire.versions import published_versions
 from training.data.dataset import Dataset
 from training.publishing import checks, report, samples, saved_model, warmup
-from training.publishing.report import Run
+from training.publishing.report import TrainingRun
 from training.publishing.trials import trials
-from training.publishing.version_directory import publish_directory, versions
+from training.publishing.version_directory import publish_directory
 
-CHECKED = 64  # held-out examples that the written SavedModel is tried on
+_TRIED = 64  # held-out examples that the written SavedModel must answer as Keras does
 
 
 def publish(
     model: keras.Model,
     dataset: Dataset,
-    run: Run,
+    run: TrainingRun,
     repository: Path,
     name: str,
     *,
     allow_breaking: bool = False,
 ) -> Path:
-    """Writes, checks and publishes; gives `repository/name/<N>`.
+    """Writes the version, tries it, and lets it appear; gives `repository/name/<N>`.
 
-    Raises ParityError, or BreakingChange unless `allow_breaking`.
+    Raises ParityError, and BreakingChange unless `allow_breaking`; nothing is left behind then.
     """
     model_directory = repository / name
-    trial = dataset.test.take(slice(CHECKED))
+    held_out = dataset.test.take(slice(_TRIED)).inputs
 
     def write(staging: Path) -> None:
         saved_model.write(model, dataset.heads, staging)
         signatures = saved_model.signature_defs(staging)
-        asked = trials(model, trial.inputs, dataset.heads, signatures)
+        asked = trials(model, held_out, dataset.heads, signatures)
         checks.check_parity(staging, asked)
-        published = versions(model_directory)
+        published = [*published_versions(model_directory).values()]
         if published and not allow_breaking:
-            checks.check_compatible(staging, model_directory / str(published[-1]))
+            checks.check_compatible(staging, previous=published[-1])
         warmup.write(asked, name, staging)
         report.write(staging, model, dataset, run, signatures)
         samples.write(staging / "samples", dataset)

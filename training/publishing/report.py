@@ -22,8 +22,8 @@ from training.recipes import Recipe
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run."""
+class TrainingRun:
+    """What a run was asked, how it went and what came of it."""
 
     recipe: Recipe
     progress: Progress
@@ -31,17 +31,21 @@ class Run:
 
 
 def write(
-    directory: Path, model: keras.Model, dataset: Dataset, run: Run, signatures: Mapping[str, Any]
+    directory: Path,
+    model: keras.Model,
+    dataset: Dataset,
+    run: TrainingRun,
+    signatures: Mapping[str, Any],
 ) -> None:
-    facts = gather(model, dataset, run, signatures)
+    facts = _gather(model, dataset, run, signatures)
     (directory / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (directory / "architecture.txt").write_text(architecture(model))
+    (directory / "architecture.txt").write_text(_architecture(model))
     gallery.draw(directory, model, dataset, run.progress.curves, run.evaluation)
     (directory / "model-card.md").write_text(model_card.render(facts, directory))
 
 
-def gather(
-    model: keras.Model, dataset: Dataset, run: Run, signatures: Mapping[str, Any]
+def _gather(
+    model: keras.Model, dataset: Dataset, run: TrainingRun, signatures: Mapping[str, Any]
 ) -> dict[str, Any]:
     """metrics.json (docs/contract.md lists its keys)."""
     return {
@@ -57,7 +61,7 @@ def gather(
             "test": len(dataset.test),
         },
         "signatures": {
-            name: described_signature(definition) for name, definition in signatures.items()
+            name: _described_signature(definition) for name, definition in signatures.items()
         },
         "curves": run.progress.curves,
         "seconds": round(run.progress.seconds, 2),
@@ -70,14 +74,14 @@ def gather(
     }
 
 
-def described_signature(definition: Any) -> dict[str, dict[str, str]]:
+def _described_signature(definition: Any) -> dict[str, dict[str, str]]:
     return {
         side: {name: described(info) for name, info in sorted(getattr(definition, side).items())}
         for side in ("inputs", "outputs")
     }
 
 
-def architecture(model: keras.Model) -> str:
+def _architecture(model: keras.Model) -> str:
     lines: list[str] = []
     for part in models.parts(model).values():
         part.summary(print_fn=lambda text, **_: lines.append(text), line_length=100)

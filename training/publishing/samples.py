@@ -9,7 +9,7 @@ from training.data.dataset import Dataset
 from training.data.heads import Mask
 from training.publishing.trials import encode_png
 
-PER_CLASS = 2
+_PER_CLASS = 2
 
 
 def write(directory: Path, dataset: Dataset) -> list[str]:
@@ -20,7 +20,7 @@ def write(directory: Path, dataset: Dataset) -> list[str]:
     """
     directory.mkdir()
     written = []
-    for label, count, row in chosen(dataset):
+    for label, count, row in _chosen(dataset):
         for name, images in dataset.test.inputs.items():
             suffix = f".{name}" if len(dataset.test.inputs) > 1 else ""
             path = directory / f"{label}-{count}{suffix}.png"
@@ -29,18 +29,23 @@ def write(directory: Path, dataset: Dataset) -> list[str]:
     return written
 
 
-def chosen(dataset: Dataset) -> list[tuple[str, int, int]]:
+def _chosen(dataset: Dataset) -> list[tuple[str, int, int]]:
     """(label, count, row) of the samples."""
     name, head = next(iter(dataset.heads.items()))
     if isinstance(head, Mask):
-        return [("sample", row, row) for row in range(min(PER_CLASS * 5, len(dataset.test)))]
+        return [("sample", row, row) for row in range(min(_PER_CLASS * 5, len(dataset.test)))]
     targets = dataset.test.targets[name]
     return [
-        (slug(label), count, int(row))
+        (_slug(label), count, int(row))
         for number, label in enumerate(head.labels)
-        for count, row in enumerate(np.flatnonzero(targets == number)[:PER_CLASS])
+        for count, row in enumerate(np.flatnonzero(targets == number)[:_PER_CLASS])
     ]
 
 
-def slug(label: str) -> str:
+def _slug(label: str) -> str:
+    """In lower case, and everything but letters and digits as `-`.
+
+    >>> _slug("T-shirt/top")
+    't-shirt-top'
+    """
     return re.sub(r"[\W_]+", "-", label.lower()).strip("-")

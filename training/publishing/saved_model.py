@@ -9,40 +9,44 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
-from training.data.heads import Array, Head
-from training.publishing.signatures import Servable
+from sluice.wire.tensors import Array
+from sluice.wire.versions import SAVED_MODEL
+from training.data.heads import Head
+from training.publishing.signatures import CLASSIFY, SignatureGraphs
 
-SERVING_TAG = "serve"
-NOT_SIGNATURES = {"__saved_model_init_op"}
+_SERVING_TAG = "serve"
+_NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
 
 
 def write(model: keras.Model, heads: Mapping[str, Head], directory: Path) -> None:
+    """The model's signatures as a SavedModel in `directory`, of a model in float32."""
     root = tf.Module()
     # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
     # Serving's) restores in place of those that the graph reads.
     root.weights = [variable.value for variable in model.variables]
-    tf.saved_model.save(root, str(directory), signatures=Servable(model, heads).signatures())
-    name_classify_method(directory)
+    signatures = SignatureGraphs(model, heads).by_name()
+    tf.saved_model.save(root, str(directory), signatures=signatures)
+    _name_classify_method(directory)
 
 
-def name_classify_method(directory: Path) -> None:
+def _name_classify_method(directory: Path) -> None:
     """TensorFlow writes predict signatures only, and TF Serving's Classify asks for its own."""
-    path = directory / "saved_model.pb"
+    path = directory / SAVED_MODEL
     proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in proto.meta_graphs:
-        if "classify" in graph.signature_def:
-            graph.signature_def["classify"].method_name = "tensorflow/serving/classify"
+        if CLASSIFY in graph.signature_def:
+            graph.signature_def[CLASSIFY].method_name = "tensorflow/serving/classify"
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def signature_defs(directory: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     """What the SavedModel in `directory` offers, by signature name."""
-    proto = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    proto = saved_model_pb2.SavedModel.FromString((directory / SAVED_MODEL).read_bytes())
     found: dict[str, meta_graph_pb2.SignatureDef] = {}
     for graph in proto.meta_graphs:
-        if SERVING_TAG in graph.meta_info_def.tags:
+        if _SERVING_TAG in graph.meta_info_def.tags:
             found.update(graph.signature_def)
-    return {name: found[name] for name in sorted(found) if name not in NOT_SIGNATURES}
+    return {name: found[name] for name in sorted(found) if name not in _NOT_SIGNATURES}
 
 
 class Session:
@@ -51,21 +55,21 @@ class Session:
     def __init__(self, directory: Path) -> None:
         # On the CPU: the answers to compare with are computed there too.
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
-        self.session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-        with self.session.graph.as_default():
-            loaded = SavedModelLoader(str(directory)).load(self.session, [SERVING_TAG])
-        self.signatures = loaded.signature_def
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+        with self._session.graph.as_default():
+            loaded = SavedModelLoader(str(directory)).load(self._session, [_SERVING_TAG])
+        self._signatures = loaded.signature_def
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Arrays by input name -> arrays by output name."""
-        definition = self.signatures[signature]
+        definition = self._signatures[signature]
         feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
         fetches = {name: info.name for name, info in definition.outputs.items()}
-        answer: dict[str, Array] = self.session.run(fetches, feeds)
+        answer: dict[str, Array] = self._session.run(fetches, feeds)
         return answer
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.session.close()
+        self._session.close()

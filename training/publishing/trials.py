@@ -10,11 +10,13 @@ from PIL import Image
 
 import models
 from models.adversarial import GAN
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
 from sluice.wire.protos.tensorflow_pb2 import Example
+from sluice.wire.tensors import Array
 from training.data.dataset import Arrays
-from training.data.heads import Array, Head, naming
+from training.data.heads import Head, naming
 from training.inference import predict
-from training.publishing.signatures import TOP
+from training.publishing.signatures import CLASSIFY, GENERATE, TOP
 
 Trials = dict[str, "Trial"]
 
@@ -30,24 +32,24 @@ class Trial:
 def trials(
     model: keras.Model, images: Arrays, heads: Mapping[str, Head], signatures: Iterable[str]
 ) -> Trials:
-    """By signature."""
-    files = {name: as_files(pixels) for name, pixels in images.items()}
+    """By signature: those of the model that `signatures` names."""
+    files = {name: _as_files(pixels) for name, pixels in images.items()}
     answers = predict(model, images)
     every = {
-        "serving_default": Trial(
+        DEFAULT_SIGNATURE: Trial(
             {name: pixels.astype(np.float32) for name, pixels in images.items()}, answers
         ),
-        "encoded": Trial(files, answers),
+        ENCODED_SIGNATURE: Trial(files, answers),
     }
-    if "classify" in signatures:
+    if CLASSIFY in signatures:
         best = np.sort(answers[next(iter(naming(heads)))], axis=-1)[:, ::-1][:, :TOP]
-        every["classify"] = Trial({"inputs": as_examples(files)}, {"scores": best})
+        every[CLASSIFY] = Trial({"inputs": _as_examples(files)}, {"scores": best})
     if isinstance(model, GAN):
-        every["generate"] = generated(model, len(files["image"]))
+        every[GENERATE] = _generated(model, len(files["image"]))
     return {name: every[name] for name in signatures}
 
 
-def generated(model: GAN, count: int) -> Trial:
+def _generated(model: GAN, count: int) -> Trial:
     """Noise and labels that go round the classes."""
     (_, latent), _ = model.generator.input_shape
     classes = models.heads(model.discriminator)["label"].shape[-1]
@@ -57,7 +59,7 @@ def generated(model: GAN, count: int) -> Trial:
     return Trial({"noise": noise, "label": label}, {"image": image})
 
 
-def as_files(images: Array) -> Array:
+def _as_files(images: Array) -> Array:
     """uint8 [N, H, W, C] -> PNG bytes [N]."""
     return np.array([encode_png(image) for image in images], dtype=object)
 
@@ -69,15 +71,15 @@ def encode_png(image: Array) -> bytes:
     return buffer.getvalue()
 
 
-def as_examples(files: Mapping[str, Array]) -> Array:
+def _as_examples(files: Mapping[str, Array]) -> Array:
     """Files [N] by input name -> serialized tf.Examples [N]."""
     rows = zip(*files.values(), strict=True)
     return np.array(
-        [encode_example(dict(zip(files, row, strict=True))) for row in rows], dtype=object
+        [_encode_example(dict(zip(files, row, strict=True))) for row in rows], dtype=object
     )
 
 
-def encode_example(files: Mapping[str, bytes]) -> bytes:
+def _encode_example(files: Mapping[str, bytes]) -> bytes:
     example = Example()
     for name, content in files.items():
         example.features.feature[name].bytes_list.value.append(content)

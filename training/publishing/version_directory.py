@@ -9,45 +9,39 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sluice.wire.versions import find_versions
 from training.workspace import LEFTOVER_AGE_S
 
-STAGING = ".publishing-"  # no integer, so no model server takes it for a version
-
-
-def versions(model_directory: Path) -> list[int]:
-    """The published versions, oldest first; [] where there is no such model."""
-    if not model_directory.is_dir():
-        return []
-    return sorted(
-        int(entry.name)
-        for entry in model_directory.iterdir()
-        if entry.name.isdecimal() and (entry / "saved_model.pb").exists()
-    )
+_STAGING = ".publishing-"  # no integer, so no model server takes it for a version
 
 
 def publish_directory(model_directory: Path, write: Callable[[Path], None]) -> Path:
     """Runs `write` on a new hidden directory beside the versions; it becomes the next version.
 
     Where `write` raises, nothing is left behind.
+
+    >>> with tempfile.TemporaryDirectory() as repository:
+    ...     write = lambda directory: None
+    ...     [publish_directory(Path(repository, "digits"), write).name for _ in range(2)]
+    ['1', '2']
     """
     model_directory.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(model_directory)
-    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=model_directory))
+    _remove_leftovers(model_directory)
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=model_directory))
     try:
         staging.chmod(0o755)  # mkdtemp's is 0700, and the server may be another user
         write(staging)
-        sync_tree(staging)
-        published = rename_to_next(staging, model_directory)
-        sync(model_directory)
+        _sync_tree(staging)
+        published = _rename_to_next(staging, model_directory)
+        _sync(model_directory)
         return published
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def rename_to_next(staging: Path, model_directory: Path) -> Path:
+def _rename_to_next(staging: Path, model_directory: Path) -> Path:
     """Renaming to a name that a quicker publisher has just filled fails, so the next is tried."""
-    taken = [int(entry.name) for entry in model_directory.iterdir() if entry.name.isdecimal()]
-    version = max(taken, default=0) + 1
+    version = max([0, *find_versions(model_directory)]) + 1
     while True:
         published = model_directory / str(version)
         try:
@@ -59,21 +53,21 @@ def rename_to_next(staging: Path, model_directory: Path) -> Path:
             version += 1
 
 
-def remove_leftovers(model_directory: Path) -> None:
+def _remove_leftovers(model_directory: Path) -> None:
     """What publishers killed long ago left."""
-    for entry in model_directory.glob(f"{STAGING}*"):
+    for entry in model_directory.glob(f"{_STAGING}*"):
         with contextlib.suppress(FileNotFoundError):  # another publisher was quicker
             if time.time() - entry.stat().st_mtime > LEFTOVER_AGE_S:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
-def sync_tree(directory: Path) -> None:
+def _sync_tree(directory: Path) -> None:
     for entry in directory.rglob("*"):
-        sync(entry)
-    sync(directory)
+        _sync(entry)
+    _sync(directory)
 
 
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -5,7 +5,7 @@ from training.recipes.cnn import CNN, CNNSequential
 from training.recipes.digit_sum import DigitSum
 from training.recipes.digits import Digits
 from training.recipes.fashion import Fashion
-from training.recipes.gan import GAN
+from training.recipes.gan import GarmentGAN
 from training.recipes.inception import InceptionV3
 from training.recipes.mlp import MLP
 from training.recipes.multi_head import MultiHead
@@ -29,7 +29,7 @@ RECIPES: dict[str, Recipe] = {
         MultiHead(),
         DigitSum(),
         UNet(),
-        GAN(),
+        GarmentGAN(),
         VGG16(),
         VGG19(),
         ResNet50(),

@@ -34,6 +34,7 @@ class Recipe:
 
     @property
     def size(self) -> dict[str, object]:
+        """The size arguments for its model's builder."""
         fields = {field.name: field for field in dataclasses.fields(self)}
         if self.model != fields["model"].default:
             return {}

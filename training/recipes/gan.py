@@ -4,7 +4,7 @@ from training.recipes.base import Recipe
 
 
 @dataclass(frozen=True)
-class GAN(Recipe):
+class GarmentGAN(Recipe):
     name: str = "gan"
     summary: str = "Garments drawn on demand, and a judge that says what is real and of which class"
     model: str = "gan"

@@ -155,7 +155,9 @@ def check_image(data: bytes, name: str, at: str, max_pixels: int) -> None:
         raise InputTooLarge(
             name,
             f"an image of at most {max_pixels} pixels",
-            f"{frames} in all frames" if frames == pixels else f"{width} x {height} = {pixels}",
+            f"{frames} in all frames"
+            if frames > width * height
+            else f"{width} x {height} = {pixels}",
             at,
             "SLUICE_MAX_IMAGE_PIXELS; scale it down",
         )

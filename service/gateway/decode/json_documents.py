@@ -61,9 +61,7 @@ def parse_json(body: bytes, what: str = "The body") -> Any:
     """Any JSON value, as `parse_object` reads it."""
     _check_bounds(body, what)
     try:
-        document = json.loads(
-            body.decode(), parse_float=_float, object_pairs_hook=_first_of_equal_keys
-        )
+        document = _DECODER.decode(body.decode())
         # Searching for two characters takes as long as parsing; for one it costs nothing.
         if b"\\" in body and _HALF_CHARACTER.search(body):
             json.dumps(document, ensure_ascii=False).encode()
@@ -110,3 +108,6 @@ def _float(text: str) -> float | HugeNumber:
 
 def _first_of_equal_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(reversed(pairs)) if len(pairs) > 1 else dict(pairs)
+
+
+_DECODER = json.JSONDecoder(parse_float=_float, object_pairs_hook=_first_of_equal_keys)

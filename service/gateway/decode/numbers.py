@@ -1,4 +1,4 @@
-"""JSON numbers to arrays without a Python object for each of them.
+"""TensorFlow Serving's JSON, where it holds nothing but numbers, to arrays.
 
 simdjson flattens nested lists, so `[[1,2],[3]]` would pass for three numbers: the shapes are proved
 beside it, by the brackets, commas and keys that are left of the text when the numbers are taken
@@ -6,29 +6,19 @@ away. Whatever is not regular is left to `values`, which is slower and says what
 """
 
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simdjson
 
+from service.gateway.decode.simd import NotRegular, flat_array, flat_wide, read_by_simdjson
 from service.gateway.signature import TensorSpec
 from sluice.wire.tensors import MAX_RANK, Array
 
 SIGNATURE, ROWS, COLUMNS = "signature_name", "instances", "inputs"
 _NUMBER_CHARACTERS = b"0123456789.eE+- \t\r\n"
-# The widest dtype of each kind, and simdjson's code for it.
-_Wide = tuple[Literal["d", "i", "u"], np.dtype]
-_WIDE: dict[str, _Wide] = {
-    "i": ("i", np.dtype(np.int64)),
-    "u": ("u", np.dtype(np.uint64)),
-    "f": ("d", np.dtype(np.float64)),
-}
-# A parser serves one thread at a time, and keeps up to 14 times the largest body it has seen.
-_local = threading.local()
-_KEPT_BODY_BYTES = 1 << 20
 _CACHED_LENGTH = 1 << 14
 MAX_NAMED_ROWS = 1 << 18
 
@@ -44,27 +34,13 @@ class Numbers(NamedTuple):
     arrays: dict[str, Array]
 
 
-class _NotRegular(Exception):
-    """This way cannot be sure of it."""
-
-
 def regular_numbers(body: bytes, specs_for: SpecsFor) -> Numbers | None:
     """What `body` holds, or None where this way cannot be sure of it.
 
     `specs_for` is asked with the signature's name, and answers its inputs, or None where one of
     them takes no real or whole numbers.
     """
-    parser = getattr(_local, "parser", None) or simdjson.Parser()
-    _local.parser = None  # after an error here, a document that is still alive keeps its parser
-    try:
-        document = parser.parse(body)
-        numbers = _numbers_in(document, body, specs_for)
-    except (_NotRegular, ValueError, TypeError, RuntimeError):
-        return None  # the last three are simdjson's, for a huge integer or great depth
-    del document
-    if len(body) <= _KEPT_BODY_BYTES:
-        _local.parser = parser
-    return numbers
+    return read_by_simdjson(body, lambda document: _numbers_in(document, body, specs_for))
 
 
 def _numbers_in(document: Any, body: bytes, specs_for: SpecsFor) -> Numbers | None:
@@ -100,7 +76,7 @@ def _arrays_in(
             ((name, spec),) = specs.items()
             array = _array(value, spec.dtype)
             return {name: array}, _bare_lists(array.shape, limit)
-    raise _NotRegular
+    raise NotRegular
 
 
 def _columns(
@@ -121,12 +97,12 @@ def _rows(rows: Any, specs: Mapping[str, TensorSpec], limit: int) -> tuple[dict[
     bare_row = _bare_object(names, bare_of)
     elements = sum(map(math.prod, shapes.values()))
     if count > MAX_NAMED_ROWS or count * max(elements, len(bare_row)) > limit:
-        raise _NotRegular  # nothing is allocated that the body cannot fill
+        raise NotRegular  # nothing is allocated that the body cannot fill
     arrays = {name: np.empty((count, *shapes[name]), specs[name].dtype) for name in names}
-    with np.errstate(over="ignore"):  # as in _array
+    with np.errstate(over="ignore"):  # as in flat_array
         for index, row in enumerate(rows):
             if not isinstance(row, simdjson.Object) or list(row) != names:
-                raise _NotRegular
+                raise NotRegular
             for name in names:
                 arrays[name][index] = _element(row[name], specs[name].dtype, shapes[name])
     return arrays, _bare_list(bare_row, count)
@@ -136,45 +112,27 @@ def _names(values: Any, specs: Mapping[str, TensorSpec]) -> list[str]:
     """The keys of an object in their order, if they are the inputs' names, each once."""
     names = list(values)
     if len(names) != len(specs) or set(names) != specs.keys():
-        raise _NotRegular
+        raise NotRegular
     return names
 
 
 def _element(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
     """What one row holds for one input."""
     if shape:
-        return _flat(value, dtype).reshape(shape)
+        return flat_wide(value, dtype).reshape(shape)
     if dtype.kind == "f":
         if type(value) not in (int, float):
-            raise _NotRegular
+            raise NotRegular
     elif type(value) is not int or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
-        raise _NotRegular
+        raise NotRegular
     return value
 
 
 def _array(lists: Any, dtype: np.dtype) -> Array:
     shape = _shape_of(lists)
     if not shape:
-        raise _NotRegular
-    flat = _flat(lists, dtype)
-    with np.errstate(over="ignore"):  # 1e39 is Infinity as float32 (exchange "1e39 for float32")
-        return flat.astype(dtype).reshape(shape)
-
-
-def _flat(numbers: Any, dtype: np.dtype) -> Array:
-    """All numbers in order, as int64, uint64 or float64; those of an integer dtype fit it."""
-    if not isinstance(numbers, simdjson.Array):
-        raise _NotRegular
-    code, wide = _WIDE[dtype.kind]
-    flat: Array = np.frombuffer(numbers.as_buffer(of_type=code), wide)
-    if dtype.kind in "iu" and not _within(flat, dtype):
-        raise _NotRegular
-    return flat
-
-
-def _within(flat: Array, dtype: np.dtype) -> bool:
-    bounds = np.iinfo(dtype)
-    return bool(flat.min() >= bounds.min and flat.max() <= bounds.max)
+        raise NotRegular
+    return flat_array(lists, dtype).reshape(shape)
 
 
 def _shape_of(numbers: Any) -> tuple[int, ...]:
@@ -182,7 +140,7 @@ def _shape_of(numbers: Any) -> tuple[int, ...]:
     shape: list[int] = []
     while isinstance(numbers, simdjson.Array):
         if not len(numbers) or len(shape) == MAX_RANK:
-            raise _NotRegular
+            raise NotRegular
         shape.append(len(numbers))
         numbers = numbers[0]
     return tuple(shape)
@@ -198,12 +156,12 @@ def _bare_object(keys: Iterable[str], bare_of: Mapping[str, bytes]) -> bytes:
 
 
 def _bare_lists(shape: tuple[int, ...], limit: int) -> bytes:
-    """`[[,],[,],[,]]` for (3, 2). Raises _NotRegular if it is longer than `limit`."""
+    """`[[,],[,],[,]]` for (3, 2). Raises NotRegular if it is longer than `limit`."""
     length = 0
     for size in reversed(shape):
         length = (length + 1) * size + 1
     if length > limit:  # of [[[[1]]], 2, 2, ...] the first shape is no measure of the text
-        raise _NotRegular
+        raise NotRegular
     return _cached_lists(shape) if length <= _CACHED_LENGTH else _nested_lists(shape)
 
 

@@ -174,7 +174,7 @@ def _strings(array: Array, what: str) -> Array:
         if array.dtype.kind == "U":
             for index, text in enumerate(strings.flat):
                 strings.flat[index] = text.encode()
-    except ValueError as error:  # a number that is no character, or half a surrogate pair
+    except (ValueError, SystemError) as error:  # no character, or half a surrogate pair
         raise MalformedRequest(
             f"{what} holds text that is no Unicode: {shown(str(error))}"
         ) from error

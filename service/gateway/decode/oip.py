@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from service.gateway.decode.flat_tensors import parse_flat_tensors
 from service.gateway.decode.foreign import door
-from service.gateway.decode.json_documents import parse_object
+from service.gateway.decode.json_documents import check_values, parse_object
 from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
 from service.gateway.decode.values import array_of, describe
 from service.gateway.errors import (
@@ -52,7 +53,7 @@ def decode_infer(body: bytes, json_length: int | None, signatures: Signatures) -
         raise MalformedRequest(
             f"{JSON_LENGTH} is {json_length}, and the body has {len(body)} bytes"
         )
-    document = parse_object(body[:json_length])
+    document = _parse(body) if json_length is None else parse_object(body[:json_length])
     parameters = _parameters(document, "")
     signature = signatures.get(
         _string(parameters, "signature_name", "/parameters") or DEFAULT_SIGNATURE
@@ -85,6 +86,11 @@ def timeout_s(microseconds: Any) -> float | None:
             f"/parameters/timeout: expected microseconds, 0 for none, got {describe(microseconds)}"
         )
     return microseconds / 1e6 if microseconds else None
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    check_values(body)
+    return parse_flat_tensors(body) or parse_object(body)
 
 
 def _decode_inputs(
@@ -136,11 +142,12 @@ def declared(name: str, datatype: Any, signature: Signature, pointer: str) -> Te
 
 
 def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:
-    if not isinstance(tensor.get("data"), list):
+    data = tensor.get("data")
+    if not isinstance(data, list | np.ndarray):
         raise InvalidInput(
             spec.name, "a list of elements in 'data', or a binary_data_size", "neither", pointer
         )
-    array = array_of(tensor["data"], spec, f"{pointer}/data")
+    array = array_of(data, spec, f"{pointer}/data") if isinstance(data, list) else data
     return shaped(array, tensor.get("shape"), spec, pointer)
 
 

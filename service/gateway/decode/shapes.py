@@ -1,7 +1,6 @@
 """What a shape may be that a client declares, before anything is made of it."""
 
 import math
-from collections.abc import Sequence
 
 from service.gateway.errors import shown
 from sluice.wire.tensors import MAX_RANK
@@ -14,14 +13,15 @@ MAX_STRINGS = 1 << 20  # in one tensor; a string of one byte is an object of som
 
 def shape_fault(shape: object) -> str | None:
     """What is wrong with a shape, in a few words; None for one that an array can have."""
-    if not isinstance(shape, Sequence) or not all(type(size) is int for size in shape):
+    if not isinstance(shape, list | tuple) or not all(type(size) is int for size in shape):
         return "no list of whole numbers"
     if len(shape) > MAX_RANK:
         return f"{len(shape)} axes, where {MAX_RANK} is the most"
-    sizes = shown(str(list(shape)))
-    if any(size < 0 for size in shape):
-        return f"{sizes}, with a size below 0"
-    elements = math.prod(size for size in shape if size)
-    if elements > (MAX_EMPTY if 0 in shape else MAX_ELEMENTS):
-        return f"{sizes}, which is too large" + (" for no elements" if 0 in shape else "")
+    if min(shape, default=0) < 0:
+        return f"{shown(str(list(shape)))}, with a size below 0"
+    if 0 in shape:
+        if math.prod(size for size in shape if size) > MAX_EMPTY:
+            return f"{shown(str(list(shape)))}, which is too large for no elements"
+    elif math.prod(shape) > MAX_ELEMENTS:
+        return f"{shown(str(list(shape)))}, which is too large"
     return None

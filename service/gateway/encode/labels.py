@@ -1,9 +1,8 @@
 """The best labels of a classification: `<head>_classes` and `<head>_scores`, best first."""
 
 from service.gateway.errors import MalformedRequest
+from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
 from sluice.wire.tensors import Array
-
-CLASSES, SCORES = "_classes", "_scores"
 
 
 def keep_best(outputs: dict[str, Array], count: int) -> dict[str, Array]:
@@ -12,9 +11,10 @@ def keep_best(outputs: dict[str, Array], count: int) -> dict[str, Array]:
     Raises MalformedRequest where the model gives no labels, or fewer.
     """
     heads = [
-        name.removesuffix(CLASSES)
+        name.removesuffix(CLASSES_SUFFIX)
         for name in outputs
-        if name.endswith(CLASSES) and f"{name.removesuffix(CLASSES)}{SCORES}" in outputs
+        if name.endswith(CLASSES_SUFFIX)
+        and f"{name.removesuffix(CLASSES_SUFFIX)}{SCORES_SUFFIX}" in outputs
     ]
     if not heads:
         raise MalformedRequest(
@@ -22,7 +22,7 @@ def keep_best(outputs: dict[str, Array], count: int) -> dict[str, Array]:
             f"NAME_scores); this one gives {', '.join(sorted(outputs))}"
         )
     kept = dict(outputs)
-    for name in [f"{head}{suffix}" for head in heads for suffix in (CLASSES, SCORES)]:
+    for name in [f"{head}{suffix}" for head in heads for suffix in (CLASSES_SUFFIX, SCORES_SUFFIX)]:
         if outputs[name].ndim != 2 or outputs[name].shape[1] < count:
             raise MalformedRequest(
                 f"?top_k={count}: {name} has the shape {list(outputs[name].shape)}"

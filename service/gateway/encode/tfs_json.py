@@ -1,7 +1,7 @@
 """Named arrays to TensorFlow Serving's JSON: `predictions` for rows, `outputs` for columns."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sluice.wire.protos.serving_pb2 import ClassificationResult, RegressionResul
 from sluice.wire.tensors import Array
 
 BYTES_SUFFIX = "_bytes"  # an output so named is base64 whatever it holds, as TF Serving writes it
+_FEW = 500  # elements
 _NATIVE = frozenset("fiub")  # kinds that orjson writes straight from an array's memory
 
 
@@ -36,7 +37,7 @@ def encode_predict(outputs: Mapping[str, Array], query: TfsQuery) -> bytes:
                 {name: values[index] for name, values in plain.items()} for index in range(rows)
             ]
         }
-    return _dump(document, has_nan=not all(map(_is_finite, outputs.values())))
+    return _dump(document, outputs.values())
 
 
 def encode_classifications(result: ClassificationResult) -> bytes:
@@ -55,10 +56,7 @@ def encode_regressions(result: RegressionResult) -> bytes:
 
 
 def _results(rows: list[Any]) -> bytes:
-    # orjson writes null for NaN
-    return _dump(
-        {"results": rows}, has_nan=b"null" in orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
-    )
+    return _dump({"results": rows}, ())
 
 
 def _bare_or_named(plain: dict[str, Any]) -> Any:
@@ -105,14 +103,22 @@ def _string(value: bytes, name: str) -> Any:
     return {"b64": pybase64.b64encode(value).decode()}
 
 
+def _dump(document: dict[str, Any], arrays: Collection[Array]) -> bytes:
+    """JSON; TF Serving writes NaN, Infinity (exchanges "NaN", "Infinity"), and orjson null.
+
+    A null is found in a small text in 0.1 us, where numpy takes 1.5 to look at an array; in a
+    large one numpy is faster, 17 us for 200,000 numbers against 1,200.
+    """
+    large = [array for array in arrays if array.size > _FEW]
+    if all(map(_is_finite, large)):
+        text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        if len(large) == len(arrays) > 0 or b"null" not in text:
+            return text
+    return json.dumps(document, default=_listed).encode()
+
+
 def _is_finite(array: Array) -> bool:
     return array.dtype.kind in "iubO" or bool(np.isfinite(array).all())
-
-
-def _dump(document: dict[str, Any], has_nan: bool) -> bytes:
-    if has_nan:  # orjson writes null; TF Serving writes NaN, Infinity (exchanges "NaN", "Infinity")
-        return json.dumps(document, default=_listed).encode()
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _listed(value: Any) -> Any:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
-from training.data.heads import Array, Classes
+from training.data.heads import Classes
 from training.errors import DataError, DataUnavailable
 from training.recipes import Recipe
 
 FOLDER_VARIABLE = "SLUICE_FASHION_MNIST_DIR"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-LABELS = (
+_LABELS = (
     "T-shirt/top",
     "Trouser",
     "Pullover",
@@ -25,39 +26,39 @@ LABELS = (
     "Bag",
     "Ankle boot",
 )
-VALIDATION = 5_000
+_VALIDATION = 5_000
 
-Labelled = tuple[Array, Array]
+_Labelled = tuple[Array, Array]
 
 
 def load(recipe: Recipe, data: Path | None) -> Dataset:
     """The official test images are `test`; 5,000 of the others, drawn by seed, `validation`."""
-    (images, labels), (test_images, test_labels), origin = read(data)
+    (images, labels), (test_images, test_labels), origin = _read(data)
     rows = np.random.default_rng(recipe.seed).permutation(len(labels))
-    held_out = min(VALIDATION, len(labels) // 10)
+    held_out = min(_VALIDATION, len(labels) // 10)
     return Dataset(
-        part(images, labels, rows[held_out:]),
-        part(images, labels, rows[:held_out]),
-        part(test_images, test_labels, np.arange(len(test_labels))),
-        heads={"label": Classes(LABELS)},
+        _part(images, labels, rows[held_out:]),
+        _part(images, labels, rows[:held_out]),
+        _part(test_images, test_labels, np.arange(len(test_labels))),
+        heads={"label": Classes(_LABELS)},
         origin=origin,
     )
 
 
-def part(images: Array, labels: Array, rows: Array) -> Split:
+def _part(images: Array, labels: Array, rows: Array) -> Split:
     return Split({"image": images[rows][..., np.newaxis]}, {"label": labels[rows]})
 
 
-def read(data: Path | None) -> tuple[Labelled, Labelled, str]:
+def _read(data: Path | None) -> tuple[_Labelled, _Labelled, str]:
     """(train, test, origin) from the first place that has it; raises DataUnavailable."""
     named = data or os.environ.get(FOLDER_VARIABLE)
     folder = Path(named) if named else DEBIAN_FOLDER
     if named or folder.is_dir():
-        return read_part(folder, "train"), read_part(folder, "t10k"), f"Fashion-MNIST, {folder}"
-    return *download(), "Fashion-MNIST, keras.datasets"
+        return _read_part(folder, "train"), _read_part(folder, "t10k"), f"Fashion-MNIST, {folder}"
+    return *_download(), "Fashion-MNIST, keras.datasets"
 
 
-def download() -> tuple[Labelled, Labelled]:
+def _download() -> tuple[_Labelled, _Labelled]:
     import keras
 
     try:
@@ -72,12 +73,12 @@ def download() -> tuple[Labelled, Labelled]:
     return (train[0], train[1].astype(np.int64)), (test[0], test[1].astype(np.int64))
 
 
-def read_part(folder: Path, part_name: str) -> Labelled:
-    images = read_idx(folder / f"{part_name}-images-idx3-ubyte.gz")
-    return images, read_idx(folder / f"{part_name}-labels-idx1-ubyte.gz").astype(np.int64)
+def _read_part(folder: Path, part_name: str) -> _Labelled:
+    images = _read_idx(folder / f"{part_name}-images-idx3-ubyte.gz")
+    return images, _read_idx(folder / f"{part_name}-labels-idx1-ubyte.gz").astype(np.int64)
 
 
-def read_idx(path: Path) -> Array:
+def _read_idx(path: Path) -> Array:
     """IDX of unsigned bytes, gzipped: a magic number, one big-endian length an axis, the bytes."""
     try:
         raw = gzip.decompress(path.read_bytes())

@@ -6,43 +6,31 @@ import numpy as np
 
 from training.data.dataset import Dataset, Split
 from training.data.heads import Classes
-from training.data.sources.images import PARTS, Example, read, remembered_split, report_skipped
+from training.data.sources.images import Example, read_parts
 from training.errors import DataError
 from training.recipes import Recipe
 
 DEFAULT_SIDE = 64
-FEWEST = 3  # images of a class: one to train on, one to watch, one held out
+_FEWEST = 3  # images of a class: one to train on, one to watch, one held out
 
 
 def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
     """Labels are the folders' names, in alphabetical order. Raises DataError."""
-    labels, examples = listed(data)
+    labels, examples = _listed(data)
     side = recipe.image_size or DEFAULT_SIDE
-    parts = remembered_split(examples, workspace)
-    splits, skipped = {}, []
-    for part in PARTS:
-        images, rows = read(parts[part], (side, side, recipe.channels), workspace)
-        kept = [parts[part][row] for row in rows]
-        targets = np.array([labels.index(example.stratum) for example in kept], np.int64)
-        splits[part] = Split(images, {"label": targets})
-        skipped += [
-            path
-            for row, example in enumerate(parts[part])
-            if row not in set(rows)
-            for path in example.files.values()
-        ]
-    report_skipped(skipped, workspace)
-    check(labels, splits, data)
-    return Dataset(
-        splits["train"],
-        splits["validation"],
-        splits["test"],
-        {"label": Classes(tuple(labels))},
-        f"the images in {data.name}/",
-    )
+    parts = read_parts(examples, (side, side, recipe.channels), data, workspace)
+    splits = {
+        part: Split(
+            images, {"label": np.array([labels.index(each.stratum) for each in kept], np.int64)}
+        )
+        for part, (images, kept) in parts.items()
+    }
+    _check(labels, splits["train"], data)
+    heads = {"label": Classes(tuple(labels))}
+    return Dataset(**splits, heads=heads, origin=f"the images in {data.name}/")
 
 
-def listed(data: Path) -> tuple[list[str], list[Example]]:
+def _listed(data: Path) -> tuple[list[str], list[Example]]:
     """The classes and their files, of whatever kind; hidden ones are left out."""
     folders = sorted(
         entry for entry in data.iterdir() if entry.is_dir() and not entry.name.startswith(".")
@@ -60,21 +48,19 @@ def listed(data: Path) -> tuple[list[str], list[Example]]:
     ]
     for folder in folders:
         count = sum(example.stratum == folder.name for example in examples)
-        if count < FEWEST:
+        if count < _FEWEST:
             raise DataError(
                 f"class {folder.name!r} has {count} files in {folder}: expected "
-                f"{FEWEST} images at least; add some, or move the folder away"
+                f"{_FEWEST} images at least; add some, or move the folder away"
             )
     return [folder.name for folder in folders], examples
 
 
-def check(labels: list[str], splits: dict[str, Split], data: Path) -> None:
+def _check(labels: list[str], train: Split, data: Path) -> None:
+    """Raises DataError for a class without an image to train on."""
     for number, label in enumerate(labels):
-        if not (splits["train"].targets["label"] == number).any():
+        if not (train.targets["label"] == number).any():
             raise DataError(
                 f"class {label!r} has no readable image to train on in {data / label}: "
                 f"expected JPEG, PNG, GIF or BMP files"
             )
-    for part in ("validation", "test"):
-        if not len(splits[part]):
-            raise DataError(f"none of the images that {part} takes from {data} can be read")

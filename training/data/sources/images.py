@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from training.data.heads import Array
+from sluice.wire.tensors import Array
 from training.decoding import decode_image
+from training.errors import DataError
 from training.workspace import SKIPPED, SPLIT, images_folder
 
-PARTS = ("train", "validation", "test")
-HELD_OUT = 0.15  # of every class, for validation and for test each
-LISTED = 10  # unreadable files named on the screen; the file names all
+_PARTS = ("train", "validation", "test")
+_HELD_OUT = 0.15  # of every class, for validation and for test each
+_LISTED = 10  # unreadable files named on the screen; the file names all
 
-Shape = tuple[int, int, int]
+_Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,34 @@ class Example:
     stratum: str  # what is split in proportion: the class
 
 
-def read(
-    examples: Sequence[Example], shape: Shape, workspace: Path
-) -> tuple[dict[str, Array], Array]:
+def read_parts(
+    examples: Sequence[Example], shape: _Shape, origin: Path, workspace: Path
+) -> dict[str, tuple[dict[str, Array], list[Example]]]:
+    """By part: uint8 [N, *shape] by input name, and the N examples that they are of.
+
+    Which example is in which part is remembered in the workspace; what cannot be read is left out,
+    and named. Raises DataError where nothing of a part can be read; `origin` is for its message.
+    """
+    parts: dict[str, tuple[dict[str, Array], list[Example]]] = {}
+    skipped: list[Path] = []
+    for part, members in _remembered_split(examples, workspace).items():
+        images, rows = _read(members, shape, workspace)
+        parts[part] = images, [members[row] for row in rows]
+        unread = set(range(len(members))) - set(rows)
+        skipped += [path for row in sorted(unread) for path in members[row].files.values()]
+    _report_skipped(skipped, workspace)
+    for part, (_, kept) in parts.items():
+        if not kept:
+            raise DataError(
+                f"none of the images that {part} takes from {origin} can be read: expected JPEG, "
+                f"PNG, GIF or BMP files"
+            )
+    return parts
+
+
+def _read(
+    examples: Sequence[Example], shape: _Shape, workspace: Path
+) -> tuple[dict[str, Array], list[int]]:
     """uint8 [N, H, W, C] by input name, and the rows of `examples` they are of; the others could
     not be read.
 
@@ -51,7 +77,7 @@ def read(
     readable: list[int] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(
-            lambda example: [decode(path, shape) for path in example.files.values()], examples
+            lambda example: [_decode(path, shape) for path in example.files.values()], examples
         )
         for row, images in enumerate(decoded):
             if all(image is not None for image in images):
@@ -60,11 +86,11 @@ def read(
                 readable.append(row)
     return (
         {name: array[: len(readable)] for name, array in arrays.items()},
-        np.array(readable, np.int64),
+        readable,
     )
 
 
-def decode(path: Path, shape: Shape) -> Array | None:
+def _decode(path: Path, shape: _Shape) -> Array | None:
     """As a published model decodes and resizes; None where it could not."""
     try:
         image = decode_image(tf.io.read_file(str(path)), shape)
@@ -73,43 +99,44 @@ def decode(path: Path, shape: Shape) -> Array | None:
     return np.asarray(tf.round(image)).astype(np.uint8)
 
 
-def report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
+def _report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
     """Names those that are no readable images, on the screen and in `skipped.txt`."""
     if not skipped:
         return
     (workspace / SKIPPED).write_text("".join(f"{path}\n" for path in skipped))
-    print(f"Skipped {len(skipped)} files that are no readable JPEG, PNG, GIF or BMP image:")
-    for path in skipped[:LISTED]:
+    files = "1 file that is" if len(skipped) == 1 else f"{len(skipped)} files that are"
+    print(f"Skipped {files} no readable JPEG, PNG, GIF or BMP image:")
+    for path in skipped[:_LISTED]:
         print(f"  {path}")
-    if len(skipped) > LISTED:
+    if len(skipped) > _LISTED:
         print(f"  … all are in {workspace / SKIPPED}")
 
 
-def remembered_split(examples: Sequence[Example], workspace: Path) -> dict[str, list[Example]]:
+def _remembered_split(examples: Sequence[Example], workspace: Path) -> dict[str, list[Example]]:
     """By part. An example stays in the part where an earlier run put it, so that what was held out
     once is never trained on; new ones fill the parts up, in proportion within each stratum.
     """
     memory = workspace / SPLIT
-    known = dict(read_split(memory))
-    parts: dict[str, list[Example]] = {part: [] for part in PARTS}
-    for group in by_stratum(examples).values():
-        assign(group, known)
+    known = dict(_read_split(memory))
+    parts: dict[str, list[Example]] = {part: [] for part in _PARTS}
+    for group in _by_stratum(examples).values():
+        _assign(group, known)
     for example in examples:
         parts[known[example.key]].append(example)
-    write_split(memory, ((example.key, known[example.key]) for example in examples))
+    _write_split(memory, ((example.key, known[example.key]) for example in examples))
     return parts
 
 
-def by_stratum(examples: Iterable[Example]) -> dict[str, list[Example]]:
+def _by_stratum(examples: Iterable[Example]) -> dict[str, list[Example]]:
     groups: dict[str, list[Example]] = {}
     for example in examples:
         groups.setdefault(example.stratum, []).append(example)
     return groups
 
 
-def assign(group: Sequence[Example], known: dict[str, str]) -> None:
+def _assign(group: Sequence[Example], known: dict[str, str]) -> None:
     """Puts the new ones of one stratum into `known`, in the order of a hash of their path."""
-    wanted = max(1, round(HELD_OUT * len(group)))
+    wanted = max(1, round(_HELD_OUT * len(group)))
     fresh = sorted(
         (example.key for example in group if example.key not in known),
         key=lambda key: hashlib.blake2b(key.encode()).digest(),
@@ -121,13 +148,13 @@ def assign(group: Sequence[Example], known: dict[str, str]) -> None:
     known.update(dict.fromkeys(fresh, "train"))
 
 
-def read_split(memory: Path) -> Iterator[tuple[str, str]]:
+def _read_split(memory: Path) -> Iterator[tuple[str, str]]:
     if memory.exists():
         with memory.open(newline="") as file:
             yield from ((row["example"], row["part"]) for row in csv.DictReader(file))
 
 
-def write_split(memory: Path, rows: Iterable[tuple[str, str]]) -> None:
+def _write_split(memory: Path, rows: Iterable[tuple[str, str]]) -> None:
     with tempfile.NamedTemporaryFile("w", newline="", dir=memory.parent, delete=False) as file:
         writer = csv.writer(file)
         writer.writerow(("example", "part"))

@@ -11,18 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
+from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
-from training.data.heads import Array, Classes, Head, Number
+from training.data.heads import Classes, Head, Number
 from training.data.sources.folder import DEFAULT_SIDE
-from training.data.sources.images import PARTS, Example, read, remembered_split, report_skipped
+from training.data.sources.images import Example, read_parts
 from training.errors import DataError
 from training.recipes import Recipe
 
-Row = Mapping[str, str]
+_Row = Mapping[str, str]
+
+
+_FEWEST = 3  # rows: one to train on, one to watch, one held out
 
 
 @dataclass(frozen=True)
-class Columns:
+class _Columns:
     """classes: heads that share their labels; total: a head for the sum of their numbers."""
 
     inputs: tuple[str, ...]
@@ -31,24 +35,24 @@ class Columns:
     total: str = ""
 
 
-COLUMNS = {
-    "labels": Columns(("image",), ("label",)),
-    "views": Columns(("left", "right"), ("label",)),
-    "coverage": Columns(("image",), ("label",), ("coverage",)),
-    "sums": Columns(("left", "right"), ("left_digit", "right_digit"), total="sum"),
+_COLUMNS = {
+    "labels": _Columns(("image",), ("label",)),
+    "views": _Columns(("left", "right"), ("label",)),
+    "coverage": _Columns(("image",), ("label",), ("coverage",)),
+    "sums": _Columns(("left", "right"), ("left_digit", "right_digit"), total="sum"),
 }
 
 
 def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
     """Raises DataError."""
-    if recipe.task not in COLUMNS:
+    if recipe.task not in _COLUMNS:
         raise DataError(
             f"recipe {recipe.name!r} takes no CSV file: its task, {recipe.task}, has "
             f"no targets that fit into a column"
         )
-    columns = COLUMNS[recipe.task]
-    rows = read_rows(data, columns)
-    heads, targets = parsed(rows, columns, data)
+    columns = _COLUMNS[recipe.task]
+    rows = _read_rows(data, columns)
+    heads, targets = _parsed(rows, columns, data)
     side = recipe.image_size or DEFAULT_SIDE
     examples = [
         Example(
@@ -58,32 +62,16 @@ def load(recipe: Recipe, data: Path, workspace: Path) -> Dataset:
         )
         for row in rows
     ]
-    numbers = {example.key: number for number, example in enumerate(examples)}
-    splits, skipped = {}, []
-    for part, members in remembered_split(examples, workspace).items():
-        images, kept = read(members, (side, side, recipe.channels), workspace)
-        mine = np.array([numbers[members[row].key] for row in kept], np.int64)
+    parts = read_parts(examples, (side, side, recipe.channels), data, workspace)
+    row_of = {example.key: row for row, example in enumerate(examples)}
+    splits = {}
+    for part, (images, kept) in parts.items():
+        mine = np.array([row_of[example.key] for example in kept], np.int64)
         splits[part] = Split(images, {name: values[mine] for name, values in targets.items()})
-        skipped += [
-            path
-            for row, example in enumerate(members)
-            if row not in set(kept)
-            for path in example.files.values()
-        ]
-    report_skipped(skipped, workspace)
-    for part in PARTS:
-        if not len(splits[part]):
-            raise DataError(f"none of the images that {part} takes from {data} can be read")
-    return Dataset(
-        splits["train"],
-        splits["validation"],
-        splits["test"],
-        heads,
-        f"the images named in {data.name}",
-    )
+    return Dataset(**splits, heads=heads, origin=f"the images named in {data.name}")
 
 
-def read_rows(data: Path, columns: Columns) -> list[Row]:
+def _read_rows(data: Path, columns: _Columns) -> list[_Row]:
     wanted = (*columns.inputs, *columns.classes, *columns.numbers)
     with data.open(newline="") as file:
         reader = csv.DictReader(file)
@@ -93,8 +81,8 @@ def read_rows(data: Path, columns: Columns) -> list[Row]:
                 f"{data} has the columns {', '.join(reader.fieldnames or ())}: "
                 f"expected {', '.join(wanted)}; {', '.join(missing)} missing"
             )
-        rows: list[Row] = [*reader]
-    if len(rows) < len(PARTS):
+        rows: list[_Row] = [*reader]
+    if len(rows) < _FEWEST:
         raise DataError(f"{data} has {len(rows)} rows: expected three at least")
     for number, row in enumerate(rows, start=2):  # 1 is the header
         empty = [name for name in wanted if not row[name]]
@@ -103,10 +91,10 @@ def read_rows(data: Path, columns: Columns) -> list[Row]:
     return rows
 
 
-def parsed(
-    rows: Sequence[Row], columns: Columns, data: Path
+def _parsed(
+    rows: Sequence[_Row], columns: _Columns, data: Path
 ) -> tuple[dict[str, Head], dict[str, Array]]:
-    labels = class_labels(rows, columns, data)
+    labels = _class_labels(rows, columns, data)
     heads: dict[str, Head] = {name: Classes(labels) for name in columns.classes}
     targets: dict[str, Array] = {
         name: np.array([labels.index(row[name]) for row in rows], np.int64)
@@ -114,14 +102,14 @@ def parsed(
     }
     for name in columns.numbers:
         heads[name] = Number()
-        targets[name] = as_numbers(rows, name, data)
+        targets[name] = _as_numbers(rows, name, data)
     if columns.total:
         heads[columns.total] = Classes(tuple(str(n) for n in range(2 * len(labels) - 1)))
         targets[columns.total] = np.sum([targets[name] for name in columns.classes], axis=0)
     return heads, targets
 
 
-def class_labels(rows: Sequence[Row], columns: Columns, data: Path) -> tuple[str, ...]:
+def _class_labels(rows: Sequence[_Row], columns: _Columns, data: Path) -> tuple[str, ...]:
     """In alphabetical order; for a total, the numbers from 0 on."""
     found = {row[name] for row in rows for name in columns.classes}
     if len(found) < 2:
@@ -136,7 +124,7 @@ def class_labels(rows: Sequence[Row], columns: Columns, data: Path) -> tuple[str
     return tuple(str(number) for number in range(max(map(int, found)) + 1))
 
 
-def as_numbers(rows: Sequence[Row], name: str, data: Path) -> Array:
+def _as_numbers(rows: Sequence[_Row], name: str, data: Path) -> Array:
     for number, row in enumerate(rows, start=2):  # 1 is the header
         try:
             float(row[name])
