@@ -99,7 +99,7 @@ OPTIONS = ImageOptions(max_pixels=100)
         lambda known: decode_npz(b"", known, 100),
         lambda known: decode_image(b"", known, OPTIONS),
         lambda known: decode_form({}, {}, known, OPTIONS),
-        lambda known: decode_predict_proto(PredictRequest(), known, 100, 100),
+        lambda known: decode_predict_proto(PredictRequest(), {}, known, 100),
         lambda known: decode_model_infer(ModelInferRequest(), known),
     ],
 )

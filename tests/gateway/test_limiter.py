@@ -1,0 +1,123 @@
+"""The limit finds how many calls a model server works on at once: in simulated time, with servers
+of so many cores."""
+
+import heapq
+import random
+
+import pytest
+
+from service.gateway import limiter as limiter_module
+from service.gateway.limiter import MOST, Limiter
+
+
+class Simulation:
+    """A model server of `cores` that takes `seconds` of one for a call, and clients who always
+    have another: a call goes as soon as the limit lets it."""
+
+    def __init__(self, cores, seconds=0.01, noise=0.02, seed=1):
+        self.cores, self.seconds, self.noise = cores, seconds, noise
+        self.limiter = Limiter()
+        self.now = 0.0
+        self.limits = []  # after each call
+        self.answered = 0
+        self._random = random.Random(seed)
+        self._waiting = []  # when each was sent, in the server's queue
+        self._running = []  # (its end, when it was sent)
+
+    def run(self, seconds):
+        """Go on for so long; the limits meanwhile."""
+        self.limits = []
+        end = self.now + seconds
+        while self.now < end:
+            while len(self._waiting) + len(self._running) < self.limiter.limit:
+                self._waiting.append(self.now)
+            while self._waiting and len(self._running) < self.cores:
+                took = self.seconds * self._random.uniform(1 - self.noise, 1 + self.noise)
+                heapq.heappush(self._running, (self.now + took, self._waiting.pop(0)))
+            self.now, sent = heapq.heappop(self._running)
+            in_flight = len(self._waiting) + len(self._running) + 1
+            self.limiter.record(4, self.now - sent, in_flight, self.now)
+            self.answered += 1
+            self.limits.append(self.limiter.limit)
+        return self.limits
+
+    def mean(self):
+        return sum(self.limits) / len(self.limits)
+
+
+@pytest.fixture(autouse=True)
+def no_chance(monkeypatch):
+    monkeypatch.setattr(limiter_module.random, "uniform", random.Random(1).uniform)
+
+
+def test_the_first_call_goes_alone():
+    assert Limiter().limit == 1
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8, 16])
+def test_it_settles_near_the_number_of_cores(cores):
+    simulation = Simulation(cores)
+    simulation.run(20)
+    before = simulation.answered
+    simulation.run(60)
+    assert cores <= simulation.mean() <= cores * 1.25 + 1.5
+    capacity = cores * 60 / simulation.seconds
+    assert (simulation.answered - before) / capacity > 0.9, "looking anew costs little"
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_calls_of_uneven_length_do_not_keep_few_cores_idle(cores):
+    simulation = Simulation(cores, noise=0.1)
+    simulation.run(20)
+    simulation.run(60)
+    assert cores <= simulation.mean() <= cores * 1.25 + 1.5
+
+
+def test_it_never_grows_without_bound():
+    simulation = Simulation(cores=10_000, noise=0.0)
+    assert max(simulation.run(30)) == MOST
+
+
+def test_it_shrinks_where_cores_are_lost_and_grows_back():
+    simulation = Simulation(cores=8)
+    simulation.run(20)
+    assert simulation.mean() > 5
+    simulation.cores = 2
+    simulation.run(10)
+    simulation.run(10)
+    assert simulation.mean() < 5
+    simulation.cores = 8
+    simulation.run(20)
+    simulation.run(20)
+    assert simulation.mean() > 6
+
+
+def test_a_model_that_has_become_slower_for_good_is_measured_anew():
+    simulation = Simulation(cores=4)
+    simulation.run(20)
+    simulation.seconds *= 5
+    simulation.run(3)
+    simulation.run(3)
+    assert simulation.mean() < 4, "at first it looks like a queue"
+    simulation.run(60)
+    simulation.run(60)
+    assert 4 <= simulation.mean() <= 6.5
+
+
+def test_calls_that_the_limit_did_not_hold_up_say_nothing():
+    limiter = Limiter()
+    for call in range(100):
+        limiter.record(1, 0.01, 1, call * 0.1)
+    grown = limiter.limit
+    assert grown > 1
+    for call in range(100):
+        limiter.record(1, 0.01, 1, 10 + call * 0.1)
+    assert limiter.limit == grown
+
+
+def test_large_calls_are_not_taken_for_slow_ones():
+    limiter = Limiter()
+    for call in range(200):
+        rows = 1 if call % 2 else 64
+        limiter.record(rows, rows * 0.01, limiter.limit, call * 0.01)
+    assert limiter.limit > 8

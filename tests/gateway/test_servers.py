@@ -1,0 +1,404 @@
+"""Which model server gets a call: real servers and real connections on this machine."""
+
+import asyncio
+import contextlib
+import socket
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from service.gateway import servers as servers_module
+from service.gateway.caller import Caller
+from service.gateway.errors import (
+    DeadlineExceeded,
+    ModelServerFailed,
+    ModelServerOverloaded,
+    ModelServerUnavailable,
+)
+from service.gateway.model_server import ModelServer
+from service.gateway.servers import EJECTED, Servers
+from sluice.wire.model_ref import ModelRef
+
+METHOD = "/toy.Service/Call"
+MODEL = ModelRef("m")
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Toy(grpc.GenericRpcHandler):
+    """A server of one method, which does what the test says."""
+
+    def __init__(self, with_health=True):
+        self.delay_s, self.refusal, self.calls, self.cancelled = 0.0, None, 0, 0
+        self.metadata = {}
+        self.health = health.aio.HealthServicer() if with_health else None
+
+    def service(self, details):
+        if details.method == METHOD:
+            return grpc.unary_unary_rpc_method_handler(self._call)
+        return None
+
+    async def _call(self, request, context):
+        self.calls += 1
+        self.metadata = dict(context.invocation_metadata())
+        if self.refusal is not None:
+            await context.abort(*self.refusal)
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return request
+
+    async def start(self, port=0):
+        """The port that it listens on."""
+        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self.server.add_generic_rpc_handlers((self,))
+        if self.health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+            await self.health.set("", SERVING)
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        await self.server.start()
+        return self.port
+
+
+@contextlib.asynccontextmanager
+async def toys(*given, addresses=None):
+    """(a ModelServer before them, the toys): connected, and stopped at the end."""
+    made = [Toy() if each is None else each for each in given]
+    for toy in made:
+        await toy.start()
+    named = addresses or ",".join(f"127.0.0.1:{toy.port}" for toy in made)
+    client = ModelServer(named)
+    await client.open()
+    try:
+        await until(lambda: len(ready(client)) == len(made))
+        yield client, *made
+    finally:
+        await client.close()
+        for toy in made:
+            await toy.server.stop(None)
+
+
+def ready(client):
+    return [server for server in client.servers.all() if server.is_ready]
+
+
+async def until(condition, timeout_s=30):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        await asyncio.sleep(0.01)
+
+
+async def call(client, seconds=10.0, data=b"x"):
+    return await client.call(METHOD, data, MODEL, Caller.within(seconds))
+
+
+def run(test):
+    def wrapped():
+        asyncio.run(asyncio.wait_for(test(), 120))
+
+    wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
+    return wrapped
+
+
+@run
+async def test_calls_are_shared_out():
+    async with toys(None, None) as (client, one, two):
+        for _ in range(20):
+            assert await call(client) == b"x"
+        assert one.calls == two.calls == 10
+
+
+@run
+async def test_the_one_with_the_fewest_calls_in_flight_gets_the_next():
+    async with toys(None, None) as (client, one, two):
+        one.delay_s = two.delay_s = 0.3
+        held = [asyncio.create_task(call(client)) for _ in range(6)]
+        await until(lambda: one.calls + two.calls == 6)
+        assert one.calls == two.calls == 3
+        await asyncio.gather(*held)
+
+
+@run
+async def test_one_that_does_not_serve_gets_none_and_all_once_it_does():
+    async with toys(None, None) as (client, one, two):
+        await one.health.set("", NOT_SERVING)
+        await until(lambda: len(ready(client)) == 1)
+        before = one.calls
+        for _ in range(10):
+            await call(client)
+        assert (one.calls - before, two.calls) == (0, 10)
+        await one.health.set("", SERVING)
+        await until(lambda: len(ready(client)) == 2)
+        for _ in range(10):
+            await call(client)
+        assert one.calls - before == 5
+
+
+@run
+async def test_a_server_without_health_checks_counts_as_serving():
+    async with toys(Toy(with_health=False)) as (client, one):
+        assert await call(client) == b"x"
+        assert one.calls == 1
+
+
+@run
+async def test_one_that_goes_is_left_and_comes_back():
+    async with toys(None, None) as (client, one, two):
+        changes = []
+        client.servers.on_change(lambda: changes.append(len(ready(client))))
+        port = one.port
+        await one.server.stop(None)
+        await until(lambda: len(ready(client)) == 1)
+        for _ in range(10):
+            await call(client)
+        assert two.calls == 10
+        again = Toy()
+        await again.start(port)
+        await until(lambda: len(ready(client)) == 2)
+        assert changes, "those who wait are told"
+        for _ in range(10):
+            await call(client)
+        assert again.calls == 5
+        await again.server.stop(None)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Ejections that end soon."""
+    monkeypatch.setattr(servers_module, "EJECTED_S", 0.3)
+    monkeypatch.setattr(servers_module, "MOST_EJECTED_S", 0.6)
+
+
+def ejections(client, toy):
+    (server,) = [each for each in client.servers.all() if each.target.endswith(f":{toy.port}")]
+    return server.events[EJECTED]
+
+
+async def many(client, count, seconds=10.0):
+    """What became of so many calls, one after the other."""
+    outcomes = []
+    for _ in range(count):
+        try:
+            outcomes.append(await call(client, seconds))
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_that_only_fails_is_ejected_and_probed_back():
+    @run
+    async def test():
+        async with toys(None, None) as (client, one, two):
+            one.refusal = (grpc.StatusCode.INTERNAL, "broken")
+            failed = [each for each in await many(client, 40) if each != b"x"]
+            assert {type(each) for each in failed} == {ModelServerFailed}
+            assert len(failed) == servers_module.FAILURES
+            assert ejections(client, one) == 1
+            assert ejections(client, two) == 0
+            one.refusal = None
+            before = one.calls
+            await asyncio.sleep(0.1)
+            assert one.calls == before, "no client's request is the probe"
+            deadline = time.monotonic() + 30
+            while one.calls == before:
+                assert await call(client) == b"x"
+                assert time.monotonic() < deadline
+            assert {*await many(client, 20)} == {b"x"}
+
+    test()
+
+
+def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
+    monkeypatch.setattr(servers_module, "EJECTED_S", 60.0)  # its health service answers all along
+
+    @run
+    async def test():
+        async with toys(None, None) as (client, one, two):
+            assert await many(client, 10) == [b"x"] * 10
+            one.delay_s = 3600
+            hung = [asyncio.create_task(call(client, 60.0)) for _ in range(2)]
+            await until(lambda: one.calls == 6)
+            await asyncio.sleep(servers_module.QUIET_S + 0.1)
+            assert await many(client, 50) == [b"x"] * 50
+            assert (one.calls, two.calls) == (6, 56)
+            assert ejections(client, one) == 1
+            for task in hung:
+                task.cancel()
+            await asyncio.gather(*hung, return_exceptions=True)
+
+    test()
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_that_is_far_slower_is_ejected():
+    @run
+    async def test():
+        async with toys(None, None) as (client, one, two):
+            one.delay_s = 1.0
+            async with asyncio.TaskGroup() as group:
+                for _ in range(2):
+                    group.create_task(many(client, 4))
+            assert ejections(client, one) >= 1
+            assert two.calls > one.calls
+
+    test()
+
+
+@run
+async def test_callers_that_leave_do_not_get_a_server_ejected():
+    async with toys(None, None) as (client, one, two):
+        one.delay_s = two.delay_s = 0.2
+        for _ in range(10):
+            task = asyncio.create_task(call(client))
+            before = one.calls + two.calls
+            await until(lambda before=before: one.calls + two.calls > before)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await until(lambda: one.cancelled + two.cancelled == 10)
+        assert await many(client, 4) == [b"x"] * 4
+        assert ejections(client, one) == ejections(client, two) == 0
+        assert all(server.in_flight == 0 for server in client.servers.all())
+
+
+@run
+async def test_a_lone_server_is_never_ejected():
+    async with toys(None) as (client, one):
+        one.refusal = (grpc.StatusCode.INTERNAL, "broken")
+        assert {type(each) for each in await many(client, 20)} == {ModelServerFailed}
+        assert one.calls == 20
+        assert ejections(client, one) == 0
+
+
+@run
+async def test_where_all_are_ejected_all_are_asked():
+    async with toys(None, None) as (client, one, two):
+        one.refusal = two.refusal = (grpc.StatusCode.INTERNAL, "broken")
+        await many(client, 20)
+        one.refusal = two.refusal = None
+        assert await call(client) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind", "calls"),
+    [
+        ((grpc.StatusCode.UNAVAILABLE, "not yet"), ModelServerUnavailable, 3),
+        ((grpc.StatusCode.CANCELLED, "stopping"), ModelServerUnavailable, 1),
+        ((grpc.StatusCode.RESOURCE_EXHAUSTED, "full"), ModelServerOverloaded, 1),
+        ((grpc.StatusCode.UNAVAILABLE, "Socket closed"), ModelServerUnavailable, 1),
+        ((grpc.StatusCode.INTERNAL, "broken"), ModelServerFailed, 1),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_only_what_was_not_begun_is_tried_again(refusal, kind, calls):
+    @run
+    async def test():
+        async with toys(None) as (client, one):
+            one.refusal = refusal
+            with pytest.raises(kind):
+                await call(client)
+            assert one.calls == calls
+
+    test()
+
+
+@run
+async def test_a_call_that_its_server_dies_of_is_taken_to_no_other():
+    async with toys(None, None) as (client, one, two):
+        one.delay_s = two.delay_s = 3600
+        task = asyncio.create_task(call(client))
+        await until(lambda: one.calls + two.calls == 1)
+        dying, other = (one, two) if one.calls else (two, one)
+        await dying.server.stop(None)
+        with pytest.raises(ModelServerUnavailable):
+            await task
+        assert other.calls == 0
+
+
+@run
+async def test_the_deadline_and_the_callers_metadata_go_along():
+    async with toys(None) as (client, one):
+        one.delay_s = 3600
+        caller = Caller.within(0.3, (("x-request-id", "abc"),))
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=r"No answer within 0\.3 s"):
+            await client.call(METHOD, b"x", MODEL, caller)
+        assert time.monotonic() - began < 10
+        assert one.metadata["x-request-id"] == "abc"
+        await until(lambda: one.cancelled == 1)
+
+
+@run
+async def test_a_proxy_in_the_environment_is_not_for_model_servers():
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as proxy:
+        patch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        patch.delenv("no_proxy", raising=False)
+        async with toys(None) as (client, _):
+            assert await call(client) == b"x"
+
+
+def test_names_are_looked_up_again(monkeypatch):
+    """A name whose addresses change, as those of a headless service do."""
+    monkeypatch.setattr(servers_module, "RESOLVE_EVERY_S", 0.05)
+    addresses = {}
+
+    async def targets(address):
+        if address not in addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return addresses[address]
+
+    monkeypatch.setattr(servers_module, "_targets", targets)
+
+    @run
+    async def test():
+        one, two = Toy(), Toy()
+        first, second = [{f"ipv4:127.0.0.1:{await toy.start()}"} for toy in (one, two)]
+        client = ModelServer("pods:1, gone:1")
+        addresses["gone:1"] = set()
+        await client.open()
+        with pytest.raises(ModelServerUnavailable, match="pods:1, gone:1 cannot be looked up"):
+            await call(client)
+        addresses["pods:1"] = first
+        await until(lambda: ready(client))
+        assert await call(client) == b"x"
+        addresses["pods:1"] = first | second
+        await until(lambda: len(ready(client)) == 2)
+        assert await many(client, 4) == [b"x"] * 4
+        assert two.calls >= 1
+        addresses["pods:1"] = second
+        await until(lambda: len(client.servers.all()) == 1)
+        before = one.calls
+        assert await many(client, 4) == [b"x"] * 4
+        assert one.calls == before
+        addresses.clear()
+        await asyncio.sleep(0.2)
+        assert await call(client) == b"x", "what was known stays in use"
+        addresses["gone:1"] = first
+        await until(lambda: len(ready(client)) == 2, 30)
+        await client.close()
+        for toy in (one, two):
+            await toy.server.stop(None)
+
+    test()
+
+
+@run
+async def test_every_address_of_a_name_is_used():
+    found = await servers_module._targets("localhost:8500")
+    assert "ipv4:127.0.0.1:8500" in found
+    assert found <= {"ipv4:127.0.0.1:8500", "ipv6:[::1]:8500"}
+    assert await servers_module._targets("[::1]:8500") == {"ipv6:[::1]:8500"}
+    assert await servers_module._targets("unix:/tmp/x") == {"unix:/tmp/x"}
+
+
+@run
+async def test_without_addresses_there_is_nobody():
+    servers = Servers("")
+    await servers.open()
+    assert (servers.choose(), servers.any(), servers.all()) == (None, None, [])
+    await servers.close()
