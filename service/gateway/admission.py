@@ -8,6 +8,7 @@ A place is for a request that is all there: one that is still on its way costs n
 that have come, or clients that send slowly would take every place.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,15 +28,16 @@ class Admission:
         self._by_model: dict[str, int] = {}
 
     @contextmanager
-    def arriving(self, model: str, announced: int) -> Iterator["Arrival"]:
-        """For as long as the block runs: a request that is being read, then worked on.
+    def arriving(self, model: str, announced: int, left_s: float) -> Iterator["Arrival"]:
+        """For as long as the block runs: a request that is being read, then worked on,
+        and has `left_s` until its deadline.
 
         Raises Busy, or PayloadTooLarge for a body that is announced to be over the limit of one.
         """
         with self._counted():
             self._check_bytes(announced)
-            self._check_place(model)
-        arrival = Arrival(self, model)
+            self._check_place(model, left_s)
+        arrival = Arrival(self, model, time.monotonic() + left_s)
         try:
             yield arrival
         finally:
@@ -44,9 +46,9 @@ class Admission:
                 self._give_back(model)
 
     @contextmanager
-    def place(self, model: str, size: int) -> Iterator[None]:
+    def place(self, model: str, size: int, left_s: float) -> Iterator[None]:
         """The same for a request whose body, of `size` bytes, is there already."""
-        with self.arriving(model, size) as arrival:
+        with self.arriving(model, size, left_s) as arrival:
             arrival.hold(size)
             arrival.take_place()
             yield
@@ -57,10 +59,10 @@ class Admission:
             self._check_bytes(size)
         self.bytes_in_flight += size
 
-    def take_place(self, model: str) -> None:
+    def take_place(self, model: str, left_s: float) -> None:
         """Raises Busy."""
         with self._counted():
-            self._check_place(model)
+            self._check_place(model, left_s)
         self.in_flight += 1
         self._by_model[model] = self._by_model.get(model, 0) + 1
 
@@ -91,7 +93,7 @@ class Admission:
                 "(SLUICE_MAX_BYTES_IN_FLIGHT); try again"
             )
 
-    def _check_place(self, model: str) -> None:
+    def _check_place(self, model: str, left_s: float) -> None:
         settings = self._settings
         if self.in_flight >= settings.places:
             raise Busy(f"All {settings.places} places are taken (SLUICE_PLACES); try again")
@@ -100,16 +102,16 @@ class Admission:
                 f'All {settings.model_places} places of the model "{model}" are taken '
                 "(SLUICE_MODEL_PLACES); try again"
             )
-        self._joining.check_wait(model)
+        self._joining.check_wait(model, left_s)
 
 
 class Arrival:
     """One request: the bytes that have come of it, and its place once it is whole."""
 
-    __slots__ = ("_admission", "_model", "has_place", "size")
+    __slots__ = ("_admission", "_deadline", "_model", "has_place", "size")
 
-    def __init__(self, admission: Admission, model: str) -> None:
-        self._admission, self._model = admission, model
+    def __init__(self, admission: Admission, model: str, deadline: float) -> None:
+        self._admission, self._model, self._deadline = admission, model, deadline
         self.size = 0
         self.has_place = False
 
@@ -120,5 +122,5 @@ class Arrival:
 
     def take_place(self) -> None:
         """Its body is there: work on it may begin. Raises Busy."""
-        self._admission.take_place(self._model)
+        self._admission.take_place(self._model, self._deadline - time.monotonic())
         self.has_place = True

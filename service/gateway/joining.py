@@ -26,6 +26,7 @@ import numpy as np
 from service.gateway.caller import Caller
 from service.gateway.errors import (
     Busy,
+    DeadlineExceeded,
     GatewayError,
     ModelServerFailed,
     ModelServerUnavailable,
@@ -38,6 +39,10 @@ from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array
 
 MAX_JOINED_BYTES = 8 << 20  # of a call's inputs: more is copied for longer than joining saves
+LATE_S = 0.01  # a call that ends so shortly before its deadline, and without an answer, was late
+WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
+WAIT_SHARE = 0.5  # of the time that the call leaves: how long another waits is a guess
+CALL_SHARE = 0.25  # of a request's time from its first byte to its deadline, for the call itself
 MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
 _BATCH_LIMIT = re.compile(r"maximum input batch size (\d+)")  # TensorFlow Serving's own words
 
@@ -71,6 +76,7 @@ class Part:
     joinable: bool
     outcome: asyncio.Future[Answer] | None = None
     since: float = 0.0  # when it began to wait, on the monotonic clock
+    in_line: bool = False
 
     @property
     def is_wanted(self) -> bool:
@@ -87,6 +93,7 @@ class Traffic:
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
         self.limiter = Limiter()
+        self.rows = 0  # in line, of those that are still wanted
         self.in_flight: dict[Server, int] = {}
         self.unjoinable: set[str] = set()  # signatures whose answers are not one row for each
         self._lines: dict[object, deque[Part]] = {}  # in the order in which they are served
@@ -98,30 +105,43 @@ class Traffic:
         return bool(self._lines)
 
     def add(self, part: Part) -> None:
+        part.since, part.in_line = time.monotonic(), True
+        self.rows += part.rows
+        if not self:
+            self.limiter.begin_to_wait(part.since)
         key: object = part.kind if part.joinable else part
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = deque()
-        part.since = time.monotonic()
         line.append(part)
 
+    def leave(self, part: Part) -> None:
+        """Of a part that is taken, or that nobody waits for any more."""
+        if part.in_line:
+            part.in_line = False
+            self.rows -= part.rows
+
     def take(self) -> list[Part]:
-        """The parts of the next call, those that nobody waits for any more left out; [] where
-        none is left. The lines take turns."""
+        """The parts of the next call, those left out that nobody waits for any more, or that it
+        would come too late for; [] where none is left. The lines take turns."""
+        now = time.monotonic()
         while self._lines:
             key = next(iter(self._lines))
             line = self._lines.pop(key)
             parts: list[Part] = []
-            rows = size = 0
+            rows = size = max_rows = 0
             while line:
                 part = line[0]
+                if not self.limiter.is_in_time(part.rows, part.caller.deadline - now):
+                    _set(part, DeadlineExceeded("The request waited until it was too late for it"))
                 if part.is_wanted:
-                    if parts and (
-                        rows + part.rows > self.max_rows or size + part.size > MAX_JOINED_BYTES
-                    ):
+                    if not parts:
+                        max_rows = min(self.max_rows, self._rows_for(part.caller))
+                    elif rows + part.rows > max_rows or size + part.size > MAX_JOINED_BYTES:
                         break
                     parts.append(part)
                     rows, size = rows + part.rows, size + part.size
+                self.leave(part)
                 line.popleft()
             if line:
                 self._lines[key] = line
@@ -129,10 +149,16 @@ class Traffic:
                 return parts
         return []
 
-    def longest_wait_s(self, now: float) -> float:
-        """How long the part that waits longest has waited, seconds."""
+    def wait_s(self, now: float) -> float:
+        """How long a request that comes now would wait, as far as can be told, seconds: as those
+        before it have, or as the rows before it take to be answered."""
         heads = (line[0].since for line in self._lines.values())
-        return now - min(heads, default=now)
+        return max(now - min(heads, default=now), self.limiter.drain_s(self.rows))
+
+    def _rows_for(self, caller: Caller) -> int:
+        """A call is to take no more than its share of the time that its parts have: of what fails
+        for being too large, everything is lost."""
+        return self.limiter.rows_within(CALL_SHARE * (caller.deadline - caller.began))
 
     def begin(self, server: Server) -> None:
         self.in_flight[server] = self.in_flight.get(server, 0) + 1
@@ -166,15 +192,18 @@ class Joining:
         self._running: set[asyncio.Task[None]] = set()
         servers.on_change(self._pump_all)
 
-    def check_wait(self, model: str) -> None:
-        """Raises Busy where those in line have waited so long that another had better not."""
+    def check_wait(self, model: str, left_s: float) -> None:
+        """Raises Busy where a request that has `left_s` until its deadline had better not wait."""
         traffic = self._traffic.get(model)
         if not traffic:
             return
-        bound_s = max(self._max_wait_s, 4 * traffic.limiter.usual_s())
-        if traffic.longest_wait_s(time.monotonic()) > bound_s:
+        usual_s = traffic.limiter.usual_s
+        bound_s = min(
+            max(self._max_wait_s, WAITED_CALLS * usual_s), WAIT_SHARE * (left_s - usual_s)
+        )
+        if traffic.wait_s(time.monotonic()) > bound_s:
             raise Busy(
-                f'Requests for the model "{model}" have waited for more than {bound_s:.2g} s; '
+                f'Requests for the model "{model}" wait for more than {max(bound_s, 0):.2g} s; '
                 "try again in a moment",
             )
 
@@ -196,10 +225,14 @@ class Joining:
             return await self._call(traffic, server, kind, [inputs], part.rows, caller)
         part.outcome = asyncio.get_running_loop().create_future()
         traffic.add(part)
-        if not self._servers.well(part.since):
-            await self._until_connected(caller)
-            self._pump(traffic)
-        return await part.outcome
+        try:
+            if not self._servers.well(part.since):
+                await self._until_connected(caller)
+                self._pump(traffic)
+            return await part.outcome
+        finally:
+            part.outcome.cancel()  # where the caller left while there was nobody to ask
+            traffic.leave(part)
 
     def waiting(self) -> int:
         """Requests in line, those whose callers have left included."""
@@ -292,8 +325,9 @@ class Joining:
     def _fail(self, traffic: Traffic, parts: Sequence[Part], error: GatewayError) -> None:
         """The model's own refusals may be one part's fault; the server's are nobody's."""
         if len(parts) > 1 and isinstance(error, RejectedByModel | ModelServerFailed):
-            if limit := _BATCH_LIMIT.search(str(error)):
-                traffic.max_rows = max(1, min(traffic.max_rows, int(limit[1])))
+            limit = _BATCH_LIMIT.search(str(error))
+            if limit and int(limit[1]) < sum(part.rows for part in parts):
+                traffic.max_rows = max(1, int(limit[1]))
                 for part in parts:
                     if part.is_wanted:
                         traffic.add(part)
@@ -352,7 +386,9 @@ class Joining:
             in_flight = traffic.end(server)
             caller.upstream_s = now - began
             if answered:
-                traffic.limiter.record(rows, now - began, in_flight, now)
+                traffic.limiter.record(rows, now - began, in_flight, now, waiting=bool(traffic))
+            elif now >= caller.deadline - LATE_S:
+                traffic.limiter.record_late(rows, now - began)
             if traffic:
                 self._pump(traffic)
 

@@ -14,8 +14,12 @@ A call's time grows with its rows, so calls are compared with calls of about the
 import random
 
 FEW_QUEUED, MANY_QUEUED = 0.5, 1.0  # calls that stand in the model server's queue
+MAX_ROWS = 1 << 30
 MOST = 64  # calls in flight; more than this waits for the model server whatever it is
 SMOOTHING = 0.2  # the share of the newest call in the mean time of calls of its size
+LEAST_S = 1e-3
+RATE_OVER_S = 1.0  # over which the rate of answered rows is a mean
+FLAT = 1.5  # what takes hardly longer than the smallest call is no reason for smaller ones
 # The shortest time is measured anew now and then: the model, or its machine, may have changed.
 RENEW_AFTER_S, RENEW_JITTER_S = 30.0, 10.0
 RENEWING_CALLS = 8
@@ -26,21 +30,53 @@ class Limiter:
 
     def __init__(self) -> None:
         self.limit = 1
+        self.usual_s = 0.0  # how long a call has taken lately
+        self._rate = 0.0  # rows a second that are answered while others wait; 0: not known
+        self._counted_from = 0.0
         self._shortest_s: dict[int, float] = {}
-        self._usual_s: dict[int, float] = {}
+        self._late_s: dict[int, float] = {}  # where none was answered: how long one was waited for
+        self._usual_of: dict[int, float] = {}
         self._room = 1.0  # the limit, with its fraction
         self._renewing = 0
         self._renew_at = 0.0
 
-    def usual_s(self) -> float:
-        """How long a call has taken lately, seconds; 0 before the first."""
-        return max(self._usual_s.values(), default=0.0)
+    def begin_to_wait(self, now: float) -> None:
+        """The first request is in line: the time before does not tell what can be answered."""
+        self._counted_from = now
 
-    def record(self, rows: int, seconds: float, in_flight: int, now: float) -> None:
-        """A call that was answered, and the calls in flight (itself included) at its end."""
+    def drain_s(self, rows: int) -> float:
+        """How long so many rows take to be answered, seconds; 0 where it is not known."""
+        return rows / self._rate if self._rate else 0.0
+
+    def rows_within(self, seconds: float) -> int:
+        """The most rows of a call that takes no longer, as far as is known."""
+        times = sorted((self._late_s | self._shortest_s).items())
+        if times:
+            seconds = max(seconds, FLAT * times[0][1])
+        return next(
+            (max(1, (1 << size - 1) - 1) for size, took in times if took > seconds), MAX_ROWS
+        )
+
+    def is_in_time(self, rows: int, left_s: float) -> bool:
+        """Whether so many rows may be answered within `left_s`."""
+        return self._shortest_s.get(rows.bit_length(), 0.0) < left_s
+
+    def record_late(self, rows: int, seconds: float) -> None:
+        """A call that was not answered within its time, of so many seconds."""
         size = rows.bit_length()
-        usual = self._usual_s.get(size, seconds)
-        self._usual_s[size] = usual = usual + SMOOTHING * (seconds - usual)
+        self._late_s[size] = max(seconds, self._late_s.get(size, 0.0))
+
+    def record(
+        self, rows: int, seconds: float, in_flight: int, now: float, *, waiting: bool = False
+    ) -> None:
+        """A call that was answered, the calls in flight (itself included) at its end, and whether
+        requests are in line."""
+        self.usual_s += (SMOOTHING if self.usual_s else 1.0) * (seconds - self.usual_s)
+        self._record_rate(rows, now, waiting)
+        size = rows.bit_length()
+        usual = self._usual_of.get(size, seconds)
+        self._usual_of[size] = usual = usual + SMOOTHING * (seconds - usual)
+        self._late_s.pop(size, None)
         shortest = self._shortest_s[size] = min(seconds, self._shortest_s.get(size, seconds))
         if self._is_renewing(now):
             return
@@ -54,6 +90,17 @@ class Limiter:
         self._room = min(max(self._room, 1.0), float(MOST))
         self.limit = int(self._room)
 
+    def _record_rate(self, rows: int, now: float, waiting: bool) -> None:
+        """A mean over time. While nobody waits, the rate is that of the clients, and says only that
+        the model server's is no less."""
+        took_s, self._counted_from = now - self._counted_from, now
+        if self._rate:
+            rate = (self._rate * RATE_OVER_S + rows) / (took_s + RATE_OVER_S)
+        else:
+            rate = rows / max(took_s, LEAST_S)
+        if waiting or rate > self._rate:
+            self._rate = rate
+
     def _is_renewing(self, now: float) -> bool:
         """Whether this call was one of those that run alone to find the shortest time anew."""
         if self._renewing:
@@ -66,6 +113,7 @@ class Limiter:
             self._renew_at = now + RENEW_AFTER_S + random.uniform(0, RENEW_JITTER_S)
             if not first:
                 self._shortest_s.clear()
+                self._late_s.clear()
                 self._renewing, self.limit = RENEWING_CALLS, 1
                 return True
         return False

@@ -70,7 +70,7 @@ async def _admitted(
     if view.dialect == PROBE:
         return await here.respond(view, model, whole, caller)
     try:
-        with here.admission.place(model.name, len(whole.body)):
+        with here.admission.place(model.name, len(whole.body), caller.time_left_s()):
             return await here.respond(view, model, whole, caller)
     except GatewayError as error:
         return error_response(error), str(error)

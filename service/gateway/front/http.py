@@ -81,10 +81,17 @@ class Front:
             if view.dialect == PROBE:
                 response, reason = await gateway.respond(view, model, request, caller)
             else:
-                with gateway.admission.arriving(model.name, _length(headers)) as arrival:
+                with gateway.admission.arriving(
+                    model.name, _length(headers), caller.time_left_s()
+                ) as arrival:
                     data = await chunks.whole(arrival.hold)
                     arrival.take_place()
-                    data = body.unpacked(data, headers, gateway.settings)
+                    if body.ENCODING in headers:
+                        packed = len(data)
+                        data = await gateway.predictions.aside(
+                            body.unpacked, data, headers, gateway.settings
+                        )
+                        arrival.hold(max(len(data) - packed, 0))
                     request = request._replace(body=data)
                     response, reason = await gateway.respond(view, model, request, caller)
         except GatewayError as error:

@@ -86,7 +86,7 @@ class Edge:
             if self._refusing:
                 raise ModelServerUnavailable("The gateway is shutting down; call another one")
             model, request = method.parse(data)
-            with self._gateway.admission.place(model.name, len(data)):
+            with self._gateway.admission.place(model.name, len(data), caller.time_left_s()):
                 reply = await method.answer(model, request, caller)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)
