@@ -1,21 +1,18 @@
 """The access log: one line a request, as text or JSON, on standard error.
 
-Not through `logging`: a line there costs more than a small request's JSON, and a write each. The
-lines of a tenth of a second are written together.
+Not through `logging`: a line there costs more than a small request's JSON, and a write each.
 """
 
-import asyncio
 import os
 import sys
 import time
+from collections.abc import Iterable
 
 import orjson
 
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 
-FLUSH_AFTER_S = 0.1
-FLUSH_AT = 512  # lines
 # What a client sent may not end a line, or talk to a terminal.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROL_IN_JSON = {code: f"\\u{code:04x}" for code in range(127, 160)}  # orjson escapes the rest
@@ -26,38 +23,14 @@ class AccessLog:
 
     def __init__(self, form: str) -> None:
         self._format = {"text": _text, "json": _json, "off": None}[form]
-        self._lines: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, exchange: Exchange, caller: Caller) -> None:
-        """Soon, where an event loop runs; at once elsewhere."""
+    def write(self, observed: Iterable[tuple[Exchange, Caller]]) -> None:
+        """A line for each, all at once."""
         if self._format is None:
             return
-        line = self._format(exchange, caller)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # in a thread, of which there are many
-            _write(line)
-            return
-        self._lines.append(line)
-        if len(self._lines) >= FLUSH_AT:
-            self.flush()
-        elif self._timer is None:
-            self._timer = loop.call_later(FLUSH_AFTER_S, self.flush)
-
-    def flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._lines:
-            text = "".join(self._lines)
-            self._lines.clear()
-            _write(text)
-
-
-def _write(text: str) -> None:
-    sys.stderr.flush()
-    os.write(sys.stderr.fileno(), text.encode("utf-8", "backslashreplace"))
+        text = "".join([self._format(exchange, caller) for exchange, caller in observed])
+        sys.stderr.flush()
+        os.write(sys.stderr.fileno(), text.encode("utf-8", "backslashreplace"))
 
 
 def _text(exchange: Exchange, caller: Caller) -> str:

@@ -1,5 +1,8 @@
 """Prometheus metrics and the access log: one observation for each request.
 
+What is observed in the event loop is counted and logged a tenth of a second later, many at a time:
+one by one it would cost as much as reading a small request.
+
 Under gunicorn several workers answer, and a scrape reaches one of them: with
 PROMETHEUS_MULTIPROC_DIR set (gunicorn.conf.py does) each writes its numbers to files there, and
 whichever is scraped adds them up.
@@ -7,9 +10,14 @@ whichever is scraped adds them up.
 A label never holds what a client invented: a model that does not exist has the name "".
 """
 
+import asyncio
 import os
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -25,6 +33,36 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BYTES = tuple(4**power * 1024 for power in range(9))  # 1 kB to 64 MB
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+COUNT_AFTER_S = 0.1
+COUNT_AT = 64  # observations: more would hold up the event loop for longer than a request
+
+Observed = tuple[Exchange, Caller]
+
+
+class _Histogram(Histogram):
+    """One that takes many at once: prometheus_client writes twice for each that it is told of."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        if not values:
+            return
+        self._sum.inc(sum(values))
+        for place, count in Tally(
+            [bisect_left(self._upper_bounds, each) for each in values]
+        ).items():
+            self._buckets[place].inc(count)
+
+
+class _Children(NamedTuple):
+    """The metrics of one dialect, model and version."""
+
+    seconds: _Histogram
+    bytes: _Histogram
+    queued: _Histogram
+    upstream: _Histogram
+    decode: _Histogram
+    joined: _Histogram
+    rows: Counter
+    calls: Counter
 
 
 class Telemetry:
@@ -39,7 +77,7 @@ class Telemetry:
             ["dialect", "verb", "model", "version", "signature", "status"],
             registry=registry,
         )
-        self._seconds = Histogram(
+        self._seconds = _Histogram(
             "sluice_request_seconds",
             "From the first byte of a request to the last of its answer.",
             ["dialect", "model", "version"],
@@ -49,17 +87,17 @@ class Telemetry:
         self._queued = self._histogram("queued", "Waiting for a call to be free.")
         self._upstream = self._histogram("upstream", "The call to the model server.")
         self._decode = self._histogram("decode", "Reading and checking the body.")
-        self._joined = Histogram(
+        self._joined = _Histogram(
             "sluice_joined_rows",
             "Rows of the call that a request went with, its own included.",
             ["model", "version"],
             buckets=ROWS,
             registry=registry,
         )
-        self._rows = self._count("rows", "Rows answered.")
-        self._calls = self._count("calls", "Calls to the model server that answered them.")
-        self._failed = self._count("failed_seconds", "Spent on predictions that failed.")
-        self._bytes = Histogram(
+        self._rows = self._counter_of("rows", "Rows answered.")
+        self._calls = self._counter_of("calls", "Calls to the model server that answered them.")
+        self._failed = self._counter_of("failed_seconds", "Spent on predictions that failed.")
+        self._bytes = _Histogram(
             "sluice_request_bytes",
             "Size of a request's body.",
             ["dialect"],
@@ -88,31 +126,76 @@ class Telemetry:
         )
         # prometheus_client looks a child up by all its labels at every call; these are few.
         self._counter = lru_cache(4096)(self._requests.labels)
-        self._timers = lru_cache(1024)(self._timers_of)
-        self._sizes = lru_cache(64)(self._bytes.labels)
+        self._children = lru_cache(1024)(self._children_of)
+        self._new: deque[Observed] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def observe(self, exchange: Exchange, caller: Caller) -> None:
-        """Count and log a request that has been answered."""
-        model, dialect = exchange.model, exchange.dialect
-        version = "" if caller.version is None else str(caller.version)
-        signature = caller.signature if model else ""
-        self._counter(dialect, exchange.verb, model, version, signature, exchange.status).inc()
-        timers = self._timers(dialect, model, version)
-        seconds, queued, upstream, decode, joined, rows, calls = timers
-        seconds.observe(exchange.seconds)
-        if caller.joined:
-            queued.observe(caller.queued_s)
-            upstream.observe(caller.upstream_s)
-            decode.observe(caller.decode_s)
-            joined.observe(caller.joined)
-            if version:
-                rows.inc(caller.rows)
-                calls.inc(caller.rows / caller.joined)  # of one call they add up to 1
-        if model and exchange.verb in PREDICTING and exchange.status not in ANSWERED:
-            self._failed.labels(model, version).inc(exchange.seconds)
-        if exchange.bytes_in:
-            self._sizes(dialect).observe(exchange.bytes_in)
-        self.access_log.write(exchange, caller)
+        """Count and log a request that has been answered: soon, where an event loop runs, at once
+        elsewhere."""
+        self._new.append((exchange, caller))
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if len(self._new) >= COUNT_AT:
+            self.flush()
+        elif self._timer is None:
+            self._timer = loop.call_later(COUNT_AFTER_S, self._flush_in_time)
+
+    def flush(self) -> None:
+        """Count and log what has been observed; from any thread."""
+        observed = []
+        while self._new:
+            try:
+                observed.append(self._new.popleft())
+            except IndexError:  # another thread took it
+                break
+        if observed:
+            self._count(observed)
+            self.access_log.write(observed)
+
+    def _flush_in_time(self) -> None:
+        self._timer = None
+        self.flush()
+
+    def _count(self, observed: Sequence[Observed]) -> None:
+        requests: Tally[tuple[str, ...]] = Tally()
+        groups: dict[tuple[str, str, str], list[Observed]] = defaultdict(list)
+        for exchange, caller in observed:
+            version = "" if caller.version is None else str(caller.version)
+            dialect, model = exchange.dialect, exchange.model
+            signature = caller.signature if model else ""
+            requests[dialect, exchange.verb, model, version, signature, exchange.status] += 1
+            groups[dialect, model, version].append((exchange, caller))
+        for labels, count in requests.items():
+            self._counter(*labels).inc(count)
+        for (dialect, model, version), group in groups.items():
+            self._count_group(dialect, model, version, group)
+
+    def _count_group(
+        self, dialect: str, model: str, version: str, group: Sequence[Observed]
+    ) -> None:
+        of = self._children(dialect, model, version)
+        of.seconds.observe_all([exchange.seconds for exchange, _ in group])
+        of.bytes.observe_all([exchange.bytes_in for exchange, _ in group if exchange.bytes_in])
+        called = [caller for _, caller in group if caller.joined]
+        of.queued.observe_all([caller.queued_s for caller in called])
+        of.upstream.observe_all([caller.upstream_s for caller in called])
+        of.decode.observe_all([caller.decode_s for caller in called])
+        of.joined.observe_all([caller.joined for caller in called])
+        if version and called:
+            of.rows.inc(sum(caller.rows for caller in called))
+            # Of one call they add up to 1.
+            of.calls.inc(sum(caller.rows / caller.joined for caller in called))
+        failed = [
+            exchange.seconds
+            for exchange, _ in group
+            if exchange.verb in PREDICTING and exchange.status not in ANSWERED
+        ]
+        if model and failed:
+            self._failed.labels(model, version).inc(sum(failed))
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
@@ -135,10 +218,12 @@ class Telemetry:
 
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""
+        self.flush()
         return generate_latest(self._of_all_workers()), CONTENT_TYPE_LATEST
 
     def statistics(self, model: str) -> dict[str, Statistics]:
         """What all workers have counted of a model's predictions, by version."""
+        self.flush()
         metrics = self._of_all_workers().collect()
         return statistics_of(model, (sample for metric in metrics for sample in metric.samples))
 
@@ -149,11 +234,10 @@ class Telemetry:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry
 
-    def _timers_of(
-        self, dialect: str, model: str, version: str
-    ) -> tuple[Histogram, Histogram, Histogram, Histogram, Histogram, Counter, Counter]:
-        return (
+    def _children_of(self, dialect: str, model: str, version: str) -> "_Children":
+        return _Children(
             self._seconds.labels(dialect, model, version),
+            self._bytes.labels(dialect),
             self._queued.labels(model, version),
             self._upstream.labels(model, version),
             self._decode.labels(model, version),
@@ -162,11 +246,11 @@ class Telemetry:
             self._calls.labels(model, version),
         )
 
-    def _count(self, name: str, meaning: str) -> Counter:
+    def _counter_of(self, name: str, meaning: str) -> Counter:
         return Counter(f"sluice_{name}", meaning, ["model", "version"], registry=self._registry)
 
-    def _histogram(self, step: str, meaning: str) -> Histogram:
-        return Histogram(
+    def _histogram(self, step: str, meaning: str) -> "_Histogram":
+        return _Histogram(
             f"sluice_{step}_seconds",
             meaning,
             ["model", "version"],

@@ -105,7 +105,8 @@ def paste_rows(message: Message, tensors: int, arrays: Mapping[str, Sequence[Arr
 
 def _encode_rows(pieces: Sequence[Array]) -> tuple[TensorProto, list[Buffer]]:
     """A TensorProto without elements, and its content in pieces."""
-    if len(pieces) > 1 and pieces[0].dtype.kind == "O":  # all lengths come before all bytes
+    # Of strings all lengths come before all bytes; small arrays are copied sooner than looked at.
+    if len(pieces) > 1 and (pieces[0].dtype.kind == "O" or pieces[0].nbytes < LARGE):
         pieces = [np.concatenate(pieces)]
     header, content = encode_content(pieces[0])
     contents = [content, *(encode_content(piece)[1] for piece in pieces[1:])]

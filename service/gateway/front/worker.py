@@ -129,7 +129,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         if self._admin is not None:
             self._admin.close()
         await self.gateway.predictions.close()
-        self.gateway.telemetry.access_log.flush()
+        self.gateway.telemetry.flush()
 
     async def _until_drained(self, draining: asyncio.Task[None]) -> None:
         """Until the calls in flight have ended, unless a second signal says not to wait."""
