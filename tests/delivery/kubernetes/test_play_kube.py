@@ -43,7 +43,7 @@ class Service:
         self._thread.start()
         self._server = self._call(asyncio.start_server(self._pass_on, "127.0.0.1", 0))
         self.port = self._server.sockets[0].getsockname()[1]
-        self._probing = asyncio.run_coroutine_threadsafe(self._probe(), self._loop)
+        asyncio.run_coroutine_threadsafe(self._probe(), self._loop)
 
     def add(self, name: str, port: int) -> None:
         self._endpoints[name] = port
@@ -60,14 +60,21 @@ class Service:
             time.sleep(0.05)
 
     def close(self) -> None:
-        self._probing.cancel()
-        self._loop.call_soon_threadsafe(self._server.close)
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
     def _call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in others:
+            each.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0.1)  # for what they closed
 
     async def _probe(self) -> None:
         while True:
@@ -89,9 +96,16 @@ class Service:
             back_reader, back_writer = await asyncio.open_connection(
                 "127.0.0.1", self._endpoints[name]
             )
-            await asyncio.gather(copy(reader, back_writer), copy(back_reader, writer))
         except OSError:
             writer.close()
+            return
+        try:
+            await asyncio.gather(copy(reader, back_writer), copy(back_reader, writer))
+        except OSError:
+            pass
+        finally:
+            writer.close()
+            back_writer.close()
 
 
 async def copy(reader, writer) -> None:
