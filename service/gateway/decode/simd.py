@@ -23,9 +23,10 @@ _WIDE: dict[str, _Wide] = {
     "f": ("d", np.dtype(np.float64)),
 }
 KINDS = frozenset(_WIDE)  # of the dtypes that are read
-# A parser serves one thread at a time, and keeps up to 14 times the largest body it has seen.
+# A parser serves one thread at a time, and keeps 1.5 (long floats) to 14 times (`0,0`) the largest
+# body it has seen. To make one anew for a picture of 256 x 256 x 3, 4.1 MB, takes 6 ms more of 10.
 _local = threading.local()
-_KEPT_BODY_BYTES = 1 << 20
+_KEPT_BODY_BYTES = 5 << 20
 
 
 class NotRegular(Exception):
