@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 
 import grpc
@@ -307,17 +309,51 @@ def test_only_what_was_not_begun_is_tried_again(refusal, kind, calls):
     test()
 
 
+# A process of its own that says when a call has begun, and never answers it.
+DYING = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+
+class Handler(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(self.call) if "toy" in details.method else None
+
+    def call(self, request, context):
+        print("begun", flush=True)
+        threading.Event().wait()
+
+server = grpc.server(ThreadPoolExecutor(4), handlers=[Handler()])
+print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+server.wait_for_termination()
+"""
+
+
 @run
 async def test_a_call_that_its_server_dies_of_is_taken_to_no_other():
-    async with toys(None, None) as (client, one, two):
-        one.delay_s = two.delay_s = 3600
-        task = asyncio.create_task(call(client))
-        await until(lambda: one.calls + two.calls == 1)
-        dying, other = (one, two) if one.calls else (two, one)
-        await dying.server.stop(None)
-        with pytest.raises(ModelServerUnavailable):
-            await task
-        assert other.calls == 0
+    processes = [
+        subprocess.Popen([sys.executable, "-c", DYING], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ports = [int(process.stdout.readline()) for process in processes]
+    client = ModelServer(",".join(f"127.0.0.1:{port}" for port in ports))
+    await client.open()
+    await until(lambda: len(ready(client)) == 2)
+    task = asyncio.create_task(call(client, 60))
+    begun = [asyncio.create_task(asyncio.to_thread(each.stdout.readline)) for each in processes]
+    done, _ = await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+    dying = begun.index(done.pop())
+    processes[dying].kill()
+    with pytest.raises(ModelServerUnavailable) as raised:
+        await task
+    assert raised.value.begun, str(raised.value)
+    processes[1 - dying].kill()
+    assert await begun[1 - dying] == "", "the other has not been asked"
+    await client.close()
+    for process in processes:
+        process.wait()
+        process.stdout.close()
 
 
 @run
