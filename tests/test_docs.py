@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from service.gateway import errors
+from service.gateway.access_log import AccessLog
 from service.gateway.error_responses import GRPC_CODE, STATUS
 from service.gateway.settings import Settings, environment_variable
+from service.gateway.telemetry import Telemetry
 
 ROOT = Path(__file__).parent.parent
 DOCS = [
@@ -41,6 +43,15 @@ def test_every_setting_is_documented_with_its_default_and_meaning():
         if line.startswith("| `SLUICE_")
     ]
     assert documented == rows
+
+
+def test_every_metric_of_the_gateways_is_listed():
+    given = Telemetry(AccessLog("off")).exposition()[0].decode()
+    page = (ROOT / "docs/operations.md").read_text()
+    listed = page.partition("## Metrics")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"`(sluice_\w+)`", listed)) == sorted(
+        re.findall(r"^# TYPE (\w+)", given, re.M)
+    )
 
 
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)

@@ -483,7 +483,7 @@ def metrics_in(expression):
         labels |= {each.strip() for each in group.split(",")}
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)", " ", strings_out)
     words = re.findall(r"(?<![\w:])[a-zA-Z_:][\w:]*(?![\w:]|\s*\()", bare)
-    return set(words) - {"or"}, labels
+    return set(words) - {"or", "unless", "offset"}, labels
 
 
 def expressions(manifests):
