@@ -9,8 +9,9 @@ import numpy as np
 
 from service.gateway.decode.numpy_files import NPZ
 from service.gateway.decode.pixels import takes_pixels
-from service.gateway.signature import DEFAULT_SIGNATURE, Signature, Signatures, TensorSpec
-from sluice.wire.contract import ENCODED_SIGNATURE
+from service.gateway.signatures import Signatures
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.signature import Signature, TensorSpec
 
 LARGEST_EXAMPLE = 256  # elements; more do not fit a line
 

@@ -193,7 +193,7 @@ class ModelServer:
         return kind(details)
 
 
-def encode_predict(
+def encode_predict_request(
     model: ModelRef,
     signature_name: str,
     inputs: Sequence[Mapping[str, Array]],
@@ -207,7 +207,7 @@ def encode_predict(
     )
 
 
-def decode_predict(reply: bytes) -> Answer:
+def decode_predict_response(reply: bytes) -> Answer:
     """The outputs of a serialized PredictResponse, read-only where they lie in it."""
     rest, contents = cut(reply, serving.PredictResponse.OUTPUTS_FIELD_NUMBER)
     response = serving.PredictResponse.FromString(rest)

@@ -6,8 +6,9 @@ from typing import Any
 
 from service.gateway import schemas
 from service.gateway.decode.numpy_files import NPY, NPZ
-from service.gateway.signature import Signature, Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import ENCODED_SIGNATURE
+from sluice.wire.signature import Signature
 
 Json = dict[str, Any]
 

@@ -31,13 +31,13 @@ from service.gateway.model_server import (
     Answer,
     ModelServer,
     State,
-    decode_predict,
-    encode_predict,
+    decode_predict_response,
+    encode_predict_request,
 )
 from service.gateway.query import ExamplesQuery, Query
 from service.gateway.servers import Server
 from service.gateway.settings import Settings
-from service.gateway.signature import Signatures, validate
+from service.gateway.signatures import Signatures, validate
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.signature import Signature
@@ -294,10 +294,10 @@ class Predictions:
         self, server: Server, kind: Kind, inputs: Sequence[Inputs], caller: Caller
     ) -> Answer:
         size = sum(array.nbytes for each in inputs for array in each.values())
-        encode = (encode_predict, kind.model, kind.signature, inputs, kind.outputs)
+        encode = (encode_predict_request, kind.model, kind.signature, inputs, kind.outputs)
         request = await self._work(size, *encode, most=LARGE_CALL)
         reply = await self.model_server.call_on(server, PREDICT, request, kind.model, caller)
-        return await self._work(len(reply), decode_predict, reply, most=LARGE_CALL)
+        return await self._work(len(reply), decode_predict_response, reply, most=LARGE_CALL)
 
     async def _work(
         self, size: int, work: Callable[..., Result], *arguments: object, most: int = LARGE

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from service.gateway.signature import Signature
 from sluice.wire.protos.serving_pb2 import Input
+from sluice.wire.signature import Signature
 from sluice.wire.tensors import Array
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from service.gateway.signature import Signature, TensorSpec
+from sluice.wire.signature import Signature, TensorSpec
 
 Schema = dict[str, Any]
 Leaf = Callable[[np.dtype], Schema]

@@ -58,7 +58,7 @@ READY = grpc.ChannelConnectivity.READY
 FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 log = logging.getLogger(__name__)
-Method = Callable[..., Any]
+UnaryCall = Callable[..., Any]
 
 
 class Server:
@@ -75,7 +75,7 @@ class Server:
         self._ejected_for_s = EJECTED_S
         self._ejected_at = 0.0
         self._channel = grpc.aio.insecure_channel(target, OPTIONS)
-        self._methods: dict[str, Method] = {}
+        self._methods: dict[str, UnaryCall] = {}
         self._changed = changed
         self.state = self._channel.get_state(try_to_connect=True)
         self._watching = asyncio.get_running_loop().create_task(self._watch())
@@ -84,7 +84,7 @@ class Server:
     def is_ready(self) -> bool:
         return self.state is READY
 
-    def method(self, name: str) -> Method:
+    def method(self, name: str) -> UnaryCall:
         """The call of "/SERVICE/METHOD", bytes in and bytes out."""
         found = self._methods.get(name)
         if found is None:

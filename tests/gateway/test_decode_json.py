@@ -12,8 +12,9 @@ from service.gateway.decode.numbers import regular_numbers
 from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.decode.values import array_of
 from service.gateway.errors import InvalidInput, MalformedRequest, RequestError, UnknownInput
-from service.gateway.signature import Signatures, TensorSpec
+from service.gateway.signatures import Signatures
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
+from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import data_type_of, encode_shape
 
 FLOAT, INT, STRING, BOOL = np.dtype("<f4"), np.dtype("u1"), np.dtype(object), np.dtype(bool)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.gateway.decode.oip_proto import decode_model, decode_model_infer
 from service.gateway.decode.tfs_proto import MAX_FILLED_BYTES, decode_predict
 from service.gateway.errors import GatewayError, InvalidInput, UnknownInput
-from service.gateway.signature import Signatures, validate
+from service.gateway.signatures import Signatures, validate
 from sluice.wire.large_tensors import LARGE, cut
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import DATATYPES

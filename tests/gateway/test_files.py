@@ -16,7 +16,7 @@ from service.gateway.decode.pixels import decode_pixels
 from service.gateway.encode.labels import keep_best
 from service.gateway.encode.numpy_files import encode_npy, encode_npz
 from service.gateway.errors import InvalidInput, MalformedRequest, NotAcceptable
-from service.gateway.signature import TensorSpec
+from sluice.wire.signature import TensorSpec
 
 
 def file_of(image, kind="PNG", **options):

@@ -39,7 +39,7 @@ from service.gateway.errors import (
     UnsupportedMediaType,
 )
 from service.gateway.query import Query
-from service.gateway.signature import Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.protos.serving_pb2 import Input, PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
 from sluice.wire.tensors import encode_shape, encode_tensor

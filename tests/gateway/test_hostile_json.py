@@ -23,7 +23,7 @@ from service.gateway.decode.oip_proto import decode_model_infer
 from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.decode.tfs_proto import decode_predict as decode_predict_proto
 from service.gateway.errors import GatewayError, InvalidInput, MalformedRequest, did_you_mean, shown
-from service.gateway.signature import Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.oip_tensors import DATATYPES, datatype_of
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import PredictRequest

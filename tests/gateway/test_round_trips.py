@@ -14,7 +14,7 @@ from service.gateway.encode.numpy_files import encode_npy, encode_npz
 from service.gateway.encode.oip import encode_infer
 from service.gateway.encode.tfs_json import encode_predict
 from service.gateway.query import OipQuery, TfsQuery
-from service.gateway.signature import Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.tensors import data_type_of, encode_shape

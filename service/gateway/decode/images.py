@@ -27,10 +27,11 @@ from service.gateway.errors import (
     shown,
 )
 from service.gateway.query import Query, TfsQuery
-from service.gateway.signature import Signature, Signatures, TensorSpec
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
 from sluice.wire.protos.serving_pb2 import Input
 from sluice.wire.protos.tensorflow_pb2 import Example
+from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)

@@ -14,7 +14,7 @@ import numpy as np
 import simdjson
 
 from service.gateway.decode.simd import NotRegular, flat_array, flat_wide, read_by_simdjson
-from service.gateway.signature import TensorSpec
+from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import MAX_RANK, Array
 
 SIGNATURE, ROWS, COLUMNS = "signature_name", "instances", "inputs"

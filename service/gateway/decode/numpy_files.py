@@ -19,8 +19,9 @@ from service.gateway.errors import (
     shown,
 )
 from service.gateway.query import TfsQuery
-from service.gateway.signature import Signature, Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.signature import Signature
 from sluice.wire.tensors import Array
 
 # What zipfile lets through of archives that lie about themselves (found by fuzzing).

@@ -23,9 +23,10 @@ from service.gateway.errors import (
     shown,
 )
 from service.gateway.query import OipQuery, RequestedOutput
-from service.gateway.signature import Signature, Signatures, TensorSpec
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.oip_tensors import DATATYPES, JSON_LENGTH, RawTensorError, decode_raw
+from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array
 
 _LENGTH_DIGITS = 18  # within an int64

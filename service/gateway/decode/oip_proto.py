@@ -19,11 +19,12 @@ from service.gateway.decode.oip import (
 from service.gateway.decode.shapes import MAX_STRINGS
 from service.gateway.errors import InvalidInput, MalformedRequest
 from service.gateway.query import OipQuery, RequestedOutput
-from service.gateway.signature import Signature, Signatures, TensorSpec
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import CONTENTS, datatype_of
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
+from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array, string_array
 
 InputTensor = ModelInferRequest.InferInputTensor

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from service.gateway.errors import InvalidInput, shown
-from service.gateway.signature import TensorSpec
+from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import Array
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for so many channels

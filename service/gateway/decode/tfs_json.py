@@ -15,8 +15,9 @@ from service.gateway.errors import (
     shown,
 )
 from service.gateway.query import TfsQuery
-from service.gateway.signature import Signature, Signatures, TensorSpec
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array
 
 

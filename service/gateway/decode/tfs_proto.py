@@ -7,12 +7,12 @@ from service.gateway.decode.foreign import door
 from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
 from service.gateway.errors import InputTooLarge, InvalidInput
 from service.gateway.query import Query
-from service.gateway.signature import Signature, Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.large_tensors import Contents
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
-from sluice.wire.signature import dtype_name, shape_text
+from sluice.wire.signature import Signature, dtype_name, shape_text
 from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
 
 # What one value may be spread over: 40 bytes of a message are not to take a body's worth of memory.

@@ -14,7 +14,7 @@ import pybase64
 
 from service.gateway.decode.json_documents import HugeNumber
 from service.gateway.errors import InvalidInput, shown
-from service.gateway.signature import TensorSpec, dtype_name
+from sluice.wire.signature import TensorSpec, dtype_name
 from sluice.wire.tensors import MAX_RANK, Array
 
 BASE64_KEY = "b64"

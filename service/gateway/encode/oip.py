@@ -10,11 +10,11 @@ import orjson
 
 from service.gateway.errors import NotText
 from service.gateway.query import OipQuery, RequestedOutput
-from service.gateway.signature import Signature, TensorSpec
 from service.gateway.statistics import Duration, Statistics
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import datatype_of, encode_raw
 from sluice.wire.protos.serving_pb2 import ModelVersionStatus
+from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array
 
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"

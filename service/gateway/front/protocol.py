@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from service.gateway.error_responses import error_body
-from service.gateway.front.http import BEGAN
+from service.gateway.front.asgi import BEGAN
 from service.gateway.settings import Settings
 
 # gunicorn looks for its C parser on the class of a connection, and for what it found on this one.

@@ -20,7 +20,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from service.gateway.app import create_app, set_up_logging
 from service.gateway.front.admin import AdminServer
-from service.gateway.front.http import Front
+from service.gateway.front.asgi import Front
 from service.gateway.front.protocol import FrontProtocol
 from service.gateway.gateway import Gateway
 from service.gateway.loops import LoopRunner

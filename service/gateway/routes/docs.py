@@ -6,7 +6,7 @@ from service.gateway import errors
 from service.gateway.curl import curl_line
 from service.gateway.openapi import document
 from service.gateway.plain import gateway, page_caller, runner
-from service.gateway.signature import Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.contract import ENCODED_SIGNATURE
 from sluice.wire.model_ref import ModelRef
 

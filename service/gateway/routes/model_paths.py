@@ -22,7 +22,7 @@ class ModelName(BaseConverter):
     regex = r"[^/:]+"
 
 
-class Version(BaseConverter):
+class VersionConverter(BaseConverter):
     """A version number that fits an int64; tried before a label in the same place."""
 
     regex = r"\d{1,18}"
@@ -32,7 +32,7 @@ class Version(BaseConverter):
         return int(value)
 
 
-CONVERTERS = {"model": ModelName, "version": Version}
+CONVERTERS = {"model": ModelName, "version": VersionConverter}
 
 
 class ModelView:

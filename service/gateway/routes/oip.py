@@ -23,7 +23,7 @@ from service.gateway.plain import gateway, page_caller, runner
 from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
 from service.gateway.routes.model_paths import model_paths
-from service.gateway.signature import DEFAULT_SIGNATURE
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import JSON_LENGTH
 from sluice.wire.protos import serving_pb2 as serving

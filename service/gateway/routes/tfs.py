@@ -29,7 +29,7 @@ from service.gateway.predictions import LARGE, Predictions
 from service.gateway.query import TfsQuery
 from service.gateway.routes.forms import read_form
 from service.gateway.routes.model_paths import model_paths
-from service.gateway.signature import Signatures
+from service.gateway.signatures import Signatures
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import Array
@@ -47,7 +47,7 @@ at_root = model_paths(routes, "tfs", "", ("",))
 Decode = Callable[[Signatures], TfsQuery]
 
 
-class Arguments(NamedTuple):
+class QueryArguments(NamedTuple):
     """What may stand behind the `?` of a prediction; TensorFlow Serving knows none of it."""
 
     signature_name: str | None = None
@@ -133,7 +133,7 @@ def malformed(rest: str) -> Response:
 
 
 def _decode(
-    predictions: Predictions, request: HttpRequest, arguments: Arguments
+    predictions: Predictions, request: HttpRequest, arguments: QueryArguments
 ) -> tuple[Decode, int]:
     """How this request's body is read, by its content type, and the bytes of work that this is;
     what is no image, form or numpy file is JSON, as curl's `-d` names no JSON either."""
@@ -157,20 +157,20 @@ def _decode(
     return partial(decode_predict, body), len(body)
 
 
-def _arguments(request: HttpRequest) -> Arguments:
+def _arguments(request: HttpRequest) -> QueryArguments:
     if not request.query:
-        return Arguments()
+        return QueryArguments()
     given = request.arguments
-    unknown = set(given) - set(Arguments._fields)
+    unknown = set(given) - set(QueryArguments._fields)
     if unknown:
         raise errors.MalformedRequest(
             f"Malformed request: the query argument {', '.join(sorted(unknown))} is not known"
-            f"{errors.did_you_mean(min(unknown), Arguments._fields)}"
+            f"{errors.did_you_mean(min(unknown), QueryArguments._fields)}"
         )
     top_k = given.get("top_k", "0")
     if not (top_k.isascii() and top_k.isdigit() and len(top_k) < 9):
         raise errors.MalformedRequest(f"?top_k={top_k}: expected a number of labels")
-    return Arguments(
+    return QueryArguments(
         given.get("signature_name"), resize_option(given.get("resize", "stretch")), int(top_k)
     )
 

@@ -26,8 +26,8 @@ from service.gateway.routes.model_paths import PROBE, ModelView
 from sluice.wire.model_ref import ModelRef
 
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+ReceiveMessage = Callable[[], Awaitable[Message]]
+SendMessage = Callable[[Message], Awaitable[None]]
 
 BEGAN = "sluice.began"  # in the scope: when the request's first byte came, on the monotonic clock
 _SERVER = (b"server", b"sluice")
@@ -53,7 +53,7 @@ class Front:
         self._urls = app.url_map.bind("localhost")
         self._route = lru_cache(1024)(self._match)  # of paths that clients invent
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
         if scope["type"] != "http":
             return  # there are no WebSockets here: the server answers 403
         found = self._route(scope["method"], scope["path"])
@@ -66,7 +66,12 @@ class Front:
             return
 
     async def _answer(
-        self, view: ModelView, model: ModelRef, scope: Message, receive: Receive, send: Send
+        self,
+        view: ModelView,
+        model: ModelRef,
+        scope: Message,
+        receive: ReceiveMessage,
+        send: SendMessage,
     ) -> None:
         gateway = self._gateway
         headers = {
@@ -117,7 +122,7 @@ class Front:
         client = scope["client"][0] if scope["client"] else "-"
         self._gateway.observe(view, model.name, request, response, caller, client, reason)
 
-    async def _page(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _page(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
         """Flask's: its body is read here, so that no thread waits for a client."""
         try:
             limit = self._gateway.settings.max_body_bytes
@@ -154,7 +159,7 @@ class _Body:
 
     __slots__ = ("_limit_bytes", "_receive", "done")
 
-    def __init__(self, receive: Receive, limit_bytes: int) -> None:
+    def __init__(self, receive: ReceiveMessage, limit_bytes: int) -> None:
         self._receive, self._limit_bytes = receive, limit_bytes
         self.done = False
 
@@ -194,7 +199,7 @@ def _length(headers: dict[str, str]) -> int:
 
 
 async def _send(
-    send: Send, response: HttpResponse, caller: Caller | None, *, with_body: bool = True
+    send: SendMessage, response: HttpResponse, caller: Caller | None, *, with_body: bool = True
 ) -> None:
     headers = [
         _SERVER,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from service.gateway.errors import InvalidInput, UnknownInput
-from service.gateway.signature import Signature, TensorSpec, validate
+from service.gateway.signatures import validate
+from sluice.wire.signature import Signature, TensorSpec
 
 IMAGE = TensorSpec("image", np.dtype("<f4"), (None, 28, 28, 1))
 META = TensorSpec("meta", np.dtype("<i4"), (None, 3))

@@ -5,12 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.gateway.errors import InvalidInput, UnknownInput, UnknownSignature, did_you_mean
-from sluice.wire.contract import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
-from sluice.wire.signature import Signature as Signature
-from sluice.wire.signature import TensorSpec as TensorSpec
-from sluice.wire.signature import dtype_name as dtype_name
-from sluice.wire.signature import shape_text as shape_text
+from sluice.wire.signature import Signature, TensorSpec, dtype_name, shape_text
 from sluice.wire.tensors import Array
 
 CHANNELS = (1, 3, 4)  # what the last axis of an image can be

@@ -1,0 +1,86 @@
+"""Settings: what an environment variable may say, and what is said of it when it may not."""
+
+from dataclasses import fields
+
+import pytest
+
+from service.gateway.settings import InvalidSetting, Settings, environment_variable
+
+NUMBERS = [each for each in fields(Settings) if each.type in (int, float)]
+CHOICES = [each for each in fields(Settings) if each.metadata["choices"]]
+
+
+def read(**variables):
+    return Settings.from_environment({f"SLUICE_{name}": text for name, text in variables.items()})
+
+
+def test_nothing_given_is_every_default():
+    assert Settings.from_environment({}) == Settings()
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda each: each.name)
+def test_every_default_is_a_value_that_may_be_given(setting):
+    variable = environment_variable(setting.name)
+    settings = Settings.from_environment({variable: str(setting.default)})
+    assert settings == Settings()
+    assert type(getattr(settings, setting.name)) is setting.type
+    assert setting.metadata["meaning"]
+
+
+@pytest.mark.parametrize("setting", CHOICES, ids=lambda each: each.name)
+def test_a_choice_is_one_of_those_that_there_are(setting):
+    variable = environment_variable(setting.name)
+    for choice in setting.metadata["choices"]:
+        assert getattr(Settings.from_environment({variable: choice}), setting.name) == choice
+    for wrong in ("", "nonsense", setting.default.upper(), f" {setting.default}"):
+        with pytest.raises(InvalidSetting, match=f"^{variable}: expected .*, got '{wrong}'$"):
+            Settings.from_environment({variable: wrong})
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "x", "", "1e400", "-1", "1 2", "0x10"])
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda each: each.name)
+def test_a_number_is_one_that_can_be_used(setting, text):
+    variable = environment_variable(setting.name)
+    with pytest.raises(InvalidSetting, match=f"^{variable}: expected "):
+        Settings.from_environment({variable: text})
+
+
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda each: each.name)
+def test_a_number_has_its_bound(setting):
+    variable, least = environment_variable(setting.name), setting.metadata["least"]
+    given = Settings.from_environment({variable: str(least)})
+    assert getattr(given, setting.name) == least
+    with pytest.raises(InvalidSetting, match="expected a number from"):
+        Settings.from_environment({variable: str(least - 1)})
+
+
+@pytest.mark.parametrize("name", ["HTTP_PORT", "GRPC_PORT", "ADMIN_PORT"])
+def test_a_port_is_one_that_there_can_be(name):
+    assert read(**{name: "65535"})
+    with pytest.raises(InvalidSetting, match=f"SLUICE_{name}: expected "):
+        read(**{name: "65536"})
+
+
+@pytest.mark.parametrize(
+    "text", ["host", "host:", ":8500x", "host:port", "host:99999", "host:1,other", "", ","]
+)
+def test_a_model_servers_address_is_a_host_and_a_port(text):
+    with pytest.raises(InvalidSetting, match="SLUICE_MODEL_SERVER: expected HOST:PORT"):
+        read(MODEL_SERVER=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["h:1", "10.0.0.1:8500, b.c:8500", "[::1]:8500", "unix:/tmp/socket", "h:1,"]
+)
+def test_several_addresses_and_those_of_ipv6_and_unix(text):
+    assert read(MODEL_SERVER=text).model_server == text
+
+
+def test_names_are_joined_from_both_places(tmp_path):
+    config = tmp_path / "models.config"
+    config.write_text(
+        'model_config_list { config { name: "b" base_path: "/b" } '
+        'config { name: "c" base_path: "/c" } }'
+    )
+    settings = read(MODELS=" a, b,,a ", MODEL_CONFIG_FILE=str(config))
+    assert settings.model_names() == ["a", "b", "c"]

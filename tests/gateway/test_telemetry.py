@@ -1,0 +1,149 @@
+"""Metrics: what is counted, and that no client makes them grow."""
+
+import re
+import time
+
+import grpc
+import pytest
+import requests
+
+from service.gateway.access_log import AccessLog
+from service.gateway.caller import Caller
+from service.gateway.exchange import Exchange
+from service.gateway.telemetry import Telemetry
+from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest
+from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
+
+
+@pytest.fixture
+def counted(launch_gateway, modelserver, way):
+    return launch_gateway(modelserver.address, way, models="affine").url
+
+
+def samples(url):
+    """{name and labels: value} of every sample."""
+    text = requests.get(f"{url}/metrics", timeout=30).text
+    return {
+        name: float(value)
+        for name, _, value in (
+            line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")
+        )
+    }
+
+
+def series(url):
+    return {re.sub(r"_(created|total|bucket|sum|count)\b", "", name) for name in samples(url)}
+
+
+INVENTED = [
+    ("POST", "/v1/models/{}:predict"),
+    ("GET", "/v1/models/{}"),
+    ("GET", "/v1/models/affine/versions/{n}"),
+    ("POST", "/v1/models/affine/labels/{}:predict"),
+    ("POST", "/v2/models/{}/infer"),
+    ("POST", "/v2/models/affine/versions/{}/infer"),
+    ("GET", "/v2/models/{}/stats"),
+    ("GET", "/docs/{}"),
+    ("GET", "/{}"),
+    ("GET", "/v1/{}"),
+    ("{}", "/v2"),
+    ("{}", "/v1/models/affine:predict"),
+    ("POST", "/v1/models/affine:{}"),
+]
+
+
+def invent(url, round_):
+    for index, (method, path) in enumerate(INVENTED):
+        name = f"invented{round_}x{index}"
+        requests.request(
+            method.format(name.upper()),
+            url + path.format(name, n=1000 + round_ * 100 + index),
+            data=b'{"signature_name": "%s", "instances": [1]}' % name.encode(),
+            headers={"X-Request-Id": name, "Content-Type": f"x/{name}"},
+            timeout=30,
+        )
+
+
+def test_what_clients_invent_makes_no_metric(counted):
+    requests.post(f"{counted}/v1/models/affine:predict", json={"instances": [1]}, timeout=30)
+    invent(counted, 0)
+    before = series(counted)
+    for round_ in range(1, 5):
+        invent(counted, round_)
+    assert series(counted) == before
+    text = requests.get(f"{counted}/metrics", timeout=30).text
+    assert "invented" not in text.lower()
+
+
+def test_nor_do_they_over_grpc(launch_grpc_gateway, modelserver):
+    gateway, address = launch_grpc_gateway(modelserver.address)
+
+    def invent_calls(round_):
+        with grpc.insecure_channel(address) as channel:
+            for index in range(5):
+                name = f"invented{round_}x{index}"
+                request = PredictRequest(model_spec=ModelSpec(name=name))
+                PredictionServiceStub(channel).Predict.future(request, timeout=30).exception()
+                request.model_spec.name, request.model_spec.signature_name = "affine", name
+                PredictionServiceStub(channel).Predict.future(request, timeout=30).exception()
+                channel.unary_unary(f"/{name}/{name}").future(b"", timeout=30).exception()
+
+    invent_calls(0)
+    before = series(gateway.url)
+    invent_calls(1)
+    assert series(gateway.url) == before
+    assert not any("invented" in name for name in before)
+
+
+def test_a_prediction_is_counted_once_and_timed(counted):
+    for _ in range(3):
+        requests.post(f"{counted}/v1/models/affine:predict", json={"instances": [1, 2]}, timeout=30)
+    refused = requests.post(f"{counted}/v1/models/affine:predict", data=b"{", timeout=30)
+    assert refused.status_code == 400
+    found = samples(counted)
+    labels = 'dialect="tfs",model="affine"'
+    answered = f'{labels},signature="serving_default",status="200",verb="predict",version="2"'
+    assert found[f"sluice_requests_total{{{answered}}}"] == 3
+    bad = [
+        value
+        for name, value in found.items()
+        if name.startswith("sluice_requests_total") and 'status="400"' in name
+    ]
+    assert bad == [1]
+    versioned = 'model="affine",version="2"'
+    assert found[f'sluice_request_seconds_count{{dialect="tfs",{versioned}}}'] == 3
+    for step in ("queued", "upstream", "decode"):
+        assert found[f"sluice_{step}_seconds_count{{{versioned}}}"] == 3
+    assert found[f"sluice_joined_rows_sum{{{versioned}}}"] == 6
+    assert found[f"sluice_rows_total{{{versioned}}}"] == 6
+    assert found[f"sluice_calls_total{{{versioned}}}"] == pytest.approx(3)
+    assert found['sluice_request_bytes_count{dialect="tfs"}'] == 4
+
+
+def test_a_refusal_says_why_it_was(launch_gateway, modelserver, way):
+    url = launch_gateway(modelserver.address, way, max_body_bytes=100).url
+    reply = requests.post(f"{url}/v1/models/affine:predict", data=b"x" * 200, timeout=30)
+    assert reply.status_code == 413
+    assert samples(url)['sluice_refused_total{reason="PayloadTooLarge"}'] == 1
+
+
+def test_what_is_in_flight_is_seen(launch_gateway, slow):
+    url = launch_gateway(slow[1]).url
+    session = requests.Session()
+    with pytest.raises(requests.ReadTimeout):
+        session.post(f"{url}/v1/models/m:predict", json={"instances": [1]}, timeout=2)
+    assert slow[0].arrived.wait(30)
+    deadline = time.monotonic() + 30
+    while samples(url)["sluice_requests_in_flight"] != 0:
+        assert time.monotonic() < deadline, "a caller that hung up is still counted"
+    assert samples(url)["sluice_connections"] >= 0
+
+
+def test_an_unknown_models_name_is_no_label():
+    telemetry = Telemetry(AccessLog("off"))
+    exchange = Exchange("tfs", "predict", "", "404", "POST", "/", "c", "i", 0, 0, 0.1)
+    caller = Caller.within(1)
+    caller.signature = "whatever a client says"
+    telemetry.observe(exchange, caller)
+    body, _ = telemetry.exposition()
+    assert b"whatever" not in body
