@@ -1,9 +1,18 @@
 """What a version is on disk, and which directories of a repository are models."""
 
+from pathlib import Path
+
 import pytest
 
+from service.modelserver.policy import find_models
 from sluice.wire.model_config import models_in
-from sluice.wire.versions import find_versions, published_versions, version_number
+from sluice.wire.versions import (
+    find_versions,
+    model_directories,
+    published_versions,
+    version_number,
+)
+from training.publishing.listing import published
 
 
 @pytest.mark.parametrize(
@@ -63,3 +72,33 @@ def test_a_published_version_holds_a_saved_model(repository):
 def test_a_model_is_a_directory_that_holds_a_version(repository):
     assert models_in(repository) == ["digits"]
     assert models_in(repository / "nowhere") == []
+
+
+def test_a_repository_that_cannot_be_listed_is_an_error_and_not_an_empty_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        model_directories(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def lost_and_found(repository, monkeypatch):
+    """A directory that cannot be listed, as root's on a volume: for root too, who runs some CI."""
+    locked = repository / "lost+found"
+    locked.mkdir(mode=0)
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+
+
+@pytest.mark.usefixtures("lost_and_found")
+def test_what_cannot_be_listed_is_passed_over_by_all_who_look(repository):
+    (repository / "digits/10/saved_model.pb").touch()
+    (repository / "digits/10/metrics.json").write_text('{"signatures": {}, "heads": {}}')
+    assert list(model_directories(repository)) == ["digits"]
+    assert models_in(repository) == ["digits"]
+    assert list(find_models(repository)) == ["digits"]
+    assert [(each.model, each.version) for each in published(repository)] == [("digits", 10)]

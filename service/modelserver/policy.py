@@ -1,6 +1,6 @@
 """Which models and versions should be served: directories, version policies. No state.
 
-What a version directory is, is asked of sluice.wire.versions.
+What a model and a version are on disk is asked of sluice.wire.versions.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.modelserver.errors import InvalidArgument
 from sluice.wire.protos.serving_pb2 import FileSystemStoragePathSourceConfig, ModelConfig
-from sluice.wire.versions import find_versions
+from sluice.wire.versions import model_directories
 
 VersionPolicy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 
@@ -50,9 +50,8 @@ def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[
 def find_models(directory: Path) -> dict[str, ModelConfig]:
     """A model for each sub-directory of `directory` that holds at least one version directory."""
     return {
-        base.name: ModelConfig(name=base.name, base_path=str(base))
-        for base in directory.iterdir()
-        if base.is_dir() and not base.name.startswith(".") and find_versions(base)
+        name: ModelConfig(name=name, base_path=str(base))
+        for name, base in model_directories(directory).items()
     }
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelConfigList, ModelServerConfig
-from sluice.wire.versions import find_versions
+from sluice.wire.versions import model_directories
 
 
 def models_in(repository: Path) -> list[str]:
-    """Names of the directories that hold at least one version, sorted; hidden ones do not count.
+    """The names of the repository's models, sorted; [] where there is no repository yet.
 
-    Raises OSError where the repository cannot be listed.
+    Raises OSError where it cannot be listed.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as repository:
@@ -21,13 +21,7 @@ def models_in(repository: Path) -> list[str]:
     ...     models_in(Path(repository))
     ['digits']
     """
-    if not repository.is_dir():
-        return []
-    return sorted(
-        each.name
-        for each in repository.iterdir()
-        if not each.name.startswith(".") and each.is_dir() and _has_versions(each)
-    )
+    return list(model_directories(repository)) if repository.is_dir() else []
 
 
 def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:
@@ -65,10 +59,3 @@ def read_names(path: Path) -> list[str]:
     """
     config = text_format.Parse(path.read_text(), ModelServerConfig())
     return [model.name for model in config.model_config_list.config]
-
-
-def _has_versions(model_directory: Path) -> bool:
-    try:
-        return bool(find_versions(model_directory))
-    except (FileNotFoundError, PermissionError):  # taken away meanwhile; a volume's lost+found
-        return False

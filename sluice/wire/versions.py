@@ -1,4 +1,4 @@
-"""What a version of a model is on disk: asked here by all who read or write a model repository.
+"""What models and versions are on disk: asked here by all who read or write a model repository.
 
 A version is a directory `<repository>/<model>/<N>` whose name TensorFlow Serving reads as a 64-bit
 integer: `7` and `007` are both version 7, `1.tmp` and `v2` are none. What is in it does not matter
@@ -46,6 +46,27 @@ def find_versions(model_directory: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def model_directories(repository: Path) -> dict[str, Path]:
+    """The directories that hold at least one version, by name, sorted.
+
+    Hidden ones do not count, nor does what cannot be listed: the `lost+found` of a volume is root's
+    alone, and a directory may be taken away meanwhile. Raises OSError where the repository itself
+    cannot be listed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as repository:
+    ...     for name in ("digits/1", ".digits.new/1", "photos/draft"):
+    ...         Path(repository, name).mkdir(parents=True)
+    ...     list(model_directories(Path(repository)))
+    ['digits']
+    """
+    return {
+        entry.name: entry
+        for entry in sorted(repository.iterdir())
+        if not entry.name.startswith(".") and _has_versions(entry)
+    }
+
+
 def published_versions(model_directory: Path) -> dict[int, Path]:
     """Those that hold a SavedModel, oldest first; {} where there is no such model.
 
@@ -59,3 +80,10 @@ def published_versions(model_directory: Path) -> dict[int, Path]:
         for number, path in find_versions(model_directory).items()
         if (path / SAVED_MODEL).exists()
     }
+
+
+def _has_versions(directory: Path) -> bool:
+    try:
+        return bool(find_versions(directory))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sluice.wire.versions import published_versions
+from sluice.wire.versions import model_directories, published_versions
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Published:
 
 def published(repository: Path) -> Iterator[Published]:
     """By model, oldest version first; nothing where there is no such folder."""
-    for directory in sorted(repository.iterdir()) if repository.is_dir() else []:
+    for name, directory in model_directories(repository).items() if repository.is_dir() else ():
         for version, path in published_versions(directory).items():
-            yield _describe(directory.name, version, path)
+            yield _describe(name, version, path)
 
 
 def _describe(model: str, version: int, path: Path) -> Published:
