@@ -72,7 +72,7 @@ class Limiter:
         """A call that was answered, the calls in flight (itself included) at its end, and whether
         requests are in line."""
         self.usual_s += (SMOOTHING if self.usual_s else 1.0) * (seconds - self.usual_s)
-        self._record_rate(rows, now, waiting)
+        self._record_rate(rows, seconds, now, waiting)
         size = rows.bit_length()
         usual = self._usual_of.get(size, seconds)
         self._usual_of[size] = usual = usual + SMOOTHING * (seconds - usual)
@@ -90,16 +90,18 @@ class Limiter:
         self._room = min(max(self._room, 1.0), float(MOST))
         self.limit = int(self._room)
 
-    def _record_rate(self, rows: int, now: float, waiting: bool) -> None:
+    def _record_rate(self, rows: int, seconds: float, now: float, waiting: bool) -> None:
         """A mean over time. While nobody waits, the rate is that of the clients, and says only that
-        the model server's is no less."""
+        the model server's is no less: nothing, where it is not known yet."""
         took_s, self._counted_from = now - self._counted_from, now
-        if self._rate:
-            rate = (self._rate * RATE_OVER_S + rows) / (took_s + RATE_OVER_S)
-        else:
-            rate = rows / max(took_s, LEAST_S)
-        if waiting or rate > self._rate:
+        if not self._rate:
+            self._rate = rows / max(took_s, LEAST_S) if waiting else 0.0
+            return
+        rate = (self._rate * RATE_OVER_S + rows) / (took_s + RATE_OVER_S)
+        if waiting:
             self._rate = rate
+        else:
+            self._rate = max(self._rate, rate, rows / max(seconds, LEAST_S))
 
     def _is_renewing(self, now: float) -> bool:
         """Whether this call was one of those that run alone to find the shortest time anew."""

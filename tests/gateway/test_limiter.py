@@ -121,3 +121,20 @@ def test_large_calls_are_not_taken_for_slow_ones():
         rows = 1 if call % 2 else 64
         limiter.record(rows, rows * 0.01, limiter.limit, call * 0.01)
     assert limiter.limit > 8
+
+
+def test_what_quiet_clients_ask_does_not_tell_how_long_a_crowd_would_wait():
+    limiter = Limiter()
+    for second in range(0, 100, 5):
+        limiter.record(1, 0.002, 1, 4500.0 + second)
+    assert limiter.drain_s(100) == 0
+
+
+def test_how_long_a_crowd_waits_is_told_by_what_is_answered_while_others_wait():
+    limiter = Limiter()
+    limiter.begin_to_wait(10.0)
+    for call in range(1, 100):
+        limiter.record(32, 0.1, 1, 10.0 + call / 10, waiting=True)
+    assert limiter.drain_s(320) == pytest.approx(1.0, rel=0.1)
+    limiter.record(640, 0.1, 1, 30.0)
+    assert limiter.drain_s(640) == pytest.approx(0.1, rel=0.1)
