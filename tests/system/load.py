@@ -6,9 +6,10 @@ client library costs more of them than the gateway does.
 """
 
 import asyncio
+import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -136,15 +137,17 @@ class Client:
         return connection
 
 
-async def open_loop(question: Question, rate: float, seconds: float, seed: int) -> list[Outcome]:
-    """Requests at `rate` a second on the average, for so long: a Poisson process."""
+async def open_loop(
+    question: Question, rate: float, seconds: float, seed: int, stop: asyncio.Event | None = None
+) -> list[Outcome]:
+    """A Poisson process: requests at `rate` a second on the average, for so long or until `stop`."""
     draw = random.Random(seed)
     loop = asyncio.get_running_loop()
     client = Client(question)
     asked = []
     began = loop.time()
     at = draw.expovariate(rate)
-    while at < seconds:
+    while at < seconds and not (stop and stop.is_set()):
         early = began + at - loop.time()
         await asyncio.sleep(max(early, 0))
         now = loop.time() - began
@@ -153,6 +156,19 @@ async def open_loop(question: Question, rate: float, seconds: float, seed: int) 
     outcomes = await asyncio.gather(*asked)
     client.close()
     return outcomes
+
+
+async def during(
+    deed: Callable[[], None], question: Question, rate: float, seed: int
+) -> list[Outcome]:
+    """Requests at `rate` for as long as `deed` takes, which may block."""
+    stop = asyncio.Event()
+    asked = asyncio.create_task(open_loop(question, rate, math.inf, seed, stop))
+    try:
+        await asyncio.to_thread(deed)
+    finally:
+        stop.set()
+    return await asked
 
 
 async def closed_loop(question: Question, clients: int, seconds: float) -> list[Outcome]:

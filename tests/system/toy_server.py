@@ -36,9 +36,12 @@ class Toy:
         await self._check(request.model_spec, context)
         x = decode_tensor(request.inputs["x"])
         print(f"came rows={len(x)}", flush=True)
-        async with self._turns[request.model_spec.name]:
-            print(f"began rows={len(x)}", flush=True)
-            await asyncio.sleep(self._call_s + len(x) * self._row_s)
+        try:
+            async with self._turns[request.model_spec.name]:
+                await asyncio.sleep(self._call_s + len(x) * self._row_s)
+        except asyncio.CancelledError:
+            print(f"cancelled rows={len(x)}", flush=True)
+            raise
         reply = serving.PredictResponse(model_spec=_answering(request.model_spec))
         reply.outputs["y"].CopyFrom(encode_tensor(2 * x))
         return reply.SerializeToString()
