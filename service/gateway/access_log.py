@@ -3,6 +3,7 @@
 Not through `logging`: a line there costs more than a small request's JSON, and a write each.
 """
 
+import json
 import os
 import sys
 import time
@@ -73,7 +74,10 @@ def _json(exchange: Exchange, caller: Caller) -> str:
     }
     if exchange.reason:
         entry["reason"] = exchange.reason
-    line = orjson.dumps(entry).decode()
+    try:
+        line = orjson.dumps(entry).decode()
+    except TypeError:  # half a character, which a client's JSON can hold and UTF-8 cannot
+        line = json.dumps(entry)
     return (line if line.isprintable() else line.translate(_CONTROL_IN_JSON)) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -14,9 +15,23 @@ class InvalidSetting(Exception):
     """An environment variable whose value cannot be used."""
 
 
-def _setting(default: Any, meaning: str, *, least: float = 1, choices: tuple[str, ...] = ()) -> Any:
-    """A number is at least `least`; a text is one of `choices`, where there are any."""
-    return field(default=default, metadata={"meaning": meaning, "least": least, "choices": choices})
+MOST_PORTS = 65535
+# HOST:PORT, and what gRPC takes beside it; several, separated by commas.
+_ADDRESS = r"(unix:[^,\s]+|[^,\s]+:\d{1,5})"
+_ADDRESSES = re.compile(rf"\s*{_ADDRESS}(\s*,\s*{_ADDRESS})*\s*,?\s*")
+
+
+def _setting(
+    default: Any,
+    meaning: str,
+    *,
+    least: float = 1,
+    most: float = math.inf,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A number is from `least` to `most`; a text is one of `choices`, where there are any."""
+    bounds = {"least": least, "most": most, "choices": choices}
+    return field(default=default, metadata={"meaning": meaning, **bounds})
 
 
 @dataclass(frozen=True)
@@ -44,12 +59,18 @@ class Settings:
         choices=("any", "all"),
     )
     http_host: str = _setting("0.0.0.0", "address to listen on")
-    http_port: int = _setting(8080, "port to listen on")
+    http_port: int = _setting(8080, "port to listen on", most=MOST_PORTS)
     grpc_port: int = _setting(
-        0, "port to answer gRPC on, at the same address; none if it is not given", least=0
+        0,
+        "port to answer gRPC on, at the same address; none if it is not given",
+        least=0,
+        most=MOST_PORTS,
     )
     admin_port: int = _setting(
-        8081, "port of /healthz, /readyz and /metrics for machines; 0: none", least=0
+        8081,
+        "port of /healthz, /readyz and /metrics for machines; 0: none",
+        least=0,
+        most=MOST_PORTS,
     )
     public_health: str = _setting(
         "on", "/healthz and /readyz on the public port too", choices=("on", "off")
@@ -133,12 +154,20 @@ def _parse(setting: Field[Any], variable: str, text: str) -> Any:
         choices = setting.metadata["choices"]
         if choices and text not in choices:
             raise InvalidSetting(f"{variable}: expected {' or '.join(choices)}, got {text!r}")
+        if setting.name == "model_server" and not _is_addresses(text):
+            raise InvalidSetting(f"{variable}: expected HOST:PORT[,HOST:PORT...], got {text!r}")
         return text
     try:
         value = kind(text)
     except ValueError:
         raise InvalidSetting(f"{variable}: expected {kind.__name__}, got {text!r}") from None
-    least = setting.metadata["least"]
-    if not least <= value < math.inf:
-        raise InvalidSetting(f"{variable}: expected a number from {least:g} on, got {text!r}")
+    least, most = setting.metadata["least"], setting.metadata["most"]
+    if not least <= value <= most or value == math.inf:
+        bounds = f"{least:g} on" if most == math.inf else f"{least:g} to {most:g}"
+        raise InvalidSetting(f"{variable}: expected a number from {bounds}, got {text!r}")
     return value
+
+
+def _is_addresses(text: str) -> bool:
+    ports = re.findall(r":(\d+)\s*(?:,|$)", text)
+    return bool(_ADDRESSES.fullmatch(text)) and all(0 < int(port) <= MOST_PORTS for port in ports)

@@ -1,7 +1,7 @@
 """The access log: one line a request, whatever a client sends."""
 
+import asyncio
 import json
-import os
 import re
 import sys
 import time
@@ -14,6 +14,7 @@ import requests
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
+from service.gateway.telemetry import Telemetry
 from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 
@@ -31,19 +32,14 @@ def written(monkeypatch, tmp_path):
     def write(form, *exchanges, caller=None):
         with path.open("w", encoding="utf-8") as file:
             monkeypatch.setattr(sys, "stderr", file)
-            log = AccessLog(form)
-            for exchange in exchanges:
-                log.write(exchange, caller or Caller.within(1))
-            log.flush()
+            AccessLog(form).write([(each, caller or Caller.within(1)) for each in exchanges])
         return path.read_bytes().decode()
 
     return write
 
 
 def test_a_line_of_text_has_what_is_known(written):
-    caller = Caller(
-        0, (), 0, signature="s", version=3, rows=2, joined=8, queued_s=0.001, upstream_s=0.01
-    )
+    caller = Caller(0, signature="s", version=3, rows=2, joined=8, queued_s=0.001, upstream_s=0.01)
     line = written("text", PLAIN, caller=caller)
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ 10\.0\.0\.1 id-1 POST /v1/models/m:predict 200 12\.3ms "
@@ -54,7 +50,7 @@ def test_a_line_of_text_has_what_is_known(written):
 
 
 def test_a_line_of_json_has_the_same(written):
-    caller = Caller(0, (), 0, signature="s", version=3, rows=2, joined=8, queued_s=0.001)
+    caller = Caller(0, signature="s", version=3, rows=2, joined=8, queued_s=0.001)
     entry = json.loads(written("json", PLAIN._replace(reason="why"), caller=caller))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry.pop("time"))
     assert entry == {
@@ -90,7 +86,7 @@ def test_what_clients_send_stays_on_its_line_and_talks_to_no_terminal(written, f
     text = written(form, exchange, PLAIN)
     assert text.count("\n") == 2
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
-    first = text.splitlines()[0] if form == "text" else text.split("\n")[0]
+    first = text.split("\n")[0]
     if form == "json":
         key = "id" if place == "request_id" else place
         assert json.loads(first)[key] == HOSTILE
@@ -108,26 +104,32 @@ def test_half_a_character_is_no_reason_to_fail(written, form):
     assert "/v1/" in text
 
 
-def test_threads_lose_no_line(written):
-    with ThreadPoolExecutor(8) as pool:
-        log_lines = []
+def test_threads_lose_no_line(monkeypatch, tmp_path):
+    path = tmp_path / "stderr"
+    telemetry = Telemetry(AccessLog("text"))
+    with path.open("a") as file, ThreadPoolExecutor(8) as pool:
+        monkeypatch.setattr(sys, "stderr", file)
+        list(pool.map(lambda _: telemetry.observe(PLAIN, Caller.within(1)), range(2000)))
+    lines = path.read_text().splitlines()
+    assert len(lines) == 2000
+    assert len({line.partition(" ")[2] for line in lines}) == 1, "no line is torn"
 
-        class Threaded(AccessLog):
-            def write_all(self):
-                list(pool.map(lambda _: self.write(PLAIN, Caller.within(1)), range(2000)))
 
-        read, write = os.pipe()
-        stderr = os.fdopen(write, "w")
-        reader = pool.submit(lambda: os.fdopen(read).read())
-        old, sys.stderr = sys.stderr, stderr
-        try:
-            Threaded("text").write_all()
-        finally:
-            sys.stderr = old
-            stderr.close()
-        log_lines = reader.result().splitlines()
-    assert len(log_lines) == 2000
-    assert len({line.partition(" ")[2] for line in log_lines}) == 1, "no line is torn"
+def test_in_an_event_loop_lines_are_written_together_and_soon(monkeypatch, tmp_path):
+    path = tmp_path / "stderr"
+
+    async def observe(telemetry):
+        for _ in range(10):
+            telemetry.observe(PLAIN, Caller.within(1))
+        before = path.read_text()
+        while path.read_text().count("\n") < 10:
+            await asyncio.sleep(0.01)
+        return before
+
+    with path.open("a") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        before = asyncio.run(asyncio.wait_for(observe(Telemetry(AccessLog("text"))), 30))
+    assert before == ""
 
 
 def lines_of(gateway, count):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from service.gateway import joining as joining_module
+from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.errors import (
     Busy,
@@ -18,9 +19,10 @@ from service.gateway.errors import (
     ModelServerUnavailable,
     RejectedByModel,
 )
-from service.gateway.joining import Joining, kind_of
-from service.gateway.model_server import ATTEMPTS, Answer
+from service.gateway.joining import Joining
+from service.gateway.model_server import ATTEMPTS
 from service.gateway.servers import Servers
+from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
 
 F4 = np.float32

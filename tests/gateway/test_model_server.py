@@ -12,10 +12,10 @@ import requests
 from service.gateway import errors, model_server
 from service.gateway.caller import Caller
 from service.gateway.error_responses import STATUS, status_of
-from service.gateway.joining import kind_of
 from service.gateway.predictions import Predictions
 from service.gateway.query import Query
 from service.gateway.settings import Settings
+from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
 
 AFFINE = ModelRef("affine")

@@ -360,7 +360,7 @@ async def test_a_call_that_its_server_dies_of_is_taken_to_no_other():
 async def test_the_deadline_and_the_callers_metadata_go_along():
     async with toys(None) as (client, one):
         one.delay_s = 3600
-        caller = Caller.within(0.3, (("x-request-id", "abc"),))
+        caller = Caller.of({"x-request-id": "abc"}, time.monotonic(), 0.3)
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match=r"No answer within 0\.3 s"):
             await client.call(METHOD, b"x", MODEL, caller)

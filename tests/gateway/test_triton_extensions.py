@@ -153,6 +153,10 @@ def stats(url, path):
     return {each["version"]: each for each in reply.json()["model_stats"]}
 
 
+def outcomes(found):
+    return sum(found["inference_stats"][each]["count"] for each in ("success", "fail"))
+
+
 def test_statistics_count_what_was_asked(counted):
     nothing = stats(counted, "affine")
     assert list(nothing) == ["2", "1"]
@@ -177,7 +181,12 @@ def test_statistics_count_what_was_asked(counted):
         assert requests.post(url, json={"inputs": wrong}, timeout=30).status_code == 400
     requests.get(f"{counted}/v1/models/affine/metadata", timeout=30)
 
-    found = stats(counted, "affine")
+    deadline = time.monotonic() + 30
+    while True:  # each worker writes its numbers down ten times a second
+        found = stats(counted, "affine")
+        if sum(outcomes(each) for each in found.values()) == 43:
+            break
+        assert time.monotonic() < deadline, found
     rows = {"1": 0, "2": 0}
     for index in range(40):
         rows["1" if index % 4 == 0 else "2"] += index % 3 + 1
