@@ -9,19 +9,22 @@ from werkzeug.exceptions import HTTPException
 
 from service.gateway import errors
 from service.gateway.error_responses import error_body, error_response
+from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
-from service.gateway.http import JSON, HttpRequest
-from service.gateway.loops import OwnLoopRunner
+from service.gateway.http import JSON
+from service.gateway.loops import OwnLoopRunner, Runner
 from service.gateway.plain import answer, flask_response
 from service.gateway.routes import docs, oip, ops, tfs
 from service.gateway.routes.model_paths import CONVERTERS, ModelView
 from service.gateway.settings import Settings
 
 
-def create_app(settings: Settings, gateway: Gateway | None = None) -> Flask:
+def create_app(
+    settings: Settings, gateway: Gateway | None = None, runner: Runner | None = None
+) -> Flask:
     """The WSGI application that answers from the model server of `settings`.
 
-    gateway: the front's own, where one runs in this process.
+    gateway, runner: the front's own, where one runs in this process.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False
@@ -29,7 +32,7 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> Flask:
     gateway = gateway or Gateway.of(settings)
     app.extensions |= {
         "gateway": gateway,
-        "runner": OwnLoopRunner(gateway.predictions),
+        "runner": runner or OwnLoopRunner(gateway.predictions),
         "answer": answer,
     }
     app.before_request(_begin)
@@ -70,12 +73,20 @@ def _observe_page(response: Response) -> Response:
     if isinstance(view, ModelView) or request.path == "/metrics":
         return response
     gateway: Gateway = current_app.extensions["gateway"]
-    rule = request.url_rule.rule if request.url_rule else "none"
-    page = HttpRequest(request.method, request.path, "", {}, b"")
-    length = response.calculate_content_length() or 0
-    gateway.observe_page(
-        rule, page, response.status_code, length, g.began, request.remote_addr or "-"
+    page = Exchange(
+        dialect="page",
+        verb=request.url_rule.rule if request.url_rule else "none",
+        model="",
+        status=str(response.status_code),
+        method=request.method,
+        path=request.path,
+        client=request.remote_addr or "-",
+        request_id="-",
+        bytes_in=request.content_length or 0,
+        bytes_out=response.calculate_content_length() or 0,
+        seconds=time.monotonic() - g.began,
     )
+    gateway.observe_page(page)
     return response
 
 

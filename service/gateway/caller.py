@@ -1,11 +1,13 @@
 """On whose behalf the model server is called: until when, and what is passed on to it."""
 
+import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Headers of a request, and metadata of a gRPC call, that the model server gets as they came.
-PASSED_ON = frozenset({"x-request-id", "traceparent", "tracestate"})
+REQUEST_ID = "x-request-id"
+_TRACE = ("traceparent", "tracestate")  # W3C's, which the model server gets as they came
+_MAX_ID = 128  # characters of a client's own request id
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -18,7 +20,8 @@ class Caller:
     """
 
     deadline: float
-    metadata: Metadata = ()
+    request_id: str = ""
+    metadata: Metadata = ()  # for the model server
     began: float = field(default_factory=time.monotonic)
     # Filled in on the way.
     signature: str = ""
@@ -30,14 +33,23 @@ class Caller:
     decode_s: float = 0.0
 
     @classmethod
-    def within(cls, seconds: float, metadata: Metadata = ()) -> "Caller":
-        """One whose answer is wanted within `seconds` from now."""
+    def within(cls, seconds: float) -> "Caller":
+        """The gateway itself, which wants an answer within `seconds` from now."""
         now = time.monotonic()
-        return cls(now + seconds, metadata, now)
+        return cls(now + seconds, began=now)
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], began: float, seconds: float) -> "Caller":
+        """Whoever sent a request with these headers, or gRPC metadata, by lower-case name, whose
+        first byte came at `began` and whose answer is of use for `seconds` from then on.
+
+        A request id that is no printable ASCII, or none, is replaced by one of ours.
+        """
+        given = headers.get(REQUEST_ID, "")[:_MAX_ID]
+        request_id = given if given and given.isascii() and given.isprintable() else ""
+        request_id = request_id or secrets.token_hex(8)
+        traces = tuple((name, headers[name]) for name in _TRACE if name in headers)
+        return cls(began + seconds, request_id, ((REQUEST_ID, request_id), *traces), began)
 
     def time_left_s(self) -> float:
         return self.deadline - time.monotonic()
-
-
-def passed_on(pairs: Iterable[tuple[str, str]]) -> Metadata:
-    return tuple((name, value) for name, value in pairs if name in PASSED_ON)

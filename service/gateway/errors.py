@@ -18,10 +18,11 @@ GatewayError
 ├── NotFound
 │   └── ModelNotFound            no such model, or no such version of it
 ├── Busy                         no place for another request now
+│   └── ShuttingDown
+├── DeadlineExceeded             the time that the request had is over
 └── ModelServerError             the operator's to mend
     ├── ModelServerUnavailable
     ├── ModelServerOverloaded
-    ├── DeadlineExceeded
     ├── NotImplementedByServer
     └── ModelServerFailed        anything else that it answered
 """
@@ -121,6 +122,14 @@ class Busy(GatewayError):
         self.retry_after_s = retry_after_s
 
 
+class ShuttingDown(Busy):
+    """The gateway is told to stop, and takes nothing more."""
+
+
+class DeadlineExceeded(GatewayError):
+    """No answer within the time the request had, in line or at the model server."""
+
+
 class ModelServerError(GatewayError):
     """The request may be right; the model server did not answer it."""
 
@@ -138,10 +147,6 @@ class ModelServerUnavailable(ModelServerError):
 
 class ModelServerOverloaded(ModelServerError):
     """Its threads or its memory are used up; worth a retry after a pause."""
-
-
-class DeadlineExceeded(ModelServerError):
-    """No answer within the time the request had."""
 
 
 class NotImplementedByServer(ModelServerError):

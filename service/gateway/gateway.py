@@ -1,13 +1,12 @@
 """What one process answers with, and the steps that every answer about a model takes."""
 
 import logging
-import secrets
 import time
 from dataclasses import dataclass
 
 from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission
-from service.gateway.caller import Caller, Metadata, passed_on
+from service.gateway.caller import Caller
 from service.gateway.error_responses import error_response
 from service.gateway.errors import GatewayError
 from service.gateway.exchange import Exchange
@@ -18,9 +17,7 @@ from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from sluice.wire.model_ref import ModelRef
 
-REQUEST_ID = "x-request-id"
 TIMEOUT_MS = "x-request-timeout-ms"
-MAX_ID = 128  # characters of a client's own request id
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +40,11 @@ class Gateway:
 
     def caller(self, request: HttpRequest, began: float) -> Caller:
         """Whoever sent `request`, whose first byte came at `began` on the monotonic clock."""
-        headers = request.headers
         seconds = self.settings.request_timeout_s
-        asked = headers.get(TIMEOUT_MS, "")
+        asked = request.headers.get(TIMEOUT_MS, "")
         if asked.isascii() and asked.isdigit() and len(asked) < 10:
             seconds = min(seconds, int(asked) / 1000)
-        given = headers.get(REQUEST_ID, "")
-        request_id = given[:MAX_ID] if given.isascii() and given.isprintable() else ""
-        metadata: Metadata = ((REQUEST_ID, request_id or secrets.token_hex(8)),)
-        if "traceparent" in headers:
-            metadata += passed_on(
-                (name, headers.get(name, ""))
-                for name in ("traceparent", "tracestate")
-                if name in headers
-            )
-        return Caller(began + seconds, metadata, began)
+        return Caller.of(request.headers, began, seconds)
 
     async def respond(
         self, view: ModelView, model: ModelRef, request: HttpRequest, caller: Caller
@@ -85,40 +72,22 @@ class Gateway:
         if view.dialect == PROBE:
             return
         known = model if self.predictions.knows(model) else ""
-        self.telemetry.observe(
-            Exchange(
-                view.dialect,
-                view.verb,
-                known,
-                str(response.status),
-                request.method,
-                request.path,
-                client,
-                caller.metadata[0][1],
-                len(request.body),
-                len(response.body),
-                time.monotonic() - caller.began,
-                reason,
-            ),
-            caller,
-        )
-
-    def observe_page(
-        self, rule: str, request: HttpRequest, status: int, size: int, began: float, client: str
-    ) -> None:
-        """The same for what is about none, by its route's pattern."""
-        seconds = time.monotonic() - began
         exchange = Exchange(
-            "page",
-            rule,
-            "",
-            str(status),
-            request.method,
-            request.path,
-            client,
-            "-",
-            len(request.body),
-            size,
-            seconds,
+            dialect=view.dialect,
+            verb=view.verb,
+            model=known,
+            status=str(response.status),
+            method=request.method,
+            path=request.path,
+            client=client,
+            request_id=caller.request_id,
+            bytes_in=len(request.body),
+            bytes_out=len(response.body),
+            seconds=time.monotonic() - caller.began,
+            reason=reason,
         )
-        self.telemetry.observe(exchange, Caller(began, (), began))
+        self.telemetry.observe(exchange, caller)
+
+    def observe_page(self, page: Exchange) -> None:
+        """The same for what is about no model."""
+        self.telemetry.observe(page, Caller.within(0))

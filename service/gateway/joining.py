@@ -4,171 +4,36 @@ A request that finds the line free goes at once, so a lone one pays nothing. Tho
 as many calls are in flight as the limiter allows wait, and go together with the next: the busier
 the model server is, the larger its batches, with no time to wait that anybody would have to tune.
 
-    Kind      what requests must have in common: model, signature, outputs, dtypes, inner shapes
-    Part      one request in line, with its rows, its caller and its outcome
-    Traffic   the lines of one model, so that a slow model never takes another's calls
-
 Each part keeps its deadline, its cancellation and its error. A call that the model refuses is
 asked again part by part, so that one bad request spoils no other.
 """
 
 import asyncio
-import copy
 import re
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
 
-import numpy as np
-
+from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.errors import (
     Busy,
-    DeadlineExceeded,
     GatewayError,
     ModelServerFailed,
     ModelServerUnavailable,
     RejectedByModel,
 )
-from service.gateway.limiter import Limiter
-from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S, Answer
+from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S
 from service.gateway.servers import Server, Servers
-from sluice.wire.model_ref import ModelRef
-from sluice.wire.tensors import Array
+from service.gateway.traffic import Inputs, Kind, Part, Traffic
 
-MAX_JOINED_BYTES = 8 << 20  # of a call's inputs: more is copied for longer than joining saves
 LATE_S = 0.01  # a call that ends so shortly before its deadline, and without an answer, was late
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.5  # of the time that the call leaves: how long another waits is a guess
-CALL_SHARE = 0.25  # of a request's time from its first byte to its deadline, for the call itself
 MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
 _BATCH_LIMIT = re.compile(r"maximum input batch size (\d+)")  # TensorFlow Serving's own words
 
-Inputs = Mapping[str, Array]
-
-
-class Kind(NamedTuple):
-    """Requests of the same kind can be joined; `forms` are the inputs' dtypes and inner shapes."""
-
-    model: ModelRef
-    signature: str
-    outputs: tuple[str, ...]
-    forms: tuple[tuple[str, np.dtype, tuple[int, ...]], ...]
-
-
-def kind_of(model: ModelRef, signature: str, outputs: tuple[str, ...], inputs: Inputs) -> Kind:
-    """The kind of a request whose inputs have their rows first."""
-    forms = tuple((name, array.dtype, array.shape[1:]) for name, array in inputs.items())
-    return Kind(model, signature, outputs, forms)
-
-
-@dataclass(eq=False, slots=True)
-class Part:
-    """One request. `joinable` once it has not been refused together with others."""
-
-    kind: Kind
-    inputs: Inputs
-    rows: int
-    size: int  # bytes
-    caller: Caller
-    joinable: bool
-    outcome: asyncio.Future[Answer] | None = None
-    since: float = 0.0  # when it began to wait, on the monotonic clock
-    in_line: bool = False
-
-    @property
-    def is_wanted(self) -> bool:
-        return self.outcome is not None and not self.outcome.done()
-
-
 # The rows of all inputs in one call.
 Send = Callable[[Server, Kind, Sequence[Inputs], Caller], Awaitable[Answer]]
-
-
-class Traffic:
-    """The requests for one model: those in line, by kind, and its calls in flight, by server."""
-
-    def __init__(self, max_rows: int) -> None:
-        self.max_rows = max_rows
-        self.limiter = Limiter()
-        self.rows = 0  # in line, of those that are still wanted
-        self.in_flight: dict[Server, int] = {}
-        self.unjoinable: set[str] = set()  # signatures whose answers are not one row for each
-        self._lines: dict[object, deque[Part]] = {}  # in the order in which they are served
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
-
-    def add(self, part: Part) -> None:
-        part.since, part.in_line = time.monotonic(), True
-        self.rows += part.rows
-        if not self:
-            self.limiter.begin_to_wait(part.since)
-        key: object = part.kind if part.joinable else part
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = deque()
-        line.append(part)
-
-    def leave(self, part: Part) -> None:
-        """Of a part that is taken, or that nobody waits for any more."""
-        if part.in_line:
-            part.in_line = False
-            self.rows -= part.rows
-
-    def take(self) -> list[Part]:
-        """The parts of the next call, those left out that nobody waits for any more, or that it
-        would come too late for; [] where none is left. The lines take turns."""
-        now = time.monotonic()
-        while self._lines:
-            key = next(iter(self._lines))
-            line = self._lines.pop(key)
-            parts: list[Part] = []
-            rows = size = max_rows = 0
-            while line:
-                part = line[0]
-                if not self.limiter.is_in_time(part.rows, part.caller.deadline - now):
-                    _set(part, DeadlineExceeded("The request waited until it was too late for it"))
-                if part.is_wanted:
-                    if not parts:
-                        max_rows = min(self.max_rows, self._rows_for(part.caller))
-                    elif rows + part.rows > max_rows or size + part.size > MAX_JOINED_BYTES:
-                        break
-                    parts.append(part)
-                    rows, size = rows + part.rows, size + part.size
-                self.leave(part)
-                line.popleft()
-            if line:
-                self._lines[key] = line
-            if parts:
-                return parts
-        return []
-
-    def wait_s(self, now: float) -> float:
-        """How long a request that comes now would wait, as far as can be told, seconds: as those
-        before it have, or as the rows before it take to be answered."""
-        heads = (line[0].since for line in self._lines.values())
-        return max(now - min(heads, default=now), self.limiter.drain_s(self.rows))
-
-    def _rows_for(self, caller: Caller) -> int:
-        """A call is to take no more than its share of the time that its parts have: of what fails
-        for being too large, everything is lost."""
-        return self.limiter.rows_within(CALL_SHARE * (caller.deadline - caller.began))
-
-    def begin(self, server: Server) -> None:
-        self.in_flight[server] = self.in_flight.get(server, 0) + 1
-
-    def end(self, server: Server) -> int:
-        """The calls that were in flight there, this one included."""
-        count = self.in_flight.pop(server)
-        if count > 1:
-            self.in_flight[server] = count - 1
-        return count
 
 
 class Joining:
@@ -201,7 +66,7 @@ class Joining:
         bound_s = min(
             max(self._max_wait_s, WAITED_CALLS * usual_s), WAIT_SHARE * (left_s - usual_s)
         )
-        if traffic.wait_s(time.monotonic()) > bound_s:
+        if traffic.wait_s(time.monotonic(), left_s) > bound_s:
             raise Busy(
                 f'Requests for the model "{model}" wait for more than {max(bound_s, 0):.2g} s; '
                 "try again in a moment",
@@ -310,7 +175,7 @@ class Joining:
             return
         except Exception as error:  # a bug of ours must not leave callers waiting
             for part in parts:
-                _set(part, error)
+                part.fail(error)
             return
         if answers is None:
             traffic.unjoinable.add(parts[0].kind.signature)
@@ -336,7 +201,7 @@ class Joining:
                 self._ask_alone(traffic, parts)
             return
         for part in parts:
-            _set(part, error)
+            part.fail(error)
 
     def _ask_alone(self, traffic: Traffic, parts: Sequence[Part]) -> None:
         for part in parts:
@@ -397,7 +262,8 @@ def _caller_for(parts: Sequence[Part]) -> Caller:
     """On whose behalf a joined call is made: until the last of its parts is of no use."""
     if len(parts) == 1:
         return parts[0].caller
-    return Caller(max(part.caller.deadline for part in parts), parts[0].caller.metadata)
+    deadline = max(part.caller.deadline for part in parts)
+    return Caller(deadline, metadata=parts[0].caller.metadata)
 
 
 def _cancel_when_all_left(task: asyncio.Task[None], parts: Sequence[Part]) -> None:
@@ -428,11 +294,3 @@ def _shared_out(answer: Answer, parts: Sequence[Part], rows: int) -> list[Answer
         answers.append(Answer(outputs, answer.version))
         start = end
     return answers
-
-
-def _set(part: Part, error: Exception) -> None:
-    """An error of its own for each: a traceback grows in every task that it passes through."""
-    if part.is_wanted and part.outcome is not None:
-        own = copy.copy(error)
-        own.__cause__ = error.__cause__
-        part.outcome.set_exception(own)

@@ -4,11 +4,12 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
 from service.gateway import errors
+from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.servers import Server, Servers
 from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE
@@ -59,13 +60,6 @@ _LOST = re.compile(
     re.IGNORECASE,
 )
 _NEVER_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.I)
-
-
-class Answer(NamedTuple):
-    """Outputs by name, and the version that gave them."""
-
-    outputs: dict[str, Array]
-    version: int
 
 
 class ModelServer:

@@ -48,6 +48,8 @@ def answer(view: ModelView, model: ModelRef) -> Response:
     except (GatewayError, RequestEntityTooLarge) as error:
         if isinstance(error, RequestEntityTooLarge):
             error = PayloadTooLarge(here.settings.max_body_bytes)
+        if isinstance(error, PayloadTooLarge):
+            here.telemetry.refused(type(error).__name__)
         response, reason, whole = error_response(error), str(error), head
     else:
         whole = head._replace(body=body)
@@ -60,7 +62,7 @@ def flask_response(response: HttpResponse, caller: Caller | None = None) -> Resp
     answer = Response(response.body, response.status, content_type=response.content_type)
     answer.headers.update(response.headers)
     if caller is not None:
-        answer.headers["X-Request-Id"] = caller.metadata[0][1]
+        answer.headers["X-Request-Id"] = caller.request_id
     return answer
 
 

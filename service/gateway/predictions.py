@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
+from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.decode.images import check_content, check_examples
 from service.gateway.errors import (
@@ -23,12 +24,11 @@ from service.gateway.errors import (
     NotFound,
     RequestError,
 )
-from service.gateway.joining import Inputs, Joining, Kind, kind_of
+from service.gateway.joining import Joining
 from service.gateway.model_server import (
     CLASSIFY,
     PREDICT,
     REGRESS,
-    Answer,
     ModelServer,
     State,
     decode_predict_response,
@@ -38,6 +38,7 @@ from service.gateway.query import ExamplesQuery, Query
 from service.gateway.servers import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
+from service.gateway.traffic import Inputs, Kind, kind_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.signature import Signature
@@ -212,7 +213,7 @@ class Predictions:
             found = await asyncio.gather(*(self._is_available(name) for name in names))
             if not names:
                 await self._is_available(_ANY_MODEL.name)
-        except ModelServerError as error:
+        except (ModelServerError, DeadlineExceeded) as error:
             return Readiness(False, str(error), {})
         available = dict(zip(names, found, strict=True))
         if not names:
@@ -322,8 +323,8 @@ async def _within(caller: Caller) -> AsyncIterator[asyncio.Timeout]:
             yield time_limit
     except TimeoutError:
         raise DeadlineExceeded(
-            f"No answer within {caller.deadline - caller.began:.3g} s; the model server has too "
-            "much to do, or does not answer"
+            f"No answer within {caller.deadline - caller.began:.3g} s, the time that the request "
+            "had; the model server has too much to do, or does not answer"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """Outputs to TensorFlow Serving's PredictResponse."""
 
-from service.gateway.model_server import Answer
+from service.gateway.answer import Answer
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import encode_tensor

@@ -208,6 +208,6 @@ async def _send(
         *((name.encode(), value.encode("latin-1")) for name, value in response.headers.items()),
     ]
     if caller is not None:
-        headers.append((b"x-request-id", caller.metadata[0][1].encode()))
+        headers.append((b"x-request-id", caller.request_id.encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body if with_body else b""})

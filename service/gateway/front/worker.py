@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import select
 import time
@@ -55,8 +56,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         self.settings = Settings.from_environment()
         set_up_logging(self.settings)
         self.gateway = Gateway.of(self.settings)
-        app = create_app(self.settings, self.gateway)
-        app.extensions["runner"] = LoopRunner(self.loop)
+        app = create_app(self.settings, self.gateway, LoopRunner(self.loop))
         self.asgi = Front(self.gateway, app)
 
     def handle_exit_signal(self) -> None:
@@ -149,8 +149,6 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
 
 
 def _parent() -> int:
-    import os
-
     return os.getppid()
 
 

@@ -6,6 +6,7 @@ from functools import partial
 import orjson
 from flask import Blueprint, Response, jsonify
 
+from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.decode.oip import decode_index, decode_infer, parse_json_length
 from service.gateway.encode.oip import (
@@ -18,7 +19,6 @@ from service.gateway.encode.oip import (
 )
 from service.gateway.errors import NotFound
 from service.gateway.http import HttpRequest, HttpResponse
-from service.gateway.model_server import Answer
 from service.gateway.plain import gateway, page_caller, runner
 from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery

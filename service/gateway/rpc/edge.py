@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from service.gateway.caller import Caller, passed_on
+from service.gateway.caller import Caller
 from service.gateway.error_responses import grpc_code_of
-from service.gateway.errors import GatewayError, MalformedRequest, ModelServerUnavailable
+from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
 from service.gateway.exchange import Exchange
-from service.gateway.gateway import REQUEST_ID, Gateway
+from service.gateway.gateway import Gateway
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
@@ -84,7 +83,7 @@ class Edge:
         model, code, details, reply = ModelRef(""), "OK", "", b""
         try:
             if self._refusing:
-                raise ModelServerUnavailable("The gateway is shutting down; call another one")
+                raise ShuttingDown("The gateway is shutting down; call another one")
             model, request = method.parse(data)
             with self._gateway.admission.place(model.name, len(data), caller.time_left_s()):
                 reply = await method.answer(model, request, caller)
@@ -104,14 +103,14 @@ class Edge:
     def _caller(self, context: Context) -> Caller:
         seconds = self._gateway.settings.request_timeout_s
         left_s = context.time_remaining()
-        metadata = passed_on(
-            (name, value)
+        headers = {
+            name: value
             for name, value in context.invocation_metadata() or ()
             if isinstance(value, str)
+        }
+        return Caller.of(
+            headers, time.monotonic(), seconds if left_s is None else min(seconds, left_s)
         )
-        if not any(name == REQUEST_ID for name, _ in metadata):
-            metadata = ((REQUEST_ID, secrets.token_hex(8)), *metadata)
-        return Caller.within(seconds if left_s is None else min(seconds, left_s), metadata)
 
     def _observe(
         self,
@@ -127,18 +126,18 @@ class Edge:
     ) -> None:
         known = model.name if self._gateway.predictions.knows(model.name) else ""
         exchange = Exchange(
-            method.dialect,
-            method.verb,
-            known,
-            code,
-            "GRPC",
-            path,
-            context.peer(),
-            dict(caller.metadata)[REQUEST_ID],
-            len(data),
-            len(reply),
-            time.monotonic() - caller.began,
-            reason,
+            dialect=method.dialect,
+            verb=method.verb,
+            model=known,
+            status=code,
+            method="GRPC",
+            path=path,
+            client=context.peer(),
+            request_id=caller.request_id,
+            bytes_in=len(data),
+            bytes_out=len(reply),
+            seconds=time.monotonic() - caller.began,
+            reason=reason,
         )
         self._gateway.telemetry.observe(exchange, caller)
 

@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.decode.oip_proto import decode_model, decode_model_infer
 from service.gateway.encode.oip import encode_metadata, encode_server
 from service.gateway.encode.oip_proto import encode_model_infer
 from service.gateway.errors import NotFound, RequestError
-from service.gateway.model_server import Answer
 from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
 from service.gateway.rpc.edge import Method, read_message

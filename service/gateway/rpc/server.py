@@ -1,7 +1,6 @@
 """The gRPC server of one worker: started in its event loop, drained with it."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import Protocol
@@ -100,9 +99,12 @@ class GrpcServer:
 
     async def _keep_looking(self) -> None:
         while True:
-            with contextlib.suppress(Exception):  # whatever it is, the next look may tell more
+            try:
                 ready = (await self._gateway.predictions.readiness()).ready
-                await self._health.set(serving=ready)
+            except Exception:  # a bug of ours: whoever watches is told, and the log has the trace
+                log.exception("Looking at readiness failed")
+                ready = False
+            await self._health.set(serving=ready)
             await asyncio.sleep(LOOK_EVERY_S)
 
 

@@ -1,0 +1,156 @@
+"""The requests for one model that wait, in lines of those that can be joined.
+
+Kind      what requests must have in common: model, signature, outputs, dtypes, inner shapes
+Part      one request in line, with its rows, its caller and its outcome
+Traffic   the lines of one model, so that a slow model never takes another's calls
+"""
+
+import asyncio
+import copy
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from service.gateway.answer import Answer
+from service.gateway.caller import Caller
+from service.gateway.errors import DeadlineExceeded
+from service.gateway.limiter import Limiter
+from service.gateway.servers import Server
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.tensors import Array
+
+MAX_JOINED_BYTES = 8 << 20  # of a call's inputs: more is copied for longer than joining saves
+CALL_SHARE = 0.125  # of a request's time from its first byte to its deadline, for the call itself
+
+Inputs = Mapping[str, Array]
+
+
+class Kind(NamedTuple):
+    """Requests of the same kind can be joined; `forms` are the inputs' dtypes and inner shapes."""
+
+    model: ModelRef
+    signature: str
+    outputs: tuple[str, ...]
+    forms: tuple[tuple[str, np.dtype, tuple[int, ...]], ...]
+
+
+def kind_of(model: ModelRef, signature: str, outputs: tuple[str, ...], inputs: Inputs) -> Kind:
+    """The kind of a request whose inputs have their rows first."""
+    forms = tuple((name, array.dtype, array.shape[1:]) for name, array in inputs.items())
+    return Kind(model, signature, outputs, forms)
+
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """One request. `joinable` once it has not been refused together with others."""
+
+    kind: Kind
+    inputs: Inputs
+    rows: int
+    size: int  # bytes
+    caller: Caller
+    joinable: bool
+    outcome: asyncio.Future[Answer] | None = None
+    since: float = 0.0  # when it began to wait, on the monotonic clock
+    in_line: bool = False
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.outcome is not None and not self.outcome.done()
+
+    def fail(self, error: Exception) -> None:
+        """With an error of its own: a traceback grows in every task that it passes through."""
+        if self.is_wanted and self.outcome is not None:
+            own = copy.copy(error)
+            own.__cause__ = error.__cause__
+            self.outcome.set_exception(own)
+
+
+class Traffic:
+    """The requests for one model: those in line, by kind, and its calls in flight, by server."""
+
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self.limiter = Limiter()
+        self.rows = 0  # in line, of those that are still wanted
+        self.in_flight: dict[Server, int] = {}
+        self.unjoinable: set[str] = set()  # signatures whose answers are not one row for each
+        self._lines: dict[object, deque[Part]] = {}  # in the order in which they are served
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, part: Part) -> None:
+        part.since, part.in_line = time.monotonic(), True
+        self.rows += part.rows
+        if not self:
+            self.limiter.begin_to_wait(part.since)
+        key: object = part.kind if part.joinable else part
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = deque()
+        line.append(part)
+
+    def leave(self, part: Part) -> None:
+        """Of a part that is taken, or that nobody waits for any more."""
+        if part.in_line:
+            part.in_line = False
+            self.rows -= part.rows
+
+    def take(self) -> list[Part]:
+        """The parts of the next call, those left out that nobody waits for any more, or that it
+        would come too late for; [] where none is left. The lines take turns."""
+        now = time.monotonic()
+        while self._lines:
+            key = next(iter(self._lines))
+            line = self._lines.pop(key)
+            parts: list[Part] = []
+            rows = size = max_rows = 0
+            while line:
+                part = line[0]
+                if not self.limiter.is_in_time(part.rows, part.caller.deadline - now):
+                    part.fail(DeadlineExceeded("The request waited until it was too late for it"))
+                if part.is_wanted:
+                    if not parts:
+                        max_rows = self._rows_for(part.caller.deadline - part.caller.began)
+                    elif rows + part.rows > max_rows or size + part.size > MAX_JOINED_BYTES:
+                        break
+                    parts.append(part)
+                    rows, size = rows + part.rows, size + part.size
+                self.leave(part)
+                line.popleft()
+            if line:
+                self._lines[key] = line
+            if parts:
+                return parts
+        return []
+
+    def wait_s(self, now: float, time_s: float) -> float:
+        """How long a request that comes now and has `time_s` in all would wait, as far as can be
+        told, seconds: as those before it have, or as those take whom the next call leaves in line.
+        """
+        heads = (line[0].since for line in self._lines.values())
+        left = max(self.rows - self._rows_for(time_s), 0)
+        return max(now - min(heads, default=now), self.limiter.drain_s(left))
+
+    def _rows_for(self, time_s: float) -> int:
+        """Of a call for requests that have so long in all. It is to take no more than its share: of
+        what is late for being too large, everything is lost."""
+        return min(self.max_rows, self.limiter.rows_within(CALL_SHARE * time_s))
+
+    def begin(self, server: Server) -> None:
+        self.in_flight[server] = self.in_flight.get(server, 0) + 1
+
+    def end(self, server: Server) -> int:
+        """The calls that were in flight there, this one included."""
+        count = self.in_flight.pop(server)
+        if count > 1:
+            self.in_flight[server] = count - 1
+        return count
