@@ -8,10 +8,9 @@ that wait, and asked. What comes back is arrays.
 import asyncio
 import fnmatch
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -114,7 +113,7 @@ class Predictions:
         size: of what is to be decoded, in bytes. outputs: the names wanted of a query; (): all.
         Raises RequestError, ModelNotFound or a ModelServerError.
         """
-        async with _within(caller) as time_limit:
+        async with _Within(caller) as time_limit:
             query, inputs = await self._checked(model, decode, caller, size)
             caller.signature = query.signature.name
             if query.timeout_s is not None:
@@ -158,7 +157,7 @@ class Predictions:
     ) -> bytes:
         """The raw reply to a serialized request of "/SERVICE/METHOD", whose images are held to the
         same rules; raises as `infer` does."""
-        async with _within(caller):
+        async with _Within(caller):
             if examples is not None:
                 await self._work(len(request), check_examples, examples, self._max_pixels)
             return await self.model_server.call(method, request, model, caller)
@@ -190,12 +189,12 @@ class Predictions:
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises as `signatures` does."""
-        async with _within(caller):
+        async with _Within(caller):
             return await self.model_server.metadata(model, caller)
 
     async def status(self, model: ModelRef, caller: Caller) -> list[serving.ModelVersionStatus]:
         """The versions of a model, newest first, each with its state; raises ModelNotFound."""
-        async with _within(caller):
+        async with _Within(caller):
             if model.label is not None:  # GetModelStatus passes an unknown label over
                 await self.model_server.metadata(model, caller)
             return await self.model_server.status(model, caller)
@@ -314,18 +313,30 @@ class Predictions:
             self._remembered.pop(model, None)
 
 
-@asynccontextmanager
-async def _within(caller: Caller) -> AsyncIterator[asyncio.Timeout]:
-    """Raises DeadlineExceeded when the caller's time is over, which can still be made shorter."""
-    left_s = caller.time_left_s()
-    try:
-        async with asyncio.timeout(left_s) as time_limit:
-            yield time_limit
-    except TimeoutError:
-        raise DeadlineExceeded(
-            f"No answer within {caller.deadline - caller.began:.3g} s, the time that the request "
-            "had; the model server has too much to do, or does not answer"
-        ) from None
+class _Within:
+    """Raises DeadlineExceeded when the caller's time is over, which can still be made shorter.
+
+    Not a generator: each request passes here, and one costs as much as the timer that it sets.
+    """
+
+    __slots__ = ("_caller", "_limit")
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._limit = asyncio.timeout(caller.time_left_s())
+
+    async def __aenter__(self) -> asyncio.Timeout:
+        return await self._limit.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        try:
+            await self._limit.__aexit__(*error)
+        except TimeoutError:
+            caller = self._caller
+            raise DeadlineExceeded(
+                f"No answer within {caller.deadline - caller.began:.3g} s, the time that the "
+                "request had; the model server has too much to do, or does not answer"
+            ) from None
 
 
 def _rows(signature: Signature, inputs: Inputs) -> int | None:

@@ -6,6 +6,7 @@ timers for it, which every request would pay for: each connection remembers when
 `look` is called twice a second (by worker.py).
 """
 
+import select
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -55,7 +56,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         if not self._began:
             self._began = self._moved
         if self._ahead:
-            self._ahead += data
+            self._keep(data)
         else:
             self._read(data)
 
@@ -63,10 +64,14 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         """Up to a request's end; what lies behind it waits until that is answered."""
         for start in range(0, len(data), KEPT_AHEAD):
             if self._callback_parser.is_complete:
-                self._ahead = data[start:]
-                self._pause_reading()
+                self._keep(data[start:])
                 return
             super().data_received(data[start : start + KEPT_AHEAD])
+
+    def _keep(self, data: bytes) -> None:
+        self._ahead += data
+        if len(self._ahead) > KEPT_AHEAD:
+            self._pause_reading()
 
     def _resume_reading(self) -> None:
         super()._resume_reading()
@@ -91,6 +96,13 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
     def is_idle(self) -> bool:
         """Whether no request is being read or answered."""
         return not self._request_ready.is_set() and not self._began
+
+    def has_unread(self) -> bool:
+        """Whether something has come that the event loop has not read yet: closed over it, the
+        connection would be reset."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def close_idle(self) -> None:
         """Of a connection that waits for its next request."""
