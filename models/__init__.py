@@ -42,11 +42,11 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 }
 
 
-class UnknownModelError(ValueError):
+class UnknownModel(ValueError):
     """There is no model of this name; the message lists the known ones, nearest first."""
 
 
-class UnknownSizeError(ValueError):
+class UnknownSize(ValueError):
     """The builder takes no argument of this name; the message lists the known ones."""
 
 
@@ -61,7 +61,7 @@ def build(
     input_shape: of one input, without the batch: (height, width, channels).
     classes: the width of the classification heads.
     size: what else the family's builder takes (`sizes(name)` lists it).
-    Raises UnknownModelError, UnknownSizeError, and ValueError for a size that cannot be built.
+    Raises UnknownModel, UnknownSize, and ValueError for a size that cannot be built.
 
     >>> build("vgg16", (32, 32, 3), 10, width=4, units=8).output_shape
     (None, 10)
@@ -69,7 +69,7 @@ def build(
     known = sizes(name)
     for key in size:
         if key not in known:
-            raise UnknownSizeError(f"{name} has no size {key!r}; known: {_listed(known, key)}")
+            raise UnknownSize(f"{name} has no size {key!r}; known: {_listed(known, key)}")
     asked = {"input_shape": input_shape, "classes": classes}
     return MODELS[name](**{key: value for key, value in asked.items() if value is not None}, **size)
 
@@ -77,13 +77,13 @@ def build(
 def sizes(name: str) -> dict[str, Any]:
     """The arguments of a model's builder, with their defaults: its published full size.
 
-    Raises UnknownModelError.
+    Raises UnknownModel.
 
     >>> sizes("mlp")
     {'input_shape': (28, 28, 1), 'classes': 10, 'units': (512, 256), 'dropout': 0.2}
     """
     if name not in MODELS:
-        raise UnknownModelError(f"no model {name!r}; known: {_listed(MODELS, name)}")
+        raise UnknownModel(f"no model {name!r}; known: {_listed(MODELS, name)}")
     parameters = inspect.signature(MODELS[name]).parameters
     return {key: parameter.default for key, parameter in parameters.items()}
 

@@ -56,7 +56,11 @@ def _per_channel(scale: list[float], offset: list[float], channels: int) -> laye
 
 
 def preprocess(image: keras.KerasTensor, mode: str) -> keras.KerasTensor:
-    """`preprocessing(mode)` applied to `image` [N, H, W, C]; the same shape out."""
+    """`preprocessing(mode)` applied to `image` [N, H, W, C]; the same shape out.
+
+    >>> preprocess(keras.Input((8, 8, 3)), "unit").shape
+    (None, 8, 8, 3)
+    """
     x = image
     for layer in preprocessing(mode, image.shape[-1]):
         x = layer(x)

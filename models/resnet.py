@@ -112,5 +112,22 @@ def _conv_bn(
 
 
 resnet50 = partial(resnet, "resnet50", depths=(3, 4, 6, 3))
+resnet50.__doc__ = """ResNet of 50 layers with weights; it takes what `resnet` takes.
+
+>>> resnet50((32, 32, 3), 10, depths=(1, 1), width=4).output_shape
+(None, 10)
+"""
+
 resnet101 = partial(resnet, "resnet101", depths=(3, 4, 23, 3))
+resnet101.__doc__ = """ResNet of 101 layers with weights; it takes what `resnet` takes.
+
+>>> resnet101((32, 32, 3), 10, depths=(1, 2), width=4).output_shape
+(None, 10)
+"""
+
 resnet152 = partial(resnet, "resnet152", depths=(3, 8, 36, 3))
+resnet152.__doc__ = """ResNet of 152 layers with weights; it takes what `resnet` takes.
+
+>>> resnet152((32, 32, 3), 10, depths=(2, 1), width=4).output_shape
+(None, 10)
+"""

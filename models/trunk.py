@@ -5,7 +5,11 @@ from keras import layers
 
 
 def trunk(image: keras.KerasTensor, width: int, units: int, name: str) -> keras.KerasTensor:
-    """[N, H, W, C] of 0..255 -> features [N, units]; H and W are at least 4."""
+    """[N, H, W, C] of 0..255 -> features [N, units]; H and W are at least 4.
+
+    >>> trunk(keras.Input((8, 8, 1)), width=4, units=16, name="left").shape
+    (None, 16)
+    """
     x = layers.Rescaling(1 / 255, name=f"{name}_rescale")(image)
     for block, filters in enumerate((width, 2 * width), start=1):
         x = layers.Conv2D(

@@ -74,4 +74,15 @@ def _classifier(units: int, dropout: float, classes: int) -> Iterator[layers.Lay
 
 
 vgg16 = partial(vgg, "vgg16", depths=(2, 2, 3, 3, 3))
+vgg16.__doc__ = """Column D of table 1, 16 layers with weights; it takes what `vgg` takes.
+
+>>> vgg16((32, 32, 3), 10, width=4, units=8).output_shape
+(None, 10)
+"""
+
 vgg19 = partial(vgg, "vgg19", depths=(2, 2, 4, 4, 4))
+vgg19.__doc__ = """Column E of table 1, 19 layers with weights; it takes what `vgg` takes.
+
+>>> vgg19((32, 32, 3), 10, width=4, units=8).output_shape
+(None, 10)
+"""

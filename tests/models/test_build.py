@@ -6,12 +6,12 @@ import models
 
 
 def test_an_unknown_name_lists_the_nearest_first() -> None:
-    with pytest.raises(models.UnknownModelError, match="no model 'cnn_seq'; known: cnn_seq"):
+    with pytest.raises(models.UnknownModel, match="no model 'cnn_seq'; known: cnn_seq"):
         models.build("cnn_seq")
 
 
 def test_an_unknown_size_lists_the_known_ones() -> None:
-    with pytest.raises(models.UnknownSizeError, match="no size 'filter'; known: filters, "):
+    with pytest.raises(models.UnknownSize, match="no size 'filter'; known: filters, "):
         models.build("cnn_functional", filter=3)
 
 

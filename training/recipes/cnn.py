@@ -1,3 +1,5 @@
+"""Small convolutional networks, written as a graph and as a stack."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

@@ -1,3 +1,5 @@
+"""Two digits in, both and their sum out."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

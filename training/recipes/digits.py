@@ -1,3 +1,5 @@
+"""scikit-learn's digits: what `make serve` trains first."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

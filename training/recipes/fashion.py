@@ -1,3 +1,5 @@
+"""Fashion-MNIST by a small network with batch normalisation."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

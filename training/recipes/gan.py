@@ -1,3 +1,5 @@
+"""Garments drawn by a generator, judged by a discriminator."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

@@ -1,3 +1,5 @@
+"""Inception v3 at its published size."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

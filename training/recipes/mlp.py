@@ -1,3 +1,5 @@
+"""Dense layers alone."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

@@ -1,3 +1,5 @@
+"""One image, two answers."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

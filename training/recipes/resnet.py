@@ -1,3 +1,5 @@
+"""ResNets: a small one for two cores, and the published depths."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

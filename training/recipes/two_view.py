@@ -1,3 +1,5 @@
+"""One object from two sides."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

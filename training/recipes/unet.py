@@ -1,3 +1,5 @@
+"""A class for each pixel."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

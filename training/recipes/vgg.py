@@ -1,3 +1,5 @@
+"""The two VGGs at their published width."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe

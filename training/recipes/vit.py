@@ -1,3 +1,5 @@
+"""Vision Transformers: a small one for two cores, and ViT-B/16."""
+
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe
