@@ -54,7 +54,7 @@ GRPC_PORT = click.option(
 
 
 class LazyGroup(click.Group):
-    """Adds `predict` when it is asked for: the client's libraries are not every command's."""
+    """Add `predict` when it is asked for: the client's libraries are not every command's."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted([*super().list_commands(context), "predict"])

@@ -23,7 +23,7 @@ def train(
     resume: bool = False,
     allow_breaking: bool = False,
 ) -> Path | None:
-    """Trains a recipe and publishes the result; gives `model_repository/<name>/<version>`.
+    """Train a recipe and publish the result; give `model_repository/<name>/<version>`.
 
     Of several machines that train together (TF_CONFIG) the first publishes; the others get None.
 

@@ -15,7 +15,7 @@ def decode_images(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor
 def decode_image(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """JPEG, PNG, GIF (its first frame) or BMP -> [H, W, C] of 0..255; transparency is dropped.
 
-    shape: [H, W, C] with C of 1 or 3. Raises InvalidArgumentError for what is no such file.
+    shape: [H, W, C] with C of 1 or 3. Raises InvalidArgumentError for any other file.
 
     >>> grey = tf.io.encode_png(tf.constant([[[7], [9]]], tf.uint8))
     >>> decode_image(grey, (1, 2, 3)).numpy().tolist()

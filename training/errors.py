@@ -5,10 +5,10 @@ TrainingError
 ├── BadSetting           a setting whose value is not of its type, or out of range
 ├── DataError            images or targets that cannot be trained on
 │   └── DataUnavailable  a data set that is nowhere on this machine
-├── ResumeError          no checkpoint, or one of a run with other settings
-├── Diverged             a loss that is no number any more
+├── CannotResume          no checkpoint, or one of a run with other settings
+├── Diverged             a loss that became infinite or NaN
 └── PublishError         a version that must not be served
-    ├── ParityError      the written SavedModel does not answer as the Keras model does
+    ├── WrongAnswers      the written SavedModel does not answer as the Keras model does
     └── BreakingChange   its signatures would break clients of the version before
 """
 
@@ -21,7 +21,7 @@ class TrainingError(Exception):
 
 
 class UnknownName(TrainingError):
-    """`name` is none of `known`, which the message lists with the nearest first.
+    """`name` is not among `known`, which the message lists, nearest first.
 
     >>> print(UnknownName("there is no recipe", "digit", ["fashion", "digits"]))
     there is no recipe 'digit'; known, nearest first: digits, fashion
@@ -44,7 +44,7 @@ class DataUnavailable(DataError):
     pass
 
 
-class ResumeError(TrainingError):
+class CannotResume(TrainingError):
     pass
 
 
@@ -56,7 +56,7 @@ class PublishError(TrainingError):
     pass
 
 
-class ParityError(PublishError):
+class WrongAnswers(PublishError):
     pass
 
 

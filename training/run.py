@@ -10,7 +10,7 @@ from training.publishing.evaluate import evaluate
 from training.publishing.publish import publish
 from training.publishing.report import TrainingRun
 from training.recipes import Recipe
-from training.workspace import finish, prepare
+from training.workspace import finish, open_workspace
 
 
 def run(
@@ -23,8 +23,9 @@ def run(
     allow_breaking: bool,
 ) -> Path | None:
     """One run from files to a version; `training.train` says what is asked and given."""
-    strategy = devices.prepare(recipe)
-    workspace = prepare(model_repository / name, keep=resume or not devices.is_chief(strategy))
+    strategy = devices.strategy_for(recipe)
+    keep = resume or not devices.is_chief(strategy)
+    workspace = open_workspace(model_repository / name, keep=keep)
     dataset = load(recipe, data, workspace)
     with strategy.scope():
         model = build(recipe, dataset, precision.policy(recipe.precision))

@@ -22,7 +22,7 @@ SPLIT = "split.csv"
 _IMAGES = "images-"
 
 
-def prepare(model_directory: Path, *, keep: bool) -> Path:
+def open_workspace(model_directory: Path, *, keep: bool) -> Path:
     """The folder, without what an earlier run left unless that is to `keep`.
 
     Raises PublishError where it cannot be written to, before anything is computed.

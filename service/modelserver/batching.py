@@ -88,7 +88,7 @@ class BatchingRunner:
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, servable: Servable, run: Run) -> Tensors:
-        """Raises InvalidArgument for inputs that make no batch, Unavailable for a full queue."""
+        """Raises InvalidArgument for inputs that form no batch, Unavailable for a full queue."""
         options = servable.batching
         if options is None:
             return await self._unbatched.run(servable, run)

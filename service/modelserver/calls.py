@@ -2,7 +2,7 @@
 
 Not an interceptor of grpc.aio's: that is given a call's method and metadata, not its request, and
 would have to wrap the handler as `_handler` does; and only a handler without a deserializer can
-answer bytes that are no message (grpc.aio's answer is UNKNOWN, with a traceback in the log).
+answer bytes that do not parse (grpc.aio's answer is UNKNOWN, with a traceback in the log).
 """
 
 import asyncio
@@ -98,7 +98,7 @@ def add_service(
 def _handler(
     method: Callable[[Any], Awaitable[Message]], name: str, parse: Parser, calls: Calls
 ) -> Callable[..., Awaitable[Message]]:
-    """The request is parsed here: grpc.aio calls bytes that are no message UNKNOWN, and logs a
+    """The request is parsed here: grpc.aio calls bytes that do not parse UNKNOWN, and logs a
     trace for each."""
 
     async def handle(raw: bytes, context: Context) -> Message:

@@ -12,7 +12,7 @@ import numpy as np
 from service.modelserver.errors import InvalidArgument, Unimplemented
 from service.modelserver.predict import SignatureDefs, fill_spec
 from service.modelserver.servable import Run, Tensors
-from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.contract import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD
 from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
     ClassificationResponse,
@@ -30,9 +30,6 @@ from sluice.wire.protos.serving_pb2 import (
 )
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.tensors import Array
-
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
 
 
 class Classifier(NamedTuple):
@@ -223,9 +220,9 @@ def _find(signatures: SignatureDefs, spec: ModelSpec) -> SignatureDef:
 
 
 def _find_task(signatures: SignatureDefs, task: InferenceTask) -> Classifier | Regressor:
-    if task.method_name == CLASSIFY:
+    if task.method_name == CLASSIFY_METHOD:
         return find_classifier(signatures, task.model_spec)
-    if task.method_name == REGRESS:
+    if task.method_name == REGRESS_METHOD:
         return find_regressor(signatures, task.model_spec)
     raise Unimplemented(f"Unsupported signature method_name: {task.method_name}")
 

@@ -1,7 +1,7 @@
 """The arithmetic of a batch: runs become one, its outputs theirs again; a large run, several.
 
 numpy joins and slices; what it does not do is put the result where TensorFlow reads it without
-another copy (`_concatenate`), pad, fill up, and tell an output that is no batch.
+another copy (`_concatenate`), pad, fill up, and tell an output whose rows are not the batch's.
 """
 
 import math
@@ -79,7 +79,7 @@ def share_out(outputs: Tensors, runs: Sequence[Run], options: BatchingOptions) -
 
 
 def check_rows(outputs: Tensors, expected: int) -> None:
-    """Raises FailedPrecondition for an output that is no batch, or not this one."""
+    """Raises FailedPrecondition for an output whose rows are not this batch's."""
     for name, array in outputs.items():
         if array.ndim == 0:
             raise FailedPrecondition(f"Batched output tensor {name} has 0 dimensions")

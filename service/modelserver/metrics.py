@@ -182,7 +182,7 @@ class Metrics:
 
 
 class MetricsServer:
-    """Answers GET `path` with what `render` gives; anything else is a 404 with a reason.
+    """Answer GET `path` with what `render` gives; anything else is a 404 with a reason.
 
     From threads of its own: a scrape is answered while the event loop is busy, and costs calls
     nothing but Python's lock.
@@ -200,7 +200,7 @@ class MetricsServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """A scrape every few seconds is no news."""
+                """Say nothing: a scrape comes every few seconds."""
 
         self._server = ThreadingHTTPServer(("", port), Handler)
         self.port: int = self._server.server_address[1]

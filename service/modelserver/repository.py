@@ -16,7 +16,8 @@ from typing import NamedTuple
 from service.modelserver.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
 from service.modelserver.policy import choose_versions, find_models, index_configs
 from service.modelserver.servable import Servable
-from service.modelserver.version import Load, State, Version
+from service.modelserver.version import Load, Version
+from sluice.wire.contract import State
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelSpec, ModelVersionStatus
 from sluice.wire.versions import find_versions
 

@@ -11,9 +11,9 @@ import grpc
 from service.modelserver.errors import status_of
 from service.modelserver.policy import fingerprint
 from service.modelserver.servable import Servable
+from sluice.wire.contract import State
 from sluice.wire.protos.serving_pb2 import ModelVersionStatus, StatusProto
 
-State = ModelVersionStatus.State
 Load = Callable[["Version"], Servable]  # load and warm up; raises what it likes
 
 log = logging.getLogger(__name__)
@@ -95,10 +95,6 @@ class Version:
             return True
         waited = time.monotonic() - self._failed_at >= retry_interval_s
         return waited and self.failures <= max_retries
-
-    def is_settled(self) -> bool:
-        """Whether nothing is under way: loaded, failed or gone."""
-        return self.state in (State.AVAILABLE, State.END)
 
     def status(self) -> ModelVersionStatus:
         """As GetModelStatus reports it; a failed load is END with the error.

@@ -67,7 +67,7 @@ class Client:
 
         An input is an array, or what numpy makes one of, batch first; or a path, or the bytes, of
         an image file, or a list of them, one a row (str is a path). `inputs` is the model's only
-        input, or a mapping for names that are no keywords. Files go to the signature `encoded`,
+        input, or a mapping where a name cannot be a keyword. Files go to the signature `encoded`,
         arrays to `serving_default`, if `signature` does not say otherwise. Arrays are cast to the
         model's dtypes where that changes no value but for a float's precision; the model's
         metadata, asked for once, names them.

@@ -19,6 +19,7 @@ from sluice.client._calls import (
 )
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
 from sluice.wire.channels import CHANNEL_OPTIONS
+from sluice.wire.contract import State
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
@@ -55,7 +56,6 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.enable_retries", 0),  # _flows.py tries again, by the same rules for both protocols
 ]
-State = serving.ModelVersionStatus.State
 
 
 class GrpcRequest(NamedTuple):

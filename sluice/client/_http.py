@@ -53,7 +53,7 @@ FAILURES: dict[type[Exception], type[errors.ClientError]] = {
     httpx.LocalProtocolError: errors.BadRequest,  # a header that HTTP cannot carry
     httpx.RequestError: errors.BadReply,  # a body that is not as it is said to be encoded
 }
-OPENING_CHARACTERS = 200  # of an error page that is no JSON
+OPENING_CHARACTERS = 200  # of an error page in place of JSON
 
 
 class HttpRequest(NamedTuple):

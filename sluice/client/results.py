@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
+from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX, State
 from sluice.wire.protos.serving_pb2 import ModelVersionStatus, SignatureDefMap
 from sluice.wire.signature import Signature, dtype_name, shape_text
 from sluice.wire.tensors import Array, TensorError
@@ -147,6 +147,4 @@ class VersionStatus:
 
     @classmethod
     def from_proto(cls, proto: ModelVersionStatus) -> "VersionStatus":
-        return cls(
-            proto.version, ModelVersionStatus.State.Name(proto.state), proto.status.error_message
-        )
+        return cls(proto.version, State.Name(proto.state), proto.status.error_message)

@@ -5,8 +5,16 @@ docs/contract.md says what a published model answers under them.
 
 from pathlib import PurePosixPath
 
+from sluice.wire.protos.serving_pb2 import ModelVersionStatus
+
+State = ModelVersionStatus.State  # of a version: START, LOADING, AVAILABLE, UNLOADING, END
+
 DEFAULT_SIGNATURE = "serving_default"
 ENCODED_SIGNATURE = "encoded"  # each image input takes the bytes of a file
+CLASSIFY_SIGNATURE = "classify"  # takes tf.Examples, by Classify alone
+
+# What a signature, or a task of MultiInference, says that it is for.
+CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 # Beside a classification head `label`: its best labels, and how sure the model is of each.
 CLASSES_SUFFIX, SCORES_SUFFIX = "_classes", "_scores"
@@ -16,5 +24,7 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 OIP_SERVICE = "inference.GRPCInferenceService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
 
-# In a version directory: requests that a model server runs before the version takes any.
+# In a version directory: requests that a model server runs before the version takes any, and what
+# training measured.
 WARMUP_FILE = PurePosixPath("assets.extra", "tf_serving_warmup_requests")
+METRICS_FILE = "metrics.json"

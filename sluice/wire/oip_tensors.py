@@ -75,7 +75,7 @@ def decode_raw(
     array([1, 2], dtype=uint16)
     """
     if dtype.kind == "O":
-        return split_strings(raw, most_strings)
+        return _split_strings(raw, most_strings)
     if len(raw) % dtype.itemsize:
         raise RawTensorError(
             f"a multiple of {dtype.itemsize} bytes, as {datatype_of(dtype)} takes",
@@ -92,14 +92,14 @@ def encode_raw(array: Array) -> bytes:
     >>> encode_raw(np.array([[1, 2]], "<u2"))
     b'\x01\x00\x02\x00'
     """
-    return join_strings(array) if array.dtype.kind == "O" else array.tobytes()
+    return _join_strings(array) if array.dtype.kind == "O" else array.tobytes()
 
 
-def split_strings(raw: bytes | memoryview, most: int | None = None) -> Array:
+def _split_strings(raw: bytes | memoryview, most: int | None = None) -> Array:
     r"""BYTES as they travel, to an object array [N] of bytes. Raises RawTensorError, for more than
     `most` too.
 
-    >>> split_strings(b"\3\0\0\0abc\0\0\0\0")
+    >>> _split_strings(b"\3\0\0\0abc\0\0\0\0")
     array([b'abc', b''], dtype=object)
     """
     strings: list[bytes] = []
@@ -118,10 +118,10 @@ def split_strings(raw: bytes | memoryview, most: int | None = None) -> Array:
     return string_array(strings)
 
 
-def join_strings(array: Array) -> bytes:
+def _join_strings(array: Array) -> bytes:
     r"""BYTES as they travel, of an array of bytes in any shape.
 
-    >>> join_strings(string_array([b"abc", b""]))
+    >>> _join_strings(string_array([b"abc", b""]))
     b'\x03\x00\x00\x00abc\x00\x00\x00\x00'
     """
     return b"".join(struct.pack("<I", len(string)) + string for string in array.ravel())

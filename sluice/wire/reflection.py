@@ -6,8 +6,7 @@ ours is a second (protos/__init__.py), so that either our services or `grpc.heal
 be NOT_FOUND; and each open stream holds one of the threads that answer predictions.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
@@ -27,23 +26,8 @@ from sluice.wire.protos.reflection_pb2 import (
 NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
-    """Answer reflection in both its versions, whose messages are the same on the wire."""
-    listed = sorted({*services, *NAMES})
-
-    def answer_all(
-        requests: Iterator[ServerReflectionRequest], _: grpc.ServicerContext
-    ) -> Iterator[ServerReflectionResponse]:
-        for request in requests:
-            yield answer(request, listed)
-
-    # A stream holds a thread for as long as it is open: not one of those that answer calls.
-    answer_all.experimental_thread_pool = ThreadPoolExecutor(4)  # type: ignore[attr-defined]
-    _add(server, answer_all)
-
-
 def add_async_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """The same on an event loop."""
+    """Answer reflection in both its versions, whose messages are the same on the wire."""
     listed = sorted({*services, *NAMES})
 
     async def answer_all(
@@ -52,12 +36,8 @@ def add_async_reflection(server: grpc.aio.Server, services: Iterable[str]) -> No
         async for request in requests:
             yield answer(request, listed)
 
-    _add(server, answer_all)
-
-
-def _add(server: grpc.Server | grpc.aio.Server, behavior: Callable[..., Any]) -> None:
     handler = grpc.stream_stream_rpc_method_handler(
-        behavior, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString
+        answer_all, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString
     )
     server.add_generic_rpc_handlers(
         tuple(

@@ -1,9 +1,9 @@
 """What models and versions are on disk: asked here by all who read or write a model repository.
 
 A version is a directory `<repository>/<model>/<N>` whose name TensorFlow Serving reads as a 64-bit
-integer: `7` and `007` are both version 7, `1.tmp` and `v2` are none. What is in it does not matter
-to TensorFlow Serving, which tries to load it and reports what is missing; whoever lists what was
-*published* asks for the SavedModel as well.
+integer: `7` and `007` are both version 7, `1.tmp` and `v2` are not versions. What is in it does not
+matter to TensorFlow Serving, which tries to load it and reports what is missing; whoever lists what
+was *published* asks for the SavedModel as well.
 """
 
 import re

@@ -5,12 +5,12 @@ import pytest
 
 from service.modelserver.errors import InvalidArgument, Unimplemented
 from service.modelserver.examples import (
-    CLASSIFY,
-    REGRESS,
     ClassifyPlan,
     MultiInferencePlan,
     RegressPlan,
 )
+from sluice.wire.contract import CLASSIFY_METHOD as CLASSIFY
+from sluice.wire.contract import REGRESS_METHOD as REGRESS
 from sluice.wire.protos.serving_pb2 import (
     ClassificationRequest,
     Input,
@@ -142,8 +142,16 @@ def test_several_tasks_are_one_run():
 @pytest.mark.parametrize(
     ("tasks", "error", "message"),
     [
-        ([("both", CLASSIFY, "m"), ("values", REGRESS, "n")], InvalidArgument, "same model name"),
-        ([("both", CLASSIFY, "m"), ("both", CLASSIFY, "m")], InvalidArgument, "Duplicate .*: both"),
+        (
+            [("both", CLASSIFY, "m"), ("values", REGRESS, "n")],
+            InvalidArgument,
+            "same model name",
+        ),
+        (
+            [("both", CLASSIFY, "m"), ("both", CLASSIFY, "m")],
+            InvalidArgument,
+            "Duplicate .*: both",
+        ),
         ([("both", "guess", "m")], Unimplemented, "Unsupported signature method_name: guess"),
     ],
 )

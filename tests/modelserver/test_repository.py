@@ -8,7 +8,7 @@ import pytest
 
 from service.modelserver.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
 from service.modelserver.repository import Repository, RepositoryOptions
-from service.modelserver.version import State
+from sluice.wire.contract import State
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelSpec
 
 QUICK = RepositoryOptions(poll_s=0.02, load_threads=2, load_retry_interval_s=0.05)

@@ -29,7 +29,7 @@ import tensorflow as tf
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from training.fitting import devices
-devices.prepare = lambda recipe: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+devices.strategy_for = lambda recipe: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 """
 
 

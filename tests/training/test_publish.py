@@ -15,7 +15,7 @@ from sluice.wire.protos import serving_pb2
 from sluice.wire.versions import published_versions
 from training.data.dataset import Dataset, Split
 from training.data.heads import Classes
-from training.errors import BreakingChange, ParityError
+from training.errors import BreakingChange, WrongAnswers
 from training.inference import predict
 from training.publishing import checks, samples, saved_model
 from training.publishing.publish import publish
@@ -239,7 +239,7 @@ class TestRefusals:
         x = keras.layers.Flatten()(image)
         x = keras.layers.Lambda(lambda t: t / 255 + tf.random.uniform(tf.shape(t)))(x)
         noisy = keras.Model(image, keras.layers.Dense(10, "softmax", name="label")(x))
-        with pytest.raises(ParityError, match=r"output \w+ of the reloaded .* row \d+ by"):
+        with pytest.raises(WrongAnswers, match=r"output \w+ of the reloaded .* row \d+ by"):
             publish(noisy, dataset, run_of(noisy), tmp_path, "digits")
         assert list((tmp_path / "digits").iterdir()) == []
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import training
-from training.errors import ResumeError
+from training.errors import CannotResume
 from training.fitting import fit
 
 SETTINGS = {"limit": "320", "shift": "0.05"}
@@ -57,7 +57,7 @@ def test_other_settings_are_not_resumed(tmp_path, cut_off):
     with pytest.raises(KeyboardInterrupt):
         training.train("digits", model_repository=tmp_path, epochs=3, settings=SETTINGS)
     cut_off()
-    with pytest.raises(ResumeError, match=r"learning_rate was 0\.002, is 0\.1"):
+    with pytest.raises(CannotResume, match=r"learning_rate was 0\.002, is 0\.1"):
         training.train(
             "digits",
             model_repository=tmp_path,
@@ -68,7 +68,7 @@ def test_other_settings_are_not_resumed(tmp_path, cut_off):
 
 
 def test_there_must_be_something_to_resume(tmp_path):
-    with pytest.raises(ResumeError, match="nothing to resume"):
+    with pytest.raises(CannotResume, match="nothing to resume"):
         training.train(
             "digits", model_repository=tmp_path, epochs=1, resume=True, settings=SETTINGS
         )

@@ -55,7 +55,7 @@ def batches(split: Split, rows: Rows, strategy: tf.distribute.Strategy) -> Any:
 
 
 def _pipeline(split: Split, rows: Rows) -> tf.data.Dataset:
-    """Gathers from the arrays where they are, so that memory (or a file) holds them once."""
+    """Gather from the arrays where they are, so that memory (or a file) holds them once."""
     arrays = {**split.inputs, **split.targets}
     types = [tf.as_dtype(array.dtype) for array in arrays.values()]
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from sluice.wire.tensors import Array
-from training.errors import ResumeError
+from training.errors import CannotResume
 from training.recipes import Recipe
 
 Curves = dict[str, list[float]]
@@ -45,7 +45,7 @@ class Progress:
         return losses.index(min(losses))
 
     def record(self, means: dict[str, float]) -> None:
-        """Adds an epoch's means."""
+        """Add an epoch's means."""
         for name, value in means.items():
             self.curves.setdefault(name, []).append(value)
 
@@ -72,9 +72,9 @@ def save(
 
 
 def restore(path: Path, recipe: Recipe, variables: Sequence[keras.Variable]) -> Progress:
-    """Assigns `variables`. Raises ResumeError where nothing is to resume, or settings differ."""
+    """Assign `variables`. Raises CannotResume where nothing is to resume, or settings differ."""
     if not path.exists():
-        raise ResumeError(
+        raise CannotResume(
             f"nothing to resume: there is no {path}. A run that was published has "
             f"no checkpoint any more; start without --resume"
         )
@@ -83,7 +83,7 @@ def restore(path: Path, recipe: Recipe, variables: Sequence[keras.Variable]) -> 
         now = json.loads(json.dumps(dataclasses.asdict(recipe)))
         other = sorted(key for key in now if about["recipe"].get(key) != now[key])
         if other:
-            raise ResumeError(
+            raise CannotResume(
                 "cannot resume with other settings: "
                 + ", ".join(
                     f"{key} was {about['recipe'].get(key)!r}, is {now[key]!r}" for key in other

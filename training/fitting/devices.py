@@ -7,7 +7,7 @@ import tensorflow as tf
 from training.recipes import Recipe
 
 
-def prepare(recipe: Recipe) -> tf.distribute.Strategy:
+def strategy_for(recipe: Recipe) -> tf.distribute.Strategy:
     """By TF_CONFIG (several machines), else by the GPUs in sight.
 
     To be called before TensorFlow has done anything else, which several machines need.
@@ -32,7 +32,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def meet(strategy: tf.distribute.Strategy) -> None:
-    """Waits for the other machines, since one that leaves early is taken for one that crashed."""
+    """Wait for the other machines, since one that leaves early is taken for one that crashed."""
     if strategy.cluster_resolver is not None:
         meeting = tf.function(
             lambda: strategy.run(

@@ -28,11 +28,11 @@ def fit(
     *,
     resume: bool = False,
 ) -> Progress:
-    """Trains `model`, which was built in the strategy's scope, and leaves it in float32.
+    """Train `model`, which was built in the strategy's scope, and leave it in float32.
 
     workspace: where the checkpoint and TensorBoard's logs are.
 
-    Raises BadSetting and DataError where there is no batch for the devices, ResumeError, Diverged.
+    Raises BadSetting and DataError where there is no batch for the devices, CannotResume, Diverged.
     """
     batch_size = _batch_size_for(recipe, dataset, strategy)
     steps = len(dataset.train) // batch_size

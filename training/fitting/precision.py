@@ -23,7 +23,7 @@ def policy(asked: str) -> keras.DTypePolicy:
 
 
 def to_float32(model: keras.Model) -> None:
-    """Lets a model of any precision compute in float32, as if it had been built so.
+    """Let a model of any precision compute in float32, as if it had been built so.
 
     Its weights are float32 as they are: half precision casts them at each use, by its layer's
     policy. What was traced before (a `tf.function`, a compiled step) goes on as it was.

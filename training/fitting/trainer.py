@@ -50,7 +50,7 @@ class Trainer:
         return [*self._model.variables, *self._augmentation.variables, *self._optimizer.variables]
 
     def train(self, split: Split, rows: Rows, progress: keras.utils.Progbar) -> Means:
-        """Learns from `rows`, [steps, batch_size]; the means over them as they were learnt from."""
+        """Learn from `rows`, [steps, batch_size]; the means over them as they were learnt from."""
         sums: _Sums = {}
         for step, batch in enumerate(batches(split, rows, self._strategy), 1):
             sums = _add(sums, self._train_step(*batch))

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from sluice.wire.tensors import Array
-from training.errors import BreakingChange, ParityError
+from training.errors import BreakingChange, WrongAnswers
 from training.publishing.saved_model import Session, signature_defs
 from training.publishing.trials import Trials
 
@@ -17,9 +17,9 @@ _ATOL = 1e-6  # of probabilities: what float32 sums may differ by where a score 
 
 
 def check_parity(directory: Path, trials: Trials) -> None:
-    """Holds every signature's answers against the Keras model's own.
+    """Hold every signature's answers against the Keras model's own.
 
-    Raises ParityError, naming signature, output and the worst row.
+    Raises WrongAnswers, naming signature, output and the worst row.
     """
     with Session(directory) as session:
         # Twice: a layer that draws random numbers may give the seed's own the first time.
@@ -34,7 +34,7 @@ def _compare(signature: str, output: str, answered: Array, expected: Array) -> N
     if close.all():
         return
     gap = np.abs(answered - expected).reshape(len(expected), -1).max(axis=1)
-    raise ParityError(
+    raise WrongAnswers(
         f"not published: signature {signature}, output {output} of the reloaded SavedModel is not "
         f"the Keras model's (rtol {_RTOL}): {int((~close).sum())} of {close.size} values differ, "
         f"row {int(gap.argmax())} by {float(gap.max()):.3g}. A layer that draws random numbers or "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sluice.wire.contract import METRICS_FILE
 from sluice.wire.versions import model_directories, published_versions
 
 
@@ -38,7 +39,7 @@ def published(repository: Path) -> Iterator[Published]:
 
 
 def _describe(model: str, version: int, path: Path) -> Published:
-    facts_file = path / "metrics.json"
+    facts_file = path / METRICS_FILE
     if not facts_file.exists():
         # TensorFlow takes seconds to load: for others' models only.
         from training.publishing.saved_model import signature_defs

@@ -23,9 +23,9 @@ def publish(
     *,
     allow_breaking: bool = False,
 ) -> Path:
-    """Writes the version, tries it, and lets it appear; gives `repository/name/<N>`.
+    """Write the version, try it, and let it appear; give `repository/name/<N>`.
 
-    Raises ParityError, and BreakingChange unless `allow_breaking`; nothing is left behind then.
+    Raises WrongAnswers, and BreakingChange unless `allow_breaking`; nothing is left behind then.
     """
     model_directory = repository / name
     held_out = dataset.test.take(slice(_TRIED)).inputs

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import models
+from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Dataset
 from training.fitting.checkpoint import Progress
 from training.publishing import gallery, model_card
@@ -38,7 +39,7 @@ def write(
     signatures: Mapping[str, Any],
 ) -> None:
     facts = _gather(model, dataset, run, signatures)
-    (directory / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (directory / METRICS_FILE).write_text(json.dumps(facts, indent=2) + "\n")
     (directory / "architecture.txt").write_text(_architecture(model))
     gallery.draw(directory, model, dataset, run.progress.curves, run.evaluation)
     (directory / "model-card.md").write_text(model_card.render(facts, directory))

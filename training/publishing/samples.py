@@ -13,7 +13,7 @@ _PER_CLASS = 2
 
 
 def write(directory: Path, dataset: Dataset) -> list[str]:
-    """The first test images of each class of the first head; gives the files' names.
+    """The first test images of each class of the first head; give the files' names.
 
     `<label>-<k>.png`, counted from 0; `<label>-<k>.<input>.png` where there are several inputs;
     the label in lower case, everything but letters and digits as `-`.

@@ -7,12 +7,12 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
-from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
+from sluice.wire.contract import CLASSIFY_METHOD, CLASSIFY_SIGNATURE
 from sluice.wire.tensors import Array
 from sluice.wire.versions import SAVED_MODEL
 from training.data.heads import Head
-from training.publishing.signatures import CLASSIFY, SignatureGraphs
+from training.publishing.signatures import SignatureGraphs
 
 _SERVING_TAG = "serve"
 _NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
@@ -34,8 +34,8 @@ def _name_classify_method(directory: Path) -> None:
     path = directory / SAVED_MODEL
     proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in proto.meta_graphs:
-        if CLASSIFY in graph.signature_def:
-            graph.signature_def[CLASSIFY].method_name = "tensorflow/serving/classify"
+        if CLASSIFY_SIGNATURE in graph.signature_def:
+            graph.signature_def[CLASSIFY_SIGNATURE].method_name = CLASSIFY_METHOD
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
@@ -57,7 +57,7 @@ class Session:
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         with self._session.graph.as_default():
-            loaded = SavedModelLoader(str(directory)).load(self._session, [_SERVING_TAG])
+            loaded = tf.compat.v1.saved_model.load(self._session, [_SERVING_TAG], str(directory))
         self._signatures = loaded.signature_def
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Array]:

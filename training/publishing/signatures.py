@@ -9,6 +9,7 @@ import tensorflow as tf
 from models.adversarial import GAN
 from sluice.wire.contract import (
     CLASSES_SUFFIX,
+    CLASSIFY_SIGNATURE,
     DEFAULT_SIGNATURE,
     ENCODED_SIGNATURE,
     SCORES_SUFFIX,
@@ -17,7 +18,6 @@ from training.data.heads import Head, naming
 from training.decoding import decode_images
 from training.inference import answering, call
 
-CLASSIFY = "classify"  # TF Serving's own API
 GENERATE = "generate"  # a GAN's
 TOP = 5  # classes named in an answer, where the head has that many
 
@@ -44,7 +44,7 @@ class SignatureGraphs:
                 [_bytes_spec(spec.name) if spec.name in self._images else spec for spec in specs],
             )
         if self._labels and len(self._images) == len(specs):
-            found[CLASSIFY] = _traced(self._classify, [_bytes_spec("inputs")])
+            found[CLASSIFY_SIGNATURE] = _traced(self._classify, [_bytes_spec("inputs")])
         if isinstance(self._model, GAN):
             drawing = [_spec(tensor) for tensor in self._model.generator.inputs]
             found[GENERATE] = _traced(self._generate, drawing)

@@ -10,13 +10,13 @@ from PIL import Image
 
 import models
 from models.adversarial import GAN
-from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.contract import CLASSIFY_SIGNATURE, DEFAULT_SIGNATURE, ENCODED_SIGNATURE
 from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.tensors import Array
 from training.data.dataset import Arrays
 from training.data.heads import Head, naming
 from training.inference import predict
-from training.publishing.signatures import CLASSIFY, GENERATE, TOP
+from training.publishing.signatures import GENERATE, TOP
 
 Trials = dict[str, "Trial"]
 
@@ -41,9 +41,9 @@ def trials(
         ),
         ENCODED_SIGNATURE: Trial(files, answers),
     }
-    if CLASSIFY in signatures:
+    if CLASSIFY_SIGNATURE in signatures:
         best = np.sort(answers[next(iter(naming(heads)))], axis=-1)[:, ::-1][:, :TOP]
-        every[CLASSIFY] = Trial({"inputs": _as_examples(files)}, {"scores": best})
+        every[CLASSIFY_SIGNATURE] = Trial({"inputs": _as_examples(files)}, {"scores": best})
     if isinstance(model, GAN):
         every[GENERATE] = _generated(model, len(files["image"]))
     return {name: every[name] for name in signatures}

@@ -16,7 +16,7 @@ _STAGING = ".publishing-"  # no integer, so no model server takes it for a versi
 
 
 def publish_directory(model_directory: Path, write: Callable[[Path], None]) -> Path:
-    """Runs `write` on a new hidden directory beside the versions; it becomes the next version.
+    """Run `write` on a new hidden directory beside the versions; it becomes the next version.
 
     Where `write` raises, nothing is left behind.
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from sluice.wire.contract import WARMUP_FILE
+from sluice.wire.contract import CLASSIFY_SIGNATURE, WARMUP_FILE
 from sluice.wire.protos import serving_pb2, tensorflow_pb2
 from sluice.wire.tensors import Array, encode_tensor
-from training.publishing.signatures import CLASSIFY
 from training.publishing.trials import Trials
 
 
@@ -19,7 +18,7 @@ def write(trials: Trials, model_name: str, directory: Path) -> None:
         for signature, trial in trials.items():
             spec = serving_pb2.ModelSpec(name=model_name, signature_name=signature)
             first = {name: array[:1] for name, array in trial.inputs.items()}
-            log = (_classify_log if signature == CLASSIFY else _predict_log)(spec, first)
+            log = (_classify_log if signature == CLASSIFY_SIGNATURE else _predict_log)(spec, first)
             writer.write(log.SerializeToString(deterministic=True))
 
 

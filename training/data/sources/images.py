@@ -100,12 +100,12 @@ def _decode(path: Path, shape: _Shape) -> Array | None:
 
 
 def _report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
-    """Names those that are no readable images, on the screen and in `skipped.txt`."""
+    """Name the files that could not be read, on the screen and in `skipped.txt`."""
     if not skipped:
         return
     (workspace / SKIPPED).write_text("".join(f"{path}\n" for path in skipped))
-    files = "1 file that is" if len(skipped) == 1 else f"{len(skipped)} files that are"
-    print(f"Skipped {files} no readable JPEG, PNG, GIF or BMP image:")
+    files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
+    print(f"Skipped {files} that cannot be read as a JPEG, PNG, GIF or BMP image:")
     for path in skipped[:_LISTED]:
         print(f"  {path}")
     if len(skipped) > _LISTED:
@@ -135,7 +135,7 @@ def _by_stratum(examples: Iterable[Example]) -> dict[str, list[Example]]:
 
 
 def _assign(group: Sequence[Example], known: dict[str, str]) -> None:
-    """Puts the new ones of one stratum into `known`, in the order of a hash of their path."""
+    """Put the new ones of one stratum into `known`, in the order of a hash of their path."""
     wanted = max(1, round(_HELD_OUT * len(group)))
     fresh = sorted(
         (example.key for example in group if example.key not in known),
