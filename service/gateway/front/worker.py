@@ -30,7 +30,6 @@ from service.gateway.rpc.server import start as start_grpc
 from service.gateway.settings import Settings
 
 LOOK_EVERY_S = 0.5
-QUEUE_S = 1.0  # at most, for what stands in the listen queue at SIGTERM
 # For one more request on a kept connection, which is answered with `Connection: close`: one that is
 # closed while the next request is on its way loses that request.
 LINGER_S = 1.0
@@ -111,9 +110,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         self.alive = False  # answers say Connection: close from now on
         within_s = self.settings.drain_timeout_s
         draining = self.loop.create_task(self._grpc.drain(within_s))
-        await self._empty_listen_queue()
-        for server in self.servers:
-            server.close()
+        await self._close_listeners()
         linger_until = time.monotonic() + LINGER_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -121,7 +118,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
                     self.notify()
                     if time.monotonic() > linger_until:
                         for connection in list(self.connections):
-                            if connection.is_idle:
+                            if connection.is_idle and not connection.has_unread():
                                 connection.close_idle()
                     await asyncio.sleep(0.05)
         await self._until_drained(draining)
@@ -140,12 +137,19 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
             self.notify()
             await asyncio.wait({draining}, timeout=0.05)
 
-    async def _empty_listen_queue(self) -> None:
-        """Take what connected before this moment: a closed socket would reset it."""
-        deadline = time.monotonic() + QUEUE_S
-        waiting = [listener.sock for listener in self.sockets]
-        while select.select(waiting, [], [], 0)[0] and time.monotonic() < deadline:
-            await asyncio.sleep(0.001)
+    async def _close_listeners(self) -> None:
+        """After all that has connected is taken, which a closed socket would reset; with nothing in
+        between in which somebody else could connect."""
+        accepted = []
+        for listener in self.sockets:
+            while select.select([listener.sock], [], [], 0)[0]:
+                with contextlib.suppress(BlockingIOError):  # another worker was faster
+                    accepted.append(listener.sock.accept()[0])
+        for server in self.servers:
+            server.close()
+        for each in accepted:
+            each.setblocking(False)
+            await self.loop.connect_accepted_socket(lambda: FrontProtocol(self), each)
 
 
 def _parent() -> int:
