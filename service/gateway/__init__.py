@@ -1,4 +1,5 @@
-"""The gateway: a Flask application that answers HTTP from a model server it reaches over gRPC.
+"""The gateway: answers HTTP and gRPC from a model server that it reaches over gRPC.
 
-It never imports tensorflow. `app.create_app` is where everything is wired.
+It never imports tensorflow. `app.create_app` is the Flask application that any WSGI server can run;
+in production `front` answers about models in an event loop, from the same routes.
 """

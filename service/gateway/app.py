@@ -15,7 +15,7 @@ from service.gateway.http import JSON
 from service.gateway.loops import OwnLoopRunner, Runner
 from service.gateway.plain import answer, flask_response
 from service.gateway.routes import docs, oip, ops, tfs
-from service.gateway.routes.model_paths import CONVERTERS, ModelView
+from service.gateway.routes.model_paths import CONVERTERS, FlaskView
 from service.gateway.settings import Settings
 
 
@@ -70,7 +70,7 @@ def _begin() -> None:
 def _observe_page(response: Response) -> Response:
     """What is about a model is observed where it is answered; scrapes are not counted."""
     view = current_app.view_functions.get(request.endpoint or "")
-    if isinstance(view, ModelView) or request.path == "/metrics":
+    if isinstance(view, FlaskView) or request.path == "/metrics":
         return response
     gateway: Gateway = current_app.extensions["gateway"]
     page = Exchange(

@@ -1,23 +1,30 @@
 """What one process answers with, and the steps that every answer about a model takes."""
 
+import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from service.gateway.access_log import AccessLog
-from service.gateway.admission import Admission
+from service.gateway.admission import Admission, Arrival
 from service.gateway.caller import Caller
+from service.gateway.decode.content_encoding import decompress
 from service.gateway.error_responses import error_response
 from service.gateway.errors import GatewayError
 from service.gateway.exchange import Exchange
-from service.gateway.http import HttpRequest, HttpResponse
+from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.predictions import Predictions
-from service.gateway.routes.model_paths import PROBE, ModelView
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
+from service.gateway.views import ModelView
 from sluice.wire.model_ref import ModelRef
 
 TIMEOUT_MS = "x-request-timeout-ms"
+CONTENT_ENCODING = "content-encoding"
+_HUNG_UP = HttpResponse(b"", 499)  # nginx's number for it; nobody is there to read it
+
+ReadBody = Callable[[Callable[[int], None]], Awaitable[bytes]]
 
 log = logging.getLogger(__name__)
 
@@ -46,36 +53,67 @@ class Gateway:
             seconds = min(seconds, int(asked) / 1000)
         return Caller.of(request.headers, began, seconds)
 
-    async def respond(
-        self, view: ModelView, model: ModelRef, request: HttpRequest, caller: Caller
-    ) -> tuple[HttpResponse, str]:
-        """The answer, whatever happens, and the reason where it is a refusal."""
-        try:
-            return await view.handler(self.predictions, model, request, caller), ""
-        except GatewayError as error:
-            return error_response(error), str(error)
-        except Exception as error:  # a bug of ours: the client gets an answer, the log the trace
-            log.exception("%s %s failed", request.method, request.path)
-            return error_response(error), f"{type(error).__name__}: {error}"
-
-    def observe(
+    async def answer(
         self,
         view: ModelView,
-        model: str,
+        model: ModelRef,
+        head: HttpRequest,
+        read: ReadBody,
+        caller: Caller,
+        client: str,
+    ) -> HttpResponse:
+        """The answer to a request about a model, whatever happens; counted and logged.
+
+        `head` is the request without its body, which `read` reads: it is given a function to call
+        with the size of each piece that comes. It may raise GatewayErrors.
+        """
+        request, reason = head, ""
+        try:
+            if view.is_probe:
+                return await view.handler(self.predictions, model, head, caller)
+            with self.admission.arriving(model.name, head.length, caller.time_left_s()) as arrival:
+                body = await read(arrival.hold)
+                arrival.take_place()
+                request = head._replace(body=await self._unpacked(body, head, arrival))
+                response = await view.handler(self.predictions, model, request, caller)
+        except GatewayError as error:
+            response, reason = error_response(error), str(error)
+        except (asyncio.CancelledError, ClientGone):
+            self._observe(view, model, request, _HUNG_UP, caller, client, "the client hung up")
+            raise
+        except Exception as error:  # a bug of ours: the client gets an answer, the log the trace
+            log.exception("%s %s failed", request.method, request.path)
+            response, reason = error_response(error), f"{type(error).__name__}: {error}"
+        self._observe(view, model, request, response, caller, client, reason)
+        return response
+
+    async def _unpacked(self, body: bytes, head: HttpRequest, arrival: Arrival) -> bytes:
+        """The body, its Content-Encoding undone."""
+        encoding = head.headers.get(CONTENT_ENCODING)
+        if not encoding:
+            return body
+        unpacked = await self.predictions.aside(
+            decompress, body, encoding, self.settings.max_body_bytes
+        )
+        arrival.hold(max(len(unpacked) - len(body), 0))
+        return unpacked
+
+    def _observe(
+        self,
+        view: ModelView,
+        model: ModelRef,
         request: HttpRequest,
         response: HttpResponse,
         caller: Caller,
         client: str,
         reason: str,
     ) -> None:
-        """Count and log an answered request about a model."""
-        if view.dialect == PROBE:
+        if view.is_probe:
             return
-        known = model if self.predictions.knows(model) else ""
         exchange = Exchange(
             dialect=view.dialect,
             verb=view.verb,
-            model=known,
+            model=model.name if self.predictions.knows(model.name) else "",
             status=str(response.status),
             method=request.method,
             path=request.path,

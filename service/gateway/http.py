@@ -26,6 +26,11 @@ class HttpRequest(NamedTuple):
     body: bytes
 
     @property
+    def length(self) -> int:
+        """Of the body, as announced; 0 where it is not. The server has refused what is none."""
+        return int(self.headers.get("content-length") or 0)
+
+    @property
     def content_type(self) -> str:
         """Without its parameters, lower-case."""
         return _media_type(self.headers.get("content-type", ""))
@@ -62,3 +67,7 @@ def _media_type(header: str) -> str:
 def _best(accept: str | None, kinds: tuple[str, ...]) -> str:
     accepted = parse_accept_header(accept or "", MIMEAccept)
     return accepted.best_match(kinds, kinds[0]) or kinds[0]
+
+
+class ClientGone(Exception):
+    """The connection was closed before the request was whole: there is nobody to answer."""

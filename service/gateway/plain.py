@@ -1,6 +1,7 @@
 """Flask's way in: any WSGI server, and `app.test_client()`, get the same answers as the front."""
 
 import time
+from collections.abc import Callable
 from typing import IO
 
 from flask import Response, current_app, request
@@ -8,12 +9,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.gateway.body import read_stream
 from service.gateway.caller import Caller
-from service.gateway.error_responses import error_response
-from service.gateway.errors import GatewayError, PayloadTooLarge
+from service.gateway.errors import PayloadTooLarge
 from service.gateway.gateway import Gateway
 from service.gateway.http import HttpRequest, HttpResponse
 from service.gateway.loops import Runner
-from service.gateway.routes.model_paths import PROBE, ModelView
+from service.gateway.views import ModelView
 from sluice.wire.model_ref import ModelRef
 
 
@@ -33,7 +33,7 @@ def page_caller() -> Caller:
 
 
 def answer(view: ModelView, model: ModelRef) -> Response:
-    """The view's answer to Flask's current request, counted and logged."""
+    """The view's answer to Flask's current request, whose body this thread has read already."""
     here = gateway()
     head = HttpRequest(
         request.method,
@@ -44,18 +44,21 @@ def answer(view: ModelView, model: ModelRef) -> Response:
     )
     caller = here.caller(head, time.monotonic())
     try:
-        body = read_stream(_stream(), request.content_length, head.headers, here.settings)
-    except (GatewayError, RequestEntityTooLarge) as error:
-        if isinstance(error, RequestEntityTooLarge):
-            error = PayloadTooLarge(here.settings.max_body_bytes)
-        if isinstance(error, PayloadTooLarge):
-            here.telemetry.refused(type(error).__name__)
-        response, reason, whole = error_response(error), str(error), head
-    else:
-        whole = head._replace(body=body)
-        response, reason = runner().run(_admitted(here, view, model, whole, caller))
-    here.observe(view, model.name, whole, response, caller, request.remote_addr or "-", reason)
-    return flask_response(response, caller)
+        body = read_stream(_stream(), request.content_length, here.settings.max_body_bytes)
+        refusal = None
+    except (PayloadTooLarge, RequestEntityTooLarge):
+        body, refusal = b"", PayloadTooLarge(here.settings.max_body_bytes)
+
+    async def read(hold: Callable[[int], None]) -> bytes:
+        if refusal is not None:
+            raise refusal
+        hold(len(body))
+        return body
+
+    client = request.remote_addr or "-"
+    return flask_response(
+        runner().run(here.answer(view, model, head, read, caller, client)), caller
+    )
 
 
 def flask_response(response: HttpResponse, caller: Caller | None = None) -> Response:
@@ -64,18 +67,6 @@ def flask_response(response: HttpResponse, caller: Caller | None = None) -> Resp
     if caller is not None:
         answer.headers["X-Request-Id"] = caller.request_id
     return answer
-
-
-async def _admitted(
-    here: Gateway, view: ModelView, model: ModelRef, whole: HttpRequest, caller: Caller
-) -> tuple[HttpResponse, str]:
-    if view.dialect == PROBE:
-        return await here.respond(view, model, whole, caller)
-    try:
-        with here.admission.place(model.name, len(whole.body), caller.time_left_s()):
-            return await here.respond(view, model, whole, caller)
-    except GatewayError as error:
-        return error_response(error), str(error)
 
 
 def _stream() -> IO[bytes]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from service.gateway import joining as joining_module
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.errors import (
@@ -19,10 +18,10 @@ from service.gateway.errors import (
     ModelServerUnavailable,
     RejectedByModel,
 )
-from service.gateway.joining import Joining
+from service.gateway.joining import MAX_MODELS, Joining
 from service.gateway.model_server import ATTEMPTS
 from service.gateway.servers import Servers
-from service.gateway.traffic import kind_of
+from service.gateway.traffic import MAX_JOINED_BYTES, kind_of
 from sluice.wire.model_ref import ModelRef
 
 F4 = np.float32
@@ -192,7 +191,7 @@ async def test_the_rows_of_a_call_are_bounded_and_the_order_is_kept():
 @run
 async def test_the_bytes_of_a_call_are_bounded():
     bench = Bench()
-    rows = joining_module.MAX_JOINED_BYTES // 4 // 3
+    rows = MAX_JOINED_BYTES // 4 // 3
     first = await busy(bench)
     bench.joining._traffic["m"].max_rows = 10**9
     waiting = [bench.ask(*np.full(rows, index, F4)) for index in range(4)]
@@ -628,9 +627,9 @@ async def test_closing_ends_what_is_in_flight():
 @run
 async def test_models_that_clients_invent_are_forgotten():
     bench = Bench()
-    for index in range(joining_module.MAX_MODELS + 50):
+    for index in range(MAX_MODELS + 50):
         task = bench.ask(1, model=f"invented{index}")
         await asyncio.sleep(0)
         bench.calls[-1].answer()
         await task
-        assert len(bench.joining._traffic) <= joining_module.MAX_MODELS
+        assert len(bench.joining._traffic) <= MAX_MODELS

@@ -16,13 +16,13 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from service.gateway import body
 from service.gateway.caller import Caller
 from service.gateway.error_responses import error_response
 from service.gateway.errors import GatewayError, PayloadTooLarge
 from service.gateway.gateway import Gateway
-from service.gateway.http import HttpRequest, HttpResponse
-from service.gateway.routes.model_paths import PROBE, ModelView
+from service.gateway.http import ClientGone, HttpRequest, HttpResponse
+from service.gateway.routes.model_paths import FlaskView
+from service.gateway.views import ModelView, model_of
 from sluice.wire.model_ref import ModelRef
 
 Message = MutableMapping[str, Any]
@@ -34,12 +34,7 @@ _SERVER = (b"server", b"sluice")
 _METHODS = frozenset({"GET", "HEAD", "POST"})  # the others are Flask's to refuse or to describe
 
 
-_HUNG_UP = HttpResponse(b"", 499)  # nginx's number for it; nobody is there to read it
 READ_OUT_S = 1.0
-
-
-class ClientGone(Exception):
-    """The connection was closed before the request was whole: there is nobody to answer."""
 
 
 class Front:
@@ -81,46 +76,12 @@ class Front:
             scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, b""
         )
         caller = gateway.caller(request, scope.get(BEGAN) or time.monotonic())
-        chunks = _Body(receive, gateway.settings.max_body_bytes)
-        try:
-            if view.dialect == PROBE:
-                response, reason = await gateway.respond(view, model, request, caller)
-            else:
-                with gateway.admission.arriving(
-                    model.name, _length(headers), caller.time_left_s()
-                ) as arrival:
-                    data = await chunks.whole(arrival.hold)
-                    arrival.take_place()
-                    if body.ENCODING in headers:
-                        packed = len(data)
-                        data = await gateway.predictions.aside(
-                            body.unpacked, data, headers, gateway.settings
-                        )
-                        arrival.hold(max(len(data) - packed, 0))
-                    request = request._replace(body=data)
-                    response, reason = await gateway.respond(view, model, request, caller)
-        except GatewayError as error:
-            response, reason = error_response(error), str(error)
-        except asyncio.CancelledError:
-            self._observe(view, model, request, _HUNG_UP, caller, scope, "the client hung up")
-            raise
-        await _send(send, response, caller, with_body=request.method != "HEAD")
-        self._observe(view, model, request, response, caller, scope, reason)
-        if not chunks.done:
-            await chunks.read_out()
-
-    def _observe(
-        self,
-        view: ModelView,
-        model: ModelRef,
-        request: HttpRequest,
-        response: HttpResponse,
-        caller: Caller,
-        scope: Message,
-        reason: str,
-    ) -> None:
+        body = _Body(receive, gateway.settings.max_body_bytes)
         client = scope["client"][0] if scope["client"] else "-"
-        self._gateway.observe(view, model.name, request, response, caller, client, reason)
+        response = await gateway.answer(view, model, request, body.whole, caller, client)
+        await _send(send, response, caller, with_body=request.method != "HEAD")
+        if not body.done:
+            await body.read_out()
 
     async def _page(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
         """Flask's: its body is read here, so that no thread waits for a client."""
@@ -149,9 +110,9 @@ class Front:
         except (HTTPException, RequestRedirect):
             return None
         view = self._views[endpoint]
-        if not isinstance(view, ModelView):
+        if not isinstance(view, FlaskView):
             return None
-        return view, view.model(dict(where))
+        return view.view, model_of(dict(where))
 
 
 class _Body:
@@ -191,11 +152,6 @@ class _Body:
         self.done = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         return piece
-
-
-def _length(headers: dict[str, str]) -> int:
-    """The announced length of the body; the server has refused what is no number."""
-    return int(headers.get("content-length", 0))
 
 
 async def _send(

@@ -1,19 +1,12 @@
 """The paths under which a dialect names a model, its versions and its labels, and what answers."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, current_app
 from werkzeug.routing import BaseConverter
 
-from service.gateway.caller import Caller
-from service.gateway.http import HttpRequest, HttpResponse
-from service.gateway.predictions import Predictions
-from sluice.wire.model_ref import ModelRef
-
-PROBE = "probe"  # the dialect of what is answered past admission, and neither counted nor logged
-
-Handler = Callable[[Predictions, ModelRef, HttpRequest, Caller], Awaitable[HttpResponse]]
+from service.gateway.views import Handler, ModelView, model_of
 
 
 class ModelName(BaseConverter):
@@ -35,24 +28,16 @@ class VersionConverter(BaseConverter):
 CONVERTERS = {"model": ModelName, "version": VersionConverter}
 
 
-class ModelView:
-    """A Flask view that runs a handler; the event loop's front runs the handler without Flask.
+class FlaskView:
+    """A ModelView as Flask calls it: by the answer that the application has for all of them."""
 
-    `dialect` and `verb` are for the metrics.
-    """
-
-    def __init__(self, handler: Handler, dialect: str, verb: str) -> None:
-        self.handler, self.dialect, self.verb = handler, dialect, verb
-        self.__name__ = handler.__name__
+    def __init__(self, view: ModelView) -> None:
+        self.view = view
+        self.__name__ = view.verb
 
     def __call__(self, **where: Any) -> Response:
-        answered: Response = current_app.extensions["answer"](self, self.model(where))
+        answered: Response = current_app.extensions["answer"](self.view, model_of(where))
         return answered
-
-    @staticmethod
-    def model(where: dict[str, Any]) -> ModelRef:
-        """The model that a path names; one without a name where it names none."""
-        return ModelRef(where.get("name", ""), where.get("version"), where.get("label"))
 
 
 def model_paths(
@@ -63,7 +48,7 @@ def model_paths(
 
     def at(suffix: str, *methods: str) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            view = ModelView(handler, dialect, handler.__name__)
+            view = FlaskView(ModelView(handler, dialect, handler.__name__))
             for place in places:
                 routes.add_url_rule(
                     f"{root}{place}{suffix}", f"{handler.__name__}{place}", view, methods=methods

@@ -9,7 +9,8 @@ from service.gateway.errors import NotFound
 from service.gateway.http import HttpRequest, HttpResponse
 from service.gateway.plain import gateway
 from service.gateway.predictions import Predictions, Readiness
-from service.gateway.routes.model_paths import PROBE, model_paths
+from service.gateway.routes.model_paths import model_paths
+from service.gateway.views import PROBE
 from sluice.wire.model_ref import ModelRef
 
 routes = Blueprint("ops", __name__)
