@@ -54,6 +54,13 @@ def test_every_metric_of_the_gateways_is_listed():
     )
 
 
+def test_the_modules_that_the_architecture_names_are_there():
+    known = [f"/{path}" for path in ROOT.glob("*/**/*.py")]
+    named = re.findall(r"[\w/]+\.py\b", (ROOT / "docs/architecture.md").read_text())
+    assert named
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in known)]
+
+
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
 def test_relative_links_lead_somewhere(document):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
