@@ -1,7 +1,7 @@
 # The images of the gateway, of the embedded model server and of training: `make images`.
 # docs/decisions/0007-images.md tells why they are built as they are.
 
-# Anything with Python 3.11 or newer, its venv module and certificates.
+# Anything with Python 3.11 to 3.13, its venv module and certificates.
 # checkov:skip=CKV_DOCKER_7: it does not look behind ${BASE}, which has a precise tag
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 

@@ -86,8 +86,11 @@ def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
     with _setting_errors():
         from service.gateway.settings import Settings
 
-        drain_timeout_s = Settings.from_environment().drain_timeout_s
-    sys.exit(Supervisor(model_repository, http_port, grpc_port, drain_timeout_s).run())
+        settings = Settings.from_environment()
+    supervisor = Supervisor(
+        model_repository, settings.http_host, http_port, grpc_port, settings.drain_timeout_s
+    )
+    sys.exit(supervisor.run())
 
 
 @main.command()

@@ -1,10 +1,11 @@
 """A child process that is named in the logs, remembers its last words and leaves nothing behind.
 
-Not a supervisor's work, though it looks like it. circus and supervisord restart what dies, from a
-daemon with a configuration file and a socket of its own; `sluice up` starts two children in an
-order, with a condition between them, ends with a child that dies and says its last lines. honcho,
-which does end with the first that dies, starts all at once, stops all at once, and after five
-seconds kills.
+Not a supervisor's work, though it looks like it: `sluice up` starts two children in an order, with
+a condition between them, stops them in the other order, ends with the first that dies and says its
+last lines. honcho 2.0.0 does end with the first that dies, but starts all at once and stops all at
+once; tried with a child that took 12 s to drain, it killed it after 5 (KILL_WAIT, a constant).
+circus 0.19.0 and supervisord 4.3.0 (read) are daemons that go on when a child dies, with a socket
+to be told by; circus brings pyzmq and tornado.
 """
 
 import contextlib

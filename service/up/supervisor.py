@@ -29,15 +29,22 @@ class StackError(Exception):
 
 
 class Supervisor:
-    """Serves `repository` over HTTP and gRPC until SIGTERM or SIGINT, or until a child dies.
+    """Serve `repository` over HTTP and gRPC until SIGTERM or SIGINT, or until a child dies.
 
+    http_host: where the gateway's own settings have it listen.
     drain_timeout_s: how long the gateway may take to answer what it has accepted.
     """
 
     def __init__(
-        self, repository: Path, http_port: int, grpc_port: int, drain_timeout_s: float
+        self,
+        repository: Path,
+        http_host: str,
+        http_port: int,
+        grpc_port: int,
+        drain_timeout_s: float,
     ) -> None:
         self._repository, self._http_port, self._grpc_port = repository, http_port, grpc_port
+        self._gateway_url = f"http://{_dialled(http_host)}:{http_port}"
         self._grace_s = drain_timeout_s + STOP_MARGIN_S
         self._stopping = threading.Event()
         self._children: list[Child] = []
@@ -76,7 +83,8 @@ class Supervisor:
                 **_metrics_on_the_public_port(),
             },
         )
-        self._wait_for("the gateway to listen", lambda: _listens(self._http_port))
+        with Client(self._gateway_url, retries=0) as client:
+            self._wait_for("the gateway to answer", lambda: _answers(client))
         if not self._stopping.is_set():
             _say(welcome(self._repository, self._names, self._http_port, self._grpc_port))
 
@@ -198,10 +206,24 @@ def _check_port_is_free(port: int, option: str, variable: str) -> None:
             ) from None
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _dialled(host: str) -> str:
+    """Where to reach what listens at `host`, as URLs write it.
+
+    >>> _dialled("0.0.0.0"), _dialled("::"), _dialled("10.0.0.7")
+    ('127.0.0.1', '[::1]', '10.0.0.7')
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+def _answers(client: Client) -> bool:
+    """Not whether it is ready, which it is not while there are no models. Asked for its models, as
+    that page stands open whatever the settings close."""
+    try:
+        client.models(timeout_s=ASK_TIMEOUT_S)
+    except ClientError as error:
+        return bool(error.code)  # an error of its own is an answer too
+    return True
 
 
 def _say(text: str) -> None:

@@ -28,6 +28,7 @@ from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import DATATYPES, JSON_LENGTH, datatype_of, decode_raw, encode_raw
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import Array, TensorError
+from sluice.wire.versions import version_number
 
 # A test walks every status that the gateway answers. Others are BadRequest below 500, and
 # ServerFailed else; 502 is a proxy's word for a server that is down.
@@ -86,13 +87,13 @@ def encode_call(call: Call[Any]) -> HttpRequest:
         case IsReady(str(name)):
             return HttpRequest("GET", f"/v2/models/{quote(name, safe='')}/ready")
         case ListModels():
-            return HttpRequest("GET", "/readyz")
+            return HttpRequest("GET", "/v1/models")
     raise errors.NotSupported(f"the gateway's HTTP has no call for {type(call).__name__}")
 
 
 def decode_reply(call: Call[Any], reply: HttpReply) -> Any:
     """Raises the error that the status stands for, and BadReply."""
-    if reply.status >= 400 and not (isinstance(call, ListModels) and reply.status == 503):
+    if reply.status >= 400:
         raise error_of_status(reply)
     try:
         return _decode(call, reply)
@@ -262,7 +263,7 @@ def _decode(call: Call[Any], reply: HttpReply) -> Any:
         case IsReady():
             return True
         case ListModels():
-            return _decode_models(json.loads(reply.body))
+            return [each["name"] for each in json.loads(reply.body)["models"]]
 
 
 def _decode_infer(call: Predict, reply: HttpReply) -> Prediction:
@@ -273,10 +274,8 @@ def _decode_infer(call: Predict, reply: HttpReply) -> Prediction:
         size = tensor.get("parameters", {}).get("binary_data_size", 0)
         outputs[tensor["name"]] = _decode_tensor(tensor, raw[:size])
         raw = raw[size:]
-    version = document.get("model_version", "")
-    return Prediction(
-        outputs, call.model.name, int(version) if version.isdigit() else None, call.signature
-    )
+    version = version_number(document.get("model_version", ""))
+    return Prediction(outputs, call.model.name, version, call.signature)
 
 
 def _decode_tensor(tensor: dict[str, Any], raw: memoryview) -> Array:
@@ -295,13 +294,6 @@ def _decode_metadata(model: ModelRef, document: dict[str, Any]) -> ModelMetadata
         document["metadata"]["signature_def"], signatures, ignore_unknown_fields=True
     )
     return ModelMetadata.from_proto(model.name, int(document["model_spec"]["version"]), signatures)
-
-
-def _decode_models(document: dict[str, Any]) -> list[str]:
-    """/readyz names the models; it names none when the model server does not answer."""
-    if not document["models"] and document["status"] != "ready":
-        raise errors.Unavailable(document["reason"])
-    return list(document["models"])
 
 
 def _message(reply: HttpReply) -> str:

@@ -1,9 +1,9 @@
 """Large tensors in and out of serialized messages, without the copies that protobuf makes of them.
 
 Protobuf copies a tensor's bytes when it parses the message around them and once more when they are
-read; three times when they are written. Its Python package offers no way round: a bytes field
-always owns its bytes, where C++ has `[ctype = CORD]` and string views. So large contents are cut
-out of a message before it is parsed, and pasted in when the rest has been serialized
+read; three times when they are written. Its Python package (7.36.2) offers no way round: a bytes
+field always owns its bytes, where C++ has `[ctype = CORD]` and string views. So large contents are
+cut out of a message before it is parsed, and pasted in when the rest has been serialized
 (docs/decisions/0009-large-tensors-go-round-protobuf.md has the figures). Both know one form alone:
 a `map<string, TensorProto>` whose tensors carry `tensor_content`.
 """

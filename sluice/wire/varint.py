@@ -1,8 +1,8 @@
 """Protobuf's numbers of variable length: seven bits a byte, the lowest first.
 
-Written here because protobuf's package has no public function for them: what it has is private
-(`google.protobuf.internal.decoder._DecodeVarint`), and answers bytes that were cut short with an
-IndexError.
+Written here because protobuf's package (7.36.2) has no public function for them: what it has is
+private (`google.protobuf.internal.decoder._DecodeVarint`), and answers bytes that were cut short
+with an IndexError.
 """
 
 
