@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # nothing of ours 
 
 with atheris.instrument_imports(include=["service.gateway", "sluice.wire"]):
     from service.gateway.app import create_app
-    from service.gateway.model_server import ModelServer
     from service.gateway.settings import Settings
 
 import numpy as np
@@ -25,8 +24,14 @@ from PIL import Image
 
 SERVER, ARGUMENTS = sys.argv[1], [sys.argv[0], *sys.argv[2:]]
 client = create_app(
-    Settings(models="affine,pair,dtypes,echo", max_body_bytes=1 << 20),
-    ModelServer(SERVER, timeout_s=10, metadata_ttl_s=1e9),
+    Settings(
+        model_server=SERVER,
+        models="affine,pair,dtypes,echo",
+        max_body_bytes=1 << 20,
+        request_timeout_s=10.0,
+        metadata_ttl_s=1e9,
+        access_log="off",
+    )
 ).test_client()
 
 
@@ -77,6 +82,17 @@ TARGETS = [
         "/v2/models/affine/infer",
         {"Inference-Header-Content-Length": str(len(OIP))},
         OIP + b"\0\0\0\0",
+    ),
+    ("/v2/repository/index", {}, b'{"ready": true}'),
+    (
+        "/v2/models/affine/infer",
+        {},
+        json.dumps(
+            {
+                "parameters": {"timeout": 10**7},
+                "inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}],
+            }
+        ).encode(),
     ),
     (
         "/v2/models/dtypes/infer",

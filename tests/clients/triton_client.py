@@ -103,6 +103,12 @@ def a_signature_by_its_name(module, client):
     assert result.as_numpy("total").tolist() == [6.0]
 
 
+def a_timeout_of_its_own(module, client):
+    inputs = [given(module, "x", np.float32([1]), "FP32")]
+    result = client.infer("affine", inputs, timeout=30_000_000)
+    assert result.as_numpy("y").tolist() == [3.5]
+
+
 def errors(module, client):
     inputs = [given(module, "x", np.float32([1]), "FP32")]
     assert "nope" in refused(client, "nope", inputs)
@@ -144,6 +150,23 @@ def json_outputs(module, client):
     assert client.infer("affine", inputs, outputs=outputs).as_numpy("y").tolist() == [3.5, 4.0]
 
 
+def repository_index(_, client):
+    ready = [each for each in client.get_model_repository_index() if each["state"] == "READY"]
+    assert {(each["name"], each["version"]) for each in ready} >= {("affine", "1"), ("affine", "2")}
+
+
+def statistics(module, client):
+    def successes():
+        found = client.get_inference_statistics("affine", "1")["model_stats"]
+        (one,) = [each for each in found if each["version"] == "1"]
+        return one["inference_stats"]["success"]["count"], one["inference_count"]
+
+    requests, rows = successes()
+    inputs = [given(module, "x", np.float32([1, 2, 3]), "FP32")]
+    client.infer("affine", inputs, model_version="1")
+    assert successes() == (requests + 1, rows + 3)
+
+
 def compressed_bodies(module, client):
     inputs = [given(module, "x", np.zeros(10_000, np.float32), "FP32")]
     for algorithm in ("gzip", "deflate"):
@@ -165,10 +188,11 @@ CHECKS = [
     brain_float,
     versions,
     a_signature_by_its_name,
+    a_timeout_of_its_own,
     errors,
     calls_at_the_same_time,
 ]
-HTTP_CHECKS = [json_tensors, json_outputs, compressed_bodies]
+HTTP_CHECKS = [json_tensors, json_outputs, compressed_bodies, repository_index, statistics]
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
