@@ -39,7 +39,7 @@ from service.gateway.errors import (
     UnsupportedMediaType,
 )
 from service.gateway.query import Query
-from service.gateway.signatures import Signatures
+from service.gateway.signatures import Signatures, validate
 from sluice.wire.protos.serving_pb2 import Input, PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
 from sluice.wire.tensors import encode_shape, encode_tensor
@@ -191,7 +191,7 @@ def test_an_npz_file_that_lies(body, error, message):
     try:
         with pytest.raises(error, match=message):
             query = decode_npz(body, SIGNATURES, LIMIT)
-            query.signature.validate(query.inputs)
+            validate(query.signature, query.inputs)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -322,7 +322,7 @@ def as_predict_request(data, signature="encoded"):
     request = PredictRequest()
     request.model_spec.signature_name = signature
     request.inputs["x"].CopyFrom(encode_tensor(strings(data)))
-    return decode_predict(request, SIGNATURES, LIMIT, 10_000)
+    return decode_predict(request, {}, SIGNATURES, LIMIT)
 
 
 def as_raw_tensor(data):
@@ -350,7 +350,7 @@ def test_a_picture_is_one_for_any_signature_that_takes_strings(data):
         with pytest.raises(InvalidInput, match=r"inputs\.x at row 1: expected an image"):
             check_content(query, 10_000)
     with pytest.raises(InvalidInput, match="expected an image"):
-        as_predict_request(data, "text")
+        check_content(as_predict_request(data, "text"), 10_000)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from service.gateway.decode.oip_proto import decode_model_infer
 from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.decode.tfs_proto import decode_predict as decode_predict_proto
 from service.gateway.errors import GatewayError
-from service.gateway.signatures import Signatures
+from service.gateway.signatures import Signatures, validate
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import Input, PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
@@ -174,7 +174,7 @@ def message(kind, body):
 
 def valid(query):
     check_content(query, PIXELS)
-    query.signature.validate(query.inputs)
+    validate(query.signature, query.inputs)
 
 
 DECODERS = {
@@ -196,7 +196,7 @@ DECODERS = {
         )
     ),
     "PredictRequest": lambda body, _: valid(
-        decode_predict_proto(message(PredictRequest, body), SIGNATURES, LIMIT, PIXELS)
+        decode_predict_proto(message(PredictRequest, body), {}, SIGNATURES, LIMIT)
     ),
     "ModelInferRequest": lambda body, _: valid(
         decode_model_infer(message(ModelInferRequest, body), SIGNATURES)
