@@ -111,6 +111,12 @@ def _conv_bn(
     return layers.BatchNormalization(epsilon=_BATCH_NORM_EPSILON, name=f"{name}_bn")(x)
 
 
-resnet50 = partial(resnet, "resnet50", depths=(3, 4, 6, 3))
-resnet101 = partial(resnet, "resnet101", depths=(3, 4, 23, 3))
-resnet152 = partial(resnet, "resnet152", depths=(3, 8, 36, 3))
+def _variant(name: str, depths: tuple[int, ...]) -> partial[keras.Model]:
+    builder = partial(resnet, name, depths=depths)
+    builder.__doc__ = resnet.__doc__
+    return builder
+
+
+resnet50 = _variant("resnet50", depths=(3, 4, 6, 3))
+resnet101 = _variant("resnet101", depths=(3, 4, 23, 3))
+resnet152 = _variant("resnet152", depths=(3, 8, 36, 3))

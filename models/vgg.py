@@ -73,5 +73,11 @@ def _classifier(units: int, dropout: float, classes: int) -> Iterator[layers.Lay
     yield layers.Dense(classes, activation="softmax", dtype="float32", name="label")
 
 
-vgg16 = partial(vgg, "vgg16", depths=(2, 2, 3, 3, 3))
-vgg19 = partial(vgg, "vgg19", depths=(2, 2, 4, 4, 4))
+def _variant(name: str, depths: tuple[int, ...]) -> partial[keras.Model]:
+    builder = partial(vgg, name, depths=depths)
+    builder.__doc__ = vgg.__doc__
+    return builder
+
+
+vgg16 = _variant("vgg16", depths=(2, 2, 3, 3, 3))
+vgg19 = _variant("vgg19", depths=(2, 2, 4, 4, 4))
