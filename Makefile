@@ -9,13 +9,15 @@ TESTS            ?= tests
 PARALLEL         ?= -n auto --maxprocesses 4 --dist loadfile
 IMAGES           ?= gateway modelserver training
 IMAGE_OPTIONS    ?=
+BENCH            ?=
+export MODEL_SERVER PEER_REST
 CONTAINER_TOOL   ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))) docker)
 
 BIN       := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-remote lint bench bench-modelserver protos images clean
+.PHONY: help install serve train test test-marked test-remote lint bench bench-peers bench-modelserver protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -47,8 +49,11 @@ lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## Measure the gateway beside Flask and TensorFlow alone
-	$(BIN)/python benchmarks/gateway.py
+bench: $(INSTALLED)  ## Measure the gateway beside hello worlds, TensorFlow alone and MODEL_SERVER=, PEER_REST=
+	$(BIN)/python benchmarks/gateway.py $(BENCH)
+
+bench-peers: $(INSTALLED)  ## The same beside other Python servers too, and write docs/benchmarks.md
+	$(BIN)/python benchmarks/gateway.py --peers --docs $(BENCH)
 
 bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside TensorFlow alone
 	$(BIN)/python benchmarks/modelserver.py

@@ -81,9 +81,9 @@ def bodies() -> dict[str, bytes]:
         "large.oip.json": _json(_oip(large)),
         "jpeg": picture,
         "base64.json": _json({"signature_name": "encoded", "instances": [{"b64": encoded}]}),
+        "picture.json": _json({"instances": [{"b64": encoded}]}),
         "npy": npy.getvalue(),
         "oip": _json(OIP_HEADER) + large.astype(np.float32).tobytes(),
-        "form": _FORM % picture,
         "small.predict": _predict_request("small", small.astype(np.float32)),
     }
 
@@ -112,10 +112,6 @@ def _predict_request(model: str, images: np.ndarray) -> bytes:
     return request.SerializeToString()
 
 
-_FORM = (
-    b'--picture\r\nContent-Disposition: form-data; name="content"; filename="a.jpg"\r\n'
-    b"Content-Type: image/jpeg\r\n\r\n%b\r\n--picture--\r\n"
-)
 OIP_HEADER = {
     "inputs": [
         {

@@ -120,9 +120,7 @@ OTHERS = {
         {
             SMALL: Request("/predict", "small.json", JSON_TYPE),
             JSON: Request("/predict", "large.json", JSON_TYPE),
-            JPEG: Request(
-                "/predict", "form", {"Content-Type": "multipart/form-data; boundary=picture"}
-            ),
+            BASE64: Request("/predict", "base64.json", JSON_TYPE),
         },
         _peer("litserve", "peers/litserve_server.py", "{http}"),
         ONE_BY_ONE,
@@ -132,7 +130,7 @@ OTHERS = {
         {
             SMALL: Request("/predict", "small.json", JSON_TYPE),
             JSON: Request("/predict", "large.json", JSON_TYPE),
-            JPEG: Request("/picture", "jpeg", {"Content-Type": "image/jpeg"}),
+            BASE64: Request("/pictures", "picture.json", JSON_TYPE),
         },
         _peer(
             *("bentoml", "-m", "bentoml", "serve", "bentoml_server:Service", "--port", "{http}"),

@@ -157,11 +157,17 @@ def main() -> None:
         for contender in wanted:
             for models in contender.groups:
                 _compete(contender, models, results, options)
+                _save(results)
     judged = verdicts(results)
     print_results(results, judged)
-    (WORK / "results.json").write_text(json.dumps(results.document(judged), indent=1))
     if options.docs:
         write_docs(results, judged, ROOT / "docs")
+
+
+def _save(results: Results) -> None:
+    """What has been measured so far: a run takes long."""
+    document = results.document(verdicts(results))
+    (WORK / "results.json").write_text(json.dumps(document, indent=1))
 
 
 def _in_process(results: Results, options: argparse.Namespace) -> None:

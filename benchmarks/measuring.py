@@ -46,10 +46,16 @@ def load_http(
     return figures | {"per_second": figures["requests"] / figures["seconds"]}
 
 
-def in_a_process(*arguments: object) -> Figures:
-    """What a role of loads.py prints."""
+def in_a_process(*arguments: object, **variables: str) -> Figures:
+    """What a role of loads.py prints; `variables` are for its environment."""
     command = [sys.executable, str(HERE / "loads.py"), *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | variables,
+    )
     figures: Figures = json.loads(done.stdout)
     return figures
 

@@ -38,6 +38,8 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 import psutil
+from loads import PREDICT, Figures
+from measuring import in_a_process
 
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.tensors import encode_tensor
@@ -46,7 +48,6 @@ SHAPES = {"small": (28, 28, 1), "large": (256, 256, 3)}
 BATCHING = """max_batch_size { value: 32 } batch_timeout_micros { value: 0 }
 num_batch_threads { value: 1 } max_enqueued_batches { value: 100 }"""
 STARTED = "Running gRPC ModelServer at 0.0.0.0:{}"
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 FLOORS: dict[str, dict[str, str]] = {"in-process": {}, "in-process, huge": HUGE_PAGES}
 SERVERS = {"twin": [], "twin, batching": ["--enable_batching"]}
@@ -55,7 +56,6 @@ BARE = "gRPC alone"
 FULL_BATCH = 32
 CALLS_IN_A_TURN = 8  # the first of them is not counted: it wakes a server that slept
 
-Figures = dict[str, float]
 Key = tuple[str, int]  # who answers, and for how many: clients, or images in a batch
 
 
@@ -67,9 +67,7 @@ class Server(NamedTuple):
 def main() -> None:
     options = _options()
     roles = {
-        "client": lambda: asyncio.run(_load(options)),
         "bare": lambda: asyncio.run(_answer_nothing()),
-        "floor": lambda: [_floor(options, batch) for batch in (1, FULL_BATCH)],
         "lone": lambda: asyncio.run(_in_turn(options)),
     }
     if options.role in roles:
@@ -95,7 +93,7 @@ def _compare(model: str, directory: Path, options: argparse.Namespace) -> None:
         request.write_bytes(_request(model, servers["twin"].address))
         servers[BARE] = stack.enter_context(_running([__file__, "--role=bare"], HUGE_PAGES))
         rounds = [
-            _round(model, directory / model / "1", servers, request, options)
+            _round(directory / model / "1", servers, request, options)
             for _ in range(options.rounds)
         ]
         lone = _itself(
@@ -113,20 +111,18 @@ def _compare(model: str, directory: Path, options: argparse.Namespace) -> None:
 
 
 def _round(
-    model: str,
     saved_model: Path,
     servers: dict[str, Server],
     request: Path,
     options: argparse.Namespace,
 ) -> dict[Key, Figures]:
     """Everything once, so that what is compared is measured within a minute."""
-    seconds = ("--seconds", str(options.seconds))
     figures: dict[Key, Figures] = {}
     for name, variables in FLOORS.items():
-        floors = _itself(
-            "floor", "--models", model, "--target", str(saved_model), *seconds, variables=variables
-        )
-        figures |= {(name, floor["batch"]): floor for floor in floors}
+        for batch in (1, FULL_BATCH):
+            figures[name, batch] = in_a_process(
+                "tensorflow", saved_model, options.seconds, batch, **variables
+            )
     for clients in map(int, options.clients.split(",")):
         for name in random.sample(list(SERVERS), len(SERVERS)):
             load = _loaded(servers[name], clients, request, options)
@@ -139,17 +135,7 @@ def _round(
 
 def _loaded(server: Server, clients: int, request: Path, options: argparse.Namespace) -> Figures:
     before = _cpu_s(server.process)
-    load: Figures = _itself(
-        "client",
-        "--request",
-        str(request),
-        "--target",
-        server.address,
-        "--clients",
-        str(clients),
-        "--seconds",
-        str(options.seconds),
-    )
+    load = in_a_process("grpc", server.address, request, clients, options.seconds)
     load["cpu_us"] = (_cpu_s(server.process) - before) / load["requests"] * 1e6
     return load
 
@@ -234,44 +220,17 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _itself(role: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Any:
+def _itself(role: str, *arguments: str) -> Any:
     done = subprocess.run(
         [sys.executable, __file__, f"--role={role}", *arguments],
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | dict(variables or {}),
     )
     return json.loads(done.stdout)
 
 
 # ---- in a process of its own: the clients ----
-
-
-async def _load(options: argparse.Namespace) -> Figures:
-    raw, clients = Path(options.request).read_bytes(), int(options.clients)
-    # A few connections: one HTTP/2 connection is one lane, and 64 are 64 pollers.
-    channels = [
-        grpc.aio.insecure_channel(options.target, [("lane", lane)])
-        for lane in range(min(clients, 4))
-    ]
-    calls = [channel.unary_unary(PREDICT) for channel in channels]
-    await asyncio.gather(*(calls[client % len(calls)](raw) for client in range(clients)))
-    latencies: list[float] = []
-    started, cpu = time.perf_counter(), time.process_time()
-
-    async def call_on(call: Any) -> None:
-        while time.perf_counter() - started < options.seconds:
-            before = time.perf_counter()
-            await call(raw)
-            latencies.append(time.perf_counter() - before)
-
-    await asyncio.gather(*(call_on(calls[client % len(calls)]) for client in range(clients)))
-    client_us = (time.process_time() - cpu) / len(latencies) * 1e6
-    return _summary(latencies, time.perf_counter() - started) | {
-        "requests": len(latencies) + clients,
-        "client_us": client_us,
-    }
 
 
 async def _in_turn(options: argparse.Namespace) -> list[float]:
@@ -291,16 +250,7 @@ async def _in_turn(options: argparse.Namespace) -> list[float]:
     return [statistics.median(each) for each in latencies]
 
 
-def _summary(latencies: list[float], seconds: float, batch: int = 1) -> Figures:
-    latencies = sorted(latencies)
-    return {
-        "per_second": len(latencies) * batch / seconds,
-        "p50_ms": latencies[len(latencies) // 2] * 1e3,
-        "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
-    }
-
-
-# ---- in a process of its own: gRPC alone, and TensorFlow alone ----
+# ---- in a process of its own: gRPC alone ----
 
 
 async def _answer_nothing() -> None:
@@ -320,33 +270,6 @@ async def _answer_nothing() -> None:
     await server.start()
     print(STARTED.format(port), file=sys.stderr, flush=True)
     await server.wait_for_termination()
-
-
-def _floor(options: argparse.Namespace, batch: int) -> Figures:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    from tensorflow.core.protobuf.config_pb2 import ConfigProto
-
-    from service.modelserver.servable import Run, load_servable
-
-    servable = load_servable(Path(options.target), ["serve"], ConfigProto())
-    signature = servable.signatures["serving_default"]
-    images = np.random.default_rng(7).random((batch, *SHAPES[options.models]), np.float32)
-    run = Run(
-        {info.name: images for info in signature.inputs.values()},
-        tuple(info.name for info in signature.outputs.values()),
-    )
-    servable.run(run)
-    latencies, process = [], psutil.Process()
-    started, cpu = time.perf_counter(), _cpu_s(process)
-    while time.perf_counter() - started < options.seconds:
-        before = time.perf_counter()
-        servable.run(run)
-        latencies.append(time.perf_counter() - before)
-    cpu_us = (_cpu_s(process) - cpu) / (len(latencies) * batch) * 1e6
-    return _summary(latencies, time.perf_counter() - started, batch) | {
-        "batch": batch,
-        "cpu_us": cpu_us,
-    }
 
 
 # ---- what it prints ----

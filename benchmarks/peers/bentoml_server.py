@@ -1,11 +1,9 @@
 """BentoML: adaptive batching to 32, one worker (a second halves the batches)."""
 
-from pathlib import Path
-from typing import Annotated
+import base64
 
 import bentoml
 import numpy as np
-from bentoml.validators import ContentType
 from model import Model, decode
 
 
@@ -21,5 +19,6 @@ class Service:
         return self.model(instances.astype(np.float32))
 
     @bentoml.api
-    def picture(self, image: Annotated[Path, ContentType("image/jpeg")]) -> np.ndarray:
-        return self.model(decode(image.read_bytes())[None])
+    def pictures(self, instances: list[dict[str, str]]) -> np.ndarray:
+        pictures = [decode(base64.b64decode(instance["b64"])) for instance in instances]
+        return self.model(np.stack(pictures))

@@ -1,5 +1,6 @@
 """LitServe: batches of 32, its fast queue, one copy of the model."""
 
+import base64
 import sys
 
 import litserve
@@ -12,9 +13,10 @@ class Api(litserve.LitAPI):
         self.model = Model()
 
     def decode_request(self, request: dict) -> np.ndarray:
-        if "content" in request:
-            return decode(request["content"].file.read())
-        return np.asarray(request["instances"][0], np.float32)
+        (instance,) = request["instances"]
+        if isinstance(instance, dict):
+            return decode(base64.b64decode(instance["b64"]))
+        return np.asarray(instance, np.float32)
 
     def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
         return np.stack(inputs)
