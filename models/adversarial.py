@@ -17,6 +17,11 @@ class GAN(keras.Model):  # type: ignore[misc]
     loss is, weight by weight, that of the weight's own player, and one Adam does what one for each
     would do. Only `compute_loss` is ours: as the rest of the step is Keras's, every strategy, mixed
     precision and checkpoint works. Called on images, the model answers as the discriminator.
+
+    >>> from models.gan import gan
+    >>> players = gan((8, 8, 1), classes=3, width=4)
+    >>> players.draw(ops.arange(2)).shape
+    TensorShape([2, 8, 8, 1])
     """
 
     def __init__(

@@ -35,6 +35,8 @@ def train(
     allow_breaking: publish also where clients of the version before would break.
     Raises TrainingError, whose message is meant for the user.
 
+    >>> train("digits", model_repository=Path("model_repository"))  # doctest: +SKIP
+    PosixPath('model_repository/digits/1')
     >>> train("digit", model_repository=Path("model_repository"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     training.errors.UnknownName: there is no recipe 'digit'; known, nearest first: digits, ...

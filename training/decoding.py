@@ -4,7 +4,12 @@ import tensorflow as tf
 
 
 def decode_images(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """Files [N] -> pixels [N, H, W, C] of 0..255, float32."""
+    """Files [N] -> pixels [N, H, W, C] of 0..255, float32.
+
+    >>> grey = tf.io.encode_png(tf.constant([[[7], [9]]], tf.uint8))
+    >>> decode_images(tf.stack([grey, grey]), (1, 2, 1)).shape
+    TensorShape([2, 1, 2, 1])
+    """
     return tf.map_fn(
         lambda content: decode_image(content, shape),
         contents,

@@ -17,7 +17,12 @@ _BATCH = 256
 def call(
     model: keras.Model, inputs: Mapping[str, tf.Tensor], *, training: bool
 ) -> dict[str, tf.Tensor]:
-    """Every head's outputs [N, ...] on pixels of 0..255, float32 [N, H, W, C], by input name."""
+    """Every head's outputs [N, ...] on pixels of 0..255, float32 [N, H, W, C], by input name.
+
+    >>> model = models.build("mlp", (8, 8, 1), 3, units=(4,))
+    >>> call(model, {"image": tf.zeros((5, 8, 8, 1))}, training=False)["label"].shape
+    TensorShape([5, 3])
+    """
     model = answering(model)
     values = [inputs[tensor.name] for tensor in model.inputs]
     outputs = model(values if len(values) > 1 else values[0], training=training)
@@ -28,7 +33,11 @@ def call(
 
 
 def answering(model: keras.Model) -> keras.Model:
-    """The model that is asked about images: of a GAN, the discriminator."""
+    """The model that is asked about images: of a GAN, the discriminator.
+
+    >>> answering(models.build("gan", (8, 8, 1), width=4)).name
+    'discriminator'
+    """
     return model.discriminator if isinstance(model, GAN) else model
 
 

@@ -26,6 +26,11 @@ def open_workspace(model_directory: Path, *, keep: bool) -> Path:
     """The folder, without what an earlier run left unless that is to `keep`.
 
     Raises PublishError where it cannot be written to, before anything is computed.
+
+    >>> with tempfile.TemporaryDirectory() as repository:
+    ...     workspace = open_workspace(Path(repository, "digits"), keep=False)
+    ...     workspace.name, images_folder(workspace).is_dir()
+    ('.training', True)
     """
     workspace = model_directory / ".training"
     try:
@@ -46,7 +51,7 @@ def open_workspace(model_directory: Path, *, keep: bool) -> Path:
 
 
 def images_folder(workspace: Path) -> Path:
-    """A new one: several machines may share the workspace."""
+    """A new one: several machines may share the workspace. `open_workspace` shows it."""
     return Path(tempfile.mkdtemp(prefix=_IMAGES, dir=workspace))
 
 

@@ -1,5 +1,6 @@
 """`sluice up`: a model server and a gateway as children, started, watched and stopped in order."""
 
+import http.client
 import os
 import shutil
 import signal
@@ -44,7 +45,7 @@ class Supervisor:
         drain_timeout_s: float,
     ) -> None:
         self._repository, self._http_port, self._grpc_port = repository, http_port, grpc_port
-        self._gateway_url = f"http://{_dialled(http_host)}:{http_port}"
+        self._http_host = _dialled(http_host)
         self._grace_s = drain_timeout_s + STOP_MARGIN_S
         self._stopping = threading.Event()
         self._children: list[Child] = []
@@ -83,8 +84,7 @@ class Supervisor:
                 **_metrics_on_the_public_port(),
             },
         )
-        with Client(self._gateway_url, retries=0) as client:
-            self._wait_for("the gateway to answer", lambda: _answers(client))
+        self._wait_for("the gateway to answer", lambda: _answers(self._http_host, self._http_port))
         if not self._stopping.is_set():
             _say(welcome(self._repository, self._names, self._http_port, self._grpc_port))
 
@@ -207,23 +207,25 @@ def _check_port_is_free(port: int, option: str, variable: str) -> None:
 
 
 def _dialled(host: str) -> str:
-    """Where to reach what listens at `host`, as URLs write it.
+    """Where to reach what listens at `host`.
 
     >>> _dialled("0.0.0.0"), _dialled("::"), _dialled("10.0.0.7")
-    ('127.0.0.1', '[::1]', '10.0.0.7')
+    ('127.0.0.1', '::1', '10.0.0.7')
     """
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def _answers(client: Client) -> bool:
-    """Not whether it is ready, which it is not while there are no models. Asked for its models, as
-    that page stands open whatever the settings close."""
+def _answers(host: str, port: int) -> bool:
+    """Asked whether it is alive, not whether it is ready: without a model it is not. That page is
+    open whatever the settings close, and neither counted nor logged."""
+    connection = http.client.HTTPConnection(host, port, timeout=ASK_TIMEOUT_S)
     try:
-        client.models(timeout_s=ASK_TIMEOUT_S)
-    except ClientError as error:
-        return bool(error.code)  # an error of its own is an answer too
-    return True
+        connection.request("GET", "/v2/health/live")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):  # it is still starting
+        return False
+    finally:
+        connection.close()
 
 
 def _say(text: str) -> None:

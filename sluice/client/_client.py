@@ -28,6 +28,10 @@ class Client:
     `headers` go with every call, over gRPC as its metadata.
 
     Every method raises a ClientError (sluice/client/errors.py draws the tree).
+
+    >>> with Client("http://localhost:1") as client:  # where nobody listens
+    ...     client.ready()
+    False
     """
 
     def __init__(
@@ -125,7 +129,15 @@ class Client:
 
 class AsyncClient:
     """Client for asyncio: the same methods and arguments, awaited. Image files are read in the
-    event loop; give their bytes where the disk is slow."""
+    event loop; give their bytes where the disk is slow.
+
+    >>> async def ask() -> bool:
+    ...     async with AsyncClient("http://localhost:1") as client:
+    ...         return await client.ready()
+    >>> import asyncio
+    >>> asyncio.run(ask())
+    False
+    """
 
     def __init__(
         self,

@@ -1,18 +1,21 @@
 """What a client answers with."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX, State
 from sluice.wire.protos.serving_pb2 import ModelVersionStatus, SignatureDefMap
-from sluice.wire.signature import Signature, dtype_name, shape_text
-from sluice.wire.tensors import Array, TensorError
+from sluice.wire.signature import Signature, callable_signatures, dtype_name, shape_text
+from sluice.wire.tensors import Array
 
 
 class Guess(NamedTuple):
-    """A label and how sure the model is of it."""
+    """A label and how sure the model is of it.
+
+    >>> Guess("3", 0.75)
+    Guess(label='3', score=0.75)
+    """
 
     label: str
     score: float
@@ -115,7 +118,13 @@ class Prediction(Mapping[str, Array]):
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a version of a model takes and gives, by signature name."""
+    """What a version of a model takes and gives, by signature name.
+
+    >>> protos = SignatureDefMap()
+    >>> protos.signature_def["serving_default"].inputs["image"].dtype = 1
+    >>> ModelMetadata.from_proto("digits", 1, protos).signatures["serving_default"].inputs
+    {'image': image: float32 []}
+    """
 
     name: str
     version: int
@@ -123,23 +132,18 @@ class ModelMetadata:
 
     @classmethod
     def from_proto(cls, name: str, version: int, protos: SignatureDefMap) -> "ModelMetadata":
-        """Without what cannot be called: the initialisation op of a SavedModel, which is listed
-        as a signature with no inputs, and signatures of tensors that no array holds."""
-        signatures = {}
-        for each, proto in sorted(protos.signature_def.items()):
-            with suppress(TensorError):
-                signatures[each] = Signature.from_proto(each, proto)
-        return cls(
-            name,
-            version,
-            {each: signature for each, signature in signatures.items() if signature.inputs},
-        )
+        """Without the signatures that cannot be called."""
+        return cls(name, version, callable_signatures(protos.signature_def))
 
 
 @dataclass(frozen=True)
 class VersionStatus:
     """A version that the server knows: START, LOADING, AVAILABLE, UNLOADING or END, and the error
-    that ended it, if one did."""
+    that ended it, if one did.
+
+    >>> VersionStatus.from_proto(ModelVersionStatus(version=2, state=State.AVAILABLE))
+    VersionStatus(version=2, state='AVAILABLE', error='')
+    """
 
     version: int
     state: str

@@ -1,13 +1,14 @@
 """What a model takes and gives, as GetModelMetadata tells it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
-from sluice.wire.tensors import numpy_dtype
+from sluice.wire.tensors import TensorError, numpy_dtype
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,23 @@ class Signature:
     def from_proto(cls, name: str, proto: SignatureDef) -> "Signature":
         """Raises TensorError for a dtype that no array holds."""
         return cls(name, _specs(proto.inputs), _specs(proto.outputs))
+
+
+def callable_signatures(protos: Mapping[str, SignatureDef]) -> dict[str, Signature]:
+    """The signatures that can be called, by name, sorted.
+
+    GetModelMetadata lists others: the initialisation op of a SavedModel, which has no inputs, and
+    signatures of tensors that no array holds (DT_RESOURCE, DT_VARIANT).
+
+    >>> image = TensorInfo(dtype=1)
+    >>> list(callable_signatures({"b": SignatureDef(inputs={"x": image}), "a": SignatureDef()}))
+    ['b']
+    """
+    found = {}
+    for name, proto in sorted(protos.items()):
+        with suppress(TensorError):
+            found[name] = Signature.from_proto(name, proto)
+    return {name: signature for name, signature in found.items() if signature.inputs}
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

@@ -17,6 +17,8 @@ import psutil
 import pytest
 import requests
 
+from sluice import Client
+
 SAMPLES = "1/samples/{}-0.png"
 PNG = "image/png"
 
@@ -160,6 +162,15 @@ def test_a_bad_setting_is_one_line():
     )
     assert outcome.returncode == 1
     assert outcome.stderr == "Error: SLUICE_HTTP_PORT: expected int, got 'many'\n"
+
+
+def test_it_knows_that_the_gateway_is_up_whatever_the_settings_close(up, tmp_path):
+    running = up(tmp_path, SLUICE_HTTP_HOST="127.0.0.2", SLUICE_PUBLIC_HEALTH="off")
+    url = f"http://127.0.0.2:{running.http_port}"
+    assert requests.get(f"{url}/healthz", timeout=10).status_code == 404
+    with Client(url) as client:
+        assert client.models() == []
+    assert "/v2/health/live" not in running.log
 
 
 def test_metrics_answer_on_the_one_port_and_no_other_is_opened(up, repository, image):

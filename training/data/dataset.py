@@ -39,6 +39,13 @@ class Dataset:
 
     Training sees `train` alone; `validation` steers it (early stopping); `test` is looked at
     once, by evaluation.
+
+    >>> import numpy as np
+    >>> from training.data.heads import Classes
+    >>> split = Split({"image": np.zeros((5, 8, 6, 1), np.uint8)}, {"label": np.arange(5)})
+    >>> dataset = Dataset(split, split, split, {"label": Classes(tuple("01234"))}, "nowhere")
+    >>> dataset.input_shape, dataset.classes
+    ((8, 6, 1), 5)
     """
 
     train: Split

@@ -48,7 +48,12 @@ class Classes:
 
 @dataclass(frozen=True)
 class Mask(Classes):
-    """A class for each pixel: output [N, H, W, classes], target [N, H, W]; 0 is the ground."""
+    """A class for each pixel: output [N, H, W, classes], target [N, H, W]; 0 is the ground.
+
+    >>> output = np.array([[[[0.9, 0.1], [0.2, 0.8]]]])
+    >>> Mask(("ground", "cat")).metrics(np.array([[[0, 1]]]), output)
+    {'accuracy': 1.0, 'iou': 1.0, 'iou_per_class': {'cat': 1.0}}
+    """
 
     def loss(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(super().loss(target, output), axis=[1, 2])
@@ -73,7 +78,11 @@ class Mask(Classes):
 
 @dataclass(frozen=True)
 class Number:
-    """One number for each image: output [N, 1], target [N], float32."""
+    """One number for each image: output [N, 1], target [N], float32.
+
+    >>> Number().metrics(np.array([1.0, 3.0]), np.array([[1.0], [2.0]]))
+    {'absolute_error': 0.5, 'r2': 0.5}
+    """
 
     weight: float = 1.0
     labels: ClassVar[tuple[str, ...]] = ()

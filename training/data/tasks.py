@@ -45,7 +45,14 @@ def views(dataset: Dataset) -> Dataset:
 
 
 def coverage(dataset: Dataset) -> Dataset:
-    """Beside the class, the share of the pixels that the object covers, 0 to 1."""
+    """Beside the class, the share of the pixels that the object covers, 0 to 1.
+
+    >>> from pathlib import Path
+    >>> from training.data.load import load
+    >>> from training.recipes import RECIPES
+    >>> list(coverage(load(RECIPES["digits"], None, Path())).test.targets)
+    ['label', 'coverage']
+    """
 
     def covered(split: Split) -> Split:
         share = (split.inputs["image"] > _INK).mean(axis=(1, 2, 3)).astype(np.float32)
@@ -57,7 +64,15 @@ def coverage(dataset: Dataset) -> Dataset:
 
 
 def sums(dataset: Dataset) -> Dataset:
-    """Random pairs within a split: both digits, and their sum."""
+    """Random pairs within a split: both digits, and their sum.
+
+    >>> from pathlib import Path
+    >>> from training.data.load import load
+    >>> from training.recipes import RECIPES
+    >>> pairs = sums(load(RECIPES["digits"], None, Path())).test
+    >>> list(pairs.inputs), list(pairs.targets), len(pairs)
+    (['left', 'right'], ['left_digit', 'right_digit', 'sum'], 11520)
+    """
     rng = np.random.default_rng(0)
 
     def paired(split: Split) -> Split:
@@ -82,6 +97,13 @@ def masks(dataset: Dataset) -> Dataset:
     """Each object somewhere on a piece of a photograph; which pixels are its own?
 
     The photographs are scikit-learn's two; test images lie on parts that training does not see.
+
+    >>> from pathlib import Path
+    >>> from training.data.load import load
+    >>> from training.recipes import RECIPES
+    >>> pictures = masks(load(RECIPES["digits"], None, Path())).test
+    >>> pictures.inputs["image"].shape, pictures.targets["mask"].shape
+    ((360, 32, 32, 1), (360, 32, 32))
     """
     rng = np.random.default_rng(0)
     photographs = [picture.mean(axis=-1) for picture in load_sample_images().images]  # [427, 640]

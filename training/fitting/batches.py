@@ -42,7 +42,16 @@ def ordered_rows(split: Split, batch_size: int) -> Rows:
 
 
 def batches(split: Split, rows: Rows, strategy: tf.distribute.Strategy) -> Any:
-    """(inputs, targets, weights [N]) of each batch, a replica's share each; _PADDING weighs 0."""
+    """(inputs, targets, weights [N]) of each batch, a replica's share each; _PADDING weighs 0.
+
+    >>> split = Split({"image": np.zeros((3, 8, 8, 1), np.uint8)}, {"label": np.arange(3)})
+    >>> for _, targets, weights in batches(
+    ...     split, ordered_rows(split, batch_size=2), tf.distribute.get_strategy()
+    ... ):
+    ...     print(targets["label"].numpy(), weights.numpy())
+    [0 1] [1. 1.]
+    [2 0] [1. 0.]
+    """
     replicas = strategy.num_replicas_in_sync
 
     def dealt(context: tf.distribute.InputContext) -> tf.data.Dataset:

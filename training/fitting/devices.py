@@ -22,7 +22,11 @@ def strategy_for(recipe: Recipe) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this is the machine that reports and publishes: worker 0."""
+    """Whether this is the machine that reports and publishes: worker 0.
+
+    >>> is_chief(tf.distribute.get_strategy())  # the one machine there is
+    True
+    """
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True

@@ -14,7 +14,11 @@ from training.inference import predict
 
 @dataclass(frozen=True)
 class Evaluation:
-    """outputs: each head's on the test split. metrics: by head name, over the test split."""
+    """outputs: each head's on the test split. metrics: by head name, over the test split.
+
+    >>> Evaluation({}, {"coverage": {"r2": 0.9}, "label": {"accuracy": 0.98}}).accuracy
+    0.98
+    """
 
     outputs: Mapping[str, Array]
     metrics: Mapping[str, Mapping[str, Any]]
@@ -29,7 +33,17 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
-    """What each head answers to the test images, and how good that is."""
+    """What each head answers to the test images, and how good that is.
+
+    >>> from pathlib import Path
+    >>> import models
+    >>> from training.data.load import load
+    >>> from training.recipes import RECIPES
+    >>> untrained = models.build("mlp", (8, 8, 1), 10, units=(4,))
+    >>> evaluation = evaluate(untrained, load(RECIPES["digits"], None, Path()))
+    >>> evaluation.outputs["label"].shape, list(evaluation.metrics["label"])
+    ((360, 10), ['accuracy', 'per_class'])
+    """
     outputs = predict(model, dataset.test.inputs)
     metrics = {
         name: head.metrics(dataset.test.targets[name], outputs[name])

@@ -65,7 +65,11 @@ def _as_files(images: Array) -> Array:
 
 
 def encode_png(image: Array) -> bytes:
-    """uint8 [H, W, 1 or 3] -> a PNG file with the same numbers."""
+    r"""uint8 [H, W, 1 or 3] -> a PNG file with the same numbers.
+
+    >>> encode_png(np.zeros((8, 8, 1), np.uint8))[:4]
+    b'\x89PNG'
+    """
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -10,6 +10,15 @@ class Recipe:
 
     A field that a subclass adds to these is a size argument of its model,
     `models.build(recipe.model, ..., **recipe.size)`; another model is built at its own size.
+
+    >>> @dataclass(frozen=True)
+    ... class Wide(Recipe):
+    ...     name: str = "wide"
+    ...     summary: str = "Garments by one wide layer"
+    ...     model: str = "mlp"
+    ...     units: tuple[int, ...] = (4096,)
+    >>> Wide().size
+    {'units': (4096,)}
     """
 
     name: str  # also the published model's name
