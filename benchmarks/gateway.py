@@ -60,7 +60,8 @@ WORK = ROOT / ".work" / "bench"
 MODELS, BODIES, LOGS, PEER_ENVIRONMENTS = (
     WORK / name for name in ("models", "bodies", "logs", "peers")
 )
-IN_PROCESS = {  # kind: its rows at a time
+IN_PROCESS = "in-process"
+ROWS = {  # kind: its rows at a time
     SMALL: (1, 8, 32),
     JSON: (1, 8, 32),
     JPEG: (8,),
@@ -153,7 +154,8 @@ def main() -> None:
     wanted = [each for each in everybody if not options.only or each.name in options.only]
     for number in range(options.rounds):
         _say(f"round {number + 1} of {options.rounds}")
-        _in_process(results, options)
+        if not options.only or IN_PROCESS in options.only:
+            _in_process(results, options)
         for contender in wanted:
             for models in contender.groups:
                 _compete(contender, models, results, options)
@@ -171,12 +173,12 @@ def _save(results: Results) -> None:
 
 
 def _in_process(results: Results, options: argparse.Namespace) -> None:
-    for kind, many in IN_PROCESS.items():
+    for kind, many in ROWS.items():
         picture = [BODIES / "jpeg"] if kind == JPEG else []
         for rows in many:
             path = MODELS / model_of(kind) / "1"
             figures = in_a_process("tensorflow", path, options.seconds, rows, *picture)
-            results.add("in-process", kind, rows, figures)
+            results.add(IN_PROCESS, kind, rows, figures)
 
 
 def _compete(
