@@ -26,7 +26,6 @@ from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S
 from service.gateway.servers import Server, Servers
 from service.gateway.traffic import Inputs, Kind, Part, Traffic
 
-LATE_S = 0.01  # a call that ends so shortly before its deadline, and without an answer, was late
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.5  # of the time that the call leaves: how long another waits is a guess
 MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
@@ -66,7 +65,7 @@ class Joining:
         bound_s = min(
             max(self._max_wait_s, WAITED_CALLS * usual_s), WAIT_SHARE * (left_s - usual_s)
         )
-        if traffic.wait_s(time.monotonic(), left_s) > bound_s:
+        if traffic.wait_s(time.monotonic()) > bound_s:
             raise Busy(
                 f'Requests for the model "{model}" wait for more than {max(bound_s, 0):.2g} s; '
                 "try again in a moment",
@@ -252,8 +251,6 @@ class Joining:
             caller.upstream_s = now - began
             if answered:
                 traffic.limiter.record(rows, now - began, in_flight, now, waiting=bool(traffic))
-            elif now >= caller.deadline - LATE_S:
-                traffic.limiter.record_late(rows, now - began)
             if traffic:
                 self._pump(traffic)
 

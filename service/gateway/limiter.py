@@ -34,7 +34,8 @@ class Limiter:
         self._rate = 0.0  # rows a second that are answered while others wait; 0: not known
         self._counted_from = 0.0
         self._shortest_s: dict[int, float] = {}
-        self._late_s: dict[int, float] = {}  # where none was answered: how long one was waited for
+        self._alone: set[int] = set()  # sizes whose shortest time is of a call that had no company
+        self._best_pace = 0.0  # rows a second of the best call; 0 before the first
         self._usual_of: dict[int, float] = {}
         self._room = 1.0  # the limit, with its fraction
         self._renewing = 0
@@ -48,23 +49,20 @@ class Limiter:
         """How long so many rows take to be answered, seconds; 0 where it is not known."""
         return rows / self._rate if self._rate else 0.0
 
+    @property
+    def _fastest_s(self) -> float:
+        return min(self._shortest_s.values(), default=0.0)
+
     def rows_within(self, seconds: float) -> int:
-        """The most rows of a call that takes no longer, as far as is known."""
-        times = sorted((self._late_s | self._shortest_s).items())
-        if times:
-            seconds = max(seconds, FLAT * times[0][1])
-        return next(
-            (max(1, (1 << size - 1) - 1) for size, took in times if took > seconds), MAX_ROWS
-        )
+        """The most rows of a call that takes no longer, at the best pace seen. Where even the
+        shortest call takes as long, it is its rows that cost nothing."""
+        if not self._best_pace:
+            return MAX_ROWS
+        return max(1, int(self._best_pace * max(seconds, FLAT * self._fastest_s)))
 
-    def is_in_time(self, rows: int, left_s: float) -> bool:
-        """Whether so many rows may be answered within `left_s`."""
-        return self._shortest_s.get(rows.bit_length(), 0.0) < left_s
-
-    def record_late(self, rows: int, seconds: float) -> None:
-        """A call that was not answered within its time, of so many seconds."""
-        size = rows.bit_length()
-        self._late_s[size] = max(seconds, self._late_s.get(size, 0.0))
+    def is_in_time(self, left_s: float) -> bool:
+        """Whether a call may be answered within `left_s`."""
+        return self._fastest_s < left_s
 
     def record(
         self, rows: int, seconds: float, in_flight: int, now: float, *, waiting: bool = False
@@ -76,14 +74,23 @@ class Limiter:
         size = rows.bit_length()
         usual = self._usual_of.get(size, seconds)
         self._usual_of[size] = usual = usual + SMOOTHING * (seconds - usual)
-        self._late_s.pop(size, None)
+        is_renewing = self._is_renewing(now)
+        if is_renewing and in_flight > 1:  # from before: they have waited for each other
+            return
+        if in_flight == 1:
+            self._alone.add(size)
+        self._best_pace = max(self._best_pace, rows / max(seconds, LEAST_S))
         shortest = self._shortest_s[size] = min(seconds, self._shortest_s.get(size, seconds))
-        if self._is_renewing(now):
-            return
-        if in_flight < self.limit:  # it was not the limit that held this one up
-            return
-        queued = self._room * (1 - shortest / usual)
-        if queued < FEW_QUEUED:
+        if is_renewing:
+            self._renewing -= 1
+            self.limit = 1 if self._renewing else int(self._room)
+        elif in_flight >= self.limit:  # else it was not the limit that held this one up
+            self._adapt(self._room * (1 - shortest / usual), size in self._alone)
+
+    def _adapt(self, queued: float, may_grow: bool) -> None:
+        """By how many calls stand in the model server's queue. Where a call of this size has never
+        been alone, its shortest time may be that of a queue: no reason to make it longer."""
+        if queued < FEW_QUEUED and may_grow:
             self._room += 1 / self._room
         elif queued > MANY_QUEUED:
             self._room -= 1 / self._room
@@ -104,18 +111,13 @@ class Limiter:
             self._rate = max(self._rate, rate, rows / max(seconds, LEAST_S))
 
     def _is_renewing(self, now: float) -> bool:
-        """Whether this call was one of those that run alone to find the shortest time anew."""
-        if self._renewing:
-            self._renewing -= 1
-            if not self._renewing:
-                self.limit = int(self._room)
-            return True
-        if now >= self._renew_at:
+        """Whether calls run alone now, to find the shortest time anew."""
+        if not self._renewing and now >= self._renew_at:
             first = not self._renew_at
             self._renew_at = now + RENEW_AFTER_S + random.uniform(0, RENEW_JITTER_S)
             if not first:
                 self._shortest_s.clear()
-                self._late_s.clear()
+                self._best_pace = 0.0
+                self._alone.clear()
                 self._renewing, self.limit = RENEWING_CALLS, 1
-                return True
-        return False
+        return self._renewing > 0

@@ -24,7 +24,7 @@ from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array
 
 MAX_JOINED_BYTES = 8 << 20  # of a call's inputs: more is copied for longer than joining saves
-CALL_SHARE = 0.125  # of a request's time from its first byte to its deadline, for the call itself
+CALL_SHARE = 0.25  # of a request's time from its first byte to its deadline, for the call itself
 
 Inputs = Mapping[str, Array]
 
@@ -115,7 +115,7 @@ class Traffic:
             rows = size = max_rows = 0
             while line:
                 part = line[0]
-                if not self.limiter.is_in_time(part.rows, part.caller.deadline - now):
+                if not self.limiter.is_in_time(part.caller.deadline - now):
                     part.fail(DeadlineExceeded("The request waited until it was too late for it"))
                 if part.is_wanted:
                     if not parts:
@@ -132,13 +132,11 @@ class Traffic:
                 return parts
         return []
 
-    def wait_s(self, now: float, time_s: float) -> float:
-        """How long a request that comes now and has `time_s` in all would wait, as far as can be
-        told, seconds: as those before it have, or as those take whom the next call leaves in line.
-        """
+    def wait_s(self, now: float) -> float:
+        """How long a request that comes now would wait, as far as can be told, seconds: as those
+        before it have, or as the rows before it take to be answered."""
         heads = (line[0].since for line in self._lines.values())
-        left = max(self.rows - self._rows_for(time_s), 0)
-        return max(now - min(heads, default=now), self.limiter.drain_s(left))
+        return max(now - min(heads, default=now), self.limiter.drain_s(self.rows))
 
     def _rows_for(self, time_s: float) -> int:
         """Of a call for requests that have so long in all. It is to take no more than its share: of

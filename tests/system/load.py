@@ -140,7 +140,7 @@ class Client:
 async def open_loop(
     question: Question, rate: float, seconds: float, seed: int, stop: asyncio.Event | None = None
 ) -> list[Outcome]:
-    """A Poisson process: requests at `rate` a second on the average, for so long or until `stop`."""
+    """A Poisson process of `rate` requests a second on the average, for so long or until `stop`."""
     draw = random.Random(seed)
     loop = asyncio.get_running_loop()
     client = Client(question)

@@ -19,7 +19,7 @@ from tests.system.load import (
 )
 
 WARM_S = 1
-MANY_CLIENTS = 128  # as many as keep a model server with joined calls busy
+MANY_CLIENTS = 64  # as many as keep a model server with joined calls busy
 
 
 class Shape(NamedTuple):
@@ -40,18 +40,17 @@ LONG = Shape(10, 60, 15, 0.9, 0.0, 0.005, 0.1, 1.1)
 
 
 @pytest.mark.parametrize(
-    ("shape", "row_s", "times", "deadline_s"),
+    ("shape", "times", "deadline_s"),
     [
-        pytest.param(SHORT, 0.008, 3.0, 3.0, id="short"),
+        pytest.param(SHORT, 3.0, 3.0, id="short"),
         *(
-            pytest.param(LONG, row_s, *each, marks=pytest.mark.slow)
-            for row_s in (0.002, 0.008)
+            pytest.param(LONG, *each, id="-".join(map(str, each)), marks=pytest.mark.slow)
             for each in ((1.5, 2.0), (3.0, 2.0), (3.0, 0.5))
         ),
     ],
 )
-def test_goodput_stays_at_its_peak(launch_toy, launch_front, shape, row_s, times, deadline_s):
-    gateway = launch_front(launch_toy("--call-s=0.005", f"--row-s={row_s}").address)
+def test_goodput_stays_at_its_peak(launch_toy, launch_front, shape, times, deadline_s):
+    gateway = launch_front(launch_toy("--call-s=0.005", "--row-s=0.008").address)
     asyncio.run(_overload(gateway, shape, times, deadline_s))
 
 
