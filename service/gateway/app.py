@@ -7,13 +7,13 @@ import time
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-from service.gateway import errors
+from service.gateway import errors, plain
+from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body, error_response
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.http import JSON
 from service.gateway.loops import OwnLoopRunner, Runner
-from service.gateway.plain import answer, flask_response
 from service.gateway.routes import docs, oip, ops, tfs
 from service.gateway.routes.model_paths import CONVERTERS, FlaskView
 from service.gateway.settings import Settings
@@ -33,7 +33,7 @@ def create_app(
     app.extensions |= {
         "gateway": gateway,
         "runner": runner or OwnLoopRunner(gateway.predictions),
-        "answer": answer,
+        "answer": plain.answer,
     }
     app.before_request(_begin)
     app.after_request(_observe_page)
@@ -41,9 +41,7 @@ def create_app(
     app.register_blueprint(docs.routes)
     app.register_blueprint(oip.routes)
     app.register_blueprint(ops.routes)
-    app.register_error_handler(
-        errors.GatewayError, lambda error: flask_response(error_response(error))
-    )
+    app.register_error_handler(errors.GatewayError, _refusal)
     app.register_error_handler(HTTPException, _http_error)
     return app
 
@@ -64,7 +62,7 @@ def set_up_logging(settings: Settings) -> None:
 
 
 def _begin() -> None:
-    g.began = time.monotonic()
+    g.caller, g.reason = plain.gateway().caller(plain.request_head(), time.monotonic()), ""
 
 
 def _observe_page(response: Response) -> Response:
@@ -72,7 +70,8 @@ def _observe_page(response: Response) -> Response:
     view = current_app.view_functions.get(request.endpoint or "")
     if isinstance(view, FlaskView) or request.path == "/metrics":
         return response
-    gateway: Gateway = current_app.extensions["gateway"]
+    caller: Caller = g.caller
+    response.headers["X-Request-Id"] = caller.request_id
     page = Exchange(
         dialect="page",
         verb=request.url_rule.rule if request.url_rule else "none",
@@ -81,23 +80,28 @@ def _observe_page(response: Response) -> Response:
         method=request.method,
         path=request.path,
         client=request.remote_addr or "-",
-        request_id="-",
+        request_id=caller.request_id,
         bytes_in=request.content_length or 0,
         bytes_out=response.calculate_content_length() or 0,
-        seconds=time.monotonic() - g.began,
+        seconds=time.monotonic() - caller.began,
+        reason=g.reason,
     )
-    gateway.observe_page(page)
+    plain.gateway().observe_page(page, caller)
     return response
+
+
+def _refusal(error: errors.GatewayError) -> Response:
+    g.reason = str(error)
+    return plain.flask_response(error_response(error))
 
 
 def _http_error(error: HTTPException) -> Response:
     """What no route took, and what Werkzeug refuses by itself, in the one shape of all errors."""
     if error.code in (404, 405) and request.path.lower().startswith("/v1/"):
         message = f"Malformed request: {request.method} {request.path}"
-        return flask_response(error_response(errors.MalformedRequest(message)))
-    response = Response(
-        error_body(f"{error.name}: {request.method} {request.path}"), error.code, mimetype=JSON
-    )
+        return _refusal(errors.MalformedRequest(message))
+    g.reason = f"{error.name}: {request.method} {request.path}"
+    response = Response(error_body(g.reason), error.code, mimetype=JSON)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value

@@ -126,6 +126,6 @@ class Gateway:
         )
         self.telemetry.observe(exchange, caller)
 
-    def observe_page(self, page: Exchange) -> None:
+    def observe_page(self, page: Exchange, caller: Caller) -> None:
         """The same for what is about no model."""
-        self.telemetry.observe(page, Caller.within(0))
+        self.telemetry.observe(page, caller)

@@ -1,10 +1,9 @@
 """Flask's way in: any WSGI server, and `app.test_client()`, get the same answers as the front."""
 
-import time
 from collections.abc import Callable
 from typing import IO
 
-from flask import Response, current_app, request
+from flask import Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.gateway.body import read_stream
@@ -27,22 +26,23 @@ def runner() -> Runner:
     return current
 
 
+def request_head() -> HttpRequest:
+    """Flask's current request less its body."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    query = request.query_string.decode("latin-1")
+    return HttpRequest(request.method, request.path, query, headers, b"")
+
+
 def page_caller() -> Caller:
-    """For what a page asks the model server."""
-    return Caller.within(gateway().settings.request_timeout_s)
+    """Whoever asks for a page, and what it asks the model server."""
+    caller: Caller = g.caller
+    return caller
 
 
 def answer(view: ModelView, model: ModelRef) -> Response:
     """The view's answer to Flask's current request, whose body this thread has read already."""
     here = gateway()
-    head = HttpRequest(
-        request.method,
-        request.path,
-        request.query_string.decode("latin-1"),
-        {name.lower(): value for name, value in request.headers.items()},
-        b"",
-    )
-    caller = here.caller(head, time.monotonic())
+    head, caller = request_head(), page_caller()
     try:
         body = read_stream(_stream(), request.content_length, here.settings.max_body_bytes)
         refusal = None

@@ -151,7 +151,7 @@ def test_every_request_is_a_line(launch_gateway, modelserver, way):
         ("affine:predict", {"instances": [[1]]}, 400, "affine", 0, "inputs.x: expected float32"),
         ("nope:predict", {"instances": [1]}, 404, "", 0, "nope"),
         ("affine/labels/stable:predict", {"instances": [1]}, 200, "affine", 1, None),
-        ("affine:predict\n%1b[31m x", {"instances": [1]}, 400, "", 0, None),
+        ("affine:predict\n%1b[31m x", {"instances": [1]}, 400, "", 0, "Malformed request"),
     ]
     for index, (path, body, status, *_) in enumerate(asked):
         path = path.replace("\n", "%0a").replace(" ", "%20")
@@ -178,7 +178,10 @@ def test_every_request_is_a_line(launch_gateway, modelserver, way):
             assert line["upstream_s"] > 0
         else:
             assert reason in line["reason"]
-    assert [each for each in found if each["path"].startswith("/v1/models/affine:predict\n")]
+    (page,) = [each for each in found if each["id"] == "id-4"]
+    assert page["path"] == "/v1/models/affine:predict\n\x1b[31m x"
+    assert (page["status"], page["dialect"]) == ("400", "page")
+    assert page["reason"].startswith("Malformed request")
 
 
 def test_probes_are_not_logged_and_grpc_is(launch_grpc_gateway, modelserver):

@@ -294,8 +294,11 @@ def test_one_is_made_where_there_is_none_to_take(url, given, back):
 
 
 def test_made_ids_differ_and_refusals_have_one(url):
-    replies = [asked(url, path=path) for path in ("/v1/models/affine", "/v1/models/nope") * 3]
-    assert len({reply.headers["X-Request-Id"] for reply in replies}) == 6
+    paths = ("/v1/models/affine", "/v1/models/nope", "/v2", "/nope", "/v1/nope", "/docs/nope")
+    replies = [asked(url, path=path) for path in paths * 2]
+    assert len({reply.headers["X-Request-Id"] for reply in replies}) == 12
+    for path in paths:
+        assert asked(url, path=path, X_Request_Id="mine").headers["X-Request-Id"] == "mine"
 
 
 @pytest.fixture(scope="module")
