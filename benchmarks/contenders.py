@@ -166,7 +166,13 @@ OTHERS = {
             JSON: Request("/", "large.json", JSON_TYPE),
             JPEG: Request("/", "jpeg", {"Content-Type": "image/jpeg"}),
         },
-        _peer("rayserve", "peers/rayserve_server.py", "{http}", RAY_SERVE_ENABLE_HA_PROXY="1"),
+        _peer(
+            *("rayserve", "peers/rayserve_server.py", "{http}"),
+            RAY_SERVE_ENABLE_HA_PROXY="1",
+            RAY_SERVE_FALLBACK_PROXY_HTTP_PORT="{grpc}",
+            RAY_SERVE_HAPROXY_METRICS_PORT="{front_grpc}",
+            RAY_SERVE_HAPROXY_STATS_PORT="{admin}",
+        ),
         ONE_BY_ONE,
     ),
 }

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,12 @@ def running(
         yield process
     finally:
         tree = _tree([process])
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
         _, alive = psutil.wait_procs(tree, timeout=10)
         for each in alive:
-            each.kill()
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         psutil.wait_procs(alive, timeout=10)
 
 
