@@ -6,69 +6,11 @@
         print(client.predict("digits", "three.png").labels)
 
 `service`, `training` and the client stand on `sluice.wire`; nothing here imports them, tensorflow,
-flask or gunicorn. The client is imported when it is asked for: a server that needs the wire alone
-is spared httpx.
+flask or gunicorn. Nor httpx or grpc: a client loads the one that it speaks when it is made.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import sluice.client
+from sluice.client import *  # noqa: F403 - all that its __all__ names, and no list of it here
 
-if TYPE_CHECKING:
-    from sluice.client import (
-        AsyncClient,
-        BadReply,
-        BadRequest,
-        Cancelled,
-        Client,
-        ClientError,
-        DeadlineExceeded,
-        Guess,
-        ModelMetadata,
-        NotAllowed,
-        NotFound,
-        NotSupported,
-        Overloaded,
-        Prediction,
-        ServerFailed,
-        Signature,
-        TensorSpec,
-        TooLarge,
-        TryLater,
-        Unavailable,
-        VersionStatus,
-    )
-
-__all__ = [
-    "AsyncClient",
-    "BadReply",
-    "BadRequest",
-    "Cancelled",
-    "Client",
-    "ClientError",
-    "DeadlineExceeded",
-    "Guess",
-    "ModelMetadata",
-    "NotAllowed",
-    "NotFound",
-    "NotSupported",
-    "Overloaded",
-    "Prediction",
-    "ServerFailed",
-    "Signature",
-    "TensorSpec",
-    "TooLarge",
-    "TryLater",
-    "Unavailable",
-    "VersionStatus",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module("sluice.client"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ = []
+__all__ += sluice.client.__all__
