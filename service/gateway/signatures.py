@@ -7,7 +7,7 @@ import numpy as np
 from service.gateway.errors import InvalidInput, UnknownInput, UnknownSignature, did_you_mean
 from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
-from sluice.wire.signature import Signature, TensorSpec, dtype_name, shape_text
+from sluice.wire.signature import Signature, TensorSpec, callable_signatures, dtype_name, shape_text
 from sluice.wire.tensors import Array
 
 CHANNELS = (1, 3, 4)  # what the last axis of an image can be
@@ -43,33 +43,30 @@ def _wrong_names(signature: Signature, inputs: Mapping[str, Array]) -> UnknownIn
 
 
 class Signatures:
-    """All signatures of one version of a model, as GetModelMetadata gives them."""
+    """The signatures of one version of a model that can be called, as GetModelMetadata gives
+    them."""
 
     def __init__(self, protos: Mapping[str, SignatureDef]) -> None:
-        # The initialisation op of a SavedModel is listed among the signatures; nobody calls it.
-        self._protos = {name: proto for name, proto in protos.items() if proto.inputs}
-        self._parsed: dict[str, Signature] = {}
+        self._known = callable_signatures(protos)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._protos
+        return name in self._known
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Signatures) and self._protos == other._protos
+        return isinstance(other, Signatures) and self._known == other._known
 
     __hash__ = None  # type: ignore[assignment]
 
     def names(self) -> list[str]:
-        return sorted(self._protos)
+        return list(self._known)
 
     def get(self, name: str = DEFAULT_SIGNATURE) -> Signature:
         """Raises UnknownSignature, with the known names."""
-        if name not in self._parsed:
-            if name not in self._protos:
-                raise UnknownSignature(
-                    f'The model has no signature "{name}"{did_you_mean(name, self._protos)}'
-                )
-            self._parsed[name] = Signature.from_proto(name, self._protos[name])
-        return self._parsed[name]
+        if name not in self._known:
+            raise UnknownSignature(
+                f'The model has no signature "{name}"{did_you_mean(name, self._known)}'
+            )
+        return self._known[name]
 
 
 def _valid(array: Array, spec: TensorSpec) -> Array:

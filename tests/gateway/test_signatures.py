@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from service.gateway.errors import InvalidInput, UnknownInput
-from service.gateway.signatures import validate
+from service.gateway.errors import InvalidInput, UnknownInput, UnknownSignature
+from service.gateway.signatures import Signatures, validate
+from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo
 from sluice.wire.signature import Signature, TensorSpec
 
 IMAGE = TensorSpec("image", np.dtype("<f4"), (None, 28, 28, 1))
@@ -73,3 +74,18 @@ def test_an_unknown_rank_takes_anything():
     anything = Signature("any", {"x": TensorSpec("x", np.dtype("<f4"), None)}, {})
     for shape in [(), (3,), (0, 2)]:
         assert validate(anything, {"x": zeros(*shape)})["x"].shape == shape
+
+
+def test_what_cannot_be_called_is_not_among_the_signatures():
+    """The initialisation op of a SavedModel, which takes nothing, and a handle as an input."""
+    resource = TensorInfo(dtype=DataType.DT_RESOURCE)
+    found = Signatures(
+        {
+            "serving_default": SignatureDef(inputs={"x": TensorInfo(dtype=DataType.DT_FLOAT)}),
+            "__saved_model_init_op": SignatureDef(),
+            "handles": SignatureDef(inputs={"table": resource}),
+        }
+    )
+    assert found.names() == ["serving_default"]
+    with pytest.raises(UnknownSignature, match=r'no signature "handles"; there is: "serving_'):
+        found.get("handles")
