@@ -34,7 +34,7 @@ EXEMPT = {
     "training.run.run": "trains: test_train.py",
     "training.workspace.finish": "takes a run's checkpoint: test_resume.py",
     "training.workspace.images_folder": "in the example of open_workspace",
-    "sluice.wire.reflection.add_async_reflection": "takes a server: test_third_party.py",
+    "sluice.wire.reflection.add_reflection": "takes a server: test_third_party.py",
 }
 
 

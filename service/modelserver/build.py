@@ -38,7 +38,7 @@ from sluice.wire.protos.serving_pb2 import (
     MonitoringConfig,
     SSLConfig,
 )
-from sluice.wire.reflection import add_async_reflection
+from sluice.wire.reflection import add_reflection
 
 SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE)
 
@@ -122,7 +122,7 @@ def make_server(
     add_service(server, PREDICTION_SERVICE, predictions, calls, PREDICTION_PARSERS)
     add_service(server, MODEL_SERVICE, ModelService(repository), calls)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    add_async_reflection(server, SERVICES)
+    add_reflection(server, SERVICES)
     return server
 
 

@@ -93,6 +93,7 @@ class Flows:
                 result: Result = yield Attempt(call, remaining_s)
                 return result
             except TryLater as error:
+                # After the last attempt there is no pause that the deadline would leave time for.
                 pause_s = max(next(pauses, float("inf")), error.retry_after_s)
                 if time.monotonic() + pause_s >= deadline:
                     raise
@@ -109,6 +110,7 @@ def _pauses(count: int) -> Iterator[float]:
 
 
 def _signature_for(values: Iterable[Value], metadata: ModelMetadata) -> str:
+    # A model that is not Sluice's may well take files, or other strings, by its default signature.
     files = any(holds_files(value) for value in values)
     decodes_files = ENCODED_SIGNATURE in metadata.signatures
     return ENCODED_SIGNATURE if files and decodes_files else DEFAULT_SIGNATURE
@@ -126,6 +128,8 @@ def _arrays(
     named = {
         name or _only(specs, signature_name): to_array(value) for name, value in values.items()
     }
+    # A name that is not the model's goes as it is: the server, whose metadata may be newer than what
+    # is remembered here, says what it takes.
     return {
         name: cast_to(specs[name], array, metadata) if name in specs else array
         for name, array in named.items()

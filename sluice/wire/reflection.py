@@ -26,7 +26,7 @@ from sluice.wire.protos.reflection_pb2 import (
 NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def add_async_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Answer reflection in both its versions, whose messages are the same on the wire."""
     listed = sorted({*services, *NAMES})
 

@@ -40,6 +40,7 @@ class Trainer:
         with strategy.scope():
             self._augmentation = _augmentation(recipe)
             self._optimizer = _optimizer(recipe, steps_per_epoch, model.compute_dtype)
+            # Now and not at its first step: a run that is resumed fills its variables before that.
             self._optimizer.build(self._model.trainable_variables)
         self._train_step = tf.function(self._learn_everywhere, reduce_retracing=True)
         self._test_step = tf.function(self._look_everywhere, reduce_retracing=True)
@@ -51,10 +52,11 @@ class Trainer:
 
     def train(self, split: Split, rows: Rows, progress: keras.utils.Progbar) -> Means:
         """Learn from `rows`, [steps, batch_size]; the means over them as they were learnt from."""
+        # Numbers stay where they were computed until the end: reading one waits for its step.
         sums: _Sums = {}
         for step, batch in enumerate(batches(split, rows, self._strategy), 1):
             sums = _add(sums, self._train_step(*batch))
-            if step < len(rows):
+            if step < len(rows):  # the last one is shown with the validation's means, by fit
                 progress.update(step)
         return _averages(sums)
 
@@ -88,6 +90,7 @@ class Trainer:
             outputs = call(self._model, inputs, training=True)
             losses = self._losses(inputs, outputs, targets)
             mean = tf.reduce_sum(losses * weights) / self.batch_size
+            # What layers add (a penalty on their weights) is the same on each, and counts once.
             extra = sum(self._model.losses) / self._strategy.num_replicas_in_sync
             scaled = self._optimizer.scale_loss(mean + extra)
         self._optimizer.apply(tape.gradient(scaled, [each.value for each in variables]), variables)

@@ -13,7 +13,7 @@ from service.gateway.rpc import oip, tfs
 from service.gateway.rpc.edge import QUIET_S, Edge
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE, PREDICTION_SERVICE
 from sluice.wire.health import HealthService
-from sluice.wire.reflection import add_async_reflection
+from sluice.wire.reflection import add_reflection
 
 SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, OIP_SERVICE, HEALTH_SERVICE)
 MAX_REFUSING_S = 2.0  # for clients that call again at once, over and over
@@ -70,7 +70,7 @@ class GrpcServer:
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_async_reflection(self._server, SERVICES)
+        add_reflection(self._server, SERVICES)
 
     async def start(self) -> None:
         """Raises RuntimeError for a port that cannot be had."""
