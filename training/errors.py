@@ -5,10 +5,10 @@ TrainingError
 ├── BadSetting           a setting whose value is not of its type, or out of range
 ├── DataError            images or targets that cannot be trained on
 │   └── DataUnavailable  a data set that is nowhere on this machine
-├── CannotResume          no checkpoint, or one of a run with other settings
+├── CannotResume         no checkpoint, or one of a run with other settings
 ├── Diverged             a loss that became infinite or NaN
 └── PublishError         a version that must not be served
-    ├── WrongAnswers      the written SavedModel does not answer as the Keras model does
+    ├── WrongAnswers     the written SavedModel does not answer as the Keras model does
     └── BreakingChange   its signatures would break clients of the version before
 """
 

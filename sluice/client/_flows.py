@@ -128,7 +128,7 @@ def _arrays(
     named = {
         name or _only(specs, signature_name): to_array(value) for name, value in values.items()
     }
-    # A name that is not the model's goes as it is: the server, whose metadata may be newer than what
+    # A name that is not the model's goes as it is: the server, which may have a newer version than
     # is remembered here, says what it takes.
     return {
         name: cast_to(specs[name], array, metadata) if name in specs else array

@@ -27,7 +27,7 @@ def holds_files(value: Value | None) -> bool:
     >>> holds_files("three.png"), holds_files([b"GIF8...", "seven.png"]), holds_files([1.0, 2.0])
     (True, True, False)
     """
-    # Of sequences these two alone: an array is one as well, and to look at each of its numbers slow.
+    # Of sequences these two alone: an array is one too, and looking at each of its numbers is slow.
     if isinstance(value, list | tuple):
         return bool(value) and all(isinstance(each, _FILE_TYPES) for each in value)
     return isinstance(value, _FILE_TYPES)

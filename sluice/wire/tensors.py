@@ -23,7 +23,7 @@ from sluice.wire.varint import encode_varint, read_varint
 Array = NDArray[Any]
 
 # A few bytes can ask for a tensor of any size, by a large shape and one value to fill it with.
-MAX_FILLED_BYTES = 1 << 26
+_MAX_FILLED_BYTES = 1 << 26
 MAX_RANK = 64  # numpy's own limit
 _MAX_ELEMENTS = 1 << 40  # more than any message can hold, and far from overflow in numpy
 
@@ -115,7 +115,7 @@ def data_type_name(data_type: DataType) -> str:
 
 
 def decode_tensor(
-    proto: TensorProto, max_filled_bytes: int = MAX_FILLED_BYTES, content: memoryview | None = None
+    proto: TensorProto, max_filled_bytes: int = _MAX_FILLED_BYTES, content: memoryview | None = None
 ) -> Array:
     """The array of a TensorProto, read-only where it lies in `tensor_content`'s own bytes.
 
