@@ -32,7 +32,10 @@ def test_those_who_hold_on_keep_nobody_else_out(
     launch_toy, launch_front, many, rate, seconds, p99_s, health_s, grace_s
 ):
     gateway = launch_front(
-        launch_toy().address, head_timeout_s=HEAD_TIMEOUT_S, body_timeout_s=BODY_TIMEOUT_S
+        launch_toy().address,
+        head_timeout_s=HEAD_TIMEOUT_S,
+        body_timeout_s=BODY_TIMEOUT_S,
+        max_wait_s=20,
     )
     holding = subprocess.Popen(
         [sys.executable, crowd.__file__, str(gateway.http_port), str(many), str(seconds)],

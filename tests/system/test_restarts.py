@@ -10,6 +10,7 @@ from tests.conftest import RUNNING, ModelServerProcess
 from tests.system.conftest import free_port
 from tests.system.load import Outcome, Question, during, failed, told
 
+WAIT_S = 20  # a machine that starts model servers meanwhile is no reason to refuse anybody
 HELD = 20  # requests that a killed server may have held, which nobody asks again elsewhere
 
 rates = pytest.mark.parametrize(
@@ -52,9 +53,9 @@ def flags(conformance_models) -> list[str]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start_twin(launch_modelserver, flags) -> Iterator[Callable[[], Twin]]:
-    """`start_twin()` -> a Twin that is starting; killed with the test."""
+    """`start_twin()` -> a Twin that is starting; killed with the module."""
     started = []
 
     def start() -> Twin:
@@ -67,7 +68,7 @@ def start_twin(launch_modelserver, flags) -> Iterator[Callable[[], Twin]]:
             twin.kill()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def twins(start_twin) -> list[Twin]:
     pair = [start_twin(), start_twin()]
     for twin in pair:
@@ -92,7 +93,7 @@ def asked_during(deed: Callable[[], None], gateway, rate: float) -> list[Outcome
 
 @rates
 def test_a_killed_server_costs_no_more_than_what_it_held(twins, launch_front, rate, rounds):
-    gateway = launch_front(",".join(twin.address for twin in twins))
+    gateway = launch_front(",".join(twin.address for twin in twins), max_wait_s=WAIT_S)
 
     def kill_and_start_again() -> None:
         for _ in range(rounds):
@@ -110,7 +111,7 @@ def test_a_killed_server_costs_no_more_than_what_it_held(twins, launch_front, ra
 
 @rates
 def test_a_rolling_restart_fails_nobody(twins, launch_front, rate, rounds):
-    gateway = launch_front(",".join(twin.address for twin in twins))
+    gateway = launch_front(",".join(twin.address for twin in twins), max_wait_s=WAIT_S)
 
     def roll() -> None:
         for _ in range(rounds):

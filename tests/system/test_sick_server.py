@@ -80,7 +80,7 @@ def test_the_other_one_answers(
         print(f"  {len(prompt)} of {len(later)} within {within_s} s")
         assert len(prompt) >= share * len(later)
         assert max(each.seconds for each in during + after) < DEADLINE_S + late_s
-        assert {each.status for each in during} <= {200, 504}
+        assert {each.status for each in during} <= {200, 503, 504}
         assert not failed(after)
 
 
