@@ -17,7 +17,7 @@ BIN       := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-remote lint bench bench-peers bench-modelserver protos images clean
+.PHONY: help install serve train test test-marked test-load test-remote lint bench bench-peers bench-modelserver protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -34,11 +34,14 @@ train: $(INSTALLED)  ## Train RECIPE and publish it into the model repository
 	@$(BIN)/sluice train $(RECIPE) --model-repository $(MODEL_REPOSITORY)
 
 test: $(INSTALLED)  ## Run the tests that need no root and no network
-	$(BIN)/python -m pytest $(TESTS) -m "not (slow or clients or root)" $(PARALLEL)
+	$(BIN)/python -m pytest $(TESTS) -m "not (slow or load or clients or root)" $(PARALLEL)
 
 test-marked: $(INSTALLED)  ## Run the tests that take minutes, or install other projects' clients
 	$(BIN)/python -m pytest $(TESTS) -m "slow" $(PARALLEL)
 	$(BIN)/python -m pytest $(TESTS) -m "(clients or root) and not slow"
+
+test-load: $(INSTALLED)  ## Run the tests under full load, for which the machine must be idle
+	$(BIN)/python -m pytest tests/system -m "load" -s
 
 test-remote: $(INSTALLED)  ## Ask the stack at SLUICE_URL (and SLUICE_GRPC) whether it works
 	@test -n "$$SLUICE_URL" || { echo "Say which: SLUICE_URL=https://HOST make test-remote"; exit 1; }

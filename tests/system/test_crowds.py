@@ -25,7 +25,7 @@ ALLOWED_S = {
     ("many", "rate", "seconds", "p99_s", "health_s", "grace_s"),
     [
         pytest.param(100, 30, 8, 3.0, 3.0, 10.0, id="hundreds"),
-        pytest.param(1000, 60, 60, 0.5, 0.1, 2.0, id="thousands", marks=pytest.mark.slow),
+        pytest.param(1000, 60, 60, 0.5, 0.1, 2.0, id="thousands", marks=pytest.mark.load),
     ],
 )
 def test_those_who_hold_on_keep_nobody_else_out(

@@ -44,7 +44,7 @@ LONG = Shape(10, 60, 15, 0.9, 0.0, 0.005, 0.1, 1.1)
     [
         pytest.param(SHORT, 3.0, 3.0, id="short"),
         *(
-            pytest.param(LONG, *each, id="-".join(map(str, each)), marks=pytest.mark.slow)
+            pytest.param(LONG, *each, id="-".join(map(str, each)), marks=pytest.mark.load)
             for each in ((1.5, 2.0), (3.0, 2.0), (3.0, 0.5))
         ),
     ],

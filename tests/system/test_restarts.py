@@ -17,7 +17,7 @@ rates = pytest.mark.parametrize(
     ("rate", "rounds"),
     [
         pytest.param(50, 1, id="once"),
-        pytest.param(200, 3, id="thrice", marks=pytest.mark.slow),
+        pytest.param(200, 3, id="thrice", marks=pytest.mark.load),
     ],
 )
 

@@ -64,7 +64,7 @@ def sick(launch_modelserver, conformance_models) -> Iterator[Sick]:
     ("rate", "seconds", "share", "within_s", "late_s"),
     [
         pytest.param(20, 5, 0.9, 2.0, 2.0, id="briefly"),
-        pytest.param(60, 40, 0.98, 1.0, 0.1, id="long", marks=pytest.mark.slow),
+        pytest.param(60, 40, 0.98, 1.0, 0.1, id="long", marks=pytest.mark.load),
     ],
 )
 def test_the_other_one_answers(
