@@ -13,14 +13,14 @@ from service.gateway.error_responses import error_body, error_response
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.http import JSON
-from service.gateway.loops import OwnLoopRunner, Runner
+from service.gateway.loops import AnyLoopRunner, OwnLoopRunner
 from service.gateway.routes import docs, oip, ops, tfs
 from service.gateway.routes.model_paths import CONVERTERS, FlaskView
 from service.gateway.settings import Settings
 
 
 def create_app(
-    settings: Settings, gateway: Gateway | None = None, runner: Runner | None = None
+    settings: Settings, gateway: Gateway | None = None, runner: AnyLoopRunner | None = None
 ) -> Flask:
     """The WSGI application that answers from the model server of `settings`.
 

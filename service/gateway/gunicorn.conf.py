@@ -17,7 +17,7 @@ from service.gateway.settings import Settings
 settings = Settings.from_environment()
 
 wsgi_app = "service.gateway.app:from_environment()"  # the worker makes its own, beside its front
-bind = f"{settings.http_host}:{settings.http_port}"
+bind = settings.address(settings.http_port)
 worker_class = "service.gateway.front.worker.FrontWorker"
 workers = settings.workers
 http_parser = "auto"  # gunicorn_h1c, where there is a wheel of it for this machine

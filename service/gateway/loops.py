@@ -45,4 +45,4 @@ class OwnLoopRunner:
             return self._loop
 
 
-Runner = LoopRunner | OwnLoopRunner
+AnyLoopRunner = LoopRunner | OwnLoopRunner

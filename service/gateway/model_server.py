@@ -12,13 +12,12 @@ from service.gateway import errors
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.servers import Server, Servers
-from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE
+from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE, State
 from sluice.wire.large_tensors import cut, paste_rows
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import Array, decode_tensor
 
-State = serving.ModelVersionStatus.State
 PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 CLASSIFY = f"/{PREDICTION_SERVICE}/Classify"
 REGRESS = f"/{PREDICTION_SERVICE}/Regress"

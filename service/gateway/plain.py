@@ -11,7 +11,7 @@ from service.gateway.caller import Caller
 from service.gateway.errors import PayloadTooLarge
 from service.gateway.gateway import Gateway
 from service.gateway.http import HttpRequest, HttpResponse
-from service.gateway.loops import Runner
+from service.gateway.loops import AnyLoopRunner
 from service.gateway.views import ModelView
 from sluice.wire.model_ref import ModelRef
 
@@ -21,8 +21,8 @@ def gateway() -> Gateway:
     return current
 
 
-def runner() -> Runner:
-    current: Runner = current_app.extensions["runner"]
+def runner() -> AnyLoopRunner:
+    current: AnyLoopRunner = current_app.extensions["runner"]
     return current
 
 

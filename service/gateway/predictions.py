@@ -29,7 +29,6 @@ from service.gateway.model_server import (
     PREDICT,
     REGRESS,
     ModelServer,
-    State,
     decode_predict_response,
     encode_predict_request,
 )
@@ -38,6 +37,7 @@ from service.gateway.servers import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
 from service.gateway.traffic import Inputs, Kind, kind_of
+from sluice.wire.contract import State
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.signature import Signature

@@ -135,6 +135,11 @@ class Settings:
         }
         return cls(**given)
 
+    def address(self, port: int) -> str:
+        """HOST:PORT to listen on, an IPv6 host in brackets."""
+        host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
+        return f"{host}:{port}"
+
     def model_names(self) -> list[str]:
         """The names in `models`, then those in `model_config_file`, as it is now."""
         named = [name.strip() for name in self.models.split(",") if name.strip()]

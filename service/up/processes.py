@@ -4,8 +4,8 @@ Not a supervisor's work, though it looks like it: `sluice up` starts two childre
 a condition between them, stops them in the other order, ends with the first that dies and says its
 last lines. honcho 2.0.0 does end with the first that dies, but starts all at once and stops all at
 once; tried with a child that took 12 s to drain, it killed it after 5 (KILL_WAIT, a constant).
-circus 0.19.0 and supervisord 4.3.0 (read) are daemons that go on when a child dies, with a socket
-to be told by; circus brings pyzmq and tornado.
+circus 0.19.0 and supervisord 4.3.0, by their documentation, are daemons that go on when a child
+dies, with a socket to be told by; circus brings pyzmq and tornado.
 """
 
 import contextlib

@@ -26,18 +26,17 @@ from sluice.wire.oip_tensors import CONTENTS, datatype_of
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array, string_array
+from sluice.wire.versions import version_number
 
 InputTensor = ModelInferRequest.InferInputTensor
-VERSION_DIGITS = 18  # within an int64
 
 
 def decode_model(name: str, version: str) -> ModelRef:
     """The model of a request; a version is a number or, in this server, a label."""
     if not version:
         return ModelRef(name)
-    if version.isascii() and version.isdigit() and len(version) <= VERSION_DIGITS:
-        return ModelRef(name, version=int(version))
-    return ModelRef(name, label=version)
+    number = version_number(version)
+    return ModelRef(name, label=version) if number is None else ModelRef(name, version=number)
 
 
 @door("The ModelInferRequest")

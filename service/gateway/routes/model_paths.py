@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, current_app
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, ValidationError
 
 from service.gateway.views import Handler, ModelView, model_of
+from sluice.wire.versions import version_number
 
 
 class ModelName(BaseConverter):
@@ -18,11 +19,14 @@ class ModelName(BaseConverter):
 class VersionConverter(BaseConverter):
     """A version number that fits an int64; tried before a label in the same place."""
 
-    regex = r"\d{1,18}"
+    regex = r"\d{1,19}"
     weight = 50
 
     def to_python(self, value: str) -> int:
-        return int(value)
+        number = version_number(value)
+        if number is None:
+            raise ValidationError
+        return number
 
 
 CONVERTERS = {"model": ModelName, "version": VersionConverter}

@@ -75,10 +75,10 @@ class GrpcServer:
     async def start(self) -> None:
         """Raises RuntimeError for a port that cannot be had."""
         settings = self._gateway.settings
-        self._server.add_insecure_port(f"{settings.http_host}:{settings.grpc_port}")
+        self._server.add_insecure_port(settings.address(settings.grpc_port))
         await self._server.start()
         self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
-        log.info("Answering gRPC at %s:%d", settings.http_host, settings.grpc_port)
+        log.info("Answering gRPC at %s", settings.address(settings.grpc_port))
 
     async def drain(self, within_s: float) -> None:
         """Refuse calls before the connections are told to go: gRPC's own stop() answers CANCELLED,
