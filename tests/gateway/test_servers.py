@@ -362,7 +362,7 @@ async def test_the_deadline_and_the_callers_metadata_go_along():
         one.delay_s = 3600
         caller = Caller.of({"x-request-id": "abc"}, time.monotonic(), 0.3)
         began = time.monotonic()
-        with pytest.raises(DeadlineExceeded, match=r"No answer within 0\.3 s"):
+        with pytest.raises(DeadlineExceeded, match=r"No answer within 0\.\d+ s"):
             await client.call(METHOD, b"x", MODEL, caller)
         assert time.monotonic() - began < 10
         assert one.metadata["x-request-id"] == "abc"
