@@ -169,7 +169,7 @@ def test_a_large_shape_takes_no_memory():
         ("7", ModelRef("m", version=7)),
         ("stable", ModelRef("m", label="stable")),
         ("9" * 19, ModelRef("m", label="9" * 19)),
-        ("-1", ModelRef("m", label="-1")),
+        ("-1", ModelRef("m", version=-1)),
     ],
 )
 def test_a_version_is_a_number_that_fits_or_a_label(version, model):

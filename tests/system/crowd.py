@@ -1,4 +1,6 @@
-"""Connections that hold on to a gateway, from a process of their own: `crowd.py PORT MANY SECONDS`.
+"""Connections that hold on to a gateway, from a process of their own.
+
+`python -m tests.system.crowd PORT MANY SECONDS`, in the root of the repository.
 
 Each connects again as soon as the gateway has closed it. Prints, as JSON, how long it bore those of
 each kind, seconds.

@@ -4,12 +4,14 @@ import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.system import crowd
 from tests.system.load import Outcome, Question, failed, open_loop, probe, quantile, told
 
+ROOT = Path(__file__).parents[2]
 HEAD_TIMEOUT_S = BODY_TIMEOUT_S = 3.0
 SETTLE_S = 5.0  # after which a body's rate is looked at
 ALLOWED_S = {
@@ -38,7 +40,8 @@ def test_those_who_hold_on_keep_nobody_else_out(
         max_wait_s=20,
     )
     holding = subprocess.Popen(
-        [sys.executable, crowd.__file__, str(gateway.http_port), str(many), str(seconds)],
+        [sys.executable, "-m", crowd.__name__, str(gateway.http_port), str(many), str(seconds)],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
     )
     outcomes, health = asyncio.run(_good_ones(gateway, rate, seconds))
