@@ -10,7 +10,8 @@ PARALLEL         ?= -n auto --maxprocesses 4 --dist loadfile
 IMAGES           ?= gateway modelserver training
 IMAGE_OPTIONS    ?=
 BENCH            ?=
-export MODEL_SERVER PEER_REST
+# The shell reads these from its environment, whatever characters a path has.
+export MODEL_REPOSITORY RECIPE MODEL_SERVER PEER_REST
 CONTAINER_TOOL   ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))) docker)
 
 BIN       := .venv/bin
@@ -27,11 +28,11 @@ help:  ## Show this list
 install: $(INSTALLED)  ## Install everything into .venv
 
 serve: $(INSTALLED)  ## Serve the model repository; train digits first if it is empty
-	@ls -d $(MODEL_REPOSITORY)/*/[0-9]* >/dev/null 2>&1 || $(BIN)/sluice train digits --model-repository $(MODEL_REPOSITORY)
-	@exec $(BIN)/sluice up --model-repository $(MODEL_REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
+	@ls -d "$$MODEL_REPOSITORY"/*/[0-9]* >/dev/null 2>&1 || $(BIN)/sluice train digits --model-repository "$$MODEL_REPOSITORY"
+	@exec $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 train: $(INSTALLED)  ## Train RECIPE and publish it into the model repository
-	@$(BIN)/sluice train $(RECIPE) --model-repository $(MODEL_REPOSITORY)
+	@$(BIN)/sluice train "$$RECIPE" --model-repository "$$MODEL_REPOSITORY"
 
 test: $(INSTALLED)  ## Run the tests that need no root and no network
 	$(BIN)/python -m pytest $(TESTS) -m "not (slow or load or clients or root)" $(PARALLEL)

@@ -109,7 +109,6 @@ def heads(model: keras.Model) -> dict[str, keras.KerasTensor]:
 
 
 def _listed(known: Iterable[str], near: str) -> str:
-    def likeness(candidate: str) -> float:
-        return difflib.SequenceMatcher(None, near, candidate).ratio()
-
-    return ", ".join(sorted(known, key=likeness, reverse=True))
+    names = list(known)
+    # sluice.wire.nearest is out of reach here: models stand on Keras alone.
+    return ", ".join(difflib.get_close_matches(near, names, len(names), cutoff=0))

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from sluice.wire.nearest import nearest
+
 # By extra (pyproject.toml), what is imported from what it installs; a test holds the two together.
 EXTRAS = {
     "gateway": (
@@ -53,8 +55,15 @@ GRPC_PORT = click.option(
 )
 
 
-class LazyGroup(click.Group):
-    """Add `predict` when it is asked for: the client's libraries are not every command's."""
+class SettingError(click.ClickException):
+    """A setting that cannot be used: one line, and the status of a wrong command line."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Add `predict` when it is asked for: the client's libraries are not every command's. Its help
+    says whole sentences, where click cuts them at the first line's end."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted([*super().list_commands(context), "predict"])
@@ -66,11 +75,37 @@ class LazyGroup(click.Group):
 
         return predict
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, arguments)
+        except click.exceptions.NoSuchCommand as error:
+            known = self.list_commands(context)
+            meant = nearest(error.command_name, known)
+            advice = f"did you mean {meant!r}?" if meant else f"there are {', '.join(known)}."
+            raise click.UsageError(
+                f"No such command {error.command_name!r}; {advice}", context
+            ) from None
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(context):
+            command = self.get_command(context, name)
+            if command is not None and not command.hidden:
+                rows.append((name, (command.help or "").partition("\n\n")[0]))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sluice")
 def main() -> None:
     """Train Keras models, publish them, and serve them over HTTP and gRPC."""
+    from service.gateway.settings import check_variables
+
+    with _setting_errors():
+        check_variables()
 
 
 @main.command()
@@ -218,7 +253,7 @@ def _setting_errors() -> Iterator[None]:
     try:
         yield
     except InvalidSetting as error:
-        raise click.ClickException(str(error)) from None
+        raise SettingError(str(error)) from None
 
 
 def _key_and_value(text: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ import pytest
 from service.gateway import errors
 from service.gateway.access_log import AccessLog
 from service.gateway.error_responses import GRPC_CODE, STATUS
-from service.gateway.settings import Settings, environment_variable
+from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable, range_of
 from service.gateway.telemetry import Telemetry
 
 ROOT = Path(__file__).parent.parent
@@ -31,12 +31,13 @@ DOCS = [
 ]
 
 
-def test_every_setting_is_documented_with_its_default_and_meaning():
+def test_every_setting_is_documented_with_its_default_range_and_meaning():
     rows = [
         f"| `{environment_variable(each.name)}` | {f'`{each.default}`' if each.default else ''}"
-        f" | {each.metadata['meaning']} |"
+        f" | {range_of(each)} | {each.metadata['meaning']} |"
         for each in fields(Settings)
     ]
+    rows += [f"| `{name}` | {meaning} |" for name, meaning in OTHER_VARIABLES.items()]
     documented = [
         line
         for line in (ROOT / "docs/settings.md").read_text().splitlines()
@@ -112,7 +113,7 @@ def readme_server(tmp_path_factory):
     """`make serve` on free ports and an empty repository, as a newcomer types it."""
     if not (ROOT / ".venv/.installed").exists():
         pytest.skip("make serve has not set .venv up here")
-    directory = tmp_path_factory.mktemp("newcomer")
+    directory = tmp_path_factory.mktemp("a newcomer's")  # make and the shell keep it one word
     http_port, grpc_port = free_port(), free_port()
     log = (directory / "log").open("w+")
     server = subprocess.Popen(

@@ -12,8 +12,9 @@ TrainingError
     └── BreakingChange   its signatures would break clients of the version before
 """
 
-import difflib
 from collections.abc import Iterable
+
+from sluice.wire.nearest import nearest_first
 
 
 class TrainingError(Exception):
@@ -28,8 +29,8 @@ class UnknownName(TrainingError):
     """
 
     def __init__(self, said: str, name: str, known: Iterable[str]) -> None:
-        nearest = ", ".join(_nearest_first(name, known))
-        super().__init__(f"{said} {name!r}; known, nearest first: {nearest}")
+        listing = ", ".join(nearest_first(name, known))
+        super().__init__(f"{said} {name!r}; known, nearest first: {listing}")
 
 
 class BadSetting(TrainingError):
@@ -62,12 +63,3 @@ class WrongAnswers(PublishError):
 
 class BreakingChange(PublishError):
     pass
-
-
-def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
-    """`known`, sorted by likeness to `name`, then by name."""
-
-    def distance(other: str) -> float:
-        return -difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
-
-    return sorted(known, key=lambda other: (distance(other), other))

@@ -28,7 +28,8 @@ GatewayError
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+from sluice.wire.nearest import nearest
 
 MAX_SHOWN = 80  # characters of a client's text
 
@@ -161,10 +162,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A closing remark that lists the known names, the nearest first: `; did you mean "x"? …`."""
     names = sorted(known)
     listing = ", ".join(f'"{each}"' for each in names) or "none"
-    # A client chooses how long its name is, and looking for what is near takes as long.
-    nearest = get_close_matches(name, names, n=1) if len(name) <= MAX_SHOWN else []
-    if nearest and len(names) > 1:
-        return f'; did you mean "{nearest[0]}"? There are: {listing}'
+    meant = nearest(name, names) if len(names) > 1 else None
+    if meant:
+        return f'; did you mean "{meant}"? There are: {listing}'
     return f"; there is: {listing}" if len(names) < 2 else f"; there are: {listing}"
 
 

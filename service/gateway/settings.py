@@ -1,21 +1,37 @@
-"""Every setting of the gateway, once: its name, type, default, environment variable and meaning."""
+"""Every setting of the gateway, once: its name, type, default, range, environment variable and
+meaning; and the variables SLUICE_* that are not its, so that a mistyped one is found out.
+"""
 
+import ipaddress
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from sluice.wire.model_config import read_names
+from sluice.wire.nearest import nearest
 
 
 class InvalidSetting(Exception):
-    """An environment variable whose value cannot be used."""
+    """An environment variable that there is not, or whose value cannot be used."""
 
+
+PREFIX = "SLUICE_"
+# Read elsewhere than here; a test finds those that are missing.
+OTHER_VARIABLES = {
+    "SLUICE_URL": "the server that `sluice predict` and `make test-remote` ask",
+    "SLUICE_GRPC": "HOST:PORT of the gRPC port that `make test-remote` asks too",
+    "SLUICE_FASHION_MNIST_DIR": "folder of Fashion-MNIST's files, for `sluice train`",
+    "SLUICE_VERSION": "tag of the images in `deploy/compose.yaml`",
+    "SLUICE_CLIENT_ENVS": "where `make test-marked` keeps other projects' clients",
+}
 
 MOST_PORTS = 65535
+MOST_PROCESSES = 1024  # and threads
+DAY_S = 86_400.0
 # HOST:PORT, and what gRPC takes beside it; several, separated by commas.
 _ADDRESS = r"(unix:[^,\s]+|[^,\s]+:\d{1,5})"
 _ADDRESSES = re.compile(rf"\s*{_ADDRESS}(\s*,\s*{_ADDRESS})*\s*,?\s*")
@@ -29,7 +45,8 @@ def _setting(
     most: float = math.inf,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A number is from `least` to `most`; a text is one of `choices`, where there are any."""
+    """A number is from `least` to `most`; a text is one of `choices`, where there are any.
+    `range_of` words it."""
     bounds = {"least": least, "most": most, "choices": choices}
     return field(default=default, metadata={"meaning": meaning, **bounds})
 
@@ -76,18 +93,28 @@ class Settings:
         "on", "/healthz and /readyz on the public port too", choices=("on", "off")
     )
     public_metrics: str = _setting("off", "/metrics on the public port too", choices=("on", "off"))
-    workers: int = _setting(2, "gunicorn worker processes, each one event loop")
+    workers: int = _setting(
+        2, "gunicorn worker processes, each one event loop", most=MOST_PROCESSES
+    )
     threads: int = _setting(
-        4, "threads in each worker for what would hold up the loop: large bodies, pictures, pages"
+        4,
+        "threads in each worker for what would hold up the loop: large bodies, pictures, pages",
+        most=MOST_PROCESSES,
     )
     request_timeout_s: float = _setting(
-        30.0, "deadline of a prediction from its first byte on, seconds", least=0.001
+        30.0, "deadline of a prediction from its first byte on, seconds", least=0.001, most=DAY_S
     )
     head_timeout_s: float = _setting(
-        10.0, "a connection whose request's head takes longer is closed, seconds", least=0.1
+        10.0,
+        "a connection whose request's head takes longer is closed, seconds",
+        least=0.1,
+        most=DAY_S,
     )
     body_timeout_s: float = _setting(
-        30.0, "a connection whose body makes no progress for so long is closed, seconds", least=0.1
+        30.0,
+        "a connection whose body makes no progress for so long is closed, seconds",
+        least=0.1,
+        most=DAY_S,
     )
     min_body_rate: int = _setting(
         1024,
@@ -95,7 +122,7 @@ class Settings:
         least=0,
     )
     drain_timeout_s: float = _setting(
-        30.0, "after SIGTERM, seconds for the requests in flight", least=0.1
+        30.0, "after SIGTERM, seconds for the requests in flight", least=0.1, most=DAY_S
     )
     places: int = _setting(1024, "requests that a worker works on at the same time")
     model_places: int = _setting(512, "of these, for one model")
@@ -106,6 +133,7 @@ class Settings:
         1.0,
         "where requests have waited longer for a model, further ones are refused, seconds",
         least=0.001,
+        most=DAY_S,
     )
     join_models: str = _setting(
         "*", "models whose waiting requests are joined into one call: patterns, by commas"
@@ -118,16 +146,16 @@ class Settings:
     )
     log_level: str = _setting(
         "info",
-        "debug, info, warning or error",
+        "what is logged: lines of this weight and above",
         choices=("debug", "info", "warning", "error"),
     )
-    access_log: str = _setting(
-        "text", "one line for each request: text, json or off", choices=("text", "json", "off")
-    )
+    access_log: str = _setting("text", "one line for each request", choices=("text", "json", "off"))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Raises InvalidSetting for a value of the wrong type."""
+        """Raises InvalidSetting for a value out of its range, and for a variable SLUICE_* that
+        there is not."""
+        check_variables(environment)
         given = {
             each.name: _parse(each, variable, environment[variable])
             for each in fields(cls)
@@ -150,29 +178,82 @@ class Settings:
 
 def environment_variable(setting: str) -> str:
     """`http_port` -> `SLUICE_HTTP_PORT`."""
-    return f"SLUICE_{setting.upper()}"
+    return f"{PREFIX}{setting.upper()}"
+
+
+def check_variables(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises InvalidSetting for a variable SLUICE_* that nothing reads."""
+    known = [*(environment_variable(each.name) for each in fields(Settings)), *OTHER_VARIABLES]
+    for variable in environment:
+        if not variable.startswith(PREFIX) or variable in known:
+            continue
+        if not _is_service_link(variable, environment):
+            meant = nearest(variable[len(PREFIX) :], [name[len(PREFIX) :] for name in known])
+            advice = (
+                f"did you mean {PREFIX}{meant}?"
+                if meant
+                else "docs/settings.md lists those there are"
+            )
+            raise InvalidSetting(f"{variable}: there is no such setting; {advice}")
+
+
+def _is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether Kubernetes sets it for a Service whose name begins with `sluice-`, unasked: all of
+    SLUICE_WEB_* beside SLUICE_WEB_SERVICE_HOST."""
+    services = (
+        name.removesuffix("SERVICE_HOST")
+        for name in environment
+        if name.startswith(PREFIX) and name.endswith("_SERVICE_HOST")
+    )
+    return variable.startswith(tuple(services))
+
+
+def range_of(setting: Field[Any]) -> str:
+    """What values there are, in a few words; "" where any text will do."""
+    least, most, choices = (setting.metadata[key] for key in ("least", "most", "choices"))
+    if setting.type is str:
+        return " or ".join(choices) or (_FORMS[setting.name][0] if setting.name in _FORMS else "")
+    return f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
 
 
 def _parse(setting: Field[Any], variable: str, text: str) -> Any:
+    """The value that a text stands for. Raises InvalidSetting."""
     kind: Any = setting.type
-    if kind is str:
-        choices = setting.metadata["choices"]
-        if choices and text not in choices:
-            raise InvalidSetting(f"{variable}: expected {' or '.join(choices)}, got {text!r}")
-        if setting.name == "model_server" and not _is_addresses(text):
-            raise InvalidSetting(f"{variable}: expected HOST:PORT[,HOST:PORT...], got {text!r}")
-        return text
     try:
         value = kind(text)
     except ValueError:
-        raise InvalidSetting(f"{variable}: expected {kind.__name__}, got {text!r}") from None
-    least, most = setting.metadata["least"], setting.metadata["most"]
-    if not least <= value <= most or value == math.inf:
-        bounds = f"{least:g} on" if most == math.inf else f"{least:g} to {most:g}"
-        raise InvalidSetting(f"{variable}: expected a number from {bounds}, got {text!r}")
+        value = math.nan  # which no range holds
+    if not _fits(setting, value):
+        words = {int: "a whole number, ", float: "a number, "}.get(kind, "")
+        raise InvalidSetting(f"{variable}: expected {words}{range_of(setting)}, got {text!r}")
     return value
+
+
+def _fits(setting: Field[Any], value: Any) -> bool:
+    least, most, choices = (setting.metadata[key] for key in ("least", "most", "choices"))
+    if isinstance(value, str):
+        has_form = _FORMS[setting.name][1] if setting.name in _FORMS else lambda _: True
+        return value in choices if choices else has_form(value)
+    return bool(least <= value <= most and value != math.inf)
 
 
 def _is_addresses(text: str) -> bool:
     ports = re.findall(r":(\d+)\s*(?:,|$)", text)
     return bool(_ADDRESSES.fullmatch(text)) and all(0 < int(port) <= MOST_PORTS for port in ports)
+
+
+def _is_host(text: str) -> bool:
+    if ":" not in text:
+        return bool(re.fullmatch(r"[^\s/\[\]]+", text))
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+# The texts that have a form: in words, and whether one has it.
+_FORMS: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "model_server": ("HOST:PORT[,HOST:PORT...]", _is_addresses),
+    "http_host": ("a name or an address, without a port", _is_host),
+}

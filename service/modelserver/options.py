@@ -10,10 +10,11 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any
+
+from sluice.wire.nearest import nearest
 
 
 class UsageError(Exception):
@@ -252,8 +253,8 @@ def _unexpected(argument: str) -> str:
         return f"unexpected argument {argument!r}; flags are --name=value"
     name = argument[2:].partition("=")[0]
     known = [*(field.name for field in dataclasses.fields(Options)), *IGNORED]
-    nearest = get_close_matches(name, known, 1)
-    return f"unknown flag --{name}" + (f"; did you mean --{nearest[0]}?" if nearest else "")
+    meant = nearest(name, known)
+    return f"unknown flag --{name}" + (f"; did you mean --{meant}?" if meant else "")
 
 
 def _check(options: Options) -> None:

@@ -1,10 +1,19 @@
 """Settings: what an environment variable may say, and what is said of it when it may not."""
 
+import re
+import subprocess
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from service.gateway.settings import InvalidSetting, Settings, environment_variable
+from service.gateway.settings import (
+    OTHER_VARIABLES,
+    InvalidSetting,
+    Settings,
+    check_variables,
+    environment_variable,
+)
 
 NUMBERS = [each for each in fields(Settings) if each.type in (int, float)]
 CHOICES = [each for each in fields(Settings) if each.metadata["choices"]]
@@ -50,8 +59,68 @@ def test_a_number_has_its_bound(setting):
     variable, least = environment_variable(setting.name), setting.metadata["least"]
     given = Settings.from_environment({variable: str(least)})
     assert getattr(given, setting.name) == least
-    with pytest.raises(InvalidSetting, match="expected a number from"):
+    with pytest.raises(InvalidSetting, match=r"expected a (whole )?number, "):
         Settings.from_environment({variable: str(least - 1)})
+
+
+@pytest.mark.parametrize("text", ["", "0.0.0.0:80", "a b", "http://host", "[::]", "::g"])
+def test_a_host_comes_without_a_port(text):
+    with pytest.raises(InvalidSetting, match="SLUICE_HTTP_HOST: expected a name or an address"):
+        read(HTTP_HOST=text)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "localhost", "::", "fe80::1"])
+def test_a_host_is_a_name_or_an_address(text):
+    assert read(HTTP_HOST=text).http_host == text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("SLUICE_HTTP_PROT", "did you mean SLUICE_HTTP_PORT?"),
+        ("SLUICE_WORKER", "did you mean SLUICE_WORKERS?"),
+        ("SLUICE_http_port", "did you mean SLUICE_HTTP_PORT?"),
+        ("SLUICE_FASHION_DIR", "did you mean SLUICE_FASHION_MNIST_DIR?"),
+        ("SLUICE_XYZ", "docs/settings.md lists those there are"),
+    ],
+)
+def test_a_variable_that_there_is_not_is_answered_with_the_nearest(wrong, meant):
+    for read_all in (check_variables, Settings.from_environment):
+        with pytest.raises(InvalidSetting) as raised:
+            read_all({"PATH": "/bin", wrong: "1"})
+        assert str(raised.value) == f"{wrong}: there is no such setting; {meant}"
+
+
+def test_every_variable_that_anything_here_reads_is_known():
+    root = Path(__file__).parents[2]
+    files = subprocess.run(
+        ["git", "ls-files", "-z", ":!tests/gateway"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    named = {
+        name
+        for file in filter(None, files)
+        if not file.endswith(".png")
+        for name in re.findall(r"\bSLUICE_[A-Z0-9_]*[A-Z0-9]\b", (root / file).read_text())
+    }
+    assert set(OTHER_VARIABLES) <= named
+    check_variables(dict.fromkeys(named, ""))
+
+
+def test_what_kubernetes_sets_for_a_service_is_none_of_ours():
+    links = {
+        "SLUICE_WEB_SERVICE_HOST": "10.0.0.1",
+        "SLUICE_WEB_SERVICE_PORT": "8080",
+        "SLUICE_WEB_SERVICE_PORT_HTTP": "8080",
+        "SLUICE_WEB_PORT": "tcp://10.0.0.1:8080",
+        "SLUICE_WEB_PORT_8080_TCP_ADDR": "10.0.0.1",
+    }
+    check_variables(links)
+    with pytest.raises(InvalidSetting, match="SLUICE_WEB_PORT"):
+        check_variables({"SLUICE_WEB_PORT": "8080"})
 
 
 @pytest.mark.parametrize("name", ["HTTP_PORT", "GRPC_PORT", "ADMIN_PORT"])

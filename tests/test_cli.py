@@ -1,0 +1,63 @@
+"""The `sluice` command: what it says of itself, and of a command line that is not right."""
+
+import pytest
+from click.testing import CliRunner
+
+from service.cli import main
+
+
+def sluice(*arguments, **environment):
+    return CliRunner().invoke(main, arguments, env=environment)
+
+
+def test_the_list_of_commands_says_whole_sentences():
+    listing = sluice("--help").output.partition("Commands:\n")[2]
+    assert "..." not in listing
+    text = " ".join(listing.split())
+    for name in main.list_commands(None):
+        summary = " ".join(main.get_command(None, name).help.partition("\n\n")[0].split())
+        assert f"{name} {summary}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian", "digits"], "No such command 'trian'; did you mean 'train'?"),
+        (["prdict", "digits"], "No such command 'prdict'; did you mean 'predict'?"),
+        (["xyz"], "No such command 'xyz'; there are gateway, models, modelserver, predict, "),
+        (["--hlep"], "No such option '--hlep'. Did you mean '--help'?"),
+        (["train", "digits", "--epoch", "3"], "Did you mean '--epochs'?"),
+        (["predict", "digits", "x.png", "--topk", "3"], "Did you mean '--top-k'?"),
+        (["gateway", "--http-port", "99999"], "99999 is not in the range 1<=x<=65535."),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(arguments, said):
+    result = sluice(*arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("SLUICE_HTTP_PROT", "1", "there is no such setting; did you mean SLUICE_HTTP_PORT?"),
+        ("SLUICE_HTTP_PORT", "99999", "expected a whole number, 1 to 65535, got '99999'"),
+        ("SLUICE_MAX_WAIT_S", "nan", "expected a number, 0.001 to 86400, got 'nan'"),
+        ("SLUICE_DRAIN_TIMEOUT_S", "inf", "expected a number, 0.1 to 86400, got 'inf'"),
+        ("SLUICE_LOG_LEVEL", "verbose", "expected debug or info or warning or error, got "),
+        ("SLUICE_PLACES", "-1", "expected a whole number, 1 or more, got '-1'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "gateway"])
+def test_a_setting_that_cannot_be_used_is_one_line(command, variable, value, said):
+    result = sluice(command, **{variable: value})
+    assert result.exit_code == 2
+    assert result.output.startswith(f"Error: {variable}: {said}")
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["train", "models", "predict", "modelserver"])
+def test_every_command_finds_out_a_variable_that_there_is_not(command):
+    result = sluice(command, "x", "y", SLUICE_FASHION_MNIST_DRI="/data")
+    assert result.exit_code == 2
+    assert "did you mean SLUICE_FASHION_MNIST_DIR?" in result.output
