@@ -94,7 +94,7 @@ def test_a_variable_that_there_is_not_is_answered_with_the_nearest(wrong, meant)
 def test_every_variable_that_anything_here_reads_is_known():
     root = Path(__file__).parents[2]
     files = subprocess.run(
-        ["git", "ls-files", "-z", ":!tests/gateway"],
+        ["git", "ls-files", "-z", ":!tests/gateway", ":!tests/test_cli.py"],
         cwd=root,
         capture_output=True,
         text=True,
