@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.errors import TrainingError
+from sluice.wire.versions import model_name_fault
+from training.errors import BadSetting, TrainingError
 from training.recipes import RECIPES, Recipe
 from training.settings import configure
 
@@ -14,8 +15,8 @@ __all__ = ["RECIPES", "Recipe", "TrainingError", "train"]
 def train(
     recipe: str | Recipe,
     *,
-    model_repository: Path,
-    data: Path | None = None,
+    model_repository: Path | str,
+    data: Path | str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     settings: Mapping[str, object] | None = None,
@@ -44,15 +45,18 @@ def train(
     given = {"epochs": epochs, "batch_size": batch_size}
     asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}
     chosen = configure(recipe, asked)
+    name = chosen.name if name is None else name
+    if fault := model_name_fault(name):
+        raise BadSetting(f"a model cannot be named {name!r}: {fault}")
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notices would bury the progress bar
     from training.run import run  # TensorFlow takes seconds to load: not to answer a misspelling
 
     return run(
         chosen,
-        model_repository=model_repository,
-        data=data,
-        name=name or chosen.name,
+        model_repository=Path(model_repository),
+        data=None if data is None else Path(data),
+        name=name,
         resume=resume,
         allow_breaking=allow_breaking,
     )

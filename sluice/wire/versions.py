@@ -11,6 +11,7 @@ from pathlib import Path
 
 SAVED_MODEL = "saved_model.pb"  # written last, so a version that has it is whole
 _NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_LONGEST_NAME = 255  # bytes, of a directory
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -80,6 +81,27 @@ def published_versions(model_directory: Path) -> dict[int, Path]:
         for number, path in find_versions(model_directory).items()
         if (path / SAVED_MODEL).exists()
     }
+
+
+def model_name_fault(name: str) -> str:
+    """What is wrong with a model's name, in words; "" where nothing is.
+
+    A name is one directory in a repository and one part of an address (`/v1/models/NAME:predict`).
+
+    >>> model_name_fault("pets"), model_name_fault("../pets")
+    ('', 'expected no / in it')
+    """
+    if not name:
+        return "expected at least a letter"
+    if found := [mark for mark in "/\\:" if mark in name]:
+        return f"expected no {' and no '.join(found)} in it"
+    if name.startswith("."):
+        return "expected no dot at its beginning, as a hidden directory has"
+    if name != name.strip() or not name.isprintable():
+        return "expected printable characters alone, and no space at its beginning or end"
+    if len(name.encode()) > _LONGEST_NAME:
+        return f"expected {_LONGEST_NAME} bytes at most, not {len(name.encode())}"
+    return ""
 
 
 def _has_versions(directory: Path) -> bool:

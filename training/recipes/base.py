@@ -40,6 +40,7 @@ class Recipe:
     precision: str = "auto"  # auto, float32, mixed_bfloat16, mixed_float16
     deterministic: bool = False  # the same numbers to the bit in every run; slower on a GPU
     seed: int = 0
+    margin: float = 1.0  # points, of 100, by which a version may be worse than the live one
 
     @property
     def size(self) -> dict[str, object]:
