@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from training.data.load import load
 from training.data.sources import fashion
 from training.errors import DataError, DataUnavailable
 from training.recipes import RECIPES
@@ -73,3 +74,26 @@ def test_without_any_of_them_the_message_names_all_three():
 def test_a_folder_without_the_files_is_an_error_and_no_download(tmp_path):
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz"):
         fashion.load(RECIPE, tmp_path)
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize("error", [Exception("URL fetch failure"), EOFError(), KeyError("x")])
+def test_whatever_keras_raises_the_message_is_the_same(monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", fail)
+    with pytest.raises(DataUnavailable, match="give this machine internet access"):
+        fashion.load(RECIPE, None)
+
+
+@pytest.mark.parametrize("raw", [b"no gzip", gzip.compress(b""), gzip.compress(bytes(40))[:-9]])
+def test_a_spoilt_file_is_named(folder, raw):
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(raw)
+    with pytest.raises(DataError, match=r"cannot read .*train-labels"):
+        fashion.load(RECIPE, folder)
+
+
+def test_a_folder_of_its_files_is_no_folder_of_pictures(folder, tmp_path):
+    (tmp_path / "notes").mkdir()
+    assert load(RECIPE, folder, tmp_path).heads["label"].labels[0] == "T-shirt/top"

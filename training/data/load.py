@@ -10,6 +10,7 @@ import tensorflow as tf
 from sluice.wire.tensors import Array
 from training.data.dataset import Dataset, Split
 from training.data.sources import digits, fashion, folder, table
+from training.data.sources.tree import shown
 from training.data.tasks import TASKS
 from training.errors import DataError
 from training.recipes import Recipe
@@ -32,13 +33,15 @@ def load(recipe: Recipe, data: Path | None, workspace: Path) -> Dataset:
     ((8, 8, 1), 1257)
     """
     if data is not None and not data.exists():
-        raise DataError(f"there is no {data}: expected a folder of images by class, or a CSV file")
+        raise DataError(
+            f"there is no {shown(data)}: expected a folder of images by class, or a CSV file"
+        )
     if data is not None and data.is_file():
         return table.load(recipe, data, workspace)
-    if data is not None and any(entry.is_dir() for entry in data.iterdir()):
-        dataset = folder.load(recipe, data, workspace)
-    else:
+    if data is None or fashion.is_source_folder(data):
         dataset = SOURCES[recipe.source](recipe, data)
+    else:
+        dataset = folder.load(recipe, data, workspace)
     return TASKS[recipe.task](_resized(_limited(dataset, recipe), recipe.image_size))
 
 

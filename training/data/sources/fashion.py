@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,11 @@ def load(recipe: Recipe, data: Path | None) -> Dataset:
     )
 
 
+def is_source_folder(folder: Path) -> bool:
+    """Whether any of the four files is in it, so that it is no folder of pictures."""
+    return any(folder.glob("*-ubyte*"))
+
+
 def _part(images: Array, labels: Array, rows: Array) -> Split:
     return Split({"image": images[rows][..., np.newaxis]}, {"label": labels[rows]})
 
@@ -63,12 +69,12 @@ def _download() -> tuple[_Labelled, _Labelled]:
 
     try:
         train, test = keras.datasets.fashion_mnist.load_data()
-    except (OSError, ValueError) as error:  # no network, or a proxy's page in place of the file
+    except Exception as error:  # Keras raises bare ones: no network, half a file, a proxy's page
         raise DataUnavailable(
             f"Fashion-MNIST is not here. Either install Debian's package dataset-fashion-mnist "
             f"(it fills {DEBIAN_FOLDER}), or name a folder with its four *-ubyte.gz files by "
             f"--data or {FOLDER_VARIABLE}, or give this machine internet access for "
-            f"keras.datasets, which said: {error}"
+            f"keras.datasets, which said: {error or type(error).__name__}"
         ) from error
     return (train[0], train[1].astype(np.int64)), (test[0], test[1].astype(np.int64))
 
@@ -82,11 +88,10 @@ def _read_idx(path: Path) -> Array:
     """IDX of unsigned bytes, gzipped: a magic number, one big-endian length an axis, the bytes."""
     try:
         raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+        shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
         raise DataError(
             f"cannot read {path}: {error}; Fashion-MNIST is four files, "
             f"{{train,t10k}}-{{images-idx3,labels-idx1}}-ubyte.gz"
         ) from error
-    axes = raw[3]
-    shape = np.frombuffer(raw, ">i4", count=axes, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)

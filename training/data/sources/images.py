@@ -13,12 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from sluice.wire.tensors import Array
+from training.data.sources.tree import shown
 from training.decoding import decode_image
 from training.errors import DataError
 from training.workspace import SKIPPED, SPLIT, images_folder
 
+HELD_OUT = ("test", "validation")  # parts, in the order in which they are filled
 _PARTS = ("train", "validation", "test")
-_HELD_OUT = 0.15  # of every class, for validation and for test each
+_SHARE = 0.15  # of every class, for validation and for test each
 _LISTED = 10  # unreadable files named on the screen; the file names all
 
 _Shape = tuple[int, int, int]
@@ -26,11 +28,15 @@ _Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Example:
-    """files: by input name; all must be readable for the example to count."""
+    """files: by input name; all must be readable for the example to count.
+
+    part: where its owner has put it; None where that is for us to choose.
+    """
 
     key: str  # what it is remembered by, wherever the data lies
     files: Mapping[str, Path]
     stratum: str  # what is split in proportion: the class
+    part: str | None = None
 
 
 def read_parts(
@@ -44,6 +50,8 @@ def read_parts(
     parts: dict[str, tuple[dict[str, Array], list[Example]]] = {}
     skipped: list[Path] = []
     for part, members in _remembered_split(examples, workspace).items():
+        if not members:
+            raise DataError(f"{shown(origin)} has no image for {part}: expected one at least")
         images, rows = _read(members, shape, workspace)
         parts[part] = images, [members[row] for row in rows]
         unread = set(range(len(members))) - set(rows)
@@ -52,8 +60,8 @@ def read_parts(
     for part, (_, kept) in parts.items():
         if not kept:
             raise DataError(
-                f"none of the images that {part} takes from {origin} can be read: expected JPEG, "
-                f"PNG, GIF or BMP files"
+                f"none of the images that {part} takes from {shown(origin)} can be read: "
+                f"expected JPEG, PNG, GIF or BMP files"
             )
     return parts
 
@@ -93,7 +101,7 @@ def _read(
 def _decode(path: Path, shape: _Shape) -> Array | None:
     """As a published model decodes and resizes; None where it could not."""
     try:
-        image = decode_image(tf.io.read_file(str(path)), shape)
+        image = decode_image(tf.io.read_file(os.fsencode(path)), shape)
     except tf.errors.OpError:
         return None
     return np.asarray(tf.round(image)).astype(np.uint8)
@@ -103,11 +111,12 @@ def _report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
     """Name the files that could not be read, on the screen and in `skipped.txt`."""
     if not skipped:
         return
-    (workspace / SKIPPED).write_text("".join(f"{path}\n" for path in skipped))
+    listed = "".join(f"{shown(path)}\n" for path in skipped)
+    (workspace / SKIPPED).write_text(listed, encoding="utf-8")
     files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
     print(f"Skipped {files} that cannot be read as a JPEG, PNG, GIF or BMP image:")
     for path in skipped[:_LISTED]:
-        print(f"  {path}")
+        print(f"  {shown(path)}")
     if len(skipped) > _LISTED:
         print(f"  … all are in {workspace / SKIPPED}")
 
@@ -117,10 +126,12 @@ def _remembered_split(examples: Sequence[Example], workspace: Path) -> dict[str,
     once is never trained on; new ones fill the parts up, in proportion within each stratum.
     """
     memory = workspace / SPLIT
-    known = dict(_read_split(memory))
+    given = {example.key: example.part for example in examples if example.part}
+    known = dict(_read_split(memory)) | given
+    to_fill = [part for part in HELD_OUT if part not in given.values()]
     parts: dict[str, list[Example]] = {part: [] for part in _PARTS}
-    for group in _by_stratum(examples).values():
-        _assign(group, known)
+    for group in _by_stratum(example for example in examples if not example.part).values():
+        _assign(group, known, to_fill)
     for example in examples:
         parts[known[example.key]].append(example)
     _write_split(memory, ((example.key, known[example.key]) for example in examples))
@@ -134,14 +145,14 @@ def _by_stratum(examples: Iterable[Example]) -> dict[str, list[Example]]:
     return groups
 
 
-def _assign(group: Sequence[Example], known: dict[str, str]) -> None:
+def _assign(group: Sequence[Example], known: dict[str, str], to_fill: Sequence[str]) -> None:
     """Put the new ones of one stratum into `known`, in the order of a hash of their path."""
-    wanted = max(1, round(_HELD_OUT * len(group)))
+    wanted = max(1, round(_SHARE * len(group)))
     fresh = sorted(
         (example.key for example in group if example.key not in known),
-        key=lambda key: hashlib.blake2b(key.encode()).digest(),
+        key=lambda key: hashlib.blake2b(os.fsencode(key)).digest(),
     )
-    for part in ("test", "validation"):
+    for part in to_fill:
         held = sum(known.get(example.key) == part for example in group)
         taken, fresh = fresh[: max(0, wanted - held)], fresh[max(0, wanted - held) :]
         known.update(dict.fromkeys(taken, part))
@@ -150,12 +161,19 @@ def _assign(group: Sequence[Example], known: dict[str, str]) -> None:
 
 def _read_split(memory: Path) -> Iterator[tuple[str, str]]:
     if memory.exists():
-        with memory.open(newline="") as file:
+        with memory.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             yield from ((row["example"], row["part"]) for row in csv.DictReader(file))
 
 
 def _write_split(memory: Path, rows: Iterable[tuple[str, str]]) -> None:
-    with tempfile.NamedTemporaryFile("w", newline="", dir=memory.parent, delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w",
+        newline="",
+        encoding="utf-8",
+        errors="surrogateescape",  # a path is bytes, and need not be UTF-8
+        dir=memory.parent,
+        delete=False,
+    ) as file:
         writer = csv.writer(file)
         writer.writerow(("example", "part"))
         writer.writerows(rows)
