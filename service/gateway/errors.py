@@ -99,7 +99,8 @@ class NotText(RequestError):
 
 
 class NotAcceptable(RequestError):
-    """The outputs do not fit into the one form that the client accepts."""
+    """The outputs do not fit into the one form that the client accepts, or their dtype not into
+    its dialect."""
 
 
 class RejectedByModel(RequestError):

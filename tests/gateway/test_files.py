@@ -196,6 +196,8 @@ def test_npy_in_and_npy_out(post):
     np.testing.assert_array_equal(np.load(io.BytesIO(reply.content)), np.float32([3.5, 4]))
     assert post("affine:predict", ONES, NPY).json() == {"predictions": [3.5, 4.0]}
     assert post("affine/versions/1:predict", ONES, NPY).json() == {"predictions": [2.5, 3.0]}
+    numpys_default = npy(np.array([1.0, 2.0]))
+    assert post("affine:predict", numpys_default, NPY).json() == {"predictions": [3.5, 4.0]}
 
 
 def test_npz_in_and_npz_out(post):
@@ -228,7 +230,7 @@ def bomb():
         ),
         ("affine:predict", npz(x=np.zeros(1)).replace(b"NUMPY", b"NUMBY"), NPZ, 400, "Bad CRC-32"),
         ("affine:predict", bomb(), NPZ, 413, "larger than the limit"),
-        ("affine:predict", npy(np.zeros(2)), NPY, 400, "expected float32 [N], got float64 values"),
+        ("affine:predict", npy(np.zeros(2, bool)), NPY, 400, "expected float32 [N], got bool"),
         ("pair:predict", ONES, NPY, 400, "send them as application/x-npz"),
         ("pair:predict", npz(image=np.zeros((1, 2, 2, 1))), NPZ, 400, 'missing input "meta"'),
         ("affine:predict?top_k=2", ONES, NPY, 400, "this one gives y"),

@@ -5,12 +5,14 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from tokenize import TokenError  # what numpy lets through of a header that breaks off
 
 import numpy as np
 
 from service.gateway.decode.foreign import door
 from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
+from service.gateway.decode.values import cast_as_json
 from service.gateway.errors import (
     MalformedRequest,
     PayloadTooLarge,
@@ -52,7 +54,8 @@ def decode_npy(body: bytes, signatures: Signatures, signature_name: str | None =
             f'Signature "{signature.name}" has the inputs '
             f"{', '.join(signature.inputs)}; send them as {NPZ}"
         )
-    return TfsQuery(signature, {name: read_npy(body, "The body") for name in signature.inputs})
+    array = read_npy(body, "The body")
+    return _query(signature, dict.fromkeys(signature.inputs, array))
 
 
 @door("The .npz file")
@@ -81,6 +84,11 @@ def decode_npz(
             f"The body cannot be read as a .npz file: {shown(str(error))}; expected what "
             "numpy.savez writes"
         ) from error
+    return _query(signature, inputs)
+
+
+def _query(signature: Signature, arrays: Mapping[str, Array]) -> TfsQuery:
+    inputs = {name: cast_as_json(array, signature.inputs[name]) for name, array in arrays.items()}
     return TfsQuery(signature, inputs)
 
 
@@ -150,7 +158,7 @@ def _check_dtype(dtype: np.dtype, what: str) -> None:
     if dtype.kind not in _KINDS or dtype.subdtype or not dtype.itemsize:
         raise MalformedRequest(
             f"{what} holds elements of the dtype {shown(str(dtype))}; expected booleans, numbers "
-            "or strings of at least one byte"
+            "or strings of at least one byte (of bfloat16 and its kin, send float32)"
         )
 
 

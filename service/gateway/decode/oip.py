@@ -15,6 +15,7 @@ from service.gateway.decode.foreign import door
 from service.gateway.decode.json_documents import check_values, parse_object
 from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
 from service.gateway.decode.values import array_of, describe
+from service.gateway.dtypes import OIP, not_carried
 from service.gateway.errors import (
     InvalidInput,
     MalformedRequest,
@@ -135,11 +136,16 @@ def declared(name: str, datatype: Any, signature: Signature, pointer: str) -> Te
             f'{pointer}: signature "{signature.name}" has no input "{shown(name)}"'
             f"{did_you_mean(name, signature.inputs)}"
         )
-    if not isinstance(datatype, str) or datatype not in DATATYPES:
+    wanted = signature.inputs[name]
+    dtype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
+    reason = not_carried(wanted.dtype, OIP)
+    if reason and (dtype is None or not np.can_cast(dtype, wanted.dtype, "safe")):
+        raise InvalidInput(name, f"another dialect: {reason}", describe(datatype), pointer)
+    if dtype is None:
         raise InvalidInput(
             name, f"a datatype ({', '.join(DATATYPES)})", describe(datatype), pointer
         )
-    return TensorSpec(name, DATATYPES[datatype], signature.inputs[name].shape)
+    return TensorSpec(name, dtype, wanted.shape)
 
 
 def _decode_json_tensor(tensor: dict[str, Any], spec: TensorSpec, pointer: str) -> Array:

@@ -2,7 +2,8 @@
 
 JSON has one kind of number and no bytes, so the dtype comes from the signature. The rules are
 TensorFlow Serving's: an integer input takes no `1.0`, a float input takes `1`, nothing takes null,
-true or "1.0" for a number, and `{"b64": ...}` is bytes.
+true or "1.0" for a number, and `{"b64": ...}` is bytes. numpy's files are held to the same rules:
+what their dtype is, numpy chose more often than whoever sent them.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pybase64
 
 from service.gateway.decode.json_documents import HugeNumber
+from service.gateway.dtypes import JSON, NUMPY, bounds_of, is_integer, is_real, not_carried
 from service.gateway.errors import InvalidInput, shown
 from sluice.wire.signature import TensorSpec, dtype_name
 from sluice.wire.tensors import MAX_RANK, Array
@@ -102,17 +104,65 @@ def _together(leaves: list[Any], dtype: np.dtype) -> Array | None:
     """All leaves in one call, or None where one of them has to be looked at for its place."""
     if dtype.kind == "b":
         return np.array(leaves, dtype)
-    if dtype.kind in "iu":
-        bounds = np.iinfo(dtype)
-        fits = bounds.min <= min(leaves, default=0) and max(leaves, default=0) <= bounds.max
+    if is_integer(dtype):
+        least, most = bounds_of(dtype)
+        fits = least <= min(leaves, default=0) and max(leaves, default=0) <= most
         return np.array(leaves, dtype) if fits else None
     if dtype.kind == "O":
         return None
     try:
-        with np.errstate(over="ignore"):  # 1e39 is Infinity as float32 ("1e39 for float32")
-            return np.array(leaves, np.float64).astype(dtype)
+        array = np.array(leaves, np.float64)
     except OverflowError:
         return None
+    narrow = _narrowed(array, dtype)
+    return None if _has_lost_a_number(array, narrow) else narrow
+
+
+def cast_as_json(array: Array, spec: TensorSpec) -> Array:
+    """An array of numpy's in `spec`'s dtype, by JSON's rules: whole numbers become any number
+    within its bounds, real ones any real one. What is no number is left as it is.
+
+    Raises InvalidInput, for a dtype that numpy's files cannot carry too.
+    """
+    if reason := not_carried(spec.dtype, NUMPY):
+        raise InvalidInput(spec.name, f"another dialect: {reason}", f"{array.dtype.name} values")
+    given = array.dtype
+    if given == spec.dtype or given.kind not in "iufc":
+        return array
+    if is_integer(spec.dtype):
+        return _whole(array, spec)
+    if (is_real(spec.dtype) and given.kind != "c") or spec.dtype.kind == "c":
+        narrow = _narrowed(array, spec.dtype)
+        if _has_lost_a_number(array, narrow):
+            raise InvalidInput(spec.name, f"{spec}, numbers that it holds", "larger ones")
+        return narrow
+    return array
+
+
+def _whole(array: Array, spec: TensorSpec) -> Array:
+    name = dtype_name(spec.dtype)
+    if array.dtype.kind not in "iu":
+        raise InvalidInput(
+            spec.name, str(spec), f"{array.dtype.name} values", hint=f'numpy: .astype("{name}")'
+        )
+    least, most = bounds_of(spec.dtype)
+    outside = (array < least) | (array > most)
+    if outside.any():
+        place = np.unravel_index(int(outside.argmax()), array.shape)
+        at = f"[{','.join(map(str, map(int, place)))}]"
+        raise InvalidInput(spec.name, f"{name}, {least} to {most}", str(array[place]), at)
+    return array.astype(spec.dtype)
+
+
+def _narrowed(array: Array, dtype: np.dtype) -> Array:
+    with np.errstate(over="ignore"):  # 1e39 is Infinity as float32 (exchange "1e39 for float32")
+        return array.astype(dtype)
+
+
+def _has_lost_a_number(array: Array, narrow: Array) -> bool:
+    """Whether a number became NaN, as those too large for float8_e4m3fn do, which has no
+    Infinity."""
+    return narrow.dtype.kind == "V" and bool((np.isnan(narrow) & ~np.isnan(array)).any())
 
 
 def _one_by_one(
@@ -134,17 +184,20 @@ def _as_it_is(leaf: Any, _dtype: np.dtype) -> Any:
 
 
 def _integer(leaf: int, dtype: np.dtype) -> int:
-    bounds = np.iinfo(dtype)
-    if not bounds.min <= leaf <= bounds.max:
-        raise Misfit(f"{dtype.name}, {bounds.min} to {bounds.max}")
+    least, most = bounds_of(dtype)
+    if not least <= leaf <= most:
+        raise Misfit(f"{dtype.name}, {least} to {most}")
     return leaf
 
 
 def _float(leaf: float, dtype: np.dtype) -> float:
     try:
-        return float(leaf)
+        number = float(leaf)
     except OverflowError:
         raise Misfit(f"{dtype.name}, a number within double precision") from None
+    if _has_lost_a_number(np.array(number), _narrowed(np.array(number), dtype)):
+        raise Misfit(f"{dtype.name}, a number that it holds")
+    return number
 
 
 def _bytes(leaf: object, _dtype: np.dtype) -> bytes:
@@ -187,10 +240,10 @@ def _kind_of(dtype: np.dtype) -> _Kind:
         return _Kind((str, dict), 'a string or {"b64": "..."}', _bytes)
     if dtype.kind == "b":
         return _Kind((bool,), "true or false", _as_it_is)
-    if dtype.kind in "iu":
+    if is_integer(dtype):
         return _Kind((int,), f"{dtype.name}, a whole number written without a point", _integer)
-    if dtype.kind == "c" or dtype.names:
-        return _Kind((), f"another encoding: JSON cannot carry {dtype_name(dtype)}", _as_it_is)
+    if reason := not_carried(dtype, JSON):
+        return _Kind((), f"another dialect: {reason}", _as_it_is)
     return _Kind((int, float), f"{dtype.name}, a number", _float)
 
 

@@ -4,22 +4,24 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-import ml_dtypes
 import numpy as np
 
+from service.gateway.dtypes import NUMPY, SMALL_INTEGERS, not_carried
 from service.gateway.errors import NotAcceptable
 from sluice.wire.tensors import Array
 
 
 def encode_npy(outputs: Mapping[str, Array]) -> bytes:
-    """The single output. Raises NotAcceptable where there are several."""
+    """The single output. Raises NotAcceptable where there are several, or where numpy cannot carry
+    it."""
     if len(outputs) != 1:
         raise NotAcceptable(
             f"The outputs {', '.join(sorted(outputs))} do not fit one .npy file; "
             "accept application/x-npz or application/json"
         )
     buffer = io.BytesIO()
-    np.save(buffer, _native(next(iter(outputs.values()))), allow_pickle=False)
+    ((name, array),) = outputs.items()
+    np.save(buffer, _native(array, name), allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -29,11 +31,25 @@ def encode_npz(outputs: Mapping[str, Array]) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:  # np.savez has no room for an output called file
         for name, array in outputs.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, _native(array), allow_pickle=False)
+                np.lib.format.write_array(member, _native(array, name), allow_pickle=False)
     return buffer.getvalue()
 
 
-def _native(array: Array) -> Array:
+def _native(array: Array, name: str) -> Array:
+    """In a dtype that numpy has by itself and that holds every element."""
+    if reason := not_carried(array.dtype, NUMPY):
+        raise NotAcceptable(f'Output "{name}": {reason}')
     if array.dtype.kind == "O":
-        return array.astype(np.bytes_)
-    return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+        return _fixed_width(array, name)
+    if array.dtype in SMALL_INTEGERS:
+        return array.astype(np.int8)
+    return array if array.dtype.isbuiltin == 1 else array.astype(np.float32)
+
+
+def _fixed_width(strings: Array, name: str) -> Array:
+    if any(string.endswith(b"\0") for string in strings.ravel()):
+        raise NotAcceptable(
+            f'Output "{name}" holds strings that end in a zero byte, which numpy\'s lose; accept '
+            "application/json"
+        )
+    return strings.astype(np.bytes_)

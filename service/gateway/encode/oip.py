@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service.gateway.errors import NotText
+from service.gateway.dtypes import OIP, not_carried
+from service.gateway.errors import NotAcceptable, NotText
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.statistics import Duration, Statistics
 from sluice.wire.model_ref import ModelRef
@@ -58,7 +59,10 @@ def wanted_outputs(outputs: Iterable[str], query: OipQuery) -> Sequence[Requeste
 
 
 def described(name: str, array: Array) -> dict[str, Any]:
-    """An output tensor less its elements."""
+    """An output tensor less its elements. Raises NotAcceptable where the protocol has no such
+    datatype."""
+    if reason := not_carried(array.dtype, OIP):
+        raise NotAcceptable(f'Output "{name}": {reason}')
     return {"name": name, "datatype": datatype_of(array.dtype), "shape": list(array.shape)}
 
 

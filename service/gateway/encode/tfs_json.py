@@ -8,21 +8,26 @@ import numpy as np
 import orjson
 import pybase64
 
-from service.gateway.errors import UnbatchedOutput
+from service.gateway.dtypes import JSON, SMALL_INTEGERS, not_carried
+from service.gateway.errors import NotAcceptable, UnbatchedOutput
 from service.gateway.query import TfsQuery
 from sluice.wire.protos.serving_pb2 import ClassificationResult, RegressionResult
 from sluice.wire.tensors import Array
 
 BYTES_SUFFIX = "_bytes"  # an output so named is base64 whatever it holds, as TF Serving writes it
 _FEW = 500  # elements
-_NATIVE = frozenset("fiub")  # kinds that orjson writes straight from an array's memory
+# What orjson writes straight from an array's memory.
+_NATIVE = frozenset(
+    map(np.dtype, ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"))
+)
 
 
 def encode_predict(outputs: Mapping[str, Array], query: TfsQuery) -> bytes:
     """The body for `outputs`, in the format that the query came in.
 
     A single output stands bare, several are keyed by name. Raises UnbatchedOutput where row
-    format is asked for and an output has not one row for each instance.
+    format is asked for and an output has not one row for each instance, and NotAcceptable for one
+    that JSON cannot carry.
     """
     plain = {name: _plain(array, name) for name, array in outputs.items()}
     if not query.row_format:
@@ -79,11 +84,16 @@ def _plain(array: Array, name: str) -> Any:
     """Something that orjson writes: the array itself where it can, else nested lists."""
     if array.dtype == object:
         return _strings(array, name)
-    if array.dtype.kind not in _NATIVE:
-        array = array.astype(np.float32)  # bfloat16 and float8 are exact in float32
-    if array.dtype.kind == "f" and array.dtype.itemsize == 2:
-        array = array.astype(np.float32)
+    if array.dtype not in _NATIVE:
+        array = _widened(array, name)
     return np.ascontiguousarray(array) if array.ndim else array.item()
+
+
+def _widened(array: Array, name: str) -> Array:
+    """In a dtype that orjson writes and that holds every element exactly."""
+    if reason := not_carried(array.dtype, JSON):
+        raise NotAcceptable(f'Output "{name}": {reason}')
+    return array.astype(np.int8 if array.dtype in SMALL_INTEGERS else np.float32)
 
 
 def _strings(array: Array, name: str) -> Any:
@@ -118,7 +128,9 @@ def _dump(document: dict[str, Any], arrays: Collection[Array]) -> bytes:
 
 
 def _is_finite(array: Array) -> bool:
-    return array.dtype.kind in "iubO" or bool(np.isfinite(array).all())
+    if array.dtype.kind in "iubO" or array.dtype in SMALL_INTEGERS:
+        return True
+    return bool(np.isfinite(array).all())
 
 
 def _listed(value: Any) -> Any:
