@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver
 
 from service.gateway.error_responses import error_body
 from service.gateway.front.asgi import BEGAN
@@ -23,7 +23,24 @@ ASGIProtocol._check_h1c_protocol_available()
 # Of what comes behind a request, gunicorn's C parser keeps so many bytes, and then ends the
 # connection: a client that asks at once for something large does so before we have turned round.
 KEPT_AHEAD = 1 << 16
+# What may wait for the event loop to take it; to pause and go on is two system calls.
+BODY_BUFFER = 1 << 20
 SETTLE_S = 5.0  # that a body has before its rate is looked at
+
+
+class _Body(BodyReceiver):  # type: ignore[misc]
+    """gunicorn's, less its timer for each piece: the clock is `FrontProtocol.look`."""
+
+    __slots__ = ()
+
+    async def _wait_for_data(self) -> None:
+        if self._chunks or self._complete or self._disconnected:
+            return
+        self._waiter = self.protocol.worker.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
 
 class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
@@ -35,6 +52,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._moved = time.monotonic()
         self._body_since = 0.0
         self._body_bytes = 0
+        self._max_buffer_size = BODY_BUFFER  # gunicorn: beyond it, reading pauses
+        self._body_left = 0  # of the announced length, what the parser has not seen
         self._stuck_since = 0.0  # since when the client does not read; 0: it does
         self._ahead = b""  # what came of the next request before this one was done with
 
@@ -62,11 +81,14 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def _read(self, data: bytes) -> None:
         """Up to a request's end; what lies behind it waits until that is answered."""
-        for start in range(0, len(data), KEPT_AHEAD):
+        start = 0
+        while start < len(data):
             if self._callback_parser.is_complete:
                 self._keep(data[start:])
                 return
-            super().data_received(data[start : start + KEPT_AHEAD])
+            end = start + max(self._body_left, KEPT_AHEAD)
+            super().data_received(data[start:end])
+            start = end
 
     def _keep(self, data: bytes) -> None:
         self._ahead += data
@@ -155,7 +177,15 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def _on_headers_complete(self) -> Any:
         self._body_since, self._body_bytes = time.monotonic(), 0
-        return super()._on_headers_complete()
+        skips_body = super()._on_headers_complete()
+        request = self._current_request
+        self._body_left = request.content_length or 0
+        self._body_receiver = _Body(request, self)
+        return skips_body
+
+    def _on_body(self, chunk: bytes) -> None:
+        self._body_left -= len(chunk)
+        super()._on_body(chunk)
 
     def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> dict[str, Any]:
         scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
