@@ -31,8 +31,6 @@ SETTLE_S = 5.0  # that a body has before its rate is looked at
 class _Body(BodyReceiver):  # type: ignore[misc]
     """gunicorn's, less its timer for each piece: the clock is `FrontProtocol.look`."""
 
-    __slots__ = ()
-
     async def _wait_for_data(self) -> None:
         if self._chunks or self._complete or self._disconnected:
             return
