@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -61,23 +62,32 @@ class SettingError(click.ClickException):
     exit_code = 2
 
 
+# Commands that live with what they do, by the module that has them and the extras they need.
+ELSEWHERE = {
+    "predict": ("sluice.client.command", ()),
+    "publish": ("service.publish", ("training",)),
+}
+
+
 class Commands(click.Group):
-    """Add `predict` when it is asked for: the client's libraries are not every command's. Its help
-    says whole sentences, where click cuts them at the first line's end."""
+    """Add those from elsewhere when they are asked for: their libraries are not every command's.
+    Its help says whole sentences, where click cuts them at the first line's end."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted([*super().list_commands(context), "predict"])
+        return sorted([*super().list_commands(context), *ELSEWHERE])
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name != "predict":
+        if name not in ELSEWHERE:
             return super().get_command(context, name)
-        from sluice.client.command import predict
-
-        return predict
+        module, _ = ELSEWHERE[name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
 
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if arguments and arguments[0] in ELSEWHERE:
+            _require(arguments[0], *ELSEWHERE[arguments[0]][1])
         try:
             return super().resolve_command(context, arguments)
         except click.exceptions.NoSuchCommand as error:

@@ -198,6 +198,14 @@ def test_the_readmes_folder_of_photos_becomes_a_model_that_knows_them(readme_ser
     assert prediction["label_classes"][0] == "coffee"
 
 
+def test_the_readmes_model_of_ones_own_is_published_and_answers(readme_server):
+    type_in("mine.keras", readme_server)
+    type_in("sluice publish", readme_server)
+    wait_until_served("mine", 1, readme_server)
+    _, row = type_in("sluice predict mine", readme_server).splitlines()
+    assert "three" in row.split()
+
+
 def wait_until_served(model, version, server):
     _, http_port, _ = server
     deadline = time.monotonic() + 30

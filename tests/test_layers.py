@@ -83,6 +83,7 @@ TRAINING = [
     {"inference", "build"},
     {"fitting"},
     {"publishing"},
+    {"adopting"},
     {"run"},
 ]
 MOST_FILES_OF_TRAINING = 10  # beside its packages: where there are more, some belong together

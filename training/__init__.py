@@ -1,15 +1,20 @@
 """From a recipe to a published version. Importing this loads no TensorFlow; `train` does."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sluice.wire.versions import model_name_fault
 from training.errors import BadSetting, TrainingError
 from training.recipes import RECIPES, Recipe
 from training.settings import configure
 
-__all__ = ["RECIPES", "Recipe", "TrainingError", "train"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["RECIPES", "Recipe", "TrainingError", "publish", "train"]
 
 
 def train(
@@ -45,9 +50,7 @@ def train(
     given = {"epochs": epochs, "batch_size": batch_size}
     asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}
     chosen = configure(recipe, asked)
-    name = chosen.name if name is None else name
-    if fault := model_name_fault(name):
-        raise BadSetting(f"a model cannot be named {name!r}: {fault}")
+    name = _checked(chosen.name if name is None else name)
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notices would bury the progress bar
     from training.run import run  # TensorFlow takes seconds to load: not to answer a misspelling
@@ -60,3 +63,65 @@ def train(
         resume=resume,
         allow_breaking=allow_breaking,
     )
+
+
+def publish(
+    model: "str | Path | keras.Model",
+    *,
+    model_repository: str | Path = "model_repository",
+    name: str | None = None,
+    labels: Sequence[str] | None = None,
+    preprocess: str | Callable[[Any], Any] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    resize: tuple[int, int] | None = None,
+    samples: Sequence[str | Path] = (),
+    custom_objects: str | None = None,
+    allow_code: bool = False,
+    allow_breaking: bool = False,
+    ask: Callable[[str, Sequence[str]], str | None] | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Publish a model that Sluice did not train; give `model_repository/<name>/<version>`.
+
+    model: the path of a `.keras`, `.h5` or `.hdf5` file or of a SavedModel directory, or a Keras
+        model object.
+    name: the file's, or the object's own, where not given.
+    labels: the classes' names, in the order of the output.
+    preprocess: what the model was trained on, made inside the graph of pixels of 0..255: raw,
+        scale01, scale11, imagenet-caffe, imagenet-torch, or a function of [N, H, W, C] made of
+        keras.ops or TensorFlow. Guessed where not given, and refused where that cannot be.
+    inputs: image, numbers or text by an input's name, where its shape does not tell.
+    resize: (height, width) that image files are brought to, where the model takes any size.
+    samples: image files and folders, or `.npz` files, to try the model on; else random numbers.
+    custom_objects: the module, by name or file, that defines the model's own layers.
+    allow_code: run the Python code that Lambda layers keep in the file.
+    ask: answers a question (what, choices) that the model leaves open, or gives None.
+    say: is told in a line each what the model was taken for.
+    Raises TrainingError, whose message is meant for the user.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from training.adopting import adopt  # loads TensorFlow
+    from training.adopting import publish as adopting
+
+    source = Path(model) if isinstance(model, str | Path) else model
+    own_name = source.stem if isinstance(source, Path) else str(getattr(source, "name", "model"))
+    wishes = adopt.Wishes(
+        labels, preprocess, inputs or {}, resize, [Path(sample) for sample in samples]
+    )
+    return adopting.publish(
+        source,
+        wishes,
+        Path(model_repository),
+        _checked(re.sub(r"\W+", "_", own_name).strip("_") if name is None else name),
+        custom_objects=custom_objects,
+        allow_code=allow_code,
+        allow_breaking=allow_breaking,
+        ask=ask or (lambda _what, _choices: None),
+        say=say,
+    )
+
+
+def _checked(name: str) -> str:
+    if fault := model_name_fault(name):
+        raise BadSetting(f"a model cannot be named {name!r}: {fault}")
+    return name

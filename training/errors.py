@@ -7,6 +7,7 @@ TrainingError
 │   └── DataUnavailable  a data set that is nowhere on this machine
 ├── CannotResume         no checkpoint, or one of a run with other settings
 ├── Diverged             a loss that became infinite or NaN
+├── CannotAdopt          a model of the user's own that cannot be published
 └── PublishError         a version that must not be served
     ├── WrongAnswers     the written SavedModel does not answer as the Keras model does
     └── BreakingChange   its signatures would break clients of the version before
@@ -58,6 +59,10 @@ class PublishError(TrainingError):
 
 
 class WrongAnswers(PublishError):
+    pass
+
+
+class CannotAdopt(TrainingError):
     pass
 
 

@@ -53,13 +53,23 @@ def predict(model: keras.Model, inputs: Arrays) -> dict[str, Array]:
     """
     compiled = tf.function(lambda batch: call(model, batch, training=False), reduce_retracing=True)
     rows = len(next(iter(inputs.values())))
+    dtypes = {tensor.name: tensor.dtype for tensor in answering(model).inputs}
     answers = [
         compiled(
             {
-                name: tf.cast(images[start : start + _BATCH], tf.float32)
-                for name, images in inputs.items()
+                name: tf.constant(as_dtype(array[start : start + _BATCH], dtypes[name]))
+                for name, array in inputs.items()
             }
         )
         for start in range(0, rows, _BATCH)
     ]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def as_dtype(array: Array, dtype: str) -> Array:
+    """The array as an input of a Keras dtype takes it; strings stay the bytes that they are.
+
+    >>> as_dtype(np.zeros((1, 8), np.uint8), "float32").dtype
+    dtype('float32')
+    """
+    return array if dtype == "string" else array.astype(dtype)

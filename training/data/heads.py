@@ -33,6 +33,10 @@ class Classes:
         """Each example's part of `measure`: [N]."""
         return tf.cast(tf.argmax(output, axis=-1) == target, tf.float32)
 
+    def probabilities(self, output: tf.Tensor) -> tf.Tensor:
+        """[N, classes], of what the model gives: here, that itself."""
+        return output
+
     def metrics(self, target: Array, output: Array) -> dict[str, Any]:
         """accuracy over all, and each class's recall."""
         correct = output.argmax(-1) == target
@@ -44,6 +48,30 @@ class Classes:
                 if (target == number).any()
             },
         }
+
+
+@dataclass(frozen=True)
+class Logits(Classes):
+    """Classes whose output is not yet a probability: the softmax was left to the loss.
+
+    >>> Logits(("cat", "dog")).probabilities(tf.constant([[0.0, 0.0]])).numpy().tolist()
+    [[0.5, 0.5]]
+    """
+
+    def probabilities(self, output: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(output)
+
+
+@dataclass(frozen=True)
+class Chance(Classes):
+    """Two classes, and an output [N, 1]: the probability of the second.
+
+    >>> Chance(("cat", "dog")).probabilities(tf.constant([[0.75]])).numpy().tolist()
+    [[0.25, 0.75]]
+    """
+
+    def probabilities(self, output: tf.Tensor) -> tf.Tensor:
+        return tf.concat([1 - output, output], axis=-1)
 
 
 @dataclass(frozen=True)

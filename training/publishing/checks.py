@@ -81,7 +81,7 @@ def _fits(before: Any, after: Any, *, exactly: bool) -> bool:
     """The same dtype and rank; `exactly`: every size that was taken still is."""
     if before.dtype != after.dtype:
         return False
-    old, new = _sizes(before), _sizes(after)
+    old, new = sizes(before), sizes(after)
     if not exactly or old is None or new is None:
         return (old is None) == (new is None) and len(old or []) == len(new or [])
     return len(old) == len(new) and all(
@@ -89,7 +89,8 @@ def _fits(before: Any, after: Any, *, exactly: bool) -> bool:
     )
 
 
-def _sizes(info: Any) -> list[int] | None:
+def sizes(info: Any) -> list[int] | None:
+    """A TensorInfo's sizes, -1 for any; None where even the rank is unknown."""
     shape = info.tensor_shape
     return None if shape.unknown_rank else [dim.size for dim in shape.dim]
 
@@ -102,6 +103,6 @@ def described(info: Any) -> str:
     >>> described(meta_graph_pb2.TensorInfo(dtype=tf.float32.as_datatype_enum, tensor_shape=image))
     'float32[?,28,28,1]'
     """
-    listed = _sizes(info)
+    listed = sizes(info)
     shape = "any shape" if listed is None else ",".join("?" if n < 0 else str(n) for n in listed)
     return f"{tf.as_dtype(info.dtype).name}[{shape}]"

@@ -22,7 +22,7 @@ def render(facts: Mapping[str, Any], directory: Path) -> str:
                 f"{recipe['summary']}. Model `{recipe['model']}`, "
                 f"{facts['parameters']:,} parameters.",
                 "## Results",
-                _table(
+                table(
                     ("head", "on the test images"),
                     [(name, _measured(metrics)) for name, metrics in facts["heads"].items()],
                 ),
@@ -36,16 +36,16 @@ def render(facts: Mapping[str, Any], directory: Path) -> str:
                 f"{examples['validation']:,} to watch the training by, "
                 f"{examples['test']:,} held out for the figures above.",
                 "## Signatures",
-                _table(
+                table(
                     ("signature", "inputs", "outputs"),
                     [
-                        (f"`{name}`", _listed(sides["inputs"]), _listed(sides["outputs"]))
+                        (f"`{name}`", listed(sides["inputs"]), listed(sides["outputs"]))
                         for name, sides in facts["signatures"].items()
                     ],
                 ),
                 "Pixels are raw, 0 to 255; all preprocessing is inside the graph.",
                 "## Settings",
-                _table(
+                table(
                     ("setting", "value"),
                     [
                         (key, str(value))
@@ -71,10 +71,20 @@ def _measured(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """In Markdown.
+
+    >>> table(("head", "accuracy"), [("label", "0.98")]).splitlines()
+    ['| head | accuracy |', '| --- | --- |', '| label | 0.98 |']
+    """
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _listed(tensors: Mapping[str, str]) -> str:
+def listed(tensors: Mapping[str, str]) -> str:
+    """Tensors by name, in a line.
+
+    >>> listed({"image": "float32[?,8,8,1]"})
+    '`image` float32[?,8,8,1]'
+    """
     return ", ".join(f"`{name}` {described}" for name, described in tensors.items())

@@ -40,7 +40,7 @@ def write(
 ) -> None:
     facts = _gather(model, dataset, run, signatures)
     (directory / METRICS_FILE).write_text(json.dumps(facts, indent=2) + "\n")
-    (directory / "architecture.txt").write_text(_architecture(model))
+    (directory / "architecture.txt").write_text(architecture(model))
     gallery.draw(directory, model, dataset, run.progress.curves, run.evaluation)
     (directory / "model-card.md").write_text(model_card.render(facts, directory))
 
@@ -62,7 +62,7 @@ def _gather(
             "test": len(dataset.test),
         },
         "signatures": {
-            name: _described_signature(definition) for name, definition in signatures.items()
+            name: described_signature(definition) for name, definition in signatures.items()
         },
         "curves": run.progress.curves,
         "seconds": round(run.progress.seconds, 2),
@@ -75,14 +75,25 @@ def _gather(
     }
 
 
-def _described_signature(definition: Any) -> dict[str, dict[str, str]]:
+def described_signature(definition: Any) -> dict[str, dict[str, str]]:
+    """Inputs and outputs of a SignatureDef, by name: dtype and shape.
+
+    >>> from tensorflow.core.protobuf import meta_graph_pb2
+    >>> described_signature(meta_graph_pb2.SignatureDef())
+    {'inputs': {}, 'outputs': {}}
+    """
     return {
         side: {name: described(info) for name, info in sorted(getattr(definition, side).items())}
         for side in ("inputs", "outputs")
     }
 
 
-def _architecture(model: keras.Model) -> str:
+def architecture(model: keras.Model) -> str:
+    """Keras's summary of each part.
+
+    >>> architecture(models.build("mlp", (8, 8, 1), 3, units=(4,))).splitlines()[0]
+    'Model: "mlp"'
+    """
     lines: list[str] = []
     for part in models.parts(model).values():
         part.summary(print_fn=lambda text, **_: lines.append(text), line_length=100)

@@ -12,19 +12,31 @@ from sluice.wire.contract import CLASSIFY_METHOD, CLASSIFY_SIGNATURE
 from sluice.wire.tensors import Array
 from sluice.wire.versions import SAVED_MODEL
 from training.data.heads import Head
-from training.publishing.signatures import SignatureGraphs
+from training.publishing.signatures import ImageShapes, SignatureGraphs
 
 _SERVING_TAG = "serve"
 _NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
 
 
-def write(model: keras.Model, heads: Mapping[str, Head], directory: Path) -> None:
-    """The model's signatures as a SavedModel in `directory`, of a model in float32."""
+def write(
+    model: keras.Model,
+    heads: Mapping[str, Head],
+    directory: Path,
+    images: ImageShapes | None = None,
+) -> None:
+    """The model's signatures as a SavedModel in `directory`, of a model in float32.
+
+    images: of the inputs that files are decoded for, [H, W, C]; None: all that look it.
+    """
     root = tf.Module()
     # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
     # Serving's) restores in place of those that the graph reads.
     root.weights = [variable.value for variable in model.variables]
-    signatures = SignatureGraphs(model, heads).by_name()
+    # What a TextVectorization looks words up in is no variable, and is saved only if named.
+    root.tables = [
+        layer.lookup_table for layer in model._flatten_layers() if hasattr(layer, "lookup_table")
+    ]
+    signatures = SignatureGraphs(model, heads, images).by_name()
     tf.saved_model.save(root, str(directory), signatures=signatures)
     _name_classify_method(directory)
 

@@ -1,6 +1,6 @@
 """A Keras model -> the graphs of the contract's signatures (docs/contract.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,12 +14,14 @@ from sluice.wire.contract import (
     ENCODED_SIGNATURE,
     SCORES_SUFFIX,
 )
-from training.data.heads import Head, naming
+from training.data.heads import Classes, Head, naming
 from training.decoding import decode_images
 from training.inference import answering, call
 
 GENERATE = "generate"  # a GAN's
 TOP = 5  # classes named in an answer, where the head has that many
+
+ImageShapes = Mapping[str, tuple[int, int, int]]
 
 _DECODABLE_CHANNELS = (1, 3)
 
@@ -27,12 +29,13 @@ _DECODABLE_CHANNELS = (1, 3)
 class SignatureGraphs:
     """The graph behind each signature of a model, by what its inputs and heads are."""
 
-    def __init__(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
+    def __init__(
+        self, model: keras.Model, heads: Mapping[str, Head], images: ImageShapes | None = None
+    ) -> None:
+        """images: of the inputs that files are decoded for, [H, W, C]; None: all that look it."""
         self._model, self._inputs = model, answering(model).inputs
-        self._images = {
-            tensor.name: tuple(tensor.shape[1:]) for tensor in self._inputs if _is_image(tensor)
-        }
-        self._labels = {name: tf.constant(head.labels) for name, head in naming(heads).items()}
+        self._images = image_inputs(self._inputs) if images is None else images
+        self._naming = naming(heads)
 
     def by_name(self) -> dict[str, Any]:
         """One traced `tf.function` for each, as `tf.saved_model.save` takes them."""
@@ -43,7 +46,7 @@ class SignatureGraphs:
                 self._predict_encoded,
                 [_bytes_spec(spec.name) if spec.name in self._images else spec for spec in specs],
             )
-        if self._labels and len(self._images) == len(specs):
+        if self._naming and len(self._images) == len(specs):
             found[CLASSIFY_SIGNATURE] = _traced(self._classify, [_bytes_spec("inputs")])
         if isinstance(self._model, GAN):
             drawing = [_spec(tensor) for tensor in self._model.generator.inputs]
@@ -55,8 +58,8 @@ class SignatureGraphs:
 
     def _predict_encoded(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = self._predict(**self._decode(inputs))
-        for name, labels in self._labels.items():
-            classes, scores = _best(outputs[name], labels)
+        for name, head in self._naming.items():
+            classes, scores = _best(outputs[name], head)
             outputs = {
                 **outputs,
                 f"{name}{CLASSES_SUFFIX}": classes,
@@ -68,8 +71,8 @@ class SignatureGraphs:
         """TF Serving's Classify: tf.Examples with each image's bytes under the input's name."""
         features = {name: tf.io.FixedLenFeature([], tf.string) for name in self._images}
         outputs = self._predict(**self._decode(tf.io.parse_example(inputs, features)))
-        head, labels = next(iter(self._labels.items()))
-        classes, scores = _best(outputs[head], labels)
+        name, head = next(iter(self._naming.items()))
+        classes, scores = _best(outputs[name], head)
         return {"classes": classes, "scores": scores}
 
     def _generate(self, noise: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -78,10 +81,23 @@ class SignatureGraphs:
 
     def _decode(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Images out of their bytes; the other inputs as they are."""
+        dtypes = {tensor.name: tensor.dtype for tensor in self._inputs}
         return {
-            name: decode_images(value, self._images[name]) if name in self._images else value
+            name: tf.cast(decode_images(value, self._images[name]), dtypes[name])
+            if name in self._images
+            else value
             for name, value in inputs.items()
         }
+
+
+def image_inputs(inputs: Sequence[keras.KerasTensor]) -> ImageShapes:
+    """[H, W, C] by name, of those inputs that an image file can be brought to.
+
+    >>> inputs = [keras.Input((8, 8, 1), name="image"), keras.Input((3,), name="sizes")]
+    >>> image_inputs(inputs)
+    {'image': (8, 8, 1)}
+    """
+    return {tensor.name: tuple(tensor.shape[1:]) for tensor in inputs if _is_image(tensor)}
 
 
 def _is_image(tensor: keras.KerasTensor) -> bool:
@@ -105,7 +121,7 @@ def _traced(function: Any, specs: list[tf.TensorSpec]) -> Any:
     return tf.function(function).get_concrete_function(**{spec.name: spec for spec in specs})
 
 
-def _best(scores: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores [N, classes] -> labels [N, k] and scores [N, k], best first."""
-    top = tf.math.top_k(scores, k=min(TOP, labels.shape[0]))
-    return tf.gather(labels, top.indices), top.values
+def _best(output: tf.Tensor, head: Classes) -> tuple[tf.Tensor, tf.Tensor]:
+    """A head's output -> labels [N, k] and probabilities [N, k], best first."""
+    top = tf.math.top_k(head.probabilities(output), k=min(TOP, len(head.labels)))
+    return tf.gather(tf.constant(head.labels), top.indices), top.values

@@ -1,7 +1,7 @@
 """Held-out images as the requests that clients will send, with the Keras model's own answers."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -15,7 +15,7 @@ from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.tensors import Array
 from training.data.dataset import Arrays
 from training.data.heads import Head, naming
-from training.inference import predict
+from training.inference import answering, as_dtype, predict
 from training.publishing.signatures import GENERATE, TOP
 
 Trials = dict[str, "Trial"]
@@ -23,26 +23,42 @@ Trials = dict[str, "Trial"]
 
 @dataclass(frozen=True)
 class Trial:
-    """inputs: a request for one signature; expected: by output name, what Keras answers to it."""
+    """inputs: a request for one signature; expected: by output name, what Keras answers to it.
+
+    >>> Trial({"image": np.zeros((1, 8, 8, 1))}, expected={"label": np.ones((1, 1))}).expected
+    {'label': array([[1.]])}
+    """
 
     inputs: Arrays
     expected: Arrays
 
 
 def trials(
-    model: keras.Model, images: Arrays, heads: Mapping[str, Head], signatures: Iterable[str]
+    model: keras.Model,
+    inputs: Arrays,
+    heads: Mapping[str, Head],
+    signatures: Iterable[str],
+    images: Collection[str] | None = None,
 ) -> Trials:
-    """By signature: those of the model that `signatures` names."""
-    files = {name: _as_files(pixels) for name, pixels in images.items()}
-    answers = predict(model, images)
+    """By signature: those of the model that `signatures` names.
+
+    images: the inputs, uint8 [N, H, W, C], that are sent as files where files are taken; None: all.
+    """
+    dtypes = {tensor.name: tensor.dtype for tensor in answering(model).inputs}
+    files = {
+        name: _as_files(array) if images is None or name in images else array
+        for name, array in inputs.items()
+    }
+    answers = predict(model, inputs)
     every = {
         DEFAULT_SIGNATURE: Trial(
-            {name: pixels.astype(np.float32) for name, pixels in images.items()}, answers
+            {name: as_dtype(array, dtypes[name]) for name, array in inputs.items()}, answers
         ),
         ENCODED_SIGNATURE: Trial(files, answers),
     }
     if CLASSIFY_SIGNATURE in signatures:
-        best = np.sort(answers[next(iter(naming(heads)))], axis=-1)[:, ::-1][:, :TOP]
+        name, head = next(iter(naming(heads).items()))
+        best = np.sort(head.probabilities(answers[name]), axis=-1)[:, ::-1][:, :TOP]
         every[CLASSIFY_SIGNATURE] = Trial({"inputs": _as_examples(files)}, {"scores": best})
     if isinstance(model, GAN):
         every[GENERATE] = _generated(model, len(files["image"]))

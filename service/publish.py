@@ -1,0 +1,147 @@
+"""`sluice publish`: what the user says on the command line, and is asked where they did not."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+_MODES = "raw, scale01, scale11, imagenet-caffe, imagenet-torch"
+
+
+def _pairs(
+    _context: click.Context, _option: click.Parameter, given: Sequence[str]
+) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given]
+    for name, equals, kind in pairs:
+        if not (name and equals and kind):
+            raise click.BadParameter("expected NAME=image, NAME=numbers or NAME=text")
+    return {name: kind for name, _, kind in pairs}
+
+
+def _size(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> tuple[int, int] | None:
+    """`224`, `224,320` or `224x320`: height, width."""
+    if given is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,4}([x,][1-9]\d{0,4})?", given):
+        raise click.BadParameter(f"expected HEIGHT,WIDTH in pixels, got {given!r}")
+    height, *width = (int(side) for side in re.split("[x,]", given))
+    return height, width[0] if width else height
+
+
+def _labels(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> list[str] | None:
+    """A file of one label a line, or the labels themselves, in the order of the output."""
+    if given is None:
+        return None
+    if Path(given).is_file():
+        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        found = [line.strip() for line in lines if line.strip()]
+    elif "," in given:
+        found = [label.strip() for label in given.split(",")]
+    else:
+        raise click.BadParameter(f"{given!r} is no file, and no labels separated by commas")
+    if twice := sorted({label for label in found if found.count(label) > 1}):
+        raise click.BadParameter(f"named twice: {', '.join(twice[:5])}")
+    return found
+
+
+def _preprocess(_context: click.Context, _option: click.Parameter, given: str | None) -> Any:
+    """A mode's name, or the function that module:function names."""
+    if given is None or ":" not in given:
+        return given
+    from training.adopting.loading import import_module
+
+    module_name, _, function = given.rpartition(":")
+    found = getattr(import_module(module_name), function, None)
+    if not callable(found):
+        raise click.BadParameter(f"{module_name} has no function {function!r}")
+    return found
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--model-repository",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("model_repository"),
+    show_default=True,
+    help="Directory of MODEL/VERSION/ directories.",
+)
+@click.option("--name", help="Name to publish under; the file's own if not given.")
+@click.option(
+    "--labels",
+    callback=_labels,
+    metavar="FILE|A,B,C",
+    help="The classes' names in the order of the output: a file with one "
+    "on each line, or separated by commas.",
+)
+@click.option(
+    "--preprocess",
+    callback=_preprocess,
+    metavar="MODE",
+    help="What the model was trained on, made of pixels of 0..255 inside the published graph: "
+    f"{_MODES}, or module:function of your own.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=KIND",
+    help="What an input is, where it is not what its shape says: image, numbers or text.",
+)
+@click.option(
+    "--resize",
+    callback=_size,
+    metavar="HEIGHT,WIDTH",
+    help="The size that image files are brought to, where the model takes any.",
+)
+@click.option(
+    "--sample",
+    "samples",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="An image, a folder of them, or an .npz file, to try the model on; may be given again.",
+)
+@click.option(
+    "--custom-objects",
+    metavar="MODULE",
+    help="The module, by name or file, that defines the model's own layers and functions.",
+)
+@click.option(
+    "--allow-code", is_flag=True, help="Run the code that Lambda layers keep in the file."
+)
+@click.option(
+    "--allow-breaking",
+    is_flag=True,
+    help="Publish even if the signatures break those of the version before.",
+)
+def publish(model: Path, **options: Any) -> None:
+    """Publish MODEL, a .keras or .h5 file or a SavedModel directory, as the next version.
+
+    What the model does not say and the options do not either is asked on a terminal.
+    """
+    import training
+
+    try:
+        version = training.publish(
+            model, ask=_ask, say=lambda line: click.echo(f"  {line}"), **options
+        )
+    except training.TrainingError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Published {version}")
+    click.echo(f"Serve it:  sluice up --model-repository {version.parent.parent}")
+
+
+def _ask(what: str, choices: Sequence[str]) -> str | None:
+    """The answer of somebody at a terminal."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    answer: str = click.prompt(what, type=click.Choice(list(choices)), err=True)
+    return answer

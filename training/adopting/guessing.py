@@ -1,0 +1,138 @@
+"""What a model's inputs and outputs are, as far as the model itself says."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+IMAGE, NUMBERS, TEXT = INPUT_KINDS = ("image", "numbers", "text")
+
+# The kinds of output, each the name it gets where Keras lost its own.
+LABEL, LOGITS, SCORE, MASK, PICTURE, VALUES = (
+    "label",
+    "logits",
+    "score",
+    "mask",
+    "picture",
+    "output",
+)
+
+_IMAGE_CHANNELS = (1, 3)
+# What keras.applications' networks were trained on, by the name that they give themselves:
+# https://keras.io/api/applications, preprocess_input of each.
+_APPLICATIONS = {
+    "imagenet-caffe": ("vgg16", "vgg19", "resnet50", "resnet101", "resnet152"),
+    "scale11": (
+        "resnet50v2",
+        "resnet101v2",
+        "resnet152v2",
+        "mobilenet_",
+        "mobilenetv2_",
+        "inception_v3",
+        "inception_resnet_v2",
+        "xception",
+        "nasnet",
+    ),
+    "imagenet-torch": ("densenet121", "densenet169", "densenet201"),
+}
+# Layers and operations that bring pixels to a range, where they are the first to see them.
+_SCALING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Subtract", "Multiply")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as the model has it; shape without the batch, None for any size.
+
+    >>> Tensor("image", (None, None, 3), "float32").shape
+    (None, None, 3)
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+def input_kind(tensor: Tensor) -> str:
+    """image, numbers or text.
+
+    >>> input_kind(Tensor("x", (28, 28, 1), "float32")), input_kind(Tensor("x", (8,), "float32"))
+    ('image', 'numbers')
+    """
+    if tensor.dtype == "string":
+        return TEXT
+    return IMAGE if len(tensor.shape) == 3 and tensor.shape[-1] in _IMAGE_CHANNELS else NUMBERS
+
+
+def preprocessing(model: keras.Model) -> tuple[str, str] | None:
+    """What pixels of 0..255 must go through before this model, and how it is known.
+
+    None where the model does not tell.
+    """
+    layers = list(model._flatten_layers())
+    if scaling := _first_scaling(model, layers):
+        return "raw", f"{scaling} is inside the model"
+    for layer in layers:
+        name = str(layer.name).lower()
+        for mode, families in _APPLICATIONS.items():
+            if isinstance(layer, keras.Model) and _is_one_of(name, families):
+                return mode, f"it is built on keras.applications' {layer.name}"
+    return None
+
+
+def head_kind(model: keras.Model, place: int, tensor: Tensor, pixels: Iterable[int | None]) -> str:
+    """What the output at `place` is: by its shape, and the last activation before it.
+
+    pixels: the height and width of the first image input, which a mask shares.
+    """
+    activation = _activation(model, place)
+    if len(tensor.shape) == 3:
+        same = [*tensor.shape[:2]] == [*pixels]
+        return (
+            MASK if same and activation in ("softmax", "sigmoid") else PICTURE if same else VALUES
+        )
+    if len(tensor.shape) != 1:
+        return VALUES
+    if activation == "softmax":
+        return LABEL
+    if activation == "sigmoid":
+        return SCORE if tensor.shape[0] == 1 else LABEL
+    return LOGITS if (tensor.shape[0] or 1) > 1 and activation == "linear" else VALUES
+
+
+def _first_scaling(model: keras.Model, layers: list[Any]) -> str | None:
+    """The name of what scales the pixels, if that is among the first things done to them."""
+    for layer in layers:
+        if type(layer).__name__ in ("Rescaling", "Normalization"):
+            return f"layer {layer.name!r} ({type(layer).__name__})"
+    inputs = {id(tensor) for tensor in getattr(model, "inputs", None) or []}
+    for operation in getattr(model, "operations", ()):
+        if type(operation).__name__ in _SCALING and any(
+            id(tensor) in inputs
+            for node in operation._inbound_nodes
+            for tensor in node.input_tensors
+        ):
+            return f"the operation {operation.name!r}"
+    return None
+
+
+def _is_one_of(name: str, families: Iterable[str]) -> bool:
+    """A family that ends in _ has its size after it, as mobilenetv2_1.00_160 has."""
+    return any(name.startswith(each) if each.endswith("_") else name == each for each in families)
+
+
+def _activation(model: keras.Model, place: int) -> str | None:
+    """The activation's name, of the layer that gives the output at `place`."""
+    outputs = getattr(model, "outputs", None)
+    history = getattr(outputs[place], "_keras_history", None) if outputs else None
+    layer = history.operation if history else _last_layer(model)
+    while isinstance(layer, keras.Model) and layer.layers:
+        layer = layer.layers[-1]
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+def _last_layer(model: keras.Model) -> Any:
+    layers = [layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model)]
+    return layers[-1] if layers else None

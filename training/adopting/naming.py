@@ -1,0 +1,56 @@
+"""Names of inputs and outputs where Keras has lost them, or made them up.
+
+Keras calls a tensor after nothing (`keras_tensor_12`), after its layer's class (`input_1`,
+`dense_3`) or by its place (`output_0`). Such a name tells a client nothing and changes with every
+run that builds the model, so what the tensor is stands in its place.
+"""
+
+import re
+from collections.abc import Iterable
+
+_MADE_UP_INPUT = re.compile(
+    r"(keras_tensor|inputs?|input_layer|args)(_\d+)?|\w+_input|x|sequential(_\d+)?_\w+"
+)
+_MADE_UP_OUTPUT = re.compile(
+    r"(keras_tensor|outputs?|dense|activation|softmax|conv2d|reshape|flatten|lambda|dropout|"
+    r"sequential|functional|model|batch_normalization|global_\w+_pooling\w*|add|concatenate|"
+    r"rescaling|time_distributed|\w*_?softmax)(_\d+)?"
+)
+_NOT_WORDS = re.compile(r"\W+", re.ASCII)
+
+
+def name_inputs(given: Iterable[tuple[str, str]]) -> list[str]:
+    """(Keras's name, kind) of each input -> what it is called.
+
+    >>> name_inputs([("keras_tensor_3", "image")])
+    ['image']
+    >>> name_inputs([("left", "image"), ("input_2", "numbers")])
+    ['left', 'numbers']
+    """
+    return _named(given, _MADE_UP_INPUT)
+
+
+def name_heads(given: Iterable[tuple[str, str]]) -> list[str]:
+    """(Keras's name, kind) of each output -> what it is called.
+
+    >>> name_heads([("dense_1", "label"), ("dense_2", "label"), ("age", "number")])
+    ['label', 'label_2', 'age']
+    """
+    return _named(given, _MADE_UP_OUTPUT)
+
+
+def _named(given: Iterable[tuple[str, str]], made_up: re.Pattern[str]) -> list[str]:
+    names: list[str] = []
+    for own, kind in given:
+        words = _NOT_WORDS.sub("_", own).strip("_")
+        name = kind if not words or made_up.fullmatch(own) else words
+        names.append(_free(name, names))
+    return names
+
+
+def _free(name: str, taken: list[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free

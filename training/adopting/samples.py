@@ -1,0 +1,123 @@
+"""What a model is tried on before it is published: the user's own pictures, or random ones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from sluice.wire.tensors import Array
+from training.adopting.guessing import Tensor
+from training.data.dataset import Arrays
+from training.decoding import decode_image
+from training.errors import DataError
+from training.publishing.signatures import ImageShapes
+from training.publishing.trials import Trial
+
+TRIED = 16  # rows: each is run through every signature
+_ANY_SIZE = 16  # of an axis that may have any; of an image, _ANY_SIDE
+_ANY_SIDE = 64
+_WORDS = (b"a cat on a mat", b"one two three", b"", "Straße".encode())
+
+
+def read_samples(
+    paths: Sequence[Path], inputs: Mapping[str, Tensor], images: ImageShapes
+) -> Arrays:
+    """The user's samples, at most TRIED of them, by input name.
+
+    paths: image files and folders of them for a model of one image; `.npz` files, with an array
+    for each input, for any other. Raises DataError.
+    """
+    files = [file for path in paths for file in _files(path)][:TRIED]
+    if not files:
+        raise DataError(f"no sample in {', '.join(map(str, paths))}: name image files or folders")
+    if all(file.suffix.lower() == ".npz" for file in files):
+        return {
+            name: np.rint(array).clip(0, 255).astype(np.uint8) if name in images else array
+            for name, array in _read_arrays(files, inputs).items()
+        }
+    if [*images] != [*inputs] or len(inputs) != 1:
+        raise DataError(
+            f"this model takes {', '.join(inputs)}: give its samples as .npz files with an array "
+            f"for each (numpy.savez('sample.npz', {', '.join(f'{name}=…' for name in inputs)}))"
+        )
+    [(name, shape)] = images.items()
+    return {name: np.stack([_read_image(file, shape) for file in files])}
+
+
+def random_samples(inputs: Mapping[str, Tensor], images: ImageShapes) -> Arrays:
+    """Pixels, numbers and words drawn with a fixed seed, two rows of each.
+
+    >>> random_samples({"x": Tensor("x", (3,), "float32")}, {})["x"].shape
+    (2, 3)
+    """
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.integers(256, size=(2, *images[name]), dtype=np.uint8)
+        if name in images
+        else _random(tensor, rng)
+        for name, tensor in inputs.items()
+    }
+
+
+def random_trial(inputs: Mapping[str, Tensor]) -> Trial:
+    """A request for a signature of these inputs, whose answer nobody knows beforehand."""
+    rows = random_samples(inputs, {})
+    cast = {
+        name: array if inputs[name].dtype == "string" else array.astype(inputs[name].dtype)
+        for name, array in rows.items()
+    }
+    return Trial(cast, {})
+
+
+def _random(tensor: Tensor, rng: np.random.Generator) -> Array:
+    side = _ANY_SIDE if len(tensor.shape) == 3 else _ANY_SIZE
+    shape = (2, *(side if size is None else size for size in tensor.shape))
+    if tensor.dtype == "string":
+        return rng.choice(np.array(_WORDS, object), shape)
+    if tensor.dtype == "bool" or "int" in tensor.dtype:
+        return rng.integers(2, size=shape)
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(
+            each for each in path.rglob("*") if each.is_file() and not each.name.startswith(".")
+        )
+    return [path]
+
+
+def _read_image(file: Path, shape: tuple[int, int, int]) -> Array:
+    try:
+        pixels: Array = decode_image(tf.io.read_file(str(file)), shape).numpy()
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, OSError) as error:
+        raise DataError(f"sample {file} cannot be read as an image: {error}") from error
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def _read_arrays(files: Sequence[Path], inputs: Mapping[str, Tensor]) -> Arrays:
+    rows: dict[str, list[Array]] = {name: [] for name in inputs}
+    for file in files:
+        with np.load(file, allow_pickle=False) as stored:
+            if missing := [name for name in inputs if name not in stored]:
+                raise DataError(f"{file} holds {', '.join(stored)}; missing: {', '.join(missing)}")
+            for name, tensor in inputs.items():
+                rows[name].append(_as_rows(stored[name], name, tensor, file))
+    return {name: np.concatenate(each)[:TRIED] for name, each in rows.items()}
+
+
+def _as_rows(array: Array, name: str, tensor: Tensor, file: Path) -> Array:
+    """[N, ...]: one row without its batch axis becomes a batch of one."""
+    if array.ndim == len(tensor.shape):
+        array = array[np.newaxis]
+    fits = array.ndim == len(tensor.shape) + 1 and all(
+        wanted in (None, size) for wanted, size in zip(tensor.shape, array.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ",".join("?" if size is None else str(size) for size in tensor.shape)
+        raise DataError(f"{file}: {name} is {list(array.shape)}, expected [N,{wanted}]")
+    if tensor.dtype == "string":
+        flat = [str(value).encode() for value in array.ravel()]
+        return np.array(flat, object).reshape(array.shape)
+    return array
