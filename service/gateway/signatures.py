@@ -10,8 +10,6 @@ from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import Signature, TensorSpec, callable_signatures, dtype_name, shape_text
 from sluice.wire.tensors import Array
 
-CHANNELS = (1, 3, 4)  # what the last axis of an image can be
-
 
 def validate(signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """`inputs` in the signature's dtypes.
@@ -72,7 +70,7 @@ class Signatures:
 def _valid(array: Array, spec: TensorSpec) -> Array:
     if not spec.accepts(array.shape):
         raise InvalidInput(
-            spec.name, str(spec), shape_text(array.shape), hint=_shape_hint(array.shape, spec)
+            spec.name, str(spec), shape_text(array.shape), hint=spec.hint(array.shape)
         )
     if array.dtype == spec.dtype:
         return array
@@ -87,23 +85,6 @@ def _widens(given: np.dtype, wanted: np.dtype) -> bool:
     numpy itself lets anything become an object, which is our strings' dtype.
     """
     return not {given.kind, wanted.kind} & set("Ob") and np.can_cast(given, wanted, "safe")
-
-
-def _shape_hint(got: tuple[int, ...], spec: TensorSpec) -> str:
-    """What most likely went wrong, in a few words."""
-    want = spec.shape
-    if not want:
-        return ""
-    if spec.accepts((1, *got)):
-        return "the batch axis is missing"
-    if want[-1] in CHANNELS and spec.accepts((*got, want[-1])):
-        return "the channel axis is missing"
-    if len(got) == len(want) == 4 and spec.accepts((got[0], got[2], got[3], got[1])):
-        return "channels come last here"
-    if len(got) != len(want):
-        return f"{len(want)} axes, not {len(got)}"
-    axis = next(i for i, (w, g) in enumerate(zip(want, got, strict=True)) if w not in (None, g))
-    return f"axis {axis} is {got[axis]}, not {want[axis]}"
 
 
 def _check_batch(inputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from service.modelserver.batching import BatchingRunner
 from service.modelserver.batching_options import (
@@ -120,7 +121,7 @@ def make_server(
         repository, runner, content=options.enable_serialization_as_tensor_content
     )
     add_service(server, PREDICTION_SERVICE, predictions, calls, PREDICTION_PARSERS)
-    add_service(server, MODEL_SERVICE, ModelService(repository), calls)
+    add_service(server, MODEL_SERVICE, ModelService(repository, options.allow_reload_config), calls)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_reflection(server, SERVICES)
     return server
@@ -128,7 +129,7 @@ def make_server(
 
 def listen(server: grpc.aio.Server, options: Options) -> int:
     """Bind the port, which is returned, and the socket. Raises StartError."""
-    addresses = [f"0.0.0.0:{options.port}"]
+    addresses = [options.address(options.port)]
     if options.grpc_socket_path:
         addresses.append(f"unix:{Path(options.grpc_socket_path).absolute()}")
     credentials = _credentials(options)
@@ -157,13 +158,17 @@ def make_metrics_server(options: Options, metrics: Metrics) -> MetricsServer | N
     if not options.rest_api_port:
         raise StartError("metrics are answered on a port of their own: set --rest_api_port")
     try:
-        server = MetricsServer(options.rest_api_port, config.path or DEFAULT_PATH, metrics.render)
+        server = MetricsServer(
+            (options.bind_address, options.rest_api_port),
+            config.path or DEFAULT_PATH,
+            metrics.render,
+        )
     except OSError as error:
         raise StartError(
             f"port {options.rest_api_port} cannot be listened on; choose another --rest_api_port "
             f"({error})"
         ) from error
-    log.info("Exporting metrics at 0.0.0.0:%d%s", server.port, config.path or DEFAULT_PATH)
+    log.info("Exporting metrics at %s%s", options.address(server.port), config.path or DEFAULT_PATH)
     return server
 
 
@@ -179,7 +184,11 @@ def _load(
         if batching and options.enable_per_model_batching_parameters:
             batched = batching_options_of(version.path)
         servable = load_servable(
-            version.path, options.saved_model_tags.split(","), session_config, batched
+            version.path,
+            options.saved_model_tags.split(","),
+            session_config,
+            batched,
+            options.check_input_shapes,
         )
         if options.enable_model_warmup:
             try:
@@ -218,6 +227,9 @@ def _session_config(options: Options) -> ConfigProto:
     else:
         # TensorFlow's default is all of every GPU's memory, which another process may need.
         config.gpu_options.allow_growth = True
+    if options.mixed_precision:
+        rewrites = config.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
     return config
 
 

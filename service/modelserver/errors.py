@@ -4,6 +4,7 @@ ServingError
 ├── InvalidArgument       the request contradicts the model, or itself
 ├── NotFound              no such model or version
 ├── FailedPrecondition    no such signature; a label on a version that is not available
+├── PermissionDenied      the server was told not to do this for callers
 ├── Unavailable           the batching queue is full, or the server is shutting down
 ├── Unimplemented         TensorFlow Serving has not got it either
 └── Unknown               anything else; the text is all there is
@@ -11,10 +12,15 @@ ServingError
 StartError                the server cannot begin: no call is there to be told
 """
 
+import re
 from typing import ClassVar
 
 import grpc
 import tensorflow as tf
+
+# oneDNN's dnnl_invalid_arguments and dnnl_unimplemented: sizes that an op cannot take. TensorFlow
+# calls every exception of oneDNN's ABORTED, which tells a caller to try again.
+_ONEDNN_REFUSAL = re.compile(r"Operation received an exception:\s*Status: [23],")
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -37,6 +43,10 @@ class FailedPrecondition(ServingError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class PermissionDenied(ServingError):
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
 class Unavailable(ServingError):
     code = grpc.StatusCode.UNAVAILABLE
 
@@ -57,6 +67,8 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
     """The gRPC code and text for anything raised while a model loads or runs."""
     if isinstance(error, ServingError):
         return error.code, str(error)
+    if isinstance(error, tf.errors.AbortedError) and _ONEDNN_REFUSAL.match(error.message):
+        return grpc.StatusCode.INVALID_ARGUMENT, error.message
     if isinstance(error, tf.errors.OpError):  # TensorFlow's codes are gRPC's numbers
         return _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message
     if isinstance(error, FileNotFoundError):

@@ -9,6 +9,7 @@ and so does its CounterMetricFamily: a dashboard made for TensorFlow Serving fin
 samples put together by hand keep their name, and then `# TYPE` names another metric than they do.
 """
 
+import socket
 import threading
 import time
 from bisect import bisect_left
@@ -188,7 +189,7 @@ class MetricsServer:
     nothing but Python's lock.
     """
 
-    def __init__(self, port: int, path: str, render: Callable[[], str]) -> None:
+    def __init__(self, address: tuple[str, int], path: str, render: Callable[[], str]) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:  # the name is http.server's
                 known = self.path == path
@@ -202,7 +203,10 @@ class MetricsServer:
             def log_message(self, *_: object) -> None:
                 """Say nothing: a scrape comes every few seconds."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+        self._server = Server(address, Handler)
         self.port: int = self._server.server_address[1]
         # A daemon, as its handlers' are: a scrape that hangs must not keep the process alive.
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -3,7 +3,7 @@
 # ruff: noqa: N802 (methods have the names that the .proto gives them)
 import asyncio
 
-from service.modelserver.errors import InvalidArgument
+from service.modelserver.errors import InvalidArgument, PermissionDenied
 from service.modelserver.repository import Repository
 from sluice.wire.protos.serving_pb2 import (
     GetModelStatusRequest,
@@ -15,10 +15,13 @@ from sluice.wire.protos.serving_pb2 import (
 
 
 class ModelService:
-    """How the models are, and which ones there are to be."""
+    """How the models are, and which ones there are to be.
 
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
+    `may_reload`: whether callers may say the latter.
+    """
+
+    def __init__(self, repository: Repository, may_reload: bool = True) -> None:
+        self._repository, self._may_reload = repository, may_reload
 
     async def GetModelStatus(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
         if not request.HasField("model_spec"):
@@ -28,6 +31,11 @@ class ModelService:
         )
 
     async def HandleReloadConfigRequest(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
+        if not self._may_reload:
+            raise PermissionDenied(
+                "Which models are served is not for callers to say here; the server that allows it "
+                "is started with --allow_reload_config=true"
+            )
         if request.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgument(
                 "ServerModelConfig type not supported by "

@@ -113,6 +113,9 @@ class Options:
         0.0,
         "share of each GPU's memory to take at once; 0: take more as it is needed",
     )
+    mixed_precision: str = _flag(
+        "TensorFlow", "", "bfloat16: oneDNN computes in bfloat16, on CPUs that can"
+    )
     rest_api_port: int = _flag("metrics", 0, "TCP port for metrics; there is no REST API here")
     monitoring_config_file: str = _flag(
         "metrics", "", "turns Prometheus metrics on: MonitoringConfig in text form"
@@ -122,11 +125,31 @@ class Options:
         "",
         "serve every model directory under this one, later ones included",
     )
+    bind_address: str = _flag(
+        "not in TensorFlow Serving",
+        "0.0.0.0",
+        "address to listen on, for metrics too: 127.0.0.1 is this machine alone, :: is IPv6",
+    )
+    check_input_shapes: bool = _flag(
+        "not in TensorFlow Serving",
+        True,
+        "refuse an input whose shape contradicts the signature or the graph",
+    )
+    allow_reload_config: bool = _flag(
+        "not in TensorFlow Serving",
+        True,
+        "let callers of HandleReloadConfigRequest say which models are served",
+    )
     drain_seconds: float = _flag(
         "not in TensorFlow Serving",
         30.0,
         "seconds that accepted calls have to finish after SIGTERM",
     )
+
+    def address(self, port: int) -> str:
+        """HOST:PORT to listen on, an IPv6 host in brackets."""
+        host = f"[{self.bind_address}]" if ":" in self.bind_address else self.bind_address
+        return f"{host}:{port}"
 
     def channel_arguments(self) -> list[tuple[str, int | str]]:
         """--grpc_channel_arguments, numbers as numbers. Raises UsageError."""
@@ -155,7 +178,6 @@ IGNORED = {
     "enable_signature_method_name_check": "method names are not checked, which is the default",
     "enforce_session_run_timeout": "a run that has begun is finished",
     "flush_filesystem_caches": "nothing is cached",
-    "mixed_precision": "models run as they were saved",
     "num_tflite_interpreters_per_pool": "there is no TensorFlow Lite",
     "num_tflite_pools": "there is no TensorFlow Lite",
     "num_unload_threads": "versions are unloaded by the threads that load",
@@ -169,8 +191,8 @@ IGNORED = {
     "thread_pool_factory_config_file": "TensorFlow's own thread pools are used",
     "use_alts_credentials": "ALTS is not offered",
     "use_tflite_model": "there is no TensorFlow Lite",
-    "xla_cpu_compilation_enabled": "XLA costs more than it gains on CPUs",
-    "xla_gpu_compilation_enabled": "graphs run as TensorFlow runs them, without XLA",
+    "xla_cpu_compilation_enabled": "what a model marks for XLA is compiled in any case",
+    "xla_gpu_compilation_enabled": "what a model marks for XLA is compiled in any case",
 }
 
 
@@ -229,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
         exit_on_error=False,
     )
     parser.add_argument("--help", action="help", help="show this and exit")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('sluice')}")
+    parser.add_argument("--version", action="version", version=_versions())
     for title, fields in groupby(
         dataclasses.fields(Options), lambda field: field.metadata["group"]
     ):
@@ -240,6 +262,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, reason in IGNORED.items():
         group.add_argument(f"--{name}", help=reason, nargs="?", metavar="TEXT")
     return parser
+
+
+def _versions() -> str:
+    # Not tensorflow.__version__: its import takes seconds.
+    return f"sluice modelserver {version('sluice')}, TensorFlow {version('tensorflow')}"
 
 
 def _help(field: "dataclasses.Field[Any]") -> str:
@@ -264,6 +291,8 @@ def _check(options: Options) -> None:
         )
     if options.batching_parameters_file and not options.enable_batching:
         raise UsageError("--batching_parameters_file is set without --enable_batching")
+    if options.mixed_precision not in ("", "bfloat16"):
+        raise UsageError(f"--mixed_precision is bfloat16, not {options.mixed_precision!r}")
     options.channel_arguments()
     if options.model_repository and (options.model_base_path or options.model_config_file):
         raise UsageError(

@@ -42,7 +42,7 @@ class PredictPlan:
     """One Predict held against a version's signatures.
 
     Raises FailedPrecondition for a signature that is not there and InvalidArgument for inputs or
-    an output filter that do not fit it; shapes are the graph's affair ("predict, wrong shape").
+    an output filter that do not fit it; shapes are the servable's affair.
     `content` puts the elements of the reply into tensor_content instead of typed values;
     `contents` are those that were cut out of the request.
     """

@@ -85,7 +85,7 @@ class PredictionService:
         request: AnyRequest,
     ) -> AnyResponse:
         with self._repository.lease(spec) as (version, servable):
-            plan = make_plan(servable.signatures, request)
+            plan = servable.plan(make_plan, request)
             tensors = await self._runner.run(servable, plan.run)
         return plan.respond(tensors, version)
 

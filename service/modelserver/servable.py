@@ -7,14 +7,16 @@ session's callable costs less a call than a signature function does.
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import InvalidArgument
+from service.modelserver.input_shapes import expected_inputs
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
+from sluice.wire.signature import TensorSpec, shape_text
 from sluice.wire.tensors import Array
 
 # A client can name any subset of a signature's outputs; each subset is a callable of its own.
@@ -32,10 +34,21 @@ class Run(NamedTuple):
     fetches: tuple[str, ...]  # no name twice
 
 
+class Planned(Protocol):
+    """A request held against a version's signatures: it says what to run."""
+
+    run: Run
+
+
+Request = TypeVar("Request")
+Plan = TypeVar("Plan", bound=Planned)
+
+
 class Servable:
     """A session and the signatures it can run. Thread-safe.
 
-    `batching`: how its runs may be joined; None: not at all.
+    `batching`: how its runs may be joined; None: not at all. `expected`: by the tensor that is fed,
+    what it must be; nothing is known of the others.
     """
 
     def __init__(
@@ -43,12 +56,28 @@ class Servable:
         session: Any,
         signatures: Mapping[str, SignatureDef],
         batching: BatchingOptions | None = None,
+        expected: Mapping[str, TensorSpec] | None = None,
     ) -> None:
         self.signatures, self.batching = signatures, batching
+        self._expected = expected or {}
         self._session = session
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], _Callable] = {}
         self._running = 0
         self._idle = threading.Condition()  # guards _running
+
+    def plan(
+        self, make: Callable[[Mapping[str, SignatureDef], Request], Plan], request: Request
+    ) -> Plan:
+        """The request, held against the signatures, and its inputs against what they must be.
+
+        Raises InvalidArgument for an input whose shape contradicts it, and what `make` raises.
+        """
+        plan = make(self.signatures, request)
+        for tensor, array in plan.run.feeds.items():
+            spec = self._expected.get(tensor)
+            if spec is not None and not spec.accepts(array.shape):
+                raise _wrong_shape(spec, array.shape)
+        return plan
 
     def run(self, run: Run) -> Tensors:
         """The fetched tensors by name. The GIL is released while TensorFlow computes.
@@ -97,9 +126,16 @@ class Servable:
 
 
 def load_servable(
-    path: Path, tags: Sequence[str], session_config: Any, batching: BatchingOptions | None = None
+    path: Path,
+    tags: Sequence[str],
+    session_config: Any,
+    batching: BatchingOptions | None = None,
+    check_shapes: bool = True,
 ) -> Servable:
-    """Load the SavedModel in `path`; raises what TensorFlow raises (OSError, OpError, ...)."""
+    """Load the SavedModel in `path`; raises what TensorFlow raises (OSError, OpError, ...).
+
+    `check_shapes`: whether inputs are held against the shapes that the model takes.
+    """
     graph = tf.Graph()
     with graph.as_default():
         session = tf.compat.v1.Session(graph=graph, config=session_config)
@@ -108,11 +144,17 @@ def load_servable(
         except BaseException:  # whatever it was, nobody else could free the session
             session.close()
             raise
-    return Servable(
-        session,
-        {  # TensorFlow's message class is not ours: the two are in pools of their own
-            name: SignatureDef.FromString(signature.SerializeToString())
-            for name, signature in meta_graph.signature_def.items()
-        },
-        batching,
+    signatures = {  # TensorFlow's message class is not ours: the two are in pools of their own
+        name: SignatureDef.FromString(signature.SerializeToString())
+        for name, signature in meta_graph.signature_def.items()
+    }
+    expected = expected_inputs(signatures, meta_graph.graph_def) if check_shapes else {}
+    return Servable(session, signatures, batching, expected)
+
+
+def _wrong_shape(spec: TensorSpec, shape: tuple[int, ...]) -> InvalidArgument:
+    hint = spec.hint(shape)
+    return InvalidArgument(
+        f'input "{spec.name}" is expected to have the shape {shape_text(spec.shape)} but '
+        f"{shape_text(shape)} is provided" + (f": {hint}" if hint else "")
     )

@@ -43,7 +43,7 @@ async def serve(options: Options) -> None:
     rereading = asyncio.create_task(_reread(options, repository))
     if not stop.is_set():
         await health.set(serving=True)
-        log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
+        log.info("Running gRPC ModelServer at %s ...", options.address(port))
     await stop.wait()
 
     log.info(

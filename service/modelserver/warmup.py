@@ -71,7 +71,7 @@ def _run(servable: Servable, record: bytes, number: int) -> None:
         kind = entry.WhichOneof("log_type")
         if kind is None:
             raise InvalidArgument("it holds none of Predict, Classify, Regress and MultiInference")
-        plan = _PLANS[kind](servable.signatures, getattr(entry, kind).request)
+        plan = servable.plan(_PLANS[kind], getattr(entry, kind).request)
         plan.respond(servable.run(plan.run), version=0)
     except (ServingError, tf.errors.OpError, DecodeError) as error:
         reason = error.message if isinstance(error, tf.errors.OpError) else str(error)

@@ -10,6 +10,8 @@ import numpy as np
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
 from sluice.wire.tensors import TensorError, numpy_dtype
 
+CHANNELS = (1, 3, 4)  # what the last axis of an image can be
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -27,7 +29,8 @@ class TensorSpec:
     def from_proto(cls, name: str, info: TensorInfo) -> "TensorSpec":
         """Raises TensorError for a dtype that no array holds."""
         sizes = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
-        return cls(name, numpy_dtype(info.dtype), None if info.tensor_shape.unknown_rank else sizes)
+        known = info.HasField("tensor_shape") and not info.tensor_shape.unknown_rank
+        return cls(name, numpy_dtype(info.dtype), sizes if known else None)
 
     def __str__(self) -> str:
         return f"{dtype_name(self.dtype)} {shape_text(self.shape)}"
@@ -55,6 +58,28 @@ class TensorSpec:
             len(shape) == len(self.shape)
             and all(want in (None, got) for want, got in zip(self.shape, shape, strict=True))
         )
+
+    def hint(self, shape: tuple[int, ...]) -> str:
+        """What most likely went wrong where a shape is not accepted, in a few words.
+
+        >>> TensorSpec("image", np.dtype("f4"), (None, 28, 28, 1)).hint((28, 28, 1))
+        'the batch axis is missing'
+        """
+        want = self.shape
+        if not want:
+            return ""
+        if self.accepts((1, *shape)):
+            return "the batch axis is missing"
+        if want[-1] in CHANNELS and self.accepts((*shape, want[-1])):
+            return "the channel axis is missing"
+        if len(shape) == len(want) == 4 and self.accepts((shape[0], shape[2], shape[3], shape[1])):
+            return "channels come last here"
+        if len(shape) != len(want):
+            return f"{len(want)} axes, not {len(shape)}"
+        axis = next(
+            i for i, (w, g) in enumerate(zip(want, shape, strict=True)) if w not in (None, g)
+        )
+        return f"axis {axis} is {shape[axis]}, not {want[axis]}"
 
 
 @dataclass(frozen=True)

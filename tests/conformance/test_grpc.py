@@ -1,7 +1,8 @@
 """The twin answers every recorded exchange as TensorFlow Serving's own server did.
 
 The same code on every row and the same message in every OK; the texts of errors are ours. There
-are no deviations: lax rows ("predict, wrong shape", ...) are followed too.
+are no deviations under --check_input_shapes=false: lax rows ("predict, wrong shape", ...) are
+followed too.
 """
 
 import json

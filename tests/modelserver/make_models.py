@@ -5,6 +5,7 @@ dtypes  every dtype that a placeholder takes, as it came in
 uneven  outputs that are not batched as the input is
 wide    y = x for x [N, length], any length
 heavy   y = x, with 20 MB of weights
+convolutions  one a signature: what must be of a shape or a rank, said or only to be found out
 """
 
 import sys
@@ -73,6 +74,79 @@ class Heavy(tf.Module):
         return {"y": x * self.weights[-1]}
 
 
+def a_filter(*shape):
+    return tf.random.stateless_normal(shape, (1, 2))
+
+
+# By signature of Convolutions: the shape that it declares.
+DECLARED = {
+    "fixed": [None, 8, 8, 1],
+    "open": [None, None, None, 3],
+    "scaled": None,  # its rank is that of the convolution behind a division
+    "single": None,  # one picture, to which an axis is added
+    "line": None,
+    "volume": None,
+    "upwards": None,
+    "dense": None,
+    "free": None,  # takes any rank
+}
+
+
+class Convolutions(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable(a_filter(3, 3, 1, 4))
+
+    def fixed(self, x):
+        return self.conv(x)
+
+    def open(self, x):
+        return tf.nn.conv2d(tf.nn.max_pool2d(x, 2, 2, "SAME"), a_filter(3, 3, 3, 4), 1, "VALID")
+
+    def scaled(self, x):
+        return self.conv(tf.cast(x, tf.float32) / 255.0)
+
+    def single(self, x):
+        return self.conv(x[tf.newaxis])
+
+    def line(self, x):
+        return tf.nn.conv1d(x, a_filter(3, 2, 4), 1, "SAME")
+
+    def volume(self, x):
+        return tf.nn.conv3d(x, a_filter(2, 2, 2, 1, 4), [1] * 5, "SAME")
+
+    def upwards(self, x):
+        shape = tf.concat([tf.shape(x)[:1], [8, 8, 1]], 0)
+        return tf.nn.conv2d_transpose(x, a_filter(3, 3, 1, 4), shape, 1)
+
+    def dense(self, x):
+        return tf.raw_ops.MatMul(a=tf.nn.relu(x), b=a_filter(4, 2))
+
+    def free(self, x):
+        return x + 1
+
+    @tf.function(autograph=False)
+    def conv(self, x):
+        return tf.nn.bias_add(tf.nn.conv2d(x, self.kernel, 1, "SAME"), tf.ones(4))
+
+    @tf.function(input_signature=[spec([None], tf.string, "inputs")])
+    def classify(self, inputs):
+        feature = tf.io.FixedLenFeature([8, 8, 1], tf.float32)
+        x = tf.io.parse_example(inputs, {"x": feature})["x"]
+        return {"scores": tf.reduce_mean(self.conv(x), [1, 2])}
+
+    @tf.function(input_signature=[spec([None], tf.string, "inputs")])
+    def regress(self, inputs):
+        return {"outputs": self.classify(inputs)["scores"][:, :1]}
+
+    def signatures(self):
+        found = {"classify": self.classify, "regress": self.regress}
+        for name, shape in DECLARED.items():
+            function = tf.function(lambda x, name=name: {"y": getattr(self, name)(x)})
+            found[name] = function.get_concrete_function(x=spec(shape, tf.float32, "x"))
+        return found
+
+
 def main(root):
     for name, module in {
         "slow": Slow(),
@@ -83,6 +157,12 @@ def main(root):
         tf.saved_model.save(
             module, str(Path(root, name, "1")), signatures={"serving_default": module.predict}
         )
+    convolutions = Convolutions()
+    tf.saved_model.save(
+        convolutions,
+        str(Path(root, "convolutions", "1")),
+        signatures=convolutions.signatures(),
+    )
     dtypes = Dtypes()
     predict = dtypes.predict.get_concrete_function(
         **{dtype.name: spec(None, dtype, dtype.name) for dtype in DTYPES}

@@ -1,10 +1,15 @@
 """A running twin and the directory it watches: versions come, fail and go; nobody is refused."""
 
+import json
 import shutil
 import threading
 
 import grpc
 import pytest
+from google.protobuf.json_format import ParseDict
+
+from sluice.wire.protos.serving_pb2 import PredictRequest
+from tests.conftest import CONFORMANCE
 
 
 class Load:
@@ -44,6 +49,28 @@ def test_a_model_that_appears_is_served(client, models, until):
     models.publish("affine/1", "new", 7)
     until(lambda: client.states("new") == {7: "AVAILABLE"})
     assert client.predict("new") == 2.5
+
+
+def test_of_the_recorded_answers_only_those_to_wrong_shapes_are_others(client, models, until):
+    models.publish("affine/3", "affine", 3)
+    models.publish("echo/1", "echo", 1)
+    until(lambda: client.states("affine") == {3: "AVAILABLE"})
+    until(lambda: client.states("echo") == {1: "AVAILABLE"})
+    rows = [json.loads(line) for line in (CONFORMANCE / "grpc.jsonl").read_text().splitlines()]
+    refused = set()
+    for row in rows:
+        asks = row["method"].endswith("/Predict") and row["code"] == "OK"
+        if asks and row["request"]["model_spec"] in ({"name": "affine"}, {"name": "echo"}):
+            try:
+                client.predictions.Predict(ParseDict(row["request"], PredictRequest()), timeout=30)
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+                refused.add(row["name"])
+    assert refused == {
+        "predict, wrong shape",
+        "predict, wrong rank",
+        "predict, scalar for a vector",
+    }
 
 
 def test_a_newer_version_takes_over_without_a_failed_request(client, models, until):
