@@ -123,7 +123,7 @@ class ModelMetadata:
     >>> protos = SignatureDefMap()
     >>> protos.signature_def["serving_default"].inputs["image"].dtype = 1
     >>> ModelMetadata.from_proto("digits", 1, protos).signatures["serving_default"].inputs
-    {'image': image: float32 []}
+    {'image': image: float32 [...]}
     """
 
     name: str
