@@ -71,7 +71,13 @@ def build(
         if key not in known:
             raise UnknownSize(f"{name} has no size {key!r}; known: {_listed(known, key)}")
     asked = {"input_shape": input_shape, "classes": classes}
-    return MODELS[name](**{key: value for key, value in asked.items() if value is not None}, **size)
+    given = {key: value for key, value in asked.items() if value is not None}
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_last")  # as input_shape is, in every keras.json
+    try:
+        return MODELS[name](**given, **size)
+    finally:
+        keras.config.set_image_data_format(before)
 
 
 def sizes(name: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """From a recipe to a published version. Importing this loads no TensorFlow; `train` does."""
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sluice.wire.versions import model_name_fault
 from training.errors import BadSetting, TrainingError
+from training.keras_state import pinned
 from training.recipes import RECIPES, Recipe
 from training.settings import configure
+from training.tensorflow_log import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -52,17 +53,17 @@ def train(
     chosen = configure(recipe, asked)
     name = _checked(chosen.name if name is None else name)
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notices would bury the progress bar
-    from training.run import run  # TensorFlow takes seconds to load: not to answer a misspelling
+    with quiet(), pinned():
+        from training.run import run  # TensorFlow takes seconds to load: not for a misspelling
 
-    return run(
-        chosen,
-        model_repository=Path(model_repository),
-        data=None if data is None else Path(data),
-        name=name,
-        resume=resume,
-        allow_breaking=allow_breaking,
-    )
+        return run(
+            chosen,
+            model_repository=Path(model_repository),
+            data=None if data is None else Path(data),
+            name=name,
+            resume=resume,
+            allow_breaking=allow_breaking,
+        )
 
 
 def publish(
@@ -99,26 +100,28 @@ def publish(
     say: is told in a line each what the model was taken for.
     Raises TrainingError, whose message is meant for the user.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from training.adopting import adopt  # loads TensorFlow
-    from training.adopting import publish as adopting
+    with quiet():
+        from training.adopting import adopt  # loads TensorFlow
+        from training.adopting import publish as adopting
 
-    source = Path(model) if isinstance(model, str | Path) else model
-    own_name = source.stem if isinstance(source, Path) else str(getattr(source, "name", "model"))
-    wishes = adopt.Wishes(
-        labels, preprocess, inputs or {}, resize, [Path(sample) for sample in samples]
-    )
-    return adopting.publish(
-        source,
-        wishes,
-        Path(model_repository),
-        _checked(re.sub(r"\W+", "_", own_name).strip("_") if name is None else name),
-        custom_objects=custom_objects,
-        allow_code=allow_code,
-        allow_breaking=allow_breaking,
-        ask=ask or (lambda _what, _choices: None),
-        say=say,
-    )
+        source = Path(model) if isinstance(model, str | Path) else model
+        own_name = (
+            source.stem if isinstance(source, Path) else str(getattr(source, "name", "model"))
+        )
+        wishes = adopt.Wishes(
+            labels, preprocess, inputs or {}, resize, [Path(sample) for sample in samples]
+        )
+        return adopting.publish(
+            source,
+            wishes,
+            Path(model_repository),
+            _checked(re.sub(r"\W+", "_", own_name).strip("_") if name is None else name),
+            custom_objects=custom_objects,
+            allow_code=allow_code,
+            allow_breaking=allow_breaking,
+            ask=ask or (lambda _what, _choices: None),
+            say=say,
+        )
 
 
 def _checked(name: str) -> str:
