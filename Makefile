@@ -16,6 +16,7 @@ CONTAINER_TOOL   ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shel
 
 BIN       := .venv/bin
 INSTALLED := .venv/.installed
+UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve train test test-marked test-load test-remote lint bench bench-peers bench-modelserver protos images clean
@@ -28,8 +29,9 @@ help:  ## Show this list
 install: $(INSTALLED)  ## Install everything into .venv
 
 serve: $(INSTALLED)  ## Serve the model repository; train digits first if it is empty
+	@$(UP) --check
 	@ls -d "$$MODEL_REPOSITORY"/*/[0-9]* >/dev/null 2>&1 || $(BIN)/sluice train digits --model-repository "$$MODEL_REPOSITORY"
-	@exec $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
+	@exec $(UP)
 
 train: $(INSTALLED)  ## Train RECIPE and publish it into the model repository
 	@$(BIN)/sluice train "$$RECIPE" --model-repository "$$MODEL_REPOSITORY"

@@ -120,22 +120,46 @@ def main() -> None:
 
 @main.command()
 @MODEL_REPOSITORY
+@click.option(
+    "--host",
+    envvar="SLUICE_HTTP_HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address that both ports listen on; 0.0.0.0 or :: opens them to other machines.",
+)
 @HTTP_PORT
 @GRPC_PORT
-def up(model_repository: Path, http_port: int, grpc_port: int) -> None:
+@click.option(
+    "--allow-reload-config",
+    is_flag=True,
+    help="Let gRPC clients change what is served (HandleReloadConfigRequest).",
+)
+@click.option("--check", is_flag=True, help="Only look whether it could start: ports, settings.")
+def up(check: bool, **options: Any) -> None:
     """Serve a model repository: a model server and the gateway before it, until stopped."""
-    from service.up.supervisor import TENSORFLOW_MODEL_SERVER, Supervisor
+    from service.up import supervisor
 
-    has_model_server = shutil.which(TENSORFLOW_MODEL_SERVER) is not None
+    has_model_server = shutil.which(supervisor.TENSORFLOW_MODEL_SERVER) is not None
     _require("up", "gateway", *([] if has_model_server else ["modelserver"]))
     with _setting_errors():
         from service.gateway.settings import Settings
 
         settings = Settings.from_environment()
-    supervisor = Supervisor(
-        model_repository, settings.http_host, http_port, grpc_port, settings.drain_timeout_s
+    given = supervisor.Options(
+        **options,
+        other_ports={
+            "SLUICE_GRPC_PORT": settings.grpc_port,
+            "SLUICE_ADMIN_PORT": settings.admin_port if "SLUICE_ADMIN_PORT" in os.environ else 0,
+        },
+        drain_timeout_s=settings.drain_timeout_s,
     )
-    sys.exit(supervisor.run())
+    if check:
+        try:
+            supervisor.check(given)
+        except supervisor.StackError as error:
+            raise click.ClickException(str(error)) from None
+        return
+    sys.exit(supervisor.Supervisor(given).run())
 
 
 @main.command()

@@ -24,6 +24,7 @@ from service.gateway.errors import (
     RequestError,
 )
 from service.gateway.joining import Joining
+from service.gateway.model_list import ModelList
 from service.gateway.model_server import (
     CLASSIFY,
     PREDICT,
@@ -79,6 +80,7 @@ class Predictions:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.model_list = ModelList(settings)
         self.model_server = ModelServer(settings.model_server)
         self.joining = Joining(
             self.model_server.servers,
@@ -207,7 +209,9 @@ class Predictions:
     async def readiness(self) -> Readiness:
         """Whether this gateway can serve: when a model is AVAILABLE at the model server (or all
         that are named, by `ready_when`); when it answers, where none is named."""
-        names = self.settings.model_names()
+        names = self.model_list.names()
+        if self.model_list.problem:
+            return Readiness(False, self.model_list.problem, {})
         try:
             found = await asyncio.gather(*(self._is_available(name) for name in names))
             if not names:

@@ -8,10 +8,8 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from sluice.wire.model_config import read_names
 from sluice.wire.nearest import nearest
 
 
@@ -167,13 +165,6 @@ class Settings:
         """HOST:PORT to listen on, an IPv6 host in brackets."""
         host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
         return f"{host}:{port}"
-
-    def model_names(self) -> list[str]:
-        """The names in `models`, then those in `model_config_file`, as it is now."""
-        named = [name.strip() for name in self.models.split(",") if name.strip()]
-        if self.model_config_file:
-            named += read_names(Path(self.model_config_file))
-        return list(dict.fromkeys(named))
 
 
 def environment_variable(setting: str) -> str:

@@ -143,13 +143,3 @@ def test_a_model_servers_address_is_a_host_and_a_port(text):
 )
 def test_several_addresses_and_those_of_ipv6_and_unix(text):
     assert read(MODEL_SERVER=text).model_server == text
-
-
-def test_names_are_joined_from_both_places(tmp_path):
-    config = tmp_path / "models.config"
-    config.write_text(
-        'model_config_list { config { name: "b" base_path: "/b" } '
-        'config { name: "c" base_path: "/c" } }'
-    )
-    settings = read(MODELS=" a, b,,a ", MODEL_CONFIG_FILE=str(config))
-    assert settings.model_names() == ["a", "b", "c"]

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,24 +23,22 @@ from tests.system import toy_server
 
 
 class Up:
-    """A running `sluice up`."""
+    """A running `sluice up`; in a `terminal` (its end of a pty) the log is there alone."""
 
-    def __init__(self, repository: Path, **environment: str) -> None:
+    def __init__(self, repository: Path, terminal: int | None = None, **environment: str) -> None:
         self.http_port, self.grpc_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.log = ""
         self.process = subprocess.Popen(
             [
-                sys.executable,
-                "-P",
-                "-m",
-                "service.cli",
-                "up",
+                *([] if terminal is None else ["setsid", "--ctty"]),
+                *(sys.executable, "-P", "-m", "service.cli", "up"),
                 f"--model-repository={repository}",
                 f"--http-port={self.http_port}",
                 f"--grpc-port={self.grpc_port}",
             ],
-            stdout=subprocess.PIPE,
+            stdin=terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=repository,
@@ -49,8 +48,14 @@ class Up:
         self._reader.start()
 
     def _read(self) -> None:
-        for line in self.process.stdout:
+        for line in self.process.stdout or ():
             self.log += line
+
+    def wait_until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
 
     def wait_for(self, pattern: str, timeout_s: float = 90) -> None:
         deadline = time.monotonic() + timeout_s
@@ -63,26 +68,27 @@ class Up:
         """Every process below this one."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def child(self, words: str) -> psutil.Process:
+    def child(self, words: str) -> psutil.Process | None:
         """The eldest process below whose command line holds `words`."""
-        return next(each for each in self.family() if words in " ".join(each.cmdline()))
+        return next((each for each in self.family() if words in " ".join(each.cmdline())), None)
 
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.terminate()
         status = self.process.wait(60)
         self._reader.join()
-        self.process.stdout.close()
+        if self.process.stdout:
+            self.process.stdout.close()
         return status
 
 
 @pytest.fixture
 def up() -> Iterator[Callable[..., Up]]:
-    """`up(repository, **environment)` -> a ready Up; stopped at the end, with all its family."""
+    """`up(repository, **options)` -> a ready Up; stopped at the end, with all its family."""
     started = []
 
-    def start(repository: Path, ready: bool = True, **environment: str) -> Up:
-        running = Up(repository, **environment)
+    def start(repository: Path, ready: bool = True, **options: Any) -> Up:
+        running = Up(repository, **options)
         started.append(running)
         if ready:
             running.wait_for("Try:|No model is in")

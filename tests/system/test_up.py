@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import pty
 import re
 import shutil
 import signal
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 import numpy as np
@@ -17,10 +20,12 @@ import psutil
 import pytest
 import requests
 
+from service.up.ports import port_problem
 from sluice import Client
 
 SAMPLES = "1/samples/{}-0.png"
 PNG = "image/png"
+PB = "saved_model.pb"
 
 
 @pytest.fixture
@@ -118,26 +123,105 @@ def test_an_empty_repository_waits_for_its_first_model(up, tmp_path, published):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    ("words", "name"), [("service.modelserver", "model server"), ("gunicorn", "gateway")]
-)
-def test_a_child_that_dies_ends_the_whole_and_is_named(up, repository, words, name):
-    running = up(repository)
+@pytest.fixture
+def bad_models(repository):
+    """`digits`, and beside it five kinds of folders that cannot be served."""
+    digits = repository / "digits/1"
+    for folder in ("truncated/1", "half/1", "empty/1", "keras/1", "flat"):
+        (repository / folder).mkdir(parents=True)
+    graph = (digits / PB).read_bytes()
+    (repository / "truncated/1" / PB).write_bytes(graph[: len(graph) // 2])
+    shutil.copytree(digits / "variables", repository / "half/1/variables")
+    (repository / "keras/1/photos.keras").touch()
+    shutil.copytree(digits, repository / "flat", dirs_exist_ok=True)
+    return repository
+
+
+def test_the_rest_goes_on_when_a_model_is_bad_or_a_server_dies(up, bad_models, image):
+    running = up(bad_models)
+    url = f"{running.url}/v1/models"
+    ask = partial(requests.post, data=image, headers={"Content-Type": PNG}, timeout=30)
+    assert ask(f"{url}/digits:predict").ok
+    for line in (
+        r"truncated version 1 is not served: .*truncated/1/saved_model.pb",
+        r"It is tried again when its files change: export or copy it again, or take .*truncated/1 ",
+        r"half is not served: version 1: saved_model.pb is missing",
+        r"empty is not served: version 1: the folder is empty: copy a SavedModel into it",
+        r"keras is not served: version 1: photos.keras is a Keras file .*: sluice publish .*keras",
+        r"flat is not served: it has no version, .*; \(cd .* 1\)$",
+        r"Not served: empty, flat, half, keras, truncated; the lines above say why",
+    ):
+        assert len(re.findall(rf"^\[sluice\] {line}", running.log, re.M)) == 1, line
+
+    command = re.search(r"flat is not served: .*; (\(.*\))$", running.log, re.M)[1]
+    subprocess.run(["bash", "-c", command], check=True)
+    shutil.copy(bad_models / "digits/1" / PB, bad_models / "truncated/1")
+    shutil.copytree(bad_models / "digits/1/variables", bad_models / "truncated/1/variables")
+    for name in ("flat", "truncated"):
+        running.wait_for(rf"\[sluice\] {name} version 1 is served\n")
+        assert ask(f"{url}/{name}:predict").ok
+
+    for words, name in (("gunicorn", "gateway"), ("service.modelserver", "model server")):
+        running.child(words).kill()
+        running.wait_for(f"The {name} ended by signal SIGKILL; it is started again in 1 s")
+        running.wait_for(f"The {name} answers again")
+    running.wait_until(lambda: ask(f"{url}/digits:predict").ok)
+
     family = running.family()
-    running.child(words).kill()
-    assert running.process.wait(60) == 1
-    running.wait_for(f"the {name} ended by signal SIGKILL; its last lines:")
+    while running.process.poll() is None:  # told once, and told again
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.003)
+    assert running.process.returncode == 0
+    assert "SIGTERM: stopping, once what was accepted is answered" in running.log
     assert not [each for each in family if is_alive(each)]
 
 
-def test_a_port_in_use_is_named_before_anything_starts(repository, free_port):
+@pytest.mark.slow
+def test_a_model_server_that_dies_three_times_ends_the_whole_with_its_last_words(up, tmp_path):
+    running = up(tmp_path)
+    family = running.family()
+    for pause_s in (1, 2):
+        running.child("service.modelserver").kill()
+        running.wait_for(f"ended by signal SIGKILL; it is started again in {pause_s} s")
+        running.wait_until(lambda: running.child("service.modelserver"))
+    running.wait_for("(Running gRPC ModelServer(?s:.*)){2}")
+    running.child("service.modelserver").kill()
+    assert running.process.wait(60) == 1
+    running.wait_for("The model server ended by signal SIGKILL; its last lines:")
+    running.wait_for(r"\[sluice\]     .*Running gRPC ModelServer")
+    running.wait_for("That was 3 times within 60 s: it is not started again")
+    assert not [each for each in family if is_alive(each)]
+
+
+def test_nothing_outlives_it_when_it_is_killed(up, tmp_path):
+    running = up(tmp_path)
+    family = running.family()
+    assert len(family) >= 4  # the model server, gunicorn, its workers
+    running.process.kill()
+    running.wait_until(lambda: not [each for each in family if is_alive(each)])
+    for port in (running.http_port, running.grpc_port):
+        socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_terminal_that_is_closed_ends_it_in_order(up, tmp_path):
+    terminal, its_end = pty.openpty()
+    running = up(tmp_path, ready=False, terminal=its_end)
+    os.close(its_end)
+    shown = b""
+    while b"No model is in" not in shown:
+        shown += os.read(terminal, 1000)
+    family = running.family()
+    os.close(terminal)
+    assert running.process.wait(60) == 0
+    assert not [each for each in family if is_alive(each)]
+
+
+@pytest.mark.parametrize("command", [["up"], ["up", "--check"]])
+def test_a_port_in_use_is_named_before_anything_starts(repository, free_port, command):
     with socket.create_server(("", free_port)):
         outcome = subprocess.run(
             [
-                sys.executable,
-                "-m",
-                "service.cli",
-                "up",
+                *(sys.executable, "-m", "service.cli", *command),
                 f"--model-repository={repository}",
                 f"--http-port={free_port}",
             ],
@@ -147,8 +231,32 @@ def test_a_port_in_use_is_named_before_anything_starts(repository, free_port):
             check=False,
         )
     assert outcome.returncode == 1
-    assert f"port {free_port} cannot be used" in outcome.stderr
-    assert "--http-port" in outcome.stderr
+    assert re.fullmatch(
+        rf"(Error: |\[sluice\] )port {free_port} cannot be used at 127.0.0.1 \(Address already in "
+        r"use\): end what listens there, or choose another with --http-port\n",
+        outcome.stderr,
+    )
+
+
+@pytest.mark.parametrize("option", ["--grpc-port", "SLUICE_GRPC_PORT", "SLUICE_ADMIN_PORT"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_every_port_is_looked_at(free_port, option, host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as busy:
+        port = busy.getsockname()[1]
+        assert port_problem(host, {"--http-port": free_port, option: port}) == (
+            f"port {port} cannot be used at {host} (Address already in use): end what listens "
+            f"there, or choose another with {option}"
+        )
+    assert port_problem(host, {"--http-port": free_port, option: port}) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("192.0.2.1", "is no address of this machine"), ("nowhere.invalid", "is no address (")],
+)
+def test_a_host_that_cannot_be_listened_at_is_named(free_port, host, reason):
+    assert port_problem(host, {"--http-port": free_port}).startswith(f"--host {host} {reason}")
 
 
 def test_a_bad_setting_is_one_line():
@@ -160,8 +268,10 @@ def test_a_bad_setting_is_one_line():
         timeout=60,
         check=False,
     )
-    assert outcome.returncode == 1
-    assert outcome.stderr == "Error: SLUICE_HTTP_PORT: expected int, got 'many'\n"
+    assert outcome.returncode == 2
+    assert outcome.stderr == (
+        "Error: SLUICE_HTTP_PORT: expected a whole number, 1 to 65535, got 'many'\n"
+    )
 
 
 def test_it_knows_that_the_gateway_is_up_whatever_the_settings_close(up, tmp_path):
@@ -181,19 +291,29 @@ def test_metrics_answer_on_the_one_port_and_no_other_is_opened(up, repository, i
     metrics = requests.get(f"{running.url}/metrics", timeout=10)
     assert re.search(r'^sluice_requests_total{[^}]*model="digits"[^}]*} 1.0', metrics.text, re.M)
     listening = {
-        connection.laddr.port
+        (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)  # gRPC's way
         for process in running.family()
         for connection in process.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     }
-    assert listening == {running.http_port, running.grpc_port}
+    ports = (running.http_port, running.grpc_port)
+    assert listening == {("127.0.0.1", port) for port in ports}
+    assert "For this machine alone; --host 0.0.0.0 (or ::) opens both to others" in running.log
 
 
-def test_an_admin_port_is_opened_where_one_is_set(up, tmp_path, free_port):
-    running = up(tmp_path, SLUICE_ADMIN_PORT=str(free_port), SLUICE_PUBLIC_METRICS="off")
+def test_an_admin_port_is_opened_where_one_is_set_and_all_at_the_host(up, tmp_path, free_port):
+    environment = {"SLUICE_ADMIN_PORT": str(free_port), "SLUICE_PUBLIC_METRICS": "off"}
+    running = up(tmp_path, SLUICE_HTTP_HOST="::", **environment)
     running.wait_for("Answering HTTP")
-    assert requests.get(f"http://127.0.0.1:{free_port}/metrics", timeout=10).ok
-    assert requests.get(f"{running.url}/metrics", timeout=10).status_code == 404
+    assert "Other machines reach both, without a password" in running.log
+    for host in ("127.0.0.1", "[::1]"):
+        assert requests.get(f"http://{host}:{free_port}/metrics", timeout=10).ok
+        assert (
+            requests.get(f"http://{host}:{running.http_port}/metrics", timeout=10).status_code
+            == 404
+        )
+        with Client(f"grpc://{host}:{running.grpc_port}") as client:
+            assert client.ready()
 
 
 @pytest.mark.parametrize("name", ["admin_port", "grpc_port"])

@@ -75,7 +75,7 @@ async def repository_index(
 ) -> HttpResponse:
     """Triton's listing: the named models, as the model server's API cannot list its own."""
     only_ready = decode_index(request.body)
-    names = predictions.settings.model_names()
+    names = predictions.model_list.names()
     found = await asyncio.gather(*(_versions(predictions, name, caller) for name in names))
     entries = encode_index(dict(zip(names, found, strict=True)))
     return HttpResponse(

@@ -1,0 +1,102 @@
+"""The models of the repository: written into the list that both servers read, and watched."""
+
+from pathlib import Path
+
+from service.up.output import say
+from sluice.client import Client, ClientError, NotFound
+from sluice.client.results import VersionStatus
+from sluice.wire.model_config import models_in, write_config
+from sluice.wire.unserved import find_unserved, not_a_saved_model
+from sluice.wire.versions import find_versions
+
+ASK_TIMEOUT_S = 2.0
+
+
+class Models:
+    """Says, once each, what changes: what loads, what is served, and what is not and why.
+
+    `names` are in the list; `unserved` are not, as their files show that they cannot be loaded,
+    over which TensorFlow Serving would not start.
+    """
+
+    def __init__(self, repository: Path, config_file: Path) -> None:
+        self._repository, self._config_file = repository, config_file
+        self.names: list[str] = []
+        self.unserved: dict[str, str] = {}
+        self._told: dict[tuple[str, int], str] = {}  # what was said last of a version
+        self._versions: dict[str, list[VersionStatus]] = {}
+
+    def rescan(self) -> None:
+        """Bring the list to what is on disk. Raises OSError where that cannot be read."""
+        unserved = find_unserved(self._repository)
+        names = [name for name in models_in(self._repository) if name not in unserved]
+        if names != self.names or not self._config_file.exists():
+            write_config(self._config_file, self._repository, names)
+            self.names = names
+        for name, reason in unserved.items():
+            if self.unserved.get(name) != reason:
+                say(f"{name} is not served: {reason}")
+        self.unserved = unserved
+
+    def look(self, client: Client) -> None:
+        """Ask the model server how the models are; one that does not answer has no news."""
+        try:
+            self._versions = {name: _versions(client, name) for name in self.names}
+        except ClientError:
+            return
+        self._told = {
+            (name, version.version): self._tell(name, version)
+            for name, versions in self._versions.items()
+            for version in versions
+        }
+
+    def served(self) -> list[str]:
+        return [name for name in self.names if "AVAILABLE" in self._states(name)]
+
+    def missing(self) -> list[str]:
+        """What is not served, or not yet."""
+        return sorted({*self.names, *self.unserved} - {*self.served()})
+
+    def settled(self) -> bool:
+        """Whether every model in the list is served, or could not be loaded."""
+        return all(self._states(name) & {"AVAILABLE", "failed"} for name in self.names)
+
+    def _states(self, name: str) -> set[str]:
+        return {
+            "failed" if _has_failed(version) else version.state
+            for version in self._versions.get(name, [])
+        }
+
+    def _tell(self, name: str, version: VersionStatus) -> str:
+        """What is to be said of it now, which is said unless it was already."""
+        told = self._told.get((name, version.version), "")
+        which = f"{name} version {version.version}"
+        if version.state == "LOADING":  # again, of one that has failed, is no news
+            news = told or f"Loading {which}"
+        elif version.state == "AVAILABLE":
+            news = f"{which} is served"
+        elif _has_failed(version):
+            news = f"{which} is not served: {self._reason(name, version)}"
+        else:
+            news = ""
+        if news != told:
+            say(news)
+        return news
+
+    def _reason(self, name: str, version: VersionStatus) -> str:
+        directory = find_versions(self._repository / name).get(version.version)
+        return (directory and not_a_saved_model(directory)) or (
+            f"{version.error}\nIt is tried again when its files change: export or copy it "
+            f"again, or take {directory or name} away"
+        )
+
+
+def _has_failed(version: VersionStatus) -> bool:
+    return version.state == "END" and bool(version.error)
+
+
+def _versions(client: Client, name: str) -> list[VersionStatus]:
+    try:
+        return client.status(name, timeout_s=ASK_TIMEOUT_S)
+    except NotFound:  # not begun
+        return []

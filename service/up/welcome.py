@@ -1,0 +1,55 @@
+"""What `sluice up` says once it serves: where, what, how to try it, and who can reach it."""
+
+import shlex
+from pathlib import Path
+
+from service.up.ports import ANY, is_loopback
+from sluice.wire.versions import find_versions
+
+
+def welcome(
+    repository: Path,
+    names: list[str],
+    missing: list[str],
+    host: str,
+    http_port: int,
+    grpc_port: int,
+) -> str:
+    """`names` are served, `missing` not or not yet."""
+    shown = "localhost" if is_loopback(host) or host in ANY else host
+    shown = f"[{shown}]" if ":" in shown else shown
+    lines = [f"HTTP on http://{shown}:{http_port}, gRPC on {shown}:{grpc_port}", _reach(host)]
+    if names:
+        url = f"http://{shown}:{http_port}/v1/models/{names[0]}"
+        image = shlex.quote(str(_sample(repository / names[0])))
+        lines += [
+            f"Serving {', '.join(names)} from {repository}. Try:",
+            f"    curl {url}",
+            f"    curl --data-binary @{image} -H 'Content-Type: image/png' {url}:predict",
+            f"    curl -F image=@{image} {url}:predict",
+        ]
+    elif not missing:
+        lines += [
+            f"No model is in {repository} yet; train one and it is picked up:",
+            f"    sluice train digits --model-repository {shlex.quote(str(repository))}",
+        ]
+    if missing:
+        lines.append(
+            f"Not served: {', '.join(missing)}; the lines above say why. Each is taken up as soon "
+            "as it loads"
+        )
+    return "\n".join(lines)
+
+
+def _sample(model: Path) -> Path:
+    *_, newest = find_versions(model).values()
+    return next(iter(sorted(newest.glob("samples/*.png"))), Path("IMAGE.png"))
+
+
+def _reach(host: str) -> str:
+    if is_loopback(host):
+        return "For this machine alone; --host 0.0.0.0 (or ::) opens both to others"
+    return (
+        "Other machines reach both, without a password: keep the gRPC port, which is the model "
+        "server's own, from those you do not trust"
+    )

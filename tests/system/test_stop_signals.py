@@ -1,0 +1,78 @@
+"""Being told to stop at any moment of a wait: `sluice up` was once found hanging after SIGTERM."""
+
+import subprocess
+import sys
+
+import pytest
+
+# An interval timer signals this very thread, a microsecond later each time, until the wait is over
+# before the signal. Where a handler takes a lock that the wait holds, this never ends.
+AT_EVERY_MOMENT = """
+import itertools, signal, sys, time
+from service.up.signals import StopSignals
+
+overtaken = 0
+for microseconds in itertools.cycle(range(1, 2000)):
+    with StopSignals([signal.SIGALRM]) as stop:
+        signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6, 0.0001)  # and again, and again
+        heard = stop.wait(0.0005)
+        while not heard:
+            overtaken += 1
+            heard = stop.wait(1)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert stop.received == signal.SIGALRM
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if overtaken == ROUNDS:
+        break
+"""
+
+
+@pytest.fixture
+def run():
+    def run(code):
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_signal_at_every_moment_of_a_wait_ends_it(run):
+    outcome = run(AT_EVERY_MOMENT.replace("ROUNDS", "1000"))
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_signals_that_come_while_the_first_is_obeyed_change_nothing(run):
+    outcome = run(
+        """
+import os, signal
+from service.up.signals import StopSignals
+
+with StopSignals() as stop:
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+        assert stop.wait(10) and stop.received == signal.SIGHUP
+for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+    os.kill(os.getpid(), number)
+"""
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(run):
+    outcome = run(
+        """
+import os, signal
+from service.up.signals import StopSignals
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with StopSignals() as stop:
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.wait(0.01)
+"""
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
