@@ -1,5 +1,6 @@
 """What a version is on disk, and which directories of a repository are models."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from sluice.wire.versions import (
     find_versions,
     model_directories,
     published_versions,
+    survey,
     version_number,
+    why_no_saved_model,
 )
 from training.publishing.listing import published
 
@@ -79,6 +82,64 @@ def test_a_repository_that_cannot_be_listed_is_an_error_and_not_an_empty_one(tmp
         model_directories(tmp_path / "nowhere")
 
 
+# By what lies in the repository: what is said of it, where something is; R is the repository.
+MISPLACED = {
+    "m/saved_model.pb": "its SavedModel lies in R/m itself, .* make R/m/1 and move everything",
+    "1/saved_model.pb": "it is a version, and what it lies in a model: serve what",
+    "m/v2/saved_model.pb": '"v2" is no version, .* mv R/m/v2 R/m/2',
+    "m/latest/saved_model.pb": "mv R/m/latest R/m/1",
+    "m/model.keras": r'keras.models.load_model\("R/m/model.keras"\).export\("R/m/1"\)',
+    "m/m.weights.h5": r"holds a Keras model's weights alone: .*load_weights, .*R/m/1",
+    "m.h5": r'R/m.h5 is a Keras file, .*export\("R/m/1"\)',
+    "saved_model.pb": "a SavedModel lies in a directory MODEL/1",
+    "m/1": "R/m/1 is no directory",
+    "m/notes.txt": "no directory in it is a version",
+    "m/.publishing": None,
+    "README.md": None,
+}
+
+
+@pytest.mark.parametrize(("file", "reason"), MISPLACED.items())
+def test_why_something_is_no_model_and_what_to_do_is_told(tmp_path, file, reason):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    models, others = survey(tmp_path)
+    assert not models
+    if reason is None:
+        assert not others
+    else:
+        [told] = others.values()
+        assert re.search(reason, told.replace(str(tmp_path), "R"))
+
+
+def test_links_that_lead_nowhere_are_no_models_and_no_versions(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/1").symlink_to("1")
+    (tmp_path / "loop").symlink_to("loop")
+    models, others = survey(tmp_path)
+    assert not models
+    assert others["m"].endswith("m/1 is a link that leads nowhere, and so no version")
+    assert others["loop"].startswith("it cannot be listed: Too many levels")
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("saved_model.pb", "R/saved_model.pb is empty, .* copy the version again"),
+        ("variables/variables.index", "R holds no saved_model.pb: is it copied whole"),
+        ("old.keras", r'load_model\("R/old.keras"\).export\("R"\)'),
+        ("deeper/saved_model.pb", "lies in R/deeper: move what is in there one up"),
+    ],
+)
+def test_why_a_version_holds_no_saved_model_is_told(tmp_path, file, reason):
+    assert re.search("is empty: copy a SavedModel into it", why_no_saved_model(tmp_path))
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert re.search(reason, why_no_saved_model(tmp_path).replace(str(tmp_path), "R"))
+    (tmp_path / "saved_model.pb").write_text("something")
+    assert why_no_saved_model(tmp_path) is None
+
+
 @pytest.fixture
 def lost_and_found(repository, monkeypatch):
     """A directory that cannot be listed, as root's on a volume: for root too, who runs some CI."""
@@ -100,5 +161,7 @@ def test_what_cannot_be_listed_is_passed_over_by_all_who_look(repository):
     (repository / "digits/10/metrics.json").write_text('{"signatures": {}, "heads": {}}')
     assert list(model_directories(repository)) == ["digits"]
     assert models_in(repository) == ["digits"]
-    assert list(find_models(repository)) == ["digits"]
+    configs, others = find_models(repository)
+    assert list(configs) == ["digits"]
+    assert others["lost+found"] == "it cannot be listed: Permission denied"
     assert [(each.model, each.version) for each in published(repository)] == [("digits", 10)]

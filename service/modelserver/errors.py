@@ -5,6 +5,7 @@ ServingError
 ├── NotFound              no such model or version
 ├── FailedPrecondition    no such signature; a label on a version that is not available
 ├── PermissionDenied      the server was told not to do this for callers
+├── DataLoss              a version's files are not whole
 ├── Unavailable           the batching queue is full, or the server is shutting down
 ├── Unimplemented         TensorFlow Serving has not got it either
 └── Unknown               anything else; the text is all there is
@@ -45,6 +46,10 @@ class FailedPrecondition(ServingError):
 
 class PermissionDenied(ServingError):
     code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class DataLoss(ServingError):
+    code = grpc.StatusCode.DATA_LOSS
 
 
 class Unavailable(ServingError):

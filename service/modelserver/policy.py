@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.modelserver.errors import InvalidArgument
 from sluice.wire.protos.serving_pb2 import FileSystemStoragePathSourceConfig, ModelConfig
-from sluice.wire.versions import model_directories
+from sluice.wire.versions import survey
 
 VersionPolicy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 
@@ -47,12 +47,14 @@ def choose_versions(policy: VersionPolicy, present: Mapping[int, Path]) -> dict[
     return {version: present[version] for version in sorted(present, reverse=True)[:count]}
 
 
-def find_models(directory: Path) -> dict[str, ModelConfig]:
-    """A model for each sub-directory of `directory` that holds at least one version directory."""
-    return {
-        name: ModelConfig(name=name, base_path=str(base))
-        for name, base in model_directories(directory).items()
-    }
+def find_models(directory: Path) -> tuple[dict[str, ModelConfig], dict[str, str]]:
+    """A model for each sub-directory of `directory` that holds at least one version directory.
+
+    Then, by name, why others are none. Raises OSError where `directory` cannot be listed.
+    """
+    models, others = survey(directory)
+    configs = {name: ModelConfig(name=name, base_path=str(base)) for name, base in models.items()}
+    return configs, others
 
 
 def fingerprint(directory: Path) -> frozenset[tuple[str, int, int]]:
@@ -64,6 +66,6 @@ def fingerprint(directory: Path) -> frozenset[tuple[str, int, int]]:
 def _identify(path: Path) -> tuple[str, int, int] | None:
     try:
         stat = path.stat()
-    except FileNotFoundError:  # removed since it was listed
+    except OSError:  # removed since it was listed, or a link to itself
         return None
     return str(path), stat.st_size, stat.st_mtime_ns

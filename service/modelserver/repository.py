@@ -19,7 +19,7 @@ from service.modelserver.servable import Servable
 from service.modelserver.version import Load, Version
 from sluice.wire.contract import State
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelSpec, ModelVersionStatus
-from sluice.wire.versions import find_versions
+from sluice.wire.versions import find_versions, why_no_model
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Repository:
         self._configs: dict[str, ModelConfig] = {}
         self._version_labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
+        self._missing: dict[str, str] = {}  # by model, why no version of it was found
         self._busy: set[Version] = set()
         self._changed = threading.Condition()
         # Looks at the disk: asked for, and done. Counted, so that who asks for one can tell a look
@@ -87,7 +88,10 @@ class Repository:
                 raise NotFound(f"Could not find version {spec.version.value} of model {spec.name}")
             return [found.status()]
         if not versions:
-            raise NotFound(f"Could not find any versions of model {spec.name}")
+            reason = self._missing.get(spec.name, "")
+            raise NotFound(
+                f"Could not find any versions of model {spec.name}" + (reason and f": {reason}")
+            )
         return [versions[number].status() for number in sorted(versions, reverse=True)]
 
     # ---- configuration ----
@@ -215,10 +219,7 @@ class Repository:
         timeout = self._options.poll_s if self._options.poll_s > 0 else None
         while not self._stopping:
             asked = self._asked  # read before: what is asked for during the look needs another
-            try:
-                self._poll()
-            except OSError as error:  # a directory went away while it was read: look again later
-                log.error("Could not look for models: %s", error)
+            self._poll()
             with self._changed:
                 self._answered = asked
                 self._changed.notify_all()
@@ -227,23 +228,34 @@ class Repository:
                 )
 
     def _poll(self) -> None:
+        missing: dict[str, str] = {}
         if self._directory is not None:
-            self._configs = find_models(self._directory)
-        for name, config in self._configs.items():  # replaced as a whole, never changed
             try:
-                present = find_versions(Path(config.base_path))
+                self._configs, missing = find_models(self._directory)
             except OSError as error:  # what is loaded stays: the disk may come back
-                log.error(
-                    "Could not find base path %s for servable %s: %s",
-                    config.base_path,
-                    name,
-                    error.strerror,
-                )
+                missing = {"*": f"{self._directory} cannot be listed: {error.strerror}"}
+        for name, config in self._configs.items():  # replaced as a whole, never changed
+            base = Path(config.base_path)
+            try:
+                present = find_versions(base)
+                reason = None if present else why_no_model(base)
+            except OSError as error:  # here too
+                missing[name] = f"{base} cannot be listed: {error.strerror}"
                 continue
+            if reason:
+                missing[name] = reason
             self._aspire(name, choose_versions(config.model_version_policy, present))
         # Models that are no longer configured: no version of them is wanted.
         for name in self._versions.keys() - self._configs.keys():
             self._aspire(name, {})
+        self._tell(missing)
+
+    def _tell(self, missing: dict[str, str]) -> None:
+        """Log what is new of it: a look is taken every second."""
+        for name, reason in missing.items():
+            if self._missing.get(name) != reason:
+                log.warning("No version of model %s was found: %s", name, reason)
+        self._missing = missing
 
     def _aspire(self, name: str, wanted: dict[int, Path]) -> None:
         """Take the next steps from the versions there are to those that are wanted."""
@@ -276,10 +288,14 @@ class Repository:
         self._pool.submit(self._finish, version, work)
 
     def _finish(self, version: Version, work: Callable[[Version], None]) -> None:
-        work(version)
-        with self._changed:
-            self._busy.discard(version)
-            self._wake()
+        try:
+            work(version)
+        except Exception:  # a bug of ours must not leave the version busy for ever
+            log.exception("%s", version)
+        finally:
+            with self._changed:
+                self._busy.discard(version)
+                self._wake()
 
 
 def _not_found(spec: ModelSpec, number: int | None) -> NotFound:

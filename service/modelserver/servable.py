@@ -13,11 +13,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
 from service.modelserver.batching_options import BatchingOptions
-from service.modelserver.errors import InvalidArgument
+from service.modelserver.errors import DataLoss, InvalidArgument, NotFound, status_of
 from service.modelserver.input_shapes import expected_inputs
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import TensorSpec, shape_text
 from sluice.wire.tensors import Array
+from sluice.wire.versions import why_no_saved_model
 
 # A client can name any subset of a signature's outputs; each subset is a callable of its own.
 _MAX_CALLABLES = 64
@@ -132,17 +133,25 @@ def load_servable(
     batching: BatchingOptions | None = None,
     check_shapes: bool = True,
 ) -> Servable:
-    """Load the SavedModel in `path`; raises what TensorFlow raises (OSError, OpError, ...).
+    """Load the SavedModel in `path`; raises what TensorFlow raises (OpError, ...).
 
+    Raises NotFound where there is none, and DataLoss where its files are not whole.
     `check_shapes`: whether inputs are held against the shapes that the model takes.
     """
+    if reason := why_no_saved_model(path):
+        raise NotFound(reason)
     graph = tf.Graph()
     with graph.as_default():
         session = tf.compat.v1.Session(graph=graph, config=session_config)
         try:
             meta_graph = tf.compat.v1.saved_model.load(session, list(tags), str(path))
-        except BaseException:  # whatever it was, nobody else could free the session
+        except BaseException as error:  # whatever it was, nobody else could free the session
             session.close()
+            if _is_torn(error):
+                raise DataLoss(
+                    f"the SavedModel in {path} is damaged, as after a copy that was cut short: "
+                    f"copy the version again ({status_of(error)[1]})"
+                ) from error
             raise
     signatures = {  # TensorFlow's message class is not ours: the two are in pools of their own
         name: SignatureDef.FromString(signature.SerializeToString())
@@ -150,6 +159,15 @@ def load_servable(
     }
     expected = expected_inputs(signatures, meta_graph.graph_def) if check_shapes else {}
     return Servable(session, signatures, batching, expected)
+
+
+def _is_torn(error: BaseException) -> bool:
+    """Whether TensorFlow failed because of files that are missing, short or no SavedModel's."""
+    if isinstance(error, tf.errors.NotFoundError):
+        return "Op type not registered" not in error.message  # what is missing else is a file
+    return isinstance(error, (OSError, tf.errors.DataLossError, tf.errors.OutOfRangeError)) or (
+        isinstance(error, ValueError) and "not a valid checkpoint" in str(error)
+    )
 
 
 def _wrong_shape(spec: TensorSpec, shape: tuple[int, ...]) -> InvalidArgument:

@@ -3,13 +3,16 @@
 A version is a directory `<repository>/<model>/<N>` whose name TensorFlow Serving reads as a 64-bit
 integer: `7` and `007` are both version 7, `1.tmp` and `v2` are not versions. What is in it does not
 matter to TensorFlow Serving, which tries to load it and reports what is missing; whoever lists what
-was *published* asks for the SavedModel as well.
+was *published* asks for the SavedModel as well. Why a directory is not what it was meant to be, and
+what to do, is said here too.
 """
 
 import re
 from pathlib import Path
 
 SAVED_MODEL = "saved_model.pb"  # written last, so a version that has it is whole
+_SAVED_MODELS = (SAVED_MODEL, "saved_model.pbtxt", "saved_model.cpb")  # what TensorFlow reads
+_KERAS = (".keras", ".h5", ".hdf5")
 _NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _LONGEST_NAME = 255  # bytes, of a directory
 _INT64 = range(-(2**63), 2**63)
@@ -61,11 +64,101 @@ def model_directories(repository: Path) -> dict[str, Path]:
     ...     list(model_directories(Path(repository)))
     ['digits']
     """
-    return {
-        entry.name: entry
-        for entry in sorted(repository.iterdir())
-        if not entry.name.startswith(".") and _has_versions(entry)
-    }
+    return survey(repository)[0]
+
+
+def survey(repository: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The model directories by name, and why what else looks like one is none, and what to do.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as repository:
+    ...     Path(repository, "digits").mkdir()
+    ...     survey(Path(repository))
+    ({}, {'digits': 'it is empty; a version is a directory in it whose name is a whole number'})
+    """
+    models: dict[str, Path] = {}
+    others: dict[str, str] = {}
+    for entry in sorted(repository.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        try:
+            if find_versions(entry):
+                models[entry.name] = entry
+            elif reason := why_no_model(entry):
+                others[entry.name] = reason
+        except NotADirectoryError:
+            if reason := _misplaced_file(entry):
+                others[entry.name] = reason
+        except FileNotFoundError:  # taken away since it was listed
+            continue
+        except OSError as error:
+            others[entry.name] = f"it cannot be listed: {error.strerror}"
+    return models, others
+
+
+def why_no_model(directory: Path) -> str | None:
+    """Why a directory holds no version, and what to do. Raises OSError where it cannot be listed.
+
+    None where there is nothing to say yet: what is in it is hidden, as while it is written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as model:
+    ...     why_no_model(Path(model))
+    'it is empty; a version is a directory in it whose name is a whole number'
+    """
+    entries = sorted(directory.iterdir())
+    seen = [entry for entry in entries if not entry.name.startswith(".")]
+    if not entries:
+        return "it is empty; a version is a directory in it whose name is a whole number"
+    if _holds_saved_model(directory):
+        if version_number(directory.name) is not None:
+            return "it is a version, and what it lies in a model: serve what that model lies in"
+        first = directory / "1"
+        return (
+            f"its SavedModel lies in {directory} itself, not in a version's directory: "
+            f"make {first} and move everything there"
+        )
+    for entry in seen:
+        if entry.is_dir() and _holds_saved_model(entry):
+            number = re.search("[0-9]+", entry.name)
+            return (
+                f'"{entry.name}" is no version, whose name is a whole number: '
+                f"mv {entry} {directory / (number[0] if number else '1')}"
+            )
+    for entry in seen:
+        if entry.suffix in _KERAS:
+            return _is_keras_file(entry, directory / "1")
+        if version_number(entry.name) is not None:
+            what = "a link that leads nowhere" if entry.is_symlink() else "no directory"
+            return f"{entry} is {what}, and so no version"
+    return "no directory in it is a version, whose name is a whole number" if seen else None
+
+
+def why_no_saved_model(version: Path) -> str | None:
+    """Why a version's directory holds no SavedModel, and what to do; None where it holds one.
+
+    Raises OSError where it cannot be listed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as version:
+    ...     Path(version, SAVED_MODEL).write_bytes(b"something")
+    ...     why_no_saved_model(Path(version))
+    9
+    """
+    entries = sorted(version.iterdir())
+    for entry in entries:
+        if entry.name in _SAVED_MODELS:
+            if entry.stat().st_size:
+                return None
+            return f"{entry} is empty, as after a copy that was cut short: copy the version again"
+    if not entries:
+        return f"{version} is empty: copy a SavedModel into it, or remove it"
+    for entry in entries:
+        if entry.suffix in _KERAS:
+            return _is_keras_file(entry, version)
+        if entry.is_dir() and _holds_saved_model(entry):
+            return f"the SavedModel of {version} lies in {entry}: move what is in there one up"
+    return f"{version} holds no {SAVED_MODEL}: is it copied whole?"
 
 
 def published_versions(model_directory: Path) -> dict[int, Path]:
@@ -104,8 +197,26 @@ def model_name_fault(name: str) -> str:
     return ""
 
 
-def _has_versions(directory: Path) -> bool:
-    try:
-        return bool(find_versions(directory))
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return False
+def _holds_saved_model(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in _SAVED_MODELS)
+
+
+def _misplaced_file(file: Path) -> str | None:
+    """What to do with a file that lies among the models; None for one that means nothing."""
+    if file.name in _SAVED_MODELS:
+        return f"a SavedModel lies in a directory MODEL/1: make one in {file.parent} and move it"
+    if file.suffix in _KERAS:
+        return _is_keras_file(file, file.with_suffix("") / "1")
+    return None
+
+
+def _is_keras_file(file: Path, version: Path) -> str:
+    if file.name.endswith(".weights.h5"):
+        return (
+            f"{file} holds a Keras model's weights alone: build the model in Python, load them "
+            f'with model.load_weights, and model.export("{version}")'
+        )
+    return (
+        f"{file} is a Keras file, not a SavedModel; export it in Python: "
+        f'keras.models.load_model("{file}").export("{version}")'
+    )

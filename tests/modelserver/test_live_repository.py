@@ -1,6 +1,7 @@
 """A running twin and the directory it watches: versions come, fail and go; nobody is refused."""
 
 import json
+import re
 import shutil
 import threading
 
@@ -109,6 +110,73 @@ def test_a_half_copied_version_is_tried_again_as_it_grows(client, models, until)
     shutil.copytree(whole, half, dirs_exist_ok=True)
     until(lambda: client.states("copied") == {2: "AVAILABLE", 1: "END"})
     assert client.predict("copied") == 2.0
+
+
+def leave_empty(version):
+    version.mkdir(parents=True)
+
+
+def leave_keras_file(version):
+    version.mkdir(parents=True)
+    (version / "digits.keras").write_bytes(b"PK")
+
+
+def cut_short(version):
+    leave_empty(version)
+    (version / "saved_model.pb").write_bytes(b"\n\xff")
+
+
+def nest(version):
+    leave_empty(version / "digits")
+    (version / "digits" / "saved_model.pb").write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "reason"),
+    [
+        (leave_empty, "NOT_FOUND", "1 is empty: copy a SavedModel into it, or remove it"),
+        (leave_keras_file, "NOT_FOUND", r'load_model\("\S+1/digits.keras"\).export\("\S+/1"\)'),
+        (cut_short, "DATA_LOSS", "cut short: copy the version again .*Cannot parse file"),
+        (nest, "NOT_FOUND", "lies in .*/1/digits: move what is in there one up"),
+    ],
+)
+def test_a_bad_version_says_what_to_do_and_is_taken_up_when_mended(
+    client, models, until, spoil, code, reason
+):
+    name = spoil.__name__
+    spoil(models.directory / name / "1")
+    until(lambda: client.states(name) == {1: "END"})
+    status = client.status(name)[1].status
+    assert status.error_code == grpc.StatusCode[code].value[0]
+    assert re.search(reason, status.error_message), status.error_message
+    shutil.rmtree(models.directory / name / "1")
+    models.publish("affine/1", name, 1)
+    until(lambda: client.states(name) == {1: "AVAILABLE"})
+
+
+def test_a_link_to_itself_keeps_no_version_loading(client, models, until):
+    version = models.publish("affine/1", "linked", 1)
+    (version / "assets.extra").symlink_to("assets.extra")
+    (version.parent / "2").symlink_to("2")
+    whole = version.rename(version.with_name("3"))
+    until(lambda: client.states("linked").get(3) == "AVAILABLE")
+    (whole / "saved_model.pb").rename(whole / "other.pb")
+    (whole / "saved_model.pb").symlink_to("saved_model.pb")
+    whole.rename(whole.with_name("4"))
+    until(lambda: client.states("linked").get(4) == "END")
+    assert client.status("linked")[4].status.error_message
+
+
+def test_a_model_without_a_version_is_told_once_and_when_asked_for(client, models, until, watcher):
+    models.publish("affine/1", "misnamed", 1).rename(models.directory / "misnamed" / "v2")
+    until(lambda: "No version of model misnamed was found" in watcher.log)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.status("misnamed")
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert re.search(r"mv \S+/misnamed/v2 \S+/misnamed/2$", caught.value.details())
+    (models.directory / "misnamed" / "v2").rename(models.directory / "misnamed" / "2")
+    until(lambda: client.states("misnamed") == {2: "AVAILABLE"})
+    assert watcher.log.count("No version of model misnamed was found") == 1
 
 
 def test_names_that_are_no_integers_are_no_versions(client, models, until):
