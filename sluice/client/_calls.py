@@ -17,12 +17,14 @@ class Call(Generic[Result]):
 
 @dataclass(frozen=True)
 class Predict(Call[Prediction]):
-    """All outputs where none is named."""
+    """All outputs where none is named. pictures: the inputs that hold files, [N] strings, which the
+    server is to decode, as the signature takes pixels."""
 
     model: ModelRef
     signature: str
     inputs: Mapping[str, Array]
     outputs: tuple[str, ...]
+    pictures: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

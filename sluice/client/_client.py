@@ -69,12 +69,14 @@ class Client:
     ) -> Prediction:
         """The model's outputs for inputs given by their names: `predict("digits", image=...)`.
 
-        An input is an array, or what numpy makes one of, batch first; or a path, or the bytes, of
-        an image file, or a list of them, one a row (str is a path). `inputs` is the model's only
-        input, or a mapping where a name cannot be a keyword. Files go to the signature `encoded`,
-        arrays to `serving_default`, if `signature` does not say otherwise. Arrays are cast to the
-        model's dtypes where that changes no value but for a float's precision; the model's
-        metadata, asked for once, names them.
+        An input is an array, or what numpy makes one of, batch first, or one picture [H, W] or
+        [H, W, C]; or a file (its path, its bytes, the open file, or a picture of Pillow's), or a
+        list of files, one a row. A str is a path, and for an input that takes text the text.
+        `inputs` is the model's only input, or a mapping where a name cannot be a keyword. Files go
+        to the signature `encoded`, arrays to `serving_default`, if `signature` does not say
+        otherwise; a model without `encoded` has the gateway decode them (over HTTP). Arrays are
+        cast to the model's dtypes where that changes no value but for a float's precision; the
+        model's metadata, asked for once, names them.
 
         Of `version` and `label` at most one; without them the server's newest version answers.
         All `outputs` come where none is named. Raises OSError for a file that cannot be read.

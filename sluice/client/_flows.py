@@ -16,7 +16,7 @@ from sluice.client._calls import (
     Predict,
     Result,
 )
-from sluice.client._inputs import Value, cast_to, holds_files, to_array
+from sluice.client._inputs import Value, holds_files, to_array
 from sluice.client.errors import BadRequest, DeadlineExceeded, NotFound, TryLater
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
 from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
@@ -48,7 +48,8 @@ class Flows:
         try:
             name = signature or _signature_for(values.values(), metadata)
             inputs = _arrays(values, name, metadata)
-            return (yield from self._call(Predict(model, name, inputs, tuple(outputs)), deadline))
+            call = Predict(model, name, inputs, tuple(outputs), _pictures(inputs, name, metadata))
+            return (yield from self._call(call, deadline))
         except (BadRequest, NotFound):
             self._known.pop(model, None)  # a new version may take something else
             raise
@@ -125,15 +126,25 @@ def _arrays(
             f"it has {', '.join(metadata.signatures) or 'none that can be called'}"
         )
     specs = metadata.signatures[signature_name].inputs
-    named = {
-        name or _only(specs, signature_name): to_array(value) for name, value in values.items()
-    }
+    named = {name or _only(specs, signature_name): value for name, value in values.items()}
     # A name that is not the model's goes as it is: the server, which may have a newer version than
     # is remembered here, says what it takes.
     return {
-        name: cast_to(specs[name], array, metadata) if name in specs else array
-        for name, array in named.items()
+        name: to_array(value, specs.get(name), signature_name, metadata)
+        for name, value in named.items()
     }
+
+
+def _pictures(
+    inputs: Mapping[str, Array], signature_name: str, metadata: ModelMetadata
+) -> frozenset[str]:
+    """The inputs that hold files where the signature takes numbers."""
+    specs = metadata.signatures[signature_name].inputs
+    return frozenset(
+        name
+        for name, array in inputs.items()
+        if array.dtype.kind == "O" and name in specs and not specs[name].is_string
+    )
 
 
 def _only(specs: Mapping[str, TensorSpec], signature_name: str) -> str:

@@ -68,6 +68,11 @@ class GrpcRequest(NamedTuple):
 def encode_call(call: Call[Any]) -> GrpcRequest:
     """Raises BadRequest for an array that no tensor holds, NotSupported for a list of models."""
     match call:
+        case Predict(pictures=frozenset(pictures)) if pictures:
+            raise errors.NotSupported(
+                f'"{min(pictures)}" takes pixels, and gRPC decodes no files; ask the gateway at '
+                "http://, or give arrays"
+            )
         case Predict():
             return GrpcRequest("Predict", _encode_predict(call))
         case GetMetadata(model):

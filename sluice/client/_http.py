@@ -2,6 +2,7 @@
 TensorFlow Serving's REST for what a model is. The only module here that imports httpx."""
 
 import asyncio
+import io
 import json
 import ssl
 import time
@@ -54,6 +55,7 @@ FAILURES: dict[type[Exception], type[errors.ClientError]] = {
     httpx.LocalProtocolError: errors.BadRequest,  # a header that HTTP cannot carry
     httpx.RequestError: errors.BadReply,  # a body that is not as it is said to be encoded
 }
+NPZ = "application/x-npz"
 OPENING_CHARACTERS = 200  # of an error page in place of JSON
 
 
@@ -76,6 +78,8 @@ class HttpReply(NamedTuple):
 
 def encode_call(call: Call[Any]) -> HttpRequest:
     match call:
+        case Predict(pictures=frozenset(pictures)) if pictures:
+            return _encode_form(call)
         case Predict():
             return _encode_infer(call)
         case GetMetadata(model):
@@ -250,8 +254,40 @@ def _encode_infer(call: Predict) -> HttpRequest:
     )
 
 
+def _encode_form(call: Predict) -> HttpRequest:
+    """Files as fields of a form, whose pictures the gateway decodes, and numbers a row a field."""
+    fields: list[tuple[str, tuple[str | None, bytes]]] = []
+    for name, array in call.inputs.items():
+        if name in call.pictures:
+            fields += [(name, (name, content)) for content in array]
+        else:
+            fields += [(name, (None, json.dumps(row.tolist()).encode())) for row in array]
+    # httpx writes a form only as a part of a request.
+    form = httpx.Request("POST", "http://form", files=fields)
+    place, signature = _place(call.model, "labels"), quote(call.signature, safe="")
+    return HttpRequest(
+        "POST",
+        f"/v1/models/{place}:predict?signature_name={signature}",
+        form.read(),
+        {"Content-Type": form.headers["Content-Type"], "Accept": NPZ},
+    )
+
+
+def _decode_npz(call: Predict, reply: HttpReply) -> Prediction:
+    with np.load(io.BytesIO(reply.body), allow_pickle=False) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    outputs = {
+        name: array.astype(object) if array.dtype.kind == "S" else array
+        for name, array in found.items()
+        if not call.outputs or name in call.outputs
+    }
+    return Prediction(outputs, call.model.name, call.model.version, call.signature)
+
+
 def _decode(call: Call[Any], reply: HttpReply) -> Any:
     match call:
+        case Predict(pictures=frozenset(pictures)) if pictures:
+            return _decode_npz(call, reply)
         case Predict():
             return _decode_infer(call, reply)
         case GetMetadata(model):

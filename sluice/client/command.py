@@ -9,14 +9,16 @@ from typing import Any
 import click
 import numpy as np
 
-from sluice.client import Client, ClientError, Prediction
+from sluice.client import Client, ClientError, NotFound, Prediction, Unavailable
+from sluice.wire.nearest import nearest_first
 from sluice.wire.signature import dtype_name, shape_text
 from sluice.wire.tensors import Array
 
 DEFAULT_URL = "http://localhost:8080"
 SHOWN_VALUES = 8
-# How an image file begins: PNG, JPEG, GIF and BMP are what the graph's decoder reads.
-IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
+# How a picture's file begins. The server says of which kinds it takes, and why not the others.
+IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+HEIC = 4, b"ftyp"  # behind a length
 NPY = b"\x93NUMPY"
 
 
@@ -25,9 +27,10 @@ NPY = b"\x93NUMPY"
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--url",
+    envvar="SLUICE_URL",
     default=DEFAULT_URL,
     show_default=True,
-    help="http[s]://HOST:PORT of a gateway, or grpc[s]://HOST:PORT of a model server.",
+    help="http[s]://HOST:PORT of a gateway, or grpc[s]://HOST:PORT of a model server [SLUICE_URL].",
 )
 @click.option(
     "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Labels for each row."
@@ -48,22 +51,52 @@ def predict(
     timeout_s: float,
     **options: Any,
 ) -> None:
-    """Ask MODEL about FILEs: images (PNG, JPEG, GIF, BMP), or .npy arrays, batch first.
+    """Ask MODEL about FILEs: pictures, or .npy arrays, batch first.
 
     Several files are one batch. The model has a single input.
     """
     rows, batch = _batch_of(files)
     try:
         with Client(url, timeout_s=timeout_s) as client:
-            prediction = client.predict(model, batch, **options)
+            prediction = _ask(client, model, batch, options)
+    except Unavailable as error:
+        raise click.ClickException(_one_line(error) + _how_to_start(url, error)) from None
     except (ClientError, ValueError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from None
+        raise click.ClickException(_one_line(error)) from None
     if as_json:
         click.echo(json.dumps(_document(prediction, rows, top_k), ensure_ascii=False))
     elif prediction.heads:
         click.echo(_table(["file", "head", "label", "score"], _guesses(prediction, rows, top_k)))
     else:
         click.echo(_table(["output", "dtype", "shape", "values"], _values(prediction)))
+
+
+def _ask(client: Client, model: str, batch: Any, options: dict[str, Any]) -> Prediction:
+    """The prediction; a model that is not there is answered with those that are, nearest first."""
+    try:
+        return client.predict(model, batch, **options)
+    except NotFound as error:
+        try:
+            known = client.models()
+        except ClientError:  # gRPC has no list of models
+            raise error from None
+        if not known or model in known:
+            raise
+        listing = ", ".join(nearest_first(model, known))
+        raise NotFound(
+            f"There is no model {model!r} at the server; there are, nearest first: {listing}"
+        ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _how_to_start(url: str, error: Unavailable) -> str:
+    """What to do where nobody answered; where a server did, its message says it."""
+    if error.code and not url.startswith("grpc"):
+        return ""
+    return f"; is a server at {url}? Start one with `sluice up`, or say where it is with --url"
 
 
 def _batch_of(files: Sequence[Path]) -> tuple[list[str], Any]:
@@ -94,10 +127,8 @@ def _content(file: Path) -> bytes:
         content = file.read_bytes()
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
-    if not content.startswith((*IMAGES, NPY)):
-        raise click.ClickException(
-            f"{file}: expected an image (PNG, JPEG, GIF, BMP) or a .npy array"
-        )
+    if not content.startswith((*IMAGES, NPY)) and not content.startswith(HEIC[1], HEIC[0]):
+        raise click.ClickException(f"{file}: expected a picture or a .npy array")
     return content
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import requests
 from click.testing import CliRunner
 
 from sluice.client.command import predict
@@ -78,7 +79,9 @@ def test_a_file_that_cannot_be_used_is_named(ask, samples, tmp_path):
     assert "none.png: No such file" in ask.fails("digits", samples[3], tmp_path / "none.png")
     assert f"{tmp_path}: Is a directory" in ask.fails("digits", tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
-    assert "notes.txt: expected an image" in ask.fails("digits", tmp_path / "notes.txt")
+    assert "notes.txt: expected a picture or a .npy array" in ask.fails(
+        "digits", tmp_path / "notes.txt"
+    )
     (tmp_path / "short.npy").write_bytes(b"\x93NUMPY")
     assert "short.npy: " in ask.fails("digits", tmp_path / "short.npy")
     np.save(tmp_path / "number.npy", 1.0)
@@ -96,10 +99,41 @@ def test_what_the_server_refuses_is_one_line(ask, tmp_path):
     assert "nobody" in ask.fails("nobody", tmp_path / "cut.png")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "grpc://127.0.0.1:1", "localhost:8080"])
-def test_no_server(url, published):
-    result = CliRunner().invoke(
-        predict, ["digits", str(published / "1/samples/3-0.png"), "--url", url]
+def test_a_model_that_is_not_there_is_answered_with_those_that_are(urls, samples):
+    for way in ("http", "http-plain"):
+        result = CliRunner().invoke(predict, ["digit", str(samples[3]), "--url", urls[way]])
+        assert result.exit_code == 1
+        assert "no model 'digit' at the server; there are, nearest first: digits, " in result.output
+
+
+def test_a_picture_for_a_signature_that_takes_pixels_is_decoded_as_curls_is(urls, samples):
+    command = ["digits", str(samples[3]), "--signature", "serving_default", "--json"]
+    result = CliRunner().invoke(predict, [*command, "--url", urls["http"]])
+    assert result.exit_code == 0, result.output
+    by_curl = requests.post(
+        f"{urls['http']}/v1/models/digits:predict?signature_name=serving_default",
+        data=samples[3].read_bytes(),
+        timeout=30,
+    ).json()
+    assert json.loads(result.output)["rows"][0]["outputs"]["label"] == pytest.approx(
+        by_curl["predictions"][0]
     )
+    over_grpc = CliRunner().invoke(predict, [*command, "--url", urls["grpc"]])
+    assert "ask the gateway at http://" in over_grpc.output
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "grpc://127.0.0.1:1"])
+def test_no_server(url, samples):
+    for arguments, environment in ((["--url", url], {}), ([], {"SLUICE_URL": url})):
+        command = ["digits", str(samples[3]), *arguments]
+        result = CliRunner().invoke(predict, command, env=environment)
+        assert result.exit_code == 1
+        assert result.output.count("\n") == 1
+        assert f"is a server at {url}? Start one with `sluice up`" in result.output
+
+
+def test_what_is_no_url(samples):
+    result = CliRunner().invoke(predict, ["digits", str(samples[3]), "--url", "localhost:8080"])
     assert result.exit_code == 1
     assert result.output.count("\n") == 1
+    assert "expected a server's URL" in result.output

@@ -1,7 +1,10 @@
 """One suite over both protocols, for threads and for asyncio."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from sluice import (
     BadRequest,
@@ -108,6 +111,53 @@ def test_image_files_are_a_batch_in_any_form(client, samples):
     assert right >= 8  # a few epochs only
 
 
+def test_open_files_and_pillows_pictures_are_files_too(client, samples):
+    with samples[3].open("rb") as file, Image.open(samples[3]) as image:
+        forms = [
+            samples[3],
+            file,
+            image,
+            io.BytesIO(samples[3].read_bytes()),
+            image.convert("CMYK"),
+        ]
+        many = client.predict("digits", forms)
+        assert client.predict("digits", image=image)["label"].shape == (1, 10)
+    for row in many["label"]:
+        assert row == pytest.approx(many["label"][0], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (1, 8, 8), (1, 8, 8, 1)])
+def test_one_picture_as_an_array_is_a_batch_of_one(client, shape):
+    pixels = np.arange(64, dtype=np.uint8).reshape(shape)
+    assert client.predict("digits", pixels)["label"].shape == (1, 10)
+
+
+def test_several_grey_pictures_need_no_axis_for_their_channel(client):
+    assert client.predict("digits", np.zeros((3, 8, 8)))["label"].shape == (3, 10)
+
+
+def test_text_goes_to_an_input_that_takes_text(client):
+    for text in (["abc", "é"], ("abc", "é"), np.array(["abc", "é"]), [b"abc", "é"]):
+        prediction = client.predict("dtypes", DTYPES | {"text": text})
+        assert prediction["raw_bytes"].tolist() == [b"abc", "é".encode()]
+    one = {name: array[:1] for name, array in DTYPES.items()}
+    prediction = client.predict("dtypes", one | {"text": "three.png"})
+    assert prediction["raw_bytes"].tolist() == [b"three.png"]
+
+
+def test_the_gateway_decodes_pictures_for_a_signature_that_takes_pixels(client, scheme, tmp_path):
+    path = tmp_path / "white.png"
+    Image.new("RGB", (40, 20), (255, 255, 255)).save(path)
+    rows = {"image": [path, path], "meta": [[1, 2, 3], [0, 0, 0]]}
+    if scheme == "grpc":
+        with pytest.raises(NotSupported, match='"image" takes pixels, and gRPC decodes no files'):
+            client.predict("pair", rows)
+        return
+    prediction = client.predict("pair", rows)
+    assert prediction["score"].tolist() == [[1026], [1020]]
+    assert list(client.predict("pair", rows, outputs=["ranks"])) == ["ranks"]
+
+
 def test_every_kind_of_client_gets_the_same_outputs(client, urls, samples):
     with Client(urls["http"]) as other:
         expected = other.predict("digits", samples)
@@ -147,7 +197,13 @@ def test_one_of_several_heads_is_named():
         ("affine", {"x": [1.0]}, {"label": "nightly"}, "nightly"),
         ("affine", {"x": [1.0]}, {"outputs": ["z"]}, "z"),
         ("affine", {"x": b"a file"}, {}, "takes numbers .*float32.* files or text"),
-        ("affine", {"x": [None]}, {}, "None, a NoneType; give numbers"),
+        ("affine", {"x": [None]}, {}, '"x" holds None, a NoneType; give numbers'),
+        ("affine", {"x": {1.0}}, {}, '"x" holds {1.0}, a set; give numbers'),
+        ("affine", {"x": [[1], [2, 3]]}, {}, '"x" was given a list that is no array: .*inhomog'),
+        ("affine", {"x": np.array(["2026-01-01"], "M8[D]")}, {}, "given dates or times"),
+        ("affine", {"x": "three.png"}, {}, "takes numbers .*float32.* files or text"),
+        ("digits", io.StringIO("text"), {}, '"image" was given a file that reads as str; open it'),
+        ("digits", Image.new("F", (8, 8)), {}, "a picture of the mode F, .*convert"),
         ("pair", b"one", {}, "image, meta; give each by its name"),
         ("digits", b"no image", {}, "image"),
     ],
