@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from service.recipes import TrainCommand
 from sluice.wire.nearest import nearest
 
 # By extra (pyproject.toml), what is imported from what it installs; a test holds the two together.
@@ -66,6 +67,7 @@ class SettingError(click.ClickException):
 ELSEWHERE = {
     "predict": ("sluice.client.command", ()),
     "publish": ("service.publish", ("training",)),
+    "recipes": ("service.recipes", ()),
 }
 
 
@@ -213,7 +215,7 @@ def modelserver(flags: tuple[str, ...]) -> None:
     sys.exit(serve(list(flags)))
 
 
-@main.command()
+@main.command(cls=TrainCommand)
 @click.argument("recipe")
 @MODEL_REPOSITORY
 @click.option(
@@ -221,15 +223,15 @@ def modelserver(flags: tuple[str, ...]) -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Folder of the training data, where it is not the recipe's own.",
 )
-@click.option("--epochs", type=click.IntRange(1))
-@click.option("--batch-size", type=click.IntRange(1))
+@click.option("--epochs", type=click.IntRange(1), help="How often training sees every image.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images of a step.")
 @click.option(
     "--set",
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
     callback=lambda _c, _p, all_: dict(_key_and_value(each) for each in all_),
-    help="A setting of the recipe.",
+    help="A setting of the recipe, of those that `sluice train RECIPE --help` lists.",
 )
 @click.option("--resume", is_flag=True, help="Go on where a run that was cut off had come to.")
 @click.option("--name", help="Name to publish under; the recipe's own if not given.")

@@ -1,9 +1,14 @@
 """The `sluice` command: what it says of itself, and of a command line that is not right."""
 
+import re
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from service.cli import main
+from training.recipes import MINUTES, RECIPES
+from training.settings import settings_of
 
 
 def sluice(*arguments, **environment):
@@ -61,3 +66,40 @@ def test_every_command_finds_out_a_variable_that_there_is_not(command):
     result = sluice(command, "x", "y", SLUICE_FASHION_MNIST_DRI="/data")
     assert result.exit_code == 2
     assert "did you mean SLUICE_FASHION_MNIST_DIR?" in result.output
+
+
+def test_recipes_are_listed_with_data_minutes_and_settings():
+    listing = sluice("recipes").output
+    for recipe in RECIPES.values():
+        assert f"{recipe.name}: {recipe.summary}\n  data: " in listing
+    assert "epochs=60 batch_size=32 learning_rate=0.002 shift=0.05" in listing
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_setting_of_a_recipe_is_listed_with_its_default_and_bounds(recipe):
+    table = sluice("recipes", recipe).output
+    help_text = " ".join(sluice("train", recipe, "--help").output.split())
+    assert "..." not in help_text.partition("Settings of")[2]
+    for setting in settings_of(RECIPES[recipe]):
+        assert re.search(
+            rf"^{setting.name} +{re.escape(setting.shown_default)} +{re.escape(setting.allowed)}",
+            table,
+            re.M,
+        )
+        assert f"{setting.name}={setting.shown_default} " in help_text
+        assert f"[{setting.allowed}]" in help_text
+
+
+def test_a_recipe_that_there_is_not_is_answered_with_the_nearest():
+    assert "known, nearest first: digits, " in sluice("recipes", "digts").output
+    said = sluice("train", "digts", "--help").output.partition("There is no recipe 'digts'")[2]
+    assert said.index(" digits ") < said.index(" fashion ")
+    assert all(
+        recipe.summary.split()[0] in sluice("train", "-h").output for recipe in RECIPES.values()
+    )
+
+
+def test_the_minutes_are_those_of_the_docs():
+    page = (Path(__file__).parent.parent / "docs/models.md").read_text()
+    rows = re.findall(r"^\| `sluice train (\w+)`.* \| ([\d.]+) \|$", page, re.M)
+    assert {name: float(minutes) for name, minutes in rows} == MINUTES

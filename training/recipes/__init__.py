@@ -40,4 +40,16 @@ RECIPES: dict[str, Recipe] = {
     )
 }
 
-__all__ = ["RECIPES", "Recipe"]
+# Of the runs in docs/models.md, on one core.
+MINUTES = {
+    "digits": 0.2,
+    "fashion": 1.8,
+    "resnet_small": 20.3,
+    "vit_small": 24.1,
+    "two_view": 1.0,
+    "digit_sum": 0.5,
+    "gan": 16.5,
+    "unet": 2.5,
+}
+
+__all__ = ["MINUTES", "RECIPES", "Recipe"]
