@@ -9,13 +9,14 @@ that have come, or clients that send slowly would take every place.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import TypeVar
 
 from service.gateway.errors import Busy, GatewayError, PayloadTooLarge
 from service.gateway.joining import Joining
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
+
+Refusal = TypeVar("Refusal", bound=GatewayError)
 
 
 class Admission:
@@ -27,46 +28,39 @@ class Admission:
         self.bytes_in_flight = 0
         self._by_model: dict[str, int] = {}
 
-    @contextmanager
-    def arriving(self, model: str, announced: int, left_s: float) -> Iterator["Arrival"]:
-        """For as long as the block runs: a request that is being read, then worked on,
-        and has `left_s` until its deadline.
+    def arriving(self, model: str, announced: int, left_s: float) -> "Arrival":
+        """A request that is being read, then worked on, for as long as the block runs that it is
+        entered for; it has `left_s` until its deadline.
 
         Raises Busy, or PayloadTooLarge for a body that is announced to be over the limit of one.
         """
-        with self._counted():
-            self._check_bytes(announced)
-            self._check_place(model, left_s)
-        arrival = Arrival(self, model, time.monotonic() + left_s)
-        try:
-            yield arrival
-        finally:
-            self.bytes_in_flight -= arrival.size
-            if arrival.has_place:
-                self._give_back(model)
+        self._check_bytes(announced)
+        self._check_place(model, left_s)
+        return Arrival(self, model, time.monotonic() + left_s)
 
-    @contextmanager
-    def place(self, model: str, size: int, left_s: float) -> Iterator[None]:
+    def place(self, model: str, size: int, left_s: float) -> "Arrival":
         """The same for a request whose body, of `size` bytes, is there already."""
-        with self.arriving(model, size, left_s) as arrival:
+        arrival = self.arriving(model, size, left_s)
+        try:
             arrival.hold(size)
             arrival.take_place()
-            yield
+        except GatewayError:
+            arrival.leave()
+            raise
+        return arrival
 
     def hold(self, size: int) -> None:
         """So many bytes more. Raises Busy."""
-        with self._counted():
-            self._check_bytes(size)
+        self._check_bytes(size)
         self.bytes_in_flight += size
 
     def take_place(self, model: str, left_s: float) -> None:
         """Raises Busy."""
-        with self._counted():
-            self._check_place(model, left_s)
+        self._check_place(model, left_s)
         self.in_flight += 1
         self._by_model[model] = self._by_model.get(model, 0) + 1
 
-    def _give_back(self, model: str) -> None:
+    def give_back_place(self, model: str) -> None:
         self.in_flight -= 1
         left = self._by_model[model] - 1
         if left:
@@ -74,35 +68,43 @@ class Admission:
         else:
             del self._by_model[model]
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Whatever is refused within."""
-        try:
-            yield
-        except GatewayError as error:
-            self._telemetry.refused(type(error).__name__)
-            raise
+    def give_back_bytes(self, size: int) -> None:
+        self.bytes_in_flight -= size
 
     def _check_bytes(self, size: int) -> None:
         settings = self._settings
         if size > settings.max_body_bytes:
-            raise PayloadTooLarge(settings.max_body_bytes)
+            raise self._counted(PayloadTooLarge(settings.max_body_bytes))
         if self.bytes_in_flight + size > settings.max_bytes_in_flight:
-            raise Busy(
-                "The bodies in flight take all the memory that is set for them "
-                "(SLUICE_MAX_BYTES_IN_FLIGHT); try again"
+            raise self._counted(
+                Busy(
+                    "The bodies in flight take all the memory that is set for them "
+                    "(SLUICE_MAX_BYTES_IN_FLIGHT); try again"
+                )
             )
 
     def _check_place(self, model: str, left_s: float) -> None:
         settings = self._settings
         if self.in_flight >= settings.places:
-            raise Busy(f"All {settings.places} places are taken (SLUICE_PLACES); try again")
-        if self._by_model.get(model, 0) >= settings.model_places:
-            raise Busy(
-                f'All {settings.model_places} places of the model "{model}" are taken '
-                "(SLUICE_MODEL_PLACES); try again"
+            raise self._counted(
+                Busy(f"All {settings.places} places are taken (SLUICE_PLACES); try again")
             )
-        self._joining.check_wait(model, left_s)
+        if self._by_model.get(model, 0) >= settings.model_places:
+            raise self._counted(
+                Busy(
+                    f'All {settings.model_places} places of the model "{model}" are taken '
+                    "(SLUICE_MODEL_PLACES); try again"
+                )
+            )
+        try:
+            self._joining.check_wait(model, left_s)
+        except Busy as error:
+            self._counted(error)
+            raise
+
+    def _counted(self, error: Refusal) -> Refusal:
+        self._telemetry.refused(type(error).__name__)
+        return error
 
 
 class Arrival:
@@ -114,6 +116,18 @@ class Arrival:
         self._admission, self._model, self._deadline = admission, model, deadline
         self.size = 0
         self.has_place = False
+
+    def __enter__(self) -> "Arrival":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """It has been answered, or will not be."""
+        self._admission.give_back_bytes(self.size)
+        if self.has_place:
+            self._admission.give_back_place(self._model)
 
     def hold(self, size: int) -> None:
         """So many bytes more. Raises Busy where they are too many beside all others'."""

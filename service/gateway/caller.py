@@ -1,6 +1,6 @@
 """On whose behalf the model server is called: until when, and what is passed on to it."""
 
-import secrets
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _MAX_ID = 128  # characters of a client's own request id
 Metadata = tuple[tuple[str, str], ...]
 
 
-@dataclass
+@dataclass(slots=True)
 class Caller:
     """One request's caller, and what became of the request, for the metrics and the log.
 
@@ -47,7 +47,7 @@ class Caller:
         """
         given = headers.get(REQUEST_ID, "")[:_MAX_ID]
         request_id = given if given and given.isascii() and given.isprintable() else ""
-        request_id = request_id or secrets.token_hex(8)
+        request_id = request_id or f"{random.getrandbits(64):016x}"
         traces = tuple((name, headers[name]) for name in _TRACE if name in headers)
         return cls(began + seconds, request_id, ((REQUEST_ID, request_id), *traces), began)
 

@@ -74,7 +74,9 @@ class Gateway:
             with self.admission.arriving(model.name, head.length, caller.time_left_s()) as arrival:
                 body = await read(arrival.hold)
                 arrival.take_place()
-                request = head._replace(body=await self._unpacked(body, head, arrival))
+                if CONTENT_ENCODING in head.headers:
+                    body = await self._unpacked(body, head, arrival)
+                request = HttpRequest(head.method, head.path, head.query, head.headers, body)
                 response = await view.handler(self.predictions, model, request, caller)
         except GatewayError as error:
             response, reason = error_response(error), str(error)
@@ -89,7 +91,7 @@ class Gateway:
 
     async def _unpacked(self, body: bytes, head: HttpRequest, arrival: Arrival) -> bytes:
         """The body, its Content-Encoding undone."""
-        encoding = head.headers.get(CONTENT_ENCODING)
+        encoding = head.headers[CONTENT_ENCODING]
         if not encoding:
             return body
         unpacked = await self.predictions.aside(

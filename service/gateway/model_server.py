@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -194,10 +195,17 @@ def encode_predict_request(
 ) -> bytes:
     """A serialized PredictRequest for the named outputs, or all; the rows of all `inputs`."""
     return paste_rows(
-        serving.PredictRequest(model_spec=model.to_proto(signature_name), output_filter=outputs),
+        _request_head(model, signature_name, tuple(outputs)),
         serving.PredictRequest.INPUTS_FIELD_NUMBER,
         {name: [each[name] for each in inputs] for name in inputs[0]},
     )
+
+
+@lru_cache(1024)
+def _request_head(model: ModelRef, signature_name: str, outputs: tuple[str, ...]) -> bytes:
+    """A serialized PredictRequest without inputs: the same for many."""
+    spec = model.to_proto(signature_name)
+    return serving.PredictRequest(model_spec=spec, output_filter=outputs).SerializeToString()
 
 
 def decode_predict_response(reply: bytes) -> Answer:

@@ -10,12 +10,13 @@ import fnmatch
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
+from service.gateway.deadlines import Deadlines
 from service.gateway.decode.images import check_content, check_examples
 from service.gateway.errors import (
     DeadlineExceeded,
@@ -89,6 +90,7 @@ class Predictions:
             max_wait_s=settings.max_wait_s,
             joins=_matcher(settings.join_models),
         )
+        self._deadlines = Deadlines()
         self._pool = ThreadPoolExecutor(settings.threads, "work")
         self._remembered: dict[ModelRef, _Remembered] = {}
         self._names: set[str] = set()  # of models that have answered
@@ -115,12 +117,11 @@ class Predictions:
         size: of what is to be decoded, in bytes. outputs: the names wanted of a query; (): all.
         Raises RequestError, ModelNotFound or a ModelServerError.
         """
-        async with _Within(caller) as time_limit:
+        with self._deadlines.within(caller) as time_limit:
             query, inputs = await self._checked(model, decode, caller, size)
             caller.signature = query.signature.name
             if query.timeout_s is not None:
-                caller.deadline = min(caller.deadline, caller.began + query.timeout_s)
-                time_limit.reschedule(asyncio.get_running_loop().time() + caller.time_left_s())
+                time_limit.shorten(caller.began + query.timeout_s)
             wanted = outputs(query)
             rows = _rows(query.signature, inputs)
             kind = kind_of(model, query.signature.name, wanted, inputs)
@@ -159,7 +160,7 @@ class Predictions:
     ) -> bytes:
         """The raw reply to a serialized request of "/SERVICE/METHOD", whose images are held to the
         same rules; raises as `infer` does."""
-        async with _Within(caller):
+        with self._deadlines.within(caller):
             if examples is not None:
                 await self._work(len(request), check_examples, examples, self._max_pixels)
             return await self.model_server.call(method, request, model, caller)
@@ -191,12 +192,12 @@ class Predictions:
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises as `signatures` does."""
-        async with _Within(caller):
+        with self._deadlines.within(caller):
             return await self.model_server.metadata(model, caller)
 
     async def status(self, model: ModelRef, caller: Caller) -> list[serving.ModelVersionStatus]:
         """The versions of a model, newest first, each with its state; raises ModelNotFound."""
-        async with _Within(caller):
+        with self._deadlines.within(caller):
             if model.label is not None:  # GetModelStatus passes an unknown label over
                 await self.model_server.metadata(model, caller)
             return await self.model_server.status(model, caller)
@@ -317,39 +318,9 @@ class Predictions:
             self._remembered.pop(model, None)
 
 
-class _Within:
-    """Raises DeadlineExceeded when the caller's time is over, which can still be made shorter.
-
-    Not a generator: each request passes here, and one costs as much as the timer that it sets.
-    """
-
-    __slots__ = ("_caller", "_limit")
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-        self._limit = asyncio.timeout(caller.time_left_s())
-
-    async def __aenter__(self) -> asyncio.Timeout:
-        return await self._limit.__aenter__()
-
-    async def __aexit__(self, *error: Any) -> None:
-        try:
-            await self._limit.__aexit__(*error)
-        except TimeoutError:
-            caller = self._caller
-            raise DeadlineExceeded(
-                f"No answer within {caller.deadline - caller.began:.3g} s, the time that the "
-                "request had; the model server has too much to do, or does not answer"
-            ) from None
-
-
 def _rows(signature: Signature, inputs: Inputs) -> int | None:
     """The rows of a request whose every input and output has one for each instance, else None."""
-    if not all(spec.is_batched for spec in signature.inputs.values()):
-        return None
-    if not all(spec.is_batched for spec in signature.outputs.values()):
-        return None
-    return next((len(array) for array in inputs.values()), None)
+    return len(next(iter(inputs.values()))) if signature.is_batched else None
 
 
 def _matcher(patterns: str) -> Callable[[str], bool]:

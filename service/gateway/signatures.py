@@ -89,14 +89,14 @@ def _widens(given: np.dtype, wanted: np.dtype) -> bool:
 
 def _check_batch(inputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> None:
     """Every input that is batched carries the same number of rows, and at least one."""
-    batched = {
-        name: array.shape[0]
-        for name, array in inputs.items()
-        if (shape := specs[name].shape) and shape[0] is None
-    }
-    for name, rows in batched.items():
+    first, first_rows = "", 0
+    for name, array in inputs.items():
+        if not specs[name].is_batched:
+            continue
+        rows = array.shape[0]
         if rows == 0:
             raise InvalidInput(name, "at least one row", "an empty batch")
-        first = next(iter(batched))
-        if rows != batched[first]:
-            raise InvalidInput(name, f"{batched[first]} rows, as in inputs.{first}", f"{rows} rows")
+        if not first:
+            first, first_rows = name, rows
+        elif rows != first_rows:
+            raise InvalidInput(name, f"{first_rows} rows, as in inputs.{first}", f"{rows} rows")

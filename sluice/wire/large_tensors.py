@@ -9,13 +9,14 @@ a `map<string, TensorProto>` whose tensors carry `tensor_content`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import Message
 
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
-from sluice.wire.tensors import Array, encode_content
+from sluice.wire.tensors import Array, encode_content, encode_header
 from sluice.wire.varint import encode_varint, read_varint
 
 Buffer = bytes | memoryview
@@ -27,6 +28,7 @@ MAX_FIELDS = 64  # of one message; where there are more, protobuf reads them fas
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _KEY, _VALUE = 1, 2  # the fields of a map's entry
 _CONTENT = TensorProto.DESCRIPTOR.fields_by_name["tensor_content"].number
+_header = lru_cache(1024)(encode_header)
 
 
 class _Irregular(Exception):
@@ -78,41 +80,40 @@ def paste(message: Message, tensors: int, arrays: Mapping[str, Array]) -> bytes:
     >>> decode_tensor(PredictResponse.FromString(data).outputs["y"])
     array([1., 1.])
     """
-    return paste_rows(message, tensors, {name: [array] for name, array in arrays.items()})
+    rows = {name: [array] for name, array in arrays.items()}
+    return paste_rows(message.SerializeToString(), tensors, rows)
 
 
-def paste_rows(message: Message, tensors: int, arrays: Mapping[str, Sequence[Array]]) -> bytes:
-    """The same, where a tensor's rows lie in several arrays of one dtype and one inner shape: each
-    is copied once, into its place.
+def paste_rows(message: bytes, tensors: int, arrays: Mapping[str, Sequence[Array]]) -> bytes:
+    """The same for a message that is serialized already, and a tensor whose rows lie in several
+    arrays of one dtype and one inner shape: each is copied once, into its place.
 
     >>> import numpy as np
     >>> from sluice.wire.protos.serving_pb2 import PredictResponse
     >>> from sluice.wire.tensors import decode_tensor
     >>> rows = {"y": [np.ones(2), np.zeros(1)]}
-    >>> data = paste_rows(PredictResponse(), PredictResponse.OUTPUTS_FIELD_NUMBER, rows)
+    >>> data = paste_rows(b"", PredictResponse.OUTPUTS_FIELD_NUMBER, rows)
     >>> decode_tensor(PredictResponse.FromString(data).outputs["y"])
     array([1., 1., 0.])
     """
-    parts: list[Buffer] = [message.SerializeToString()]
+    parts: list[Buffer] = [message]
     for name, pieces in arrays.items():
         header, contents = _encode_rows(pieces)
         size = sum(map(len, contents))
-        tensor = header.SerializeToString() + _head(_CONTENT, size)
+        tensor = header + _head(_CONTENT, size)
         entry = _delimited(_KEY, name.encode()) + _head(_VALUE, len(tensor) + size) + tensor
         parts += [_head(tensors, len(entry) + size), entry, *contents]
     return b"".join(parts)
 
 
-def _encode_rows(pieces: Sequence[Array]) -> tuple[TensorProto, list[Buffer]]:
-    """A TensorProto without elements, and its content in pieces."""
+def _encode_rows(pieces: Sequence[Array]) -> tuple[bytes, list[Buffer]]:
+    """A serialized TensorProto without elements, and its content in pieces."""
     # Of strings all lengths come before all bytes; small arrays are copied sooner than looked at.
     if len(pieces) > 1 and (pieces[0].dtype.kind == "O" or pieces[0].nbytes < LARGE):
         pieces = [np.concatenate(pieces)]
-    header, content = encode_content(pieces[0])
-    contents = [content, *(encode_content(piece)[1] for piece in pieces[1:])]
-    if len(pieces) > 1:
-        header.tensor_shape.dim[0].size = sum(map(len, pieces))
-    return header, contents
+    first = pieces[0]
+    shape = first.shape if len(pieces) == 1 else (sum(map(len, pieces)), *first.shape[1:])
+    return _header(first.dtype, shape), [encode_content(piece) for piece in pieces]
 
 
 def _cut(data: memoryview, tensors: int) -> tuple[bytes, Contents]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class TensorSpec:
     def is_string(self) -> bool:
         return self.dtype.kind == "O"
 
-    @property
+    @cached_property
     def is_batched(self) -> bool:
         """Whether the first axis is open: one row for each instance."""
         return self.shape is not None and self.shape[:1] == (None,)
@@ -54,10 +55,14 @@ class TensorSpec:
         >>> spec.accepts((7, 28, 28, 1)), spec.accepts((28, 28, 1))
         (True, False)
         """
-        return self.shape is None or (
-            len(shape) == len(self.shape)
-            and all(want in (None, got) for want, got in zip(self.shape, shape, strict=True))
-        )
+        if self.shape is None:
+            return True
+        if len(shape) != len(self.shape):
+            return False
+        for want, got in zip(self.shape, shape, strict=True):
+            if want is not None and want != got:
+                return False
+        return True
 
     def hint(self, shape: tuple[int, ...]) -> str:
         """What most likely went wrong where a shape is not accepted, in a few words.
@@ -96,6 +101,11 @@ class Signature:
     name: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+
+    @cached_property
+    def is_batched(self) -> bool:
+        """Whether every input and output has one row for each instance."""
+        return all(spec.is_batched for spec in (*self.inputs.values(), *self.outputs.values()))
 
     @classmethod
     def from_proto(cls, name: str, proto: SignatureDef) -> "Signature":

@@ -150,8 +150,8 @@ def encode_tensor(array: Array, content: bool = False) -> TensorProto:
     b'\x01\x02'
     """
     if content:
-        proto, raw = encode_content(array)
-        proto.tensor_content = bytes(raw)
+        proto, _ = _header(array)
+        proto.tensor_content = bytes(encode_content(array))
         return proto
     proto, form = _header(array)
     if form.dtype == object:
@@ -161,19 +161,30 @@ def encode_tensor(array: Array, content: bool = False) -> TensorProto:
     return proto
 
 
-def encode_content(array: Array) -> tuple[TensorProto, bytes | memoryview]:
-    r"""A TensorProto without elements, and its `tensor_content`: numbers where the array has them.
+def encode_content(array: Array) -> bytes | memoryview:
+    r"""An array's `tensor_content`: where its numbers lie, if they lie there in order.
 
     Raises TensorError as `encode_tensor` does.
 
-    >>> header, content = encode_content(np.array([1, 2], np.uint8))
-    >>> bytes(content), header.tensor_content
-    (b'\x01\x02', b'')
+    >>> bytes(encode_content(np.array([1, 2], np.uint8)))
+    b'\x01\x02'
     """
-    proto, form = _header(array)
+    form = _FORMS[data_type_of(array.dtype)]
     if form.dtype == object:
-        return proto, _join_strings(_strings(array))
-    return proto, np.ascontiguousarray(array, form.dtype).reshape(-1).view(np.uint8).data
+        return _join_strings(_strings(array))
+    return np.ascontiguousarray(array, form.dtype).reshape(-1).view(np.uint8).data
+
+
+def encode_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """A serialized TensorProto that lacks nothing but its elements.
+
+    Raises TensorError where TensorFlow has no such dtype.
+
+    >>> decode_shape(TensorProto.FromString(encode_header(np.dtype("f4"), (2, 3))).tensor_shape)
+    (2, 3)
+    """
+    proto = TensorProto(dtype=data_type_of(dtype), tensor_shape=encode_shape(shape))
+    return proto.SerializeToString()
 
 
 def string_array(strings: Iterable[bytes]) -> Array:
@@ -199,12 +210,12 @@ def decode_shape(proto: TensorShapeProto) -> tuple[int, ...]:
     >>> decode_shape(encode_shape([2, 3]))
     (2, 3)
     """
-    sizes = tuple(dim.size for dim in proto.dim)
-    if proto.unknown_rank or any(size < 0 for size in sizes):
+    sizes = tuple([dim.size for dim in proto.dim])
+    if proto.unknown_rank or min(sizes, default=0) < 0:
         raise TensorError(f"shape {list(sizes)} is not fully known; a tensor needs every size")
     if len(sizes) > MAX_RANK:
         raise TensorError(f"shape has {len(sizes)} dimensions; at most {MAX_RANK} are possible")
-    if math.prod(size for size in sizes if size) > _MAX_ELEMENTS:
+    if math.prod([size for size in sizes if size]) > _MAX_ELEMENTS:
         raise TensorError(f"shape {list(sizes)} has more than 2^40 elements")
     return sizes
 

@@ -12,6 +12,8 @@ def encode_varint(number: int) -> bytes:
     >>> encode_varint(300)
     b'\xac\x02'
     """
+    if number <= 0x7F:
+        return bytes((number,))
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
