@@ -18,6 +18,11 @@ from service.gateway.exchange import Exchange
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROL_IN_JSON = {code: f"\\u{code:04x}" for code in range(127, 160)}  # orjson escapes the rest
 
+_TEXT = (
+    "%s %s %s %s %s %s %.1fms dialect=%s model=%s version=%s signature=%s rows=%d joined=%d "
+    "in=%d out=%d decode=%.1fms queued=%.1fms upstream=%.1fms"
+)
+
 
 class AccessLog:
     """`form` is text, json or off."""
@@ -35,16 +40,25 @@ class AccessLog:
 
 
 def _text(exchange: Exchange, caller: Caller) -> str:
-    model = exchange.model or "-"
-    version = "-" if caller.version is None else caller.version
-    line = (
-        f"{_now()} {exchange.client} {_word(exchange.request_id)} {exchange.method} "
-        f"{_word(exchange.path)} "
-        f"{exchange.status} {exchange.seconds * 1e3:.1f}ms dialect={exchange.dialect} "
-        f"model={model} version={version} signature={caller.signature or '-'} rows={caller.rows} "
-        f"joined={caller.joined} in={exchange.bytes_in} out={exchange.bytes_out} "
-        f"decode={caller.decode_s * 1e3:.1f}ms queued={caller.queued_s * 1e3:.1f}ms "
-        f"upstream={caller.upstream_s * 1e3:.1f}ms"
+    line = _TEXT % (
+        _now(),
+        exchange.client,
+        _word(exchange.request_id),
+        exchange.method,
+        _word(exchange.path),
+        exchange.status,
+        exchange.seconds * 1e3,
+        exchange.dialect,
+        exchange.model or "-",
+        "-" if caller.version is None else caller.version,
+        caller.signature or "-",
+        caller.rows,
+        caller.joined,
+        exchange.bytes_in,
+        exchange.bytes_out,
+        caller.decode_s * 1e3,
+        caller.queued_s * 1e3,
+        caller.upstream_s * 1e3,
     )
     if exchange.reason:
         line = f'{line} reason="{exchange.reason}"'

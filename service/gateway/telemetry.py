@@ -52,6 +52,17 @@ class _Histogram(Histogram):
             self._buckets[place].inc(count)
 
 
+class _Labels(NamedTuple):
+    """What the requests of a group have in common."""
+
+    dialect: str
+    verb: str
+    model: str
+    version: int | None
+    signature: str
+    status: str
+
+
 class _Children(NamedTuple):
     """The metrics of one dialect, model and version."""
 
@@ -161,22 +172,27 @@ class Telemetry:
         self.flush()
 
     def _count(self, observed: Sequence[Observed]) -> None:
-        requests: Tally[tuple[str, ...]] = Tally()
-        groups: dict[tuple[str, str, str], list[Observed]] = defaultdict(list)
-        for exchange, caller in observed:
-            version = "" if caller.version is None else str(caller.version)
-            dialect, model = exchange.dialect, exchange.model
-            signature = caller.signature if model else ""
-            requests[dialect, exchange.verb, model, version, signature, exchange.status] += 1
-            groups[dialect, model, version].append((exchange, caller))
-        for labels, count in requests.items():
-            self._counter(*labels).inc(count)
-        for (dialect, model, version), group in groups.items():
-            self._count_group(dialect, model, version, group)
+        groups: dict[_Labels, list[Observed]] = defaultdict(list)
+        for each in observed:
+            exchange, caller = each
+            labels = _Labels(
+                exchange.dialect,
+                exchange.verb,
+                exchange.model,
+                caller.version,
+                caller.signature,
+                exchange.status,
+            )
+            groups[labels].append(each)
+        for labels, group in groups.items():
+            self._count_group(labels, group)
 
-    def _count_group(
-        self, dialect: str, model: str, version: str, group: Sequence[Observed]
-    ) -> None:
+    def _count_group(self, labels: _Labels, group: Sequence[Observed]) -> None:
+        dialect, verb, model, number, signature, status = labels
+        version = "" if number is None else str(number)
+        self._counter(dialect, verb, model, version, signature if model else "", status).inc(
+            len(group)
+        )
         of = self._children(dialect, model, version)
         of.seconds.observe_all([exchange.seconds for exchange, _ in group])
         of.bytes.observe_all([exchange.bytes_in for exchange, _ in group if exchange.bytes_in])
@@ -189,13 +205,9 @@ class Telemetry:
             of.rows.inc(sum(caller.rows for caller in called))
             # Of one call they add up to 1.
             of.calls.inc(sum(caller.rows / caller.joined for caller in called))
-        failed = [
-            exchange.seconds
-            for exchange, _ in group
-            if exchange.verb in PREDICTING and exchange.status not in ANSWERED
-        ]
-        if model and failed:
-            self._failed.labels(model, version).inc(sum(failed))
+        if model and verb in PREDICTING and status not in ANSWERED:
+            failed_s = sum(exchange.seconds for exchange, _ in group)
+            self._failed.labels(model, version).inc(failed_s)
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()

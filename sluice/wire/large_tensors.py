@@ -188,6 +188,7 @@ def _delimited(number: int, value: bytes) -> bytes:
     return _head(number, len(value)) + value
 
 
+@lru_cache(1024)
 def _head(number: int, size: int) -> bytes:
     """The tag and the length before a length-delimited value."""
     return encode_varint(number << 3 | _DELIMITED) + encode_varint(size)

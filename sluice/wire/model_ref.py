@@ -1,12 +1,11 @@
 """Which model a request is for, in no dialect's words."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sluice.wire.protos.serving_pb2 import ModelSpec
 
 
-@dataclass(frozen=True)
-class ModelRef:
+class ModelRef(NamedTuple):
     """A model's name, and at most one of a version number and a version label.
 
     >>> spec = ModelRef("digits", label="canary").to_proto("encoded")

@@ -1,12 +1,11 @@
-"""HTTP in the event loop: an ASGI callable that answers about models itself, and hands what is
-left (pages, the OpenAPI document, what no route takes) to Flask in a pool of threads.
+"""What HTTP's requests lead to in the event loop: those about models are answered here, and what is
+left (pages, the OpenAPI document, what no route takes) is Flask's, in a pool of threads.
 
 Where a path leads is Flask's URL map's to say, so a route is declared once.
 """
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -29,7 +28,6 @@ Message = MutableMapping[str, Any]
 ReceiveMessage = Callable[[], Awaitable[Message]]
 SendMessage = Callable[[Message], Awaitable[None]]
 
-BEGAN = "sluice.began"  # in the scope: when the request's first byte came, on the monotonic clock
 _SERVER = (b"server", b"sluice")
 _METHODS = frozenset({"GET", "HEAD", "POST"})  # the others are Flask's to refuse or to describe
 
@@ -38,7 +36,7 @@ READ_OUT_S = 1.0
 
 
 class Front:
-    """The ASGI callable. `app` is the Flask application of the same gateway."""
+    """`app` is the Flask application of the same gateway, for which this is an ASGI callable."""
 
     def __init__(self, gateway: Gateway, app: Flask) -> None:
         self._gateway = gateway
@@ -46,52 +44,36 @@ class Front:
         self._flask = WSGIMiddleware(wsgi, workers=gateway.settings.threads)
         self._views = app.view_functions
         self._urls = app.url_map.bind("localhost")
-        self._route = lru_cache(1024)(self._match)  # of paths that clients invent
+        self.route = lru_cache(1024)(self._match)  # of paths that clients invent
 
-    async def __call__(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
-        if scope["type"] != "http":
-            return  # there are no WebSockets here: the server answers 403
-        found = self._route(scope["method"], scope["path"])
-        if found is None:
-            await self._page(scope, receive, send)
-            return
-        try:
-            await self._answer(*found, scope, receive, send)
-        except ClientGone:
-            return
-
-    async def _answer(
+    async def answer(
         self,
         view: ModelView,
         model: ModelRef,
-        scope: Message,
+        head: HttpRequest,
         receive: ReceiveMessage,
-        send: SendMessage,
-    ) -> None:
+        began: float,
+        client: str,
+    ) -> tuple[HttpResponse, Caller, "Body"]:
+        """The answer to a request about a model whose first byte came at `began` on the monotonic
+        clock, whose it is, and what may be left of its body. Raises ClientGone."""
         gateway = self._gateway
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        request = HttpRequest(
-            scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, b""
-        )
-        caller = gateway.caller(request, scope.get(BEGAN) or time.monotonic())
-        body = _Body(receive, gateway.settings.max_body_bytes)
-        client = scope["client"][0] if scope["client"] else "-"
-        response = await gateway.answer(view, model, request, body.whole, caller, client)
-        await _send(send, response, caller, with_body=request.method != "HEAD")
-        if not body.done:
-            await body.read_out()
+        caller = gateway.caller(head, began)
+        body = Body(receive, gateway.settings.max_body_bytes)
+        response = await gateway.answer(view, model, head, body.whole, caller, client)
+        return response, caller, body
 
-    async def _page(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
-        """Flask's: its body is read here, so that no thread waits for a client."""
+    async def __call__(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
+        """Flask's: the body is read here, so that no thread waits for a client."""
+        if scope["type"] != "http":
+            return  # there are no WebSockets here: the server answers 403
         try:
             limit = self._gateway.settings.max_body_bytes
-            data = await _Body(receive, limit).whole(lambda _: None)
+            data = await Body(receive, limit).whole(lambda _: None)
         except ClientGone:
             return
         except GatewayError as error:
-            await _send(send, error_response(error), None)
+            await _send(send, error_response(error))
             return
         messages = iter([{"type": "http.request", "body": data, "more_body": False}])
 
@@ -115,7 +97,7 @@ class Front:
         return view.view, model_of(dict(where))
 
 
-class _Body:
+class Body:
     """A request's body as it comes. `done` once all of it has been taken."""
 
     __slots__ = ("_limit_bytes", "_receive", "done")
@@ -154,16 +136,12 @@ class _Body:
         return piece
 
 
-async def _send(
-    send: SendMessage, response: HttpResponse, caller: Caller | None, *, with_body: bool = True
-) -> None:
+async def _send(send: SendMessage, response: HttpResponse) -> None:
     headers = [
         _SERVER,
         (b"content-type", response.content_type.encode("latin-1")),
         (b"content-length", b"%d" % len(response.body)),
         *((name.encode(), value.encode("latin-1")) for name, value in response.headers.items()),
     ]
-    if caller is not None:
-        headers.append((b"x-request-id", caller.request_id.encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body if with_body else b""})
+    await send({"type": "http.response.body", "body": response.body})

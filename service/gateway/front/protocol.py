@@ -9,12 +9,14 @@ timers for it, which every request would pay for: each connection remembers when
 import select
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
-from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver
+from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver, _get_cached_date_header
 
+from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
-from service.gateway.front.asgi import BEGAN
+from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.settings import Settings
 
 # gunicorn looks for its C parser on the class of a connection, and for what it found on this one.
@@ -185,10 +187,58 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_left -= len(chunk)
         super()._on_body(chunk)
 
-    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> dict[str, Any]:
-        scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
-        scope[BEGAN], self._began = self._began, 0.0
-        return scope
+    async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
+        """Answer; whether the connection is kept.
+
+        In the connection's own task, and for models without ASGI's messages: gunicorn makes a task
+        for each request, for applications that go on behind their answer, and looks through headers
+        that an application may have made of a client's text.
+        """
+        began, self._began = self._began or time.monotonic(), 0.0
+        found = self.app.route(request.method, request.path)
+        if found is None:
+            keeps: bool = await self._handle_http_request(request, sockname, peername)
+            return keeps
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers_bytes
+        }
+        head = HttpRequest(request.method, request.path, request.query, headers, b"")
+        receiver = self._body_receiver
+        client = peername[0] if isinstance(peername, tuple) else "-"
+        try:
+            response, caller, body = await self.app.answer(
+                *found, head, receiver.receive, began, client
+            )
+        except ClientGone:
+            return False
+        if self._closed:
+            return False
+        receiver.expect_continue = False
+        closes: bool = self._will_close(request, False)
+        await self._respond(request, response, caller, closes)
+        if not body.done:
+            await body.read_out()
+        return not closes
+
+    async def _respond(
+        self, request: Any, response: HttpResponse, caller: Caller, closes: bool
+    ) -> None:
+        lines = [
+            _start(
+                request.version,
+                response.status,
+                self._get_reason_phrase(response.status),
+                response.content_type,
+            ),
+            b"%d\r\nx-request-id: %b\r\n" % (len(response.body), caller.request_id.encode()),
+            *(f"{name}: {value}\r\n".encode("latin-1") for name, value in response.headers.items()),
+            _get_cached_date_header(),
+            b"Connection: close\r\n\r\n" if closes else b"\r\n",
+        ]
+        self._response_buffer = b"".join(lines)
+        self._send_body(response.body if request.method != "HEAD" else b"")
+        if self._flow_control.write_paused:
+            await self._flow_control.drain()
 
     def _send_error_response(
         self, status: int, message: str, extra_headers: Iterable[tuple[str, str]] = ()
@@ -200,3 +250,12 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(body)}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers]
         self._safe_write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+
+@lru_cache(256)
+def _start(version: tuple[int, int], status: int, reason: str, content_type: str) -> bytes:
+    """How an answer starts, up to the number of its bytes."""
+    return (
+        f"HTTP/{version[0]}.{version[1]} {status} {reason}\r\nserver: sluice\r\n"
+        f"content-type: {content_type}\r\ncontent-length: "
+    ).encode("latin-1")
