@@ -72,7 +72,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         self._moved = time.monotonic()
         self._body_bytes += len(data)
-        if not self._began:
+        if not self._began and not self._request_ready.is_set():
             self._began = self._moved
         if self._ahead:
             self._keep(data)
@@ -91,6 +91,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
             start = end
 
     def _keep(self, data: bytes) -> None:
+        self._began = self._began or self._moved
         self._ahead += data
         if len(self._ahead) > KEPT_AHEAD:
             self._pause_reading()
