@@ -34,6 +34,7 @@ LOOK_EVERY_S = 0.5
 # closed while the next request is on its way loses that request.
 LINGER_S = 1.0
 SPARE_FILES = 64  # descriptors that are not a client's
+GC_AFTER = 10_000  # new objects; cycles are rare, and Python's 700 are three small requests
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
             )
         gc.collect()
         gc.freeze()  # what was loaded stays: a full collection then walks requests' objects only
+        gc.set_threshold(GC_AFTER)
         log.info("Answering HTTP")
 
     async def _until_told_to_stop(self) -> None:
