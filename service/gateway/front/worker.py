@@ -34,7 +34,7 @@ LOOK_EVERY_S = 0.5
 # closed while the next request is on its way loses that request.
 LINGER_S = 1.0
 SPARE_FILES = 64  # descriptors that are not a client's
-GC_AFTER = 10_000  # new objects; cycles are rare, and Python's 700 are three small requests
+GC_AFTER = 10_000  # new objects; Python's 700 are what some twenty requests in flight hold
 
 log = logging.getLogger(__name__)
 
