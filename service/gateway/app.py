@@ -14,7 +14,7 @@ from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.http import JSON
 from service.gateway.loops import AnyLoopRunner, OwnLoopRunner
-from service.gateway.routes import docs, oip, ops, tfs
+from service.gateway.routes import docs, oip, ops, page, tfs
 from service.gateway.routes.model_paths import CONVERTERS, FlaskView
 from service.gateway.settings import Settings
 
@@ -39,6 +39,7 @@ def create_app(
     app.after_request(_observe_page)
     app.register_blueprint(tfs.routes)
     app.register_blueprint(docs.routes)
+    app.register_blueprint(page.routes)
     app.register_blueprint(oip.routes)
     app.register_blueprint(ops.routes)
     app.register_error_handler(errors.GatewayError, _refusal)

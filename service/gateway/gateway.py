@@ -29,6 +29,9 @@ ReadBody = Callable[[Callable[[int], None]], Awaitable[bytes]]
 log = logging.getLogger(__name__)
 
 
+TIMING = "x-sluice-timing"  # a request's header
+
+
 @dataclass(frozen=True)
 class Gateway:
     """The predictions, and what is counted and bounded around them."""
@@ -78,6 +81,8 @@ class Gateway:
                     body = await self._unpacked(body, head, arrival)
                 request = HttpRequest(head.method, head.path, head.query, head.headers, body)
                 response = await view.handler(self.predictions, model, request, caller)
+                if TIMING in head.headers:
+                    response = _with_timing(response, caller)
         except GatewayError as error:
             response, reason = error_response(error), str(error)
         except (asyncio.CancelledError, ClientGone):
@@ -131,3 +136,11 @@ class Gateway:
     def observe_page(self, page: Exchange, caller: Caller) -> None:
         """The same for what is about no model."""
         self.telemetry.observe(page, caller)
+
+
+def _with_timing(response: HttpResponse, caller: Caller) -> HttpResponse:
+    """Which version answered and where the time went, for a client that asks: the page does."""
+    steps = {"queue": caller.queued_s, "model": caller.upstream_s, "decode": caller.decode_s}
+    timing = ", ".join(f"{step};dur={1000 * seconds:.2f}" for step, seconds in steps.items())
+    version = {} if caller.version is None else {"X-Sluice-Version": str(caller.version)}
+    return response._replace(headers={**response.headers, "Server-Timing": timing, **version})

@@ -91,6 +91,12 @@ class Settings:
         "on", "/healthz and /readyz on the public port too", choices=("on", "off")
     )
     public_metrics: str = _setting("off", "/metrics on the public port too", choices=("on", "off"))
+    page: str = _setting("on", "the page of each model, under /models/", choices=("on", "off"))
+    model_repository: str = _setting(
+        "",
+        "the model repository, where the gateway may read it: the page then shows each "
+        "version's card, pictures and samples",
+    )
     workers: int = _setting(
         2, "gunicorn worker processes, each one event loop", most=MOST_PROCESSES
     )

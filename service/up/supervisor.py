@@ -202,7 +202,11 @@ class Supervisor:
 
     def _gateway_environment(self) -> dict[str, str]:
         # A laptop has no use for a third port, and a second `sluice up` would not get it.
-        unless_set = {"SLUICE_ADMIN_PORT": "0", "SLUICE_PUBLIC_METRICS": "on"}
+        unless_set = {
+            "SLUICE_ADMIN_PORT": "0",
+            "SLUICE_PUBLIC_METRICS": "on",
+            "SLUICE_MODEL_REPOSITORY": str(self._options.model_repository.resolve()),
+        }
         return {
             "SLUICE_MODEL_SERVER": self._model_server,
             "SLUICE_MODEL_CONFIG_FILE": str(self._config_file),

@@ -69,12 +69,6 @@ def test_the_pages_ask_no_other_host(described):
         assert "//" not in page.replace(described, "").replace("http://127", "")
 
 
-def test_a_browser_is_shown_the_docs_and_a_machine_that_it_is_alive(described):
-    browser = requests.get(described, headers={"Accept": "text/html,*/*;q=0.8"}, timeout=30)
-    assert browser.url == f"{described}/docs"
-    assert requests.get(described, timeout=30).json() == {"status": "alive"}
-
-
 def test_a_page_of_no_model(described):
     reply = requests.get(f"{described}/docs/nope", timeout=30)
     assert reply.status_code == 404

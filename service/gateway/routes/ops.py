@@ -19,9 +19,10 @@ at_root = model_paths(routes, PROBE, "", ("",))
 
 @routes.get("/")
 def root() -> AnyResponse:
-    """A browser is shown the docs; KServe's v1 client asks here whether the server is alive."""
+    """A browser is shown the models; KServe's v1 client asks here whether the server is alive."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
-        return redirect(url_for("docs.index"))
+        page = gateway().settings.page == "on"
+        return redirect(url_for("page.index" if page else "docs.index"))
     return jsonify(status="alive")
 
 

@@ -1,0 +1,175 @@
+"""The page of a model, made from its live signatures: try it, see what it is, watch it.
+
+Its scripts are modules in service/gateway/static, by hand: they make a field for each input and
+draw each output, which is all there is to do, and a framework would need a build step that the
+repository does not hold.
+"""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, abort, render_template, request, send_from_directory, url_for
+
+from service.gateway.errors import NotFound
+from service.gateway.plain import gateway, page_caller, runner
+from service.gateway.settings import Settings
+from service.gateway.showcase import Showcase
+from service.gateway.signatures import Signatures
+from sluice.wire.contract import ENCODED_SIGNATURE, State
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.signature import TensorSpec
+
+routes = Blueprint("page", __name__)
+
+_STATIC = Path(__file__).parents[1] / "static"
+_YEAR_S = 365 * 24 * 3600
+# Nothing is loaded from anywhere else, and nothing runs that is not a file of ours.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; media-src blob:; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@routes.before_request
+def _check_open() -> None:
+    if _settings().page != "on":
+        abort(404)
+
+
+@routes.after_request
+def _protect(response: Response) -> Response:
+    response.headers.update(_HEADERS)
+    return response
+
+
+@routes.get("/models/")
+def index() -> str:
+    states = {name: _states(name) for name in gateway().predictions.model_list.names()}
+    return render_template("models.html", models=states, digest=_digest())
+
+
+@routes.get("/models/<model>")
+def page(model: str) -> str:
+    signatures = _signatures(model)
+    shown = _showcase().describe(model)
+    newest = next(iter(shown), None)
+    facts = {
+        "model": model,
+        "signatures": _callable(signatures),
+        "grpc": _grpc_address(_settings()),
+    }
+    return render_template(
+        "page.html",
+        model=model,
+        facts=facts,
+        versions=_states(model),
+        signatures=[signatures.get(name) for name in signatures.names()],
+        shown=shown,
+        newest=newest,
+        samples=_sample_addresses(model, newest, shown[newest]["samples"]) if newest else [],
+        digest=_digest(),
+    )
+
+
+@routes.get("/models/<model>/<int:version>/<path:name>")
+def picture(model: str, version: int, name: str) -> Response:
+    path = _showcase().file(model, version, name)
+    if path is None:
+        abort(404)
+    # A version never changes once it is published.
+    return send_from_directory(path.parent, path.name, max_age=_YEAR_S)
+
+
+@routes.get("/static/<digest>/<name>")
+def static(digest: str, name: str) -> Response:
+    """The digest is of all files together, so that the modules name one another without it."""
+    kept = digest == _digest()
+    return send_from_directory(_STATIC, name, max_age=_YEAR_S if kept else 0)
+
+
+def _settings() -> Settings:
+    return gateway().settings
+
+
+def _showcase() -> Showcase:
+    repository = _settings().model_repository
+    return Showcase(Path(repository) if repository else None)
+
+
+@lru_cache(1)
+def _digest() -> str:
+    content = b"".join(path.read_bytes() for path in sorted(_STATIC.iterdir()))
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _signatures(model: str) -> Signatures:
+    return runner().run(gateway().predictions.signatures(ModelRef(model), page_caller()))
+
+
+def _states(model: str) -> list[tuple[int, str]]:
+    """(version, state), newest first; [] for a model that the server does not have."""
+    try:
+        found = runner().run(gateway().predictions.status(ModelRef(model), page_caller()))
+    except NotFound:
+        return []
+    return [(each.version, State.Name(each.state)) for each in found]
+
+
+def _callable(signatures: Signatures) -> list[dict[str, Any]]:
+    """What can be asked by names, `encoded` first, as the scripts read it."""
+    names = sorted(signatures.names(), key=lambda name: (name != ENCODED_SIGNATURE, name))
+    return [
+        {
+            "name": name,
+            "inputs": [_described(spec) for spec in signatures.get(name).inputs.values()],
+            "outputs": [_described(spec) for spec in signatures.get(name).outputs.values()],
+        }
+        for name in names
+        if name != "classify"
+    ]
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "dtype": "string" if spec.is_string else spec.dtype.name,
+        "shape": list(spec.shape or ()),
+    }
+
+
+def _sample_addresses(
+    model: str, version: int, samples: dict[str, dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Each sample's name, and by input name where its picture is."""
+    return [
+        {
+            "name": name,
+            "files": {
+                input_name: url_for("page.picture", model=model, version=version, name=file)
+                for input_name, file in sample.items()
+            },
+        }
+        for name, sample in samples.items()
+    ]
+
+
+def _grpc_address(settings: Settings) -> str:
+    """Where a reader of the page reaches gRPC: the gateway's port, or under `sluice up` the model
+    server's; "" where neither is known to be open to them."""
+    host = request.host.rpartition(":")[0] or request.host
+    if settings.grpc_port:
+        return f"{host}:{settings.grpc_port}"
+    address = settings.model_server
+    is_here = address.startswith(("127.0.0.1:", "localhost:")) and host in (
+        "127.0.0.1",
+        "localhost",
+    )
+    return address if is_here else ""

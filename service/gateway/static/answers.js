@@ -1,0 +1,113 @@
+// What a model answered, as what it is: labels as bars, masks over the picture, pictures, numbers.
+
+import {element, saveLink} from "./elements.js";
+
+const SHOWN = 12; // numbers of an array
+const SIDE = 288; // CSS pixels
+
+/** outputs: by name, [N, ...]; canvases: the first picture of each row, as the model saw it. */
+export function render(outputs, canvases) {
+  const rows = Math.max(0, ...Object.values(outputs).map((each) => (Array.isArray(each) ? each.length : 0)));
+  const parts = [];
+  for (let row = 0; row < rows; row++) {
+    if (rows > 1) parts.push(element("h3", {}, `Row ${row + 1}`));
+    parts.push(...oneRow(outputs, row, canvases[row]));
+  }
+  parts.push(element("p", {}, saveLink("answer.json", () => JSON.stringify(outputs, null, 1), "application/json")));
+  return parts;
+}
+
+function oneRow(outputs, row, canvas) {
+  const parts = [];
+  for (const [name, values] of Object.entries(outputs)) {
+    if (/_(classes|scores)$/.test(name) && outputs[name.replace(/_\w+$/, "_classes")]) continue;
+    const classes = outputs[`${name}_classes`]?.[row];
+    const block = element("div", {"data-output": name}, element("h3", {}, name));
+    if (classes) {
+      block.append(bars(classes, outputs[`${name}_scores`][row]), element("details", {},
+        element("summary", {}, "every number"), numbers(values[row])));
+    } else {
+      block.append(asWhatItIs(values[row], canvas));
+    }
+    parts.push(block);
+  }
+  return parts;
+}
+
+function asWhatItIs(value, canvas) {
+  const shape = shapeOf(value);
+  if (shape.length !== 3) return numbers(value);
+  const [height, width, channels] = shape;
+  const flat = value.flat(2);
+  const highest = flat.reduce((most, each) => Math.max(most, each), -Infinity);
+  const isPicture = [1, 3].includes(channels) && highest > 1.5;
+  if (isPicture) return picture(value, height, width, channels);
+  if (canvas && canvas.width === width && canvas.height === height) return mask(value, canvas, channels);
+  return [1, 3].includes(channels) ? picture(value, height, width, channels, 255) : numbers(value);
+}
+
+function bars(classes, scores) {
+  const grid = element("div", {class: "bars"});
+  classes.forEach((label, at) => {
+    const filled = element("div");
+    filled.style.width = `${Math.max(0, Math.min(1, scores[at])) * 100}%`;
+    grid.append(element("span", {class: "label"}, String(label)), element("div", {class: "bar"}, filled),
+      element("span", {class: "number"}, `${(scores[at] * 100).toFixed(1)} %`));
+  });
+  return grid;
+}
+
+/** Classes of each pixel, or how sure one is, laid over the picture. */
+function mask(value, canvas, channels) {
+  const {width, height} = canvas;
+  const over = element("canvas", {width, height, role: "img", "aria-label": "the mask"});
+  const context = over.getContext("2d");
+  const image = context.createImageData(width, height);
+  value.flat().forEach((scores, at) => {
+    const best = channels === 1 ? (scores[0] > 0.5 ? 1 : 0) : scores.indexOf(Math.max(...scores));
+    if (best > 0) image.data.set([...colour(best), 255], 4 * at);
+  });
+  context.putImageData(image, 0, 0);
+  const under = element("canvas", {width, height, role: "img", "aria-label": "the picture"});
+  under.getContext("2d").drawImage(canvas, 0, 0);
+  over.style.opacity = 0.6;
+  const slider = element("input", {type: "range", min: 0, max: 1, step: 0.05, value: 0.6, "aria-label": "How strong the mask is"});
+  slider.addEventListener("input", () => (over.style.opacity = slider.value));
+  return element("div", {}, element("div", {class: "overlay"}, under, over), slider);
+}
+
+/** [H][W][C] of 0..255, or of 0..1 with a scale of 255. */
+function picture(value, height, width, channels, scale = 1) {
+  const canvas = element("canvas", {width, height, role: "img", "aria-label": "a picture that the model made"});
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  value.flat().forEach((pixel, at) => {
+    const [red, green = red, blue = red] = pixel.map((each) => each * scale);
+    image.data.set([red, green, blue, 255], 4 * at);
+  });
+  context.putImageData(image, 0, 0);
+  canvas.style.width = `${Math.min(SIDE, Math.max(width, 144))}px`;
+  return canvas;
+}
+
+function numbers(value) {
+  const flat = [value].flat(Infinity);
+  const shape = shapeOf(value);
+  const shown = flat.slice(0, SHOWN).map((each) => (typeof each === "number" ? +each.toPrecision(5) : each?.b64 ? "bytes" : String(each)));
+  const more = flat.length > SHOWN ? ` … ${flat.length} in all` : "";
+  const table = element("table", {}, element("tbody", {},
+    element("tr", {}, ...shown.map((_, at) => element("th", {scope: "col"}, String(at)))),
+    element("tr", {}, ...shown.map((each) => element("td", {class: "number"}, String(each))))));
+  return element("div", {}, element("span", {class: "quiet"}, shape.length ? `[${shape.join(", ")}]${more}` : ""),
+    element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "numbers"}, table));
+}
+
+function shapeOf(value) {
+  return Array.isArray(value) ? [value.length, ...shapeOf(value[0])] : [];
+}
+
+function colour(number) {
+  const angle = ((number * 137.5) % 360) / 60;
+  const rising = Math.round(255 * (1 - Math.abs((angle % 2) - 1)));
+  return [[255, rising, 0], [rising, 255, 0], [0, 255, rising], [0, rising, 255], [rising, 0, 255], [255, 0, rising]][Math.floor(angle)];
+}

@@ -1,0 +1,34 @@
+// Elements of the page, made in a line.
+
+/** element("p", {class: "quiet"}, "text", otherElement) */
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== false && value != null) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+/** A button that copies `text()`, and says that it did. */
+export function copyButton(text) {
+  const button = element("button", {type: "button"}, "Copy");
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text());
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+  return button;
+}
+
+/** A link that saves `content` as a file. */
+export function saveLink(name, content, type) {
+  const link = element("a", {href: "#", download: name}, `Save ${name}`);
+  link.addEventListener("click", () => {
+    const address = URL.createObjectURL(new Blob([content()], {type}));
+    link.href = address;
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  });
+  return link;
+}

@@ -1,0 +1,119 @@
+"""The page of a model, as far as no browser is needed: what is sent, and what is not."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import requests
+
+from service.gateway.showcase import Showcase
+
+
+@pytest.fixture(scope="module")
+def repository(conformance_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`affine`, with what training leaves beside a version."""
+    repository = tmp_path_factory.mktemp("a page's repository")
+    version = repository / "affine" / "1"
+    (version / "samples").mkdir(parents=True)
+    found = next(conformance_models.glob("affine/*/saved_model.pb"))
+    shutil.copy(found, version)
+    for name in ("training.png", "confusion-label.png", "samples/3-0.png", "samples/4-1.left.png"):
+        (version / name).write_bytes(b"\x89PNG")
+    (version / "metrics.json").write_text(
+        json.dumps({"heads": {"y": {"accuracy": 0.5, "per_class": {"a": 1}}}, "parameters": 1234})
+    )
+    (repository / "secret.png").write_bytes(b"secret")
+    return repository
+
+
+@pytest.fixture(scope="module")
+def url(launch_gateway, modelserver, repository: Path, way: str) -> str:
+    return launch_gateway(
+        modelserver.address, way, models="affine,pair,nope", model_repository=str(repository)
+    ).url
+
+
+def get(address: str, **headers: str) -> requests.Response:
+    return requests.get(address, headers=headers, timeout=30)
+
+
+def test_a_browser_is_led_to_the_models_and_a_machine_is_told_that_it_is_alive(url: str) -> None:
+    page = get(url, Accept="text/html,*/*;q=0.8")
+    assert page.url == f"{url}/models/"
+    assert all(f'href="/models/{name}"' in page.text for name in ("affine", "pair", "nope"))
+    assert "not served yet" in page.text
+    assert get(url).json() == {"status": "alive"}
+
+
+def test_a_page_holds_the_signatures_and_what_lies_beside_the_version(url: str) -> None:
+    page = get(f"{url}/models/affine")
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', page.text)[1])
+    names = [each["name"] for each in facts["signatures"]]
+    assert "serving_default" in names
+    assert "classify" not in names
+    for shown in ("accuracy 0.5000", "1,234", "training.png", "confusion-label.png", "Sample 3-0"):
+        assert shown in page.text
+    assert get(f"{url}/models/affine/1/samples/3-0.png").content == b"\x89PNG"
+    assert get(f"{url}/models/nope").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "affine/1/saved_model.pb",
+        "affine/1/metrics.json",
+        "affine/1/../../secret.png",
+        "affine/1/..%2F..%2Fsecret.png",
+        "../secret.png",
+        "affine/1/samples/..%2Ftraining.png",
+        "affine/1/%2Fetc%2Fpasswd",
+        "affine/2/training.png",
+        "..%2F/1/training.png",
+    ],
+)
+def test_nothing_but_a_versions_pictures_is_given_out(url: str, path: str) -> None:
+    session = requests.Session()
+    request = requests.Request("GET", f"{url}/models/x").prepare()
+    request.url = f"{url}/models/{path}"  # as it is, dots and all
+    assert session.send(request, timeout=30).status_code == 404
+
+
+def test_only_our_own_scripts_run_and_they_are_kept(url: str) -> None:
+    page = get(f"{url}/models/affine")
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    assert not re.search(r"<script(?! type=\"(application/json|module)\")|\son\w+=", page.text)
+    [script] = re.findall(r'src="(/static/\w+/page.js)"', page.text)
+    kept = get(url + script)
+    assert "max-age=31536000" in kept.headers["Cache-Control"]
+    assert kept.headers["Content-Type"].startswith("text/javascript")
+    of_another_release = re.sub(r"static/\w+", "static/0", script)
+    assert "31536000" not in get(url + of_another_release).headers["Cache-Control"]
+    for imported in re.findall(r'from "\./(\w+\.js)"', kept.text):
+        assert get(url + script.replace("page.js", imported)).ok
+    assert get(f"{url}/static/0/..%2Fapp.py").status_code == 404
+
+
+def test_it_says_which_version_answered_and_where_the_time_went_where_it_is_asked(url: str) -> None:
+    address, body = f"{url}/v1/models/affine:predict", '{"instances": [1.0]}'
+    asked = requests.post(address, body, headers={"X-Sluice-Timing": "on"}, timeout=30)
+    assert asked.headers["X-Sluice-Version"].isdigit()
+    steps = dict(step.split(";dur=") for step in asked.headers["Server-Timing"].split(", "))
+    assert float(steps["model"]) > 0
+    assert "Server-Timing" not in requests.post(address, body, timeout=30).headers
+
+
+def test_a_setting_turns_it_off(launch_gateway, modelserver, repository: Path) -> None:
+    url = launch_gateway(
+        modelserver.address, models="affine", page="off", model_repository=str(repository)
+    ).url
+    for path in ("models/", "models/affine", "models/affine/1/training.png", "static/0/page.js"):
+        assert get(f"{url}/{path}").status_code == 404
+    assert get(url, Accept="text/html").url == f"{url}/docs"
+
+
+def test_without_a_repository_there_is_nothing_to_show(tmp_path: Path) -> None:
+    assert Showcase(None).describe("digits") == {}
+    assert Showcase(tmp_path / "gone").describe("digits") == {}
+    assert Showcase(tmp_path).file("..", 1, "training.png") is None

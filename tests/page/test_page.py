@@ -1,0 +1,264 @@
+"""The page of a model in a real browser: pictures, numbers, masks, versions; with the keyboard, and
+without a request that leaves the host.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import axe_core_python
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+import training
+
+pytestmark = pytest.mark.root
+
+PATIENCE_S = 120
+CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+AXE = files(axe_core_python).joinpath("axe.min.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def repository(published: Path) -> Path:
+    """`digits`, and models of every kind of input and output, untrained."""
+    repository = published.parent
+    left, right = (keras.Input((8, 8, 1), name=name) for name in ("left", "right"))
+    size = keras.Input((2,), name="size")
+    x = layers.Concatenate()([layers.Flatten()(left), layers.Flatten()(right), size])
+    pair = keras.Model([left, right, size], {"sum": layers.Dense(3, activation="softmax")(x)})
+    image = keras.Input((16, 16, 3), name="image")
+    mask = keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="softmax")(image))
+    noise = keras.Input((4,), name="noise")
+    drawn = layers.Dense(8 * 8 * 3, activation="sigmoid", name="drawn")(noise)
+    drawing = keras.Model(noise, layers.Reshape((8, 8, 3), name="picture")(drawn))
+    for name, model in {"pair": pair, "mask": mask, "drawing": drawing, "versions": mask}.items():
+        for _ in range(2 if name == "versions" else 1):
+            options = {"model_repository": repository, "name": name, "preprocess": "scale01"}
+            training.publish(model, say=lambda _: None, **options)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def url(repository: Path, launch_modelserver, launch_gateway) -> str:
+    names = ["digits", "pair", "mask", "drawing", "versions"]
+    config = repository / "models.config"
+    policy = "model_version_policy { all {} }"
+    entries = "".join(
+        f'config {{ name: "{name}" base_path: "{repository / name}" '
+        f'model_platform: "tensorflow" {policy} }}'
+        for name in names
+    )
+    config.write_text(f"model_config_list {{ {entries} }}")
+    twin = launch_modelserver(f"--model_config_file={config}")
+    return launch_gateway(
+        twin.address, models=",".join(names), model_repository=str(repository)
+    ).url
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1200,1000",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)).save(
+        path
+    )
+    return path
+
+
+def until(browser: webdriver.Chrome, condition):
+    return WebDriverWait(browser, PATIENCE_S).until(condition)
+
+
+def all_of(browser: webdriver.Chrome, selector: str):
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def one(browser: webdriver.Chrome, selector: str):
+    [found] = all_of(browser, selector)
+    return found
+
+
+def choose(browser: webdriver.Chrome, name: str, path: Path) -> None:
+    one(browser, f"fieldset[data-input={name}] input[type=file]").send_keys(str(path))
+
+
+def answered(browser: webdriver.Chrome, output: str):
+    """The output's block, once it is there; fails with what the page says where it is not."""
+    until(browser, lambda b: all_of(b, f"[data-output={output}]") or all_of(b, "#said.bad"))
+    assert not all_of(browser, "#said.bad"), one(browser, "#said").text
+    return all_of(browser, f"[data-output={output}]")
+
+
+def test_a_digit_is_read(browser: webdriver.Chrome, url: str, repository: Path) -> None:
+    browser.get(f"{url}/models/digits")
+    choose(browser, "image", repository / "digits/1/samples/3-0.png")
+    [block] = answered(browser, "label")
+    labels = [each.text for each in block.find_elements(By.CLASS_NAME, "label")]
+    assert labels[0] == "3"
+    assert one(browser, "#answer > div > .quiet").text.startswith("Version 1: ")
+    browser.save_screenshot(str(IMAGES / "page.png"))
+
+
+def test_a_sample_is_a_click_away_and_the_keyboard_will_do(
+    browser: webdriver.Chrome, url: str
+) -> None:
+    browser.get(f"{url}/models/digits")
+    for _ in range(30):  # Tab leads to it
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        if browser.switch_to.active_element.get_attribute("aria-label") == "Sample 7-0":
+            break
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    [block] = answered(browser, "label")
+    assert block.find_elements(By.CLASS_NAME, "label")[0].text == "7"
+
+
+def test_several_inputs_have_a_field_each(
+    browser: webdriver.Chrome, url: str, picture: Path
+) -> None:
+    browser.get(f"{url}/models/pair")
+    choose(browser, "left", picture)
+    choose(browser, "right", picture)
+    numbers = one(browser, "fieldset[data-input=size] textarea")
+    numbers.clear()
+    numbers.send_keys("1; 2")  # as a spreadsheet has them
+    one(browser, "button.main").click()
+    [block] = answered(browser, "sum")
+    assert len(block.find_elements(By.CLASS_NAME, "label")) == 3
+
+
+def test_a_mask_lies_over_the_picture(browser: webdriver.Chrome, url: str, picture: Path) -> None:
+    browser.get(f"{url}/models/mask")
+    choose(browser, "image", picture)
+    [block] = answered(browser, "mask")
+    over = block.find_elements(By.CSS_SELECTOR, ".overlay canvas")[1]
+    slider = block.find_element(By.CSS_SELECTOR, "input[type=range]")
+    slider.send_keys(Keys.HOME)
+    assert over.value_of_css_property("opacity") == "0"
+
+
+def test_a_picture_that_a_model_draws(browser: webdriver.Chrome, url: str) -> None:
+    browser.get(f"{url}/models/drawing")
+    one(browser, "button.main").click()
+    [block] = answered(browser, "picture")
+    assert block.find_elements(By.TAG_NAME, "canvas")
+
+
+def test_two_versions_side_by_side(browser: webdriver.Chrome, url: str, picture: Path) -> None:
+    browser.get(f"{url}/models/versions")
+    Select(one(browser, "#version")).select_by_visible_text("1")
+    Select(one(browser, "#beside")).select_by_visible_text("2")
+    choose(browser, "image", picture)
+    assert len(answered(browser, "mask")) == 2
+    said = [each.text for each in all_of(browser, "#answer > div > .quiet")]
+    assert [each.partition(":")[0] for each in said] == ["Version 1", "Version 2"]
+
+
+def test_what_goes_wrong_is_said_in_the_gateways_words(
+    browser: webdriver.Chrome, url: str, tmp_path: Path
+) -> None:
+    browser.get(f"{url}/models/digits")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    choose(browser, "image", broken)
+    until(browser, lambda b: all_of(b, "#said.bad"))
+    assert "image" in one(browser, "#said").text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_page_is_for_everybody(
+    browser: webdriver.Chrome, url: str, repository: Path, scheme: str, width: int
+) -> None:
+    browser.set_window_size(width, 1000)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    for path in ("/models/", "/models/digits"):
+        browser.get(f"{url}{path}")
+        if path == "/models/digits":
+            choose(browser, "image", repository / "digits/1/samples/3-0.png")
+            answered(browser, "label")
+            browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = 1)")
+        browser.execute_script(AXE)
+        found = browser.execute_async_script("axe.run().then(arguments[0])")
+        assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= browser.execute_script("return document.documentElement.clientWidth")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    browser.set_window_size(1200, 1000)
+
+
+def test_no_request_leaves_the_host_and_nothing_is_wrong_in_the_console(
+    browser: webdriver.Chrome, url: str
+) -> None:
+    """Of all that was looked at before."""
+    browser.get(f"{url}/models/digits")
+    messages = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
+    asked = {
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    assert asked
+    assert [
+        each for each in asked if not re.match(rf"{url}/|data:|blob:|about:|chrome:", each)
+    ] == []
+    # A refused prediction is a line of the console, and is meant to be.
+    wrong = [
+        each["message"] for each in browser.get_log("browser") if ":predict" not in each["message"]
+    ]
+    assert wrong == []
+
+
+def test_now_asks_only_while_somebody_looks(browser: webdriver.Chrome, url: str) -> None:
+    browser.get(f"{url}/models/digits")
+    assert not all_of(browser, "#now-shown table")
+    one(browser, "#now summary").click()
+    until(browser, lambda b: all_of(b, "#now-shown table"))
+    assert all_of(browser, "#now-shown svg polyline")
+
+
+def test_the_page_is_small(browser: webdriver.Chrome, url: str) -> None:
+    """What is sent without the pictures."""
+    browser.get(f"{url}/models/digits")
+    sizes = browser.execute_script(
+        "return [...performance.getEntriesByType('navigation'),"
+        " ...performance.getEntriesByType('resource')]"
+        ".filter(each => !each.name.endsWith('.png')).map(each => each.encodedBodySize)"
+    )
+    assert len(sizes) > 5
+    assert sum(sizes) < 150_000
