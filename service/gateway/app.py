@@ -99,9 +99,10 @@ def _refusal(error: errors.GatewayError) -> Response:
 def _http_error(error: HTTPException) -> Response:
     """What no route took, and what Werkzeug refuses by itself, in the one shape of all errors."""
     if error.code in (404, 405) and request.path.lower().startswith("/v1/"):
-        message = f"Malformed request: {request.method} {request.path}"
-        return _refusal(errors.MalformedRequest(message))
+        return _refusal(tfs.no_such_path(request.method, request.path))
     g.reason = f"{error.name}: {request.method} {request.path}"
+    if error.code == 404 and request.method == "POST":
+        g.reason += "; predictions are POST /v1/models/MODEL:predict and /v2/models/MODEL/infer"
     response = Response(error_body(g.reason), error.code, mimetype=JSON)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):

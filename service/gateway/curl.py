@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from service.gateway.decode.numpy_files import NPZ
+from service.gateway.decode.magic import NPZ
 from service.gateway.decode.pixels import takes_pixels
 from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE

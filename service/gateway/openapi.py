@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from service.gateway import schemas
-from service.gateway.decode.numpy_files import NPY, NPZ
+from service.gateway.decode.magic import NPY, NPZ
 from service.gateway.signatures import Signatures
 from sluice.wire.contract import ENCODED_SIGNATURE
 from sluice.wire.signature import Signature

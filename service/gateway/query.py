@@ -21,9 +21,13 @@ class Query:
 
 @dataclass(frozen=True)
 class TfsQuery(Query):
-    """TensorFlow Serving's JSON: `instances` -> `predictions`, or `inputs` -> `outputs`."""
+    """TensorFlow Serving's JSON: `instances` -> `predictions`, or `inputs` -> `outputs`.
+
+    A file asks for neither, and is answered in rows where every output has them.
+    """
 
     row_format: bool = True
+    is_file: bool = False
 
 
 @dataclass(frozen=True)

@@ -279,3 +279,63 @@ def test_images_that_are_none_or_too_large(images, request_, status, message):
     assert message in reply.json()["error"]
     good = requests.post(images, data=png(8, 8), headers=PNG, timeout=30)
     assert good.status_code == 200, good.text
+
+
+def chunked(data):
+    pieces = [data[start : start + 100] for start in range(0, len(data), 100)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in [*pieces, b""])
+
+
+def with_length(headers, body):
+    return headers + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+PICTURE = png(8, 8)
+CSHARP_FORM = (
+    b'--"x"\r\nContent-Disposition: form-data; name=image\r\n\r\n' + PICTURE + b'\r\n--"x"--\r\n'
+).replace(b'"x"', b"5d8f")
+# By who writes it so: the head and the body, as they stand on the wire.
+STACKS = {
+    "curl -T": b"Accept: */*\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(PICTURE),
+    "curl --data-binary": with_length(
+        b"Content-Type: application/x-www-form-urlencoded\r\n", PICTURE
+    ),
+    "curl, .NET Framework: Expect": b"Content-Type: application/octet-stream\r\n"
+    b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(PICTURE),
+    "C# MultipartFormDataContent": with_length(
+        b'Content-Type: multipart/form-data; boundary="5d8f"\r\n', CSHARP_FORM
+    ),
+    "fetch, a form with a header by hand": with_length(
+        b"content-type: multipart/form-data\r\naccept: */*\r\nsec-fetch-mode: cors\r\n", CSHARP_FORM
+    ),
+    "Go http.Post": with_length(
+        b"content-type: \r\nuser-agent: Go-http-client/1.1\r\naccept-encoding: gzip\r\n", PICTURE
+    ),
+    "Java HttpURLConnection": with_length(
+        b"Content-Type: application/x-www-form-urlencoded\r\nAccept: text/html, image/gif, "
+        b"image/jpeg, *; q=.2, */*; q=.2\r\n",
+        PICTURE,
+    ),
+    "gzip": with_length(
+        b"content-type: application/octet-stream\r\ncontent-encoding: gzip\r\n",
+        gzip.compress(PICTURE),
+    ),
+    "C# StringContent": with_length(
+        b"Content-Type: text/plain; charset=utf-8\r\n",
+        b'\xef\xbb\xbf{"inputs": [[%b]]}' % b",".join([b"[[0]" + b",[0]" * 7 + b"]"] * 8),
+    ),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_what_clients_write_when_nobody_tells_them_how_is_read(images, stack):
+    host, port = images.split("/")[2].split(":")
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(
+            b"POST /v1/models/digits:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            + STACKS[stack]
+        )
+        with connection.makefile("rb") as answer:
+            said = answer.read()
+    assert b"HTTP/1.1 200 " in said, said
+    assert b'"label' in said or b'"outputs"' in said

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from service.gateway.decode.numpy_files import NPY, NPZ, read_npy
+from service.gateway.decode.magic import NPY, NPZ
+from service.gateway.decode.numpy_files import read_npy
 from service.gateway.decode.pixels import decode_pixels
 from service.gateway.encode.labels import keep_best
 from service.gateway.encode.numpy_files import encode_npy, encode_npz

@@ -66,7 +66,7 @@ def decode_image(body: bytes, signatures: Signatures, options: ImageOptions) -> 
             "with one field for each"
         )
     ((name, spec),) = signature.inputs.items()
-    return TfsQuery(signature, {name: _files([body], spec, options)})
+    return TfsQuery(signature, {name: _files([body], spec, options)}, is_file=True)
 
 
 @door("The form")
@@ -81,7 +81,7 @@ def decode_form(
     A file is an image; a text is one row of JSON for an input that takes numbers, and itself for
     one that takes strings under another signature than `encoded`.
     """
-    signature = _image_signature(signatures, options)
+    signature = _image_signature(signatures, options, takes_files=bool(files))
     if not files and not texts:
         raise MalformedRequest(
             f"The form has no fields; expected one for each of {', '.join(signature.inputs)}"
@@ -90,11 +90,18 @@ def decode_form(
         if name not in signature.inputs:
             raise UnknownInput(
                 f'Signature "{signature.name}" has no input "{shown(name)}"'
-                f"{did_you_mean(name, signature.inputs)}"
+                f"{did_you_mean(name, signature.inputs)}{_no_document(texts.get(name, ()))}"
             )
     inputs = {name: _files(files[name], signature.inputs[name], options) for name in files}
     inputs |= {name: _texts(texts[name], signature.inputs[name], signature) for name in texts}
-    return TfsQuery(signature, inputs)
+    return TfsQuery(signature, inputs, is_file=True)
+
+
+def _no_document(texts: Sequence[str]) -> str:
+    """What is said of a field that holds a whole request."""
+    if not any(text.lstrip().startswith("{") for text in texts):
+        return ""
+    return ". A field is one input; a JSON document is the body by itself (curl: -d @FILE)"
 
 
 @door("The request")
@@ -177,13 +184,18 @@ def _size_of(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _image_signature(signatures: Signatures, options: ImageOptions) -> Signature:
-    """The signature asked for, else `encoded`, else the default; one of its inputs takes images."""
+def _image_signature(
+    signatures: Signatures, options: ImageOptions, takes_files: bool = True
+) -> Signature:
+    """The signature asked for, else `encoded`, else the default; one of its inputs takes images,
+    where that is asked."""
     name = options.signature_name
     if name is None:
         name = ENCODED_SIGNATURE if ENCODED_SIGNATURE in signatures else DEFAULT_SIGNATURE
     signature = signatures.get(name)
-    if not any(spec.is_string or takes_pixels(spec) for spec in signature.inputs.values()):
+    if takes_files and not any(
+        spec.is_string or takes_pixels(spec) for spec in signature.inputs.values()
+    ):
         takes = ", ".join(f"{name} ({spec})" for name, spec in signature.inputs.items())
         raise UnsupportedMediaType(f'Signature "{signature.name}" takes no images, but {takes}')
     return signature

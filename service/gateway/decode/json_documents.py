@@ -9,6 +9,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
+from service.gateway.decode.slips import slip_in
 from service.gateway.errors import MalformedRequest, shown
 
 
@@ -51,9 +52,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     document = parse_json(body)
     if not isinstance(document, dict):
-        raise MalformedRequest(
-            'The body is not a JSON object; expected {"instances": [...]} or {"inputs": ...}'
-        )
+        advice = slip_in(body) or 'expected {"instances": [...]} or {"inputs": ...}'
+        raise MalformedRequest(f"The body is not a JSON object; {advice}")
     return document
 
 
@@ -61,13 +61,16 @@ def parse_json(body: bytes, what: str = "The body") -> Any:
     """Any JSON value, as `parse_object` reads it."""
     _check_bounds(body, what)
     try:
-        document = _DECODER.decode(body.decode())
+        document = _DECODER.decode(body.decode("utf-8-sig"))  # Windows writes a mark before it
         # Searching for two characters takes as long as parsing; for one it costs nothing.
         if b"\\" in body and _HALF_CHARACTER.search(body):
             json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno} (character {error.pos})"
-        raise MalformedRequest(f"{what} is not JSON: {error.msg} at {where}") from None
+        where = f"{error.msg} at line {error.lineno} column {error.colno} (character {error.pos})"
+        slip = slip_in(body)
+        raise MalformedRequest(
+            f"{what} is not JSON: {f'{slip} ({where})' if slip else where}"
+        ) from None
     except RecursionError:
         raise MalformedRequest(f"{what} is not usable JSON: nested too deeply") from None
     except UnicodeEncodeError:
@@ -76,7 +79,9 @@ def parse_json(body: bytes, what: str = "The body") -> Any:
             "\\udfff), which is no character; write both halves, or the character itself"
         ) from None
     except ValueError as error:  # no UTF-8, or an integer of thousands of digits
-        raise MalformedRequest(f"{what} is not usable JSON: {shown(str(error))}") from None
+        raise MalformedRequest(
+            f"{what} is not usable JSON: {slip_in(body) or shown(str(error))}"
+        ) from None
     return document
 
 

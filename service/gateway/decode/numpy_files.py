@@ -11,6 +11,7 @@ from tokenize import TokenError  # what numpy lets through of a header that brea
 import numpy as np
 
 from service.gateway.decode.foreign import door
+from service.gateway.decode.magic import NPZ
 from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
 from service.gateway.decode.values import cast_as_json
 from service.gateway.errors import (
@@ -42,7 +43,6 @@ _MAX_MEMBERS = 1000
 _CENTRAL_ENTRY = b"PK\1\2"  # stands before each member's entry in the directory
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy.savez writes
 _KINDS = "biufcSU"  # booleans, numbers and text
-NPY, NPZ = "application/x-npy", "application/x-npz"
 
 
 @door("The .npy file")
@@ -89,7 +89,7 @@ def decode_npz(
 
 def _query(signature: Signature, arrays: Mapping[str, Array]) -> TfsQuery:
     inputs = {name: cast_as_json(array, signature.inputs[name]) for name, array in arrays.items()}
-    return TfsQuery(signature, inputs)
+    return TfsQuery(signature, inputs, is_file=True)
 
 
 def _input_name(member: str, signature: Signature) -> str:

@@ -231,7 +231,10 @@ def check_unseen(name: str, seen: Container[str], pointer: str) -> None:
 def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     values = document.get(key)
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise MalformedRequest(f"/{key}: expected a list of objects")
+        raise MalformedRequest(
+            f"/{key}: expected a list of objects, each with the name, datatype, shape and data of "
+            "a tensor; TensorFlow Serving's JSON goes to /v1/models/MODEL:predict"
+        )
     return values
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from service.gateway.decode.foreign import door
 from service.gateway.decode.json_documents import check_values, parse_object
 from service.gateway.decode.numbers import COLUMNS, ROWS, SIGNATURE, regular_numbers
-from service.gateway.decode.values import array_of
+from service.gateway.decode.values import BASE64_KEY, array_of
 from service.gateway.errors import (
+    InvalidInput,
     MalformedRequest,
     RequestError,
     UnknownInput,
@@ -16,7 +17,8 @@ from service.gateway.errors import (
 )
 from service.gateway.query import TfsQuery
 from service.gateway.signatures import Signatures
-from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.nearest import nearest
 from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array
 
@@ -41,17 +43,35 @@ def _decode_numbers(body: bytes, signatures: Signatures) -> TfsQuery | None:
     if numbers is None:
         return None
     signature = signatures.get(numbers.signature_name or DEFAULT_SIGNATURE)
+    if numbers.key == ROWS:
+        _check_has_rows(signature)
     return TfsQuery(signature, numbers.arrays, row_format=numbers.key == ROWS)
 
 
 def _decode_document(document: dict[str, Any], signatures: Signatures) -> TfsQuery:
     signature = signatures.get(_signature_name(document))
     if (ROWS in document) == (COLUMNS in document):
-        found = "both" if ROWS in document else "neither"
-        raise MalformedRequest(f"Expected one of the keys 'instances' and 'inputs', got {found}")
+        raise MalformedRequest(
+            f"Expected one of the keys '{ROWS}' and '{COLUMNS}', got {_keys(document, signature)}"
+        )
     if ROWS in document:
+        _check_has_rows(signature)
+        _check_takes_files(document[ROWS], signature, signatures)
         return TfsQuery(signature, _decode_rows(document[ROWS], signature))
+    _check_takes_files(document[COLUMNS], signature, signatures)
     return TfsQuery(signature, _decode_columns(document[COLUMNS], signature), row_format=False)
+
+
+def _keys(document: dict[str, Any], signature: Signature) -> str:
+    """What came in place of one of the two keys, and what was meant by it."""
+    if ROWS in document:
+        return "both"
+    for key in document:
+        if key in signature.inputs:
+            return f'neither; the inputs stand below them: {{"{COLUMNS}": {{"{key}": ...}}}}'
+        if meant := nearest(key, (ROWS, COLUMNS)):
+            return f"neither; did you mean '{meant}' by '{key}'?"
+    return "neither"
 
 
 def _signature_name(document: dict[str, Any]) -> str:
@@ -59,6 +79,35 @@ def _signature_name(document: dict[str, Any]) -> str:
     if not isinstance(name, str):
         raise MalformedRequest(f"'signature_name' must be a string, got {type(name).__name__}")
     return name or DEFAULT_SIGNATURE
+
+
+def _check_has_rows(signature: Signature) -> None:
+    """Raises InvalidInput for an input of no axis: of it there is not one for each row."""
+    for name, spec in signature.inputs.items():
+        if spec.shape == ():
+            raise InvalidInput(
+                name,
+                f"{spec}, one for all rows",
+                f"'{ROWS}', with one for each row",
+                hint=f'use columns: {{"{COLUMNS}": {{"{name}": ..., ...}}}}',
+            )
+
+
+def _check_takes_files(values: Any, signature: Signature, signatures: Signatures) -> None:
+    """Raises MalformedRequest for `{"b64": ...}` where no input takes bytes, and another signature
+    does."""
+    if any(spec.is_string for spec in signature.inputs.values()):
+        return
+    first = values
+    while first and isinstance(first, list | dict):
+        if isinstance(first, dict) and first.keys() == {BASE64_KEY}:
+            break
+        first = first[0] if isinstance(first, list) else next(iter(first.values()))
+    if isinstance(first, dict) and first and ENCODED_SIGNATURE in signatures:
+        raise MalformedRequest(
+            f'Signature "{signature.name}" takes numbers, and the request holds a file; say '
+            f'"{SIGNATURE}": "{ENCODED_SIGNATURE}" beside it'
+        )
 
 
 def _decode_rows(rows: Any, signature: Signature) -> dict[str, Array]:
@@ -111,6 +160,7 @@ def _decode_columns(columns: Any, signature: Signature) -> dict[str, Array]:
         any(name in columns for name in signature.inputs) or set(columns) != {"b64"}
     )
     if not is_named:
+        _check_is_no_oip(columns)
         spec = _only_input(signature, "/inputs")
         return {spec.name: array_of(columns, spec, f"/{COLUMNS}")}
     missing = [name for name in signature.inputs if name not in columns]
@@ -124,6 +174,14 @@ def _decode_columns(columns: Any, signature: Signature) -> dict[str, Array]:
         name: array_of(columns[name], spec, f"/{COLUMNS}/{name}")
         for name, spec in signature.inputs.items()
     }
+
+
+def _check_is_no_oip(columns: Any) -> None:
+    first = columns[0] if isinstance(columns, list) and columns else None
+    if isinstance(first, dict) and {"name", "datatype", "shape"} <= first.keys():
+        raise MalformedRequest(
+            f"/{COLUMNS}: that is the Open Inference Protocol; POST it to /v2/models/MODEL/infer"
+        )
 
 
 def _only_input(signature: Signature, pointer: str) -> TensorSpec:

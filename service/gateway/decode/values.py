@@ -6,6 +6,7 @@ true or "1.0" for a number, and `{"b64": ...}` is bytes. numpy's files are held 
 what their dtype is, numpy chose more often than whoever sent them.
 """
 
+import re
 from collections.abc import Callable
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from sluice.wire.tensors import MAX_RANK, Array
 
 BASE64_KEY = "b64"
 _SHOWN_KEYS = 5
+_DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,")
+_URL_ALPHABET = str.maketrans("-_", "+/")
 
 
 class Misfit(Exception):
@@ -217,13 +220,15 @@ def encode_text(text: str) -> bytes:
 
 def decode_base64(text: object) -> bytes:
     """Standard base64; as TensorFlow Serving does, white space and missing padding are forgiven.
-    Raises Misfit."""
+    So are the alphabet for URLs and a data URL's beginning, as browsers write them. Raises
+    Misfit."""
     if type(text) is not str:
         raise Misfit('a string, or {"b64": "..."} with a string alone in its object')
     try:
         decoded: bytes = pybase64.b64decode(text, validate=True)
     except ValueError:
-        decoded = _decode_untidy_base64("".join(text.split()).rstrip("="))
+        compact = "".join(_DATA_URL.sub("", text, 1).split()).rstrip("=")
+        decoded = _decode_untidy_base64(compact.translate(_URL_ALPHABET))
     return decoded
 
 

@@ -30,7 +30,7 @@ def encode_predict(outputs: Mapping[str, Array], query: TfsQuery) -> bytes:
     that JSON cannot carry.
     """
     plain = {name: _plain(array, name) for name, array in outputs.items()}
-    if not query.row_format:
+    if not query.row_format or (query.is_file and not _have_rows(outputs, query)):
         document: dict[str, Any] = {"outputs": _bare_or_named(plain)}
     elif len(plain) == 1:
         _check_rows(outputs, query)
@@ -68,10 +68,19 @@ def _bare_or_named(plain: dict[str, Any]) -> Any:
     return next(iter(plain.values())) if len(plain) == 1 else plain
 
 
-def _check_rows(outputs: Mapping[str, Array], query: TfsQuery) -> int:
+def _have_rows(outputs: Mapping[str, Array], query: TfsQuery) -> bool:
+    return all(array.shape[:1] == (_rows_of(query),) for array in outputs.values())
+
+
+def _rows_of(query: TfsQuery) -> int:
     rows: int = next(iter(query.inputs.values())).shape[0]
+    return rows
+
+
+def _check_rows(outputs: Mapping[str, Array], query: TfsQuery) -> int:
+    rows = _rows_of(query)
     for name, array in outputs.items():
-        if not array.ndim or array.shape[0] != rows:
+        if array.shape[:1] != (rows,):
             raise UnbatchedOutput(
                 f'Output "{name}" has the shape {list(array.shape)}: not one row '
                 f"for each of the {rows} instances; ask for columns with "

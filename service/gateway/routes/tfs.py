@@ -14,7 +14,9 @@ from service.gateway import errors
 from service.gateway.caller import Caller
 from service.gateway.decode.examples import decode_examples
 from service.gateway.decode.images import ImageOptions, decode_form, decode_image, resize_option
-from service.gateway.decode.numpy_files import NPY, NPZ, decode_npy, decode_npz
+from service.gateway.decode.magic import FORM, IMAGE, NPY, NPZ, kind_of
+from service.gateway.decode.numpy_files import decode_npy, decode_npz
+from service.gateway.decode.slips import check_whole
 from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.encode.labels import keep_best
 from service.gateway.encode.numpy_files import encode_npy, encode_npz
@@ -126,8 +128,12 @@ async def list_models(
 
 @routes.route("/v1/<path:rest>", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
 def malformed(rest: str) -> Response:
-    raise errors.MalformedRequest(
-        f"Malformed request: {flask_request.method} /v1/{rest}; expected POST /v1/models/MODEL"
+    raise no_such_path(flask_request.method, f"/v1/{rest}")
+
+
+def no_such_path(method: str, path: str) -> errors.MalformedRequest:
+    return errors.MalformedRequest(
+        f"Malformed request: {method} {path}; expected POST /v1/models/MODEL"
         "[/versions/N|/labels/L]:predict, or GET the same path with /metadata or nothing behind it"
     )
 
@@ -135,17 +141,17 @@ def malformed(rest: str) -> Response:
 def _decode(
     predictions: Predictions, request: HttpRequest, arguments: QueryArguments
 ) -> tuple[Decode, int]:
-    """How this request's body is read, by its content type, and the bytes of work that this is;
-    what is no image, form or numpy file is JSON, as curl's `-d` names no JSON either."""
-    kind, name, body = request.content_type, arguments.signature_name, request.body
+    """How this request's body is read, and the bytes of work that this is."""
+    name, body = arguments.signature_name, request.body
+    kind = kind_of(body, request.content_type)
     settings = predictions.settings
     images = ImageOptions(settings.max_image_pixels, name, arguments.resize)
     # Pictures and archives are more work than their size tells.
     work = max(len(body), LARGE + 1)
-    if kind == "multipart/form-data":
-        files, texts = read_form(request)
-        return partial(decode_form, files, texts, options=images), work
-    if kind.startswith("image/"):
+    if kind == FORM:
+        return partial(_decode_form, request, options=images), work
+    if kind == IMAGE:
+        check_whole(body)
         return partial(decode_image, body, options=images), work
     if kind == NPY:
         return partial(decode_npy, body, signature_name=name), len(body)
@@ -155,6 +161,11 @@ def _decode(
     if name is not None:
         raise errors.MalformedRequest("?signature_name= goes with a file; in JSON it is a key")
     return partial(decode_predict, body), len(body)
+
+
+def _decode_form(request: HttpRequest, signatures: Signatures, options: ImageOptions) -> TfsQuery:
+    files, texts = read_form(request)
+    return decode_form(files, texts, signatures, options)
 
 
 def _arguments(request: HttpRequest) -> QueryArguments:

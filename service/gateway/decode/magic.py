@@ -1,0 +1,50 @@
+"""What a body is by its first bytes: clients name no Content-Type, or the one of a form."""
+
+IMAGE = "image"
+NPY, NPZ, FORM = "application/x-npy", "application/x-npz", "multipart/form-data"
+_MARKS = {
+    b"\xff\xd8\xff": IMAGE,
+    b"\x89PNG": IMAGE,
+    b"GIF8": IMAGE,
+    b"BM": IMAGE,  # no JSON, and no form, begins so
+    b"RIFF": IMAGE,  # WebP
+    b"II*\0": IMAGE,
+    b"MM\0*": IMAGE,
+    b"\x93NUMPY": NPY,
+    b"PK\x03\x04": NPZ,
+}
+_HEIC = 4, b"ftyp"  # behind a length
+_FORM_FIELD = b"content-disposition:"  # `attachment` where curl is told another Content-Type
+_HEAD_BYTES = 1024
+
+
+def kind_by_bytes(body: bytes) -> str | None:
+    r"""IMAGE, NPY, NPZ or FORM; None for what does not begin as one of them.
+
+    >>> kind_by_bytes(b"\x89PNG\r\n\x1a\n"), kind_by_bytes(b'{"instances": []}')
+    ('image', None)
+    """
+    for mark, kind in _MARKS.items():
+        if body.startswith(mark):
+            return kind
+    if body.startswith(_HEIC[1], _HEIC[0]):
+        return IMAGE
+    if body.startswith(b"--") and _FORM_FIELD in body[:_HEAD_BYTES].lower():
+        return FORM
+    return None
+
+
+def kind_of(body: bytes, content_type: str) -> str | None:
+    """The same, and by the content type where the bytes do not tell; None for JSON, which is what
+    everything else is taken for, as curl's `-d` names no JSON either.
+
+    >>> kind_of(b"not a picture", "image/png"), kind_of(b'{"inputs": 1}', "image/png")
+    ('image', None)
+    """
+    if body.startswith(b"{"):
+        return None
+    if found := kind_by_bytes(body):
+        return found
+    if content_type.startswith("image/"):
+        return IMAGE
+    return content_type if content_type in (NPY, NPZ, FORM) else None

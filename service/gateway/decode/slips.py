@@ -1,0 +1,81 @@
+"""What a body that cannot be read most likely is, and how it would have been sent right.
+
+It makes messages; what is read as what is for `magic` to decide.
+"""
+
+import re
+from collections.abc import Callable
+
+from service.gateway.decode.magic import FORM, IMAGE, kind_by_bytes
+from service.gateway.errors import MalformedRequest
+
+_FILE = "send the file itself (curl: --data-binary @FILE; requests: data=open(FILE, 'rb'))"
+_JSON = "send JSON (curl: -d '{...}'; requests: json=document)"
+# How the base64 of a picture begins: PNG, JPEG, GIF, WebP.
+_BASE64 = re.compile(rb"\s*(data:[\w/.+;=-]*,|iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
+_URL_ENCODED = re.compile(rb"[\w.%+\[\]-]{1,80}=[^\s{}\"&]*(&[\w.%+\[\]-]{1,80}=[^\s{}\"&]*)*")
+_PATH = re.compile(rb"@?[^\n\r{}\"<>]{1,300}\.(png|jpe?g|gif|bmp|webp|json|npy|npz)\s*", re.I)
+_PYTHONS = re.compile(rb"\{\s*'|[\[:,]\s*(None|True|False|array\(|tensor\()")
+_NANS = re.compile(rb"[\[:,]\s*[-+]?(nan|inf|undefined)\b", re.I)
+_SHOWN = 2000  # bytes that are looked through
+
+_SLIPS: list[tuple[Callable[[bytes], object], str]] = [
+    (lambda body: not body.strip(), f"it is empty; {_JSON}"),
+    (
+        lambda body: kind_by_bytes(body) == IMAGE,
+        "it is a picture, which POST /v1/models/MODEL:predict takes",
+    ),
+    (
+        lambda body: kind_by_bytes(body) == FORM,
+        "it is a form, which POST /v1/models/MODEL:predict takes",
+    ),
+    (kind_by_bytes, "it is a numpy file, which POST /v1/models/MODEL:predict takes"),
+    (
+        lambda body: body.startswith(b"\x1f\x8b"),
+        "it is packed by gzip; say so with the header Content-Encoding: gzip",
+    ),
+    (
+        lambda body: body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4],
+        "it is UTF-16 or UTF-32; send UTF-8",
+    ),
+    (_BASE64.match, f'it is a file in base64; {_FILE}, or {{"b64": "..."}} within JSON'),
+    (lambda body: body.lstrip()[:1] == b"<", f"it is HTML or XML; {_JSON}"),
+    (
+        lambda body: body.lstrip().startswith((b'"{', b'"[')),
+        "it is a string that holds JSON, which was encoded twice; send the document itself "
+        "(requests: json=document, not json=json.dumps(document))",
+    ),
+    (
+        lambda body: body.startswith(b"[object "),
+        "it is JavaScript's text of an object; send JSON.stringify(document)",
+    ),
+    (_PATH.fullmatch, f"it is the name of a file; {_FILE}"),
+    (_URL_ENCODED.fullmatch, f"it is a URL-encoded form; {_JSON}"),
+    (
+        _PYTHONS.search,
+        "it is as Python prints it; send what json.dumps writes (requests: json=document)",
+    ),
+    (_NANS.search, "JSON's numbers that are none are written NaN, Infinity and -Infinity"),
+]
+
+
+def slip_in(body: bytes) -> str | None:
+    """In a few words, what `body` is in place of JSON; None where that is not known.
+
+    >>> print(slip_in(b"x=1&y=2"))
+    it is a URL-encoded form; send JSON (curl: -d '{...}'; requests: json=document)
+    """
+    head = body[:_SHOWN]
+    return next((said for is_so, said in _SLIPS if is_so(head)), None)
+
+
+def check_whole(picture: bytes) -> None:
+    """Raises MalformedRequest for a picture that curl's `-d @FILE` has taken the line ends and zero
+    bytes out of: no format does without the latter."""
+    if kind_by_bytes(picture) != IMAGE:
+        return
+    if b"\0" not in picture or (picture.startswith(b"\x89PNG") and picture[4:6] != b"\r\n"):
+        raise MalformedRequest(
+            "The picture has lost bytes on its way, as curl's -d takes line ends and zero bytes "
+            "out; send it with --data-binary @FILE"
+        )
