@@ -155,13 +155,12 @@ def up(check: bool, **options: Any) -> None:
         },
         drain_timeout_s=settings.drain_timeout_s,
     )
-    if check:
-        try:
-            supervisor.check(given)
-        except supervisor.StackError as error:
-            raise click.ClickException(str(error)) from None
-        return
-    sys.exit(supervisor.Supervisor(given).run())
+    try:
+        if not check:
+            sys.exit(supervisor.Supervisor(given).run())
+        supervisor.check(given)
+    except supervisor.StackError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

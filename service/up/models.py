@@ -1,5 +1,6 @@
 """The models of the repository: written into the list that both servers read, and watched."""
 
+from errno import ENOENT
 from pathlib import Path
 
 from service.up.output import say
@@ -25,18 +26,41 @@ class Models:
         self.unserved: dict[str, str] = {}
         self._told: dict[tuple[str, int], str] = {}  # what was said last of a version
         self._versions: dict[str, list[VersionStatus]] = {}
+        self._fault = ""
 
     def rescan(self) -> None:
         """Bring the list to what is on disk. Raises OSError where that cannot be read."""
+        if self.names and not self._repository.is_dir():
+            raise FileNotFoundError(ENOENT, "it is gone", str(self._repository))
         unserved = find_unserved(self._repository)
-        names = [name for name in models_in(self._repository) if name not in unserved]
+        # What is in the list stays there while it has a version: the server has it loaded, perhaps.
+        names = [
+            name
+            for name in models_in(self._repository)
+            if name in self.names or name not in unserved
+        ]
         if names != self.names or not self._config_file.exists():
             write_config(self._config_file, self._repository, names)
             self.names = names
+        for name in set(names) & unserved.keys():
+            del unserved[name]
         for name, reason in unserved.items():
             if self.unserved.get(name) != reason:
                 say(f"{name} is not served: {reason}")
         self.unserved = unserved
+
+    def follow(self, client: Client) -> None:
+        """`rescan`, then `look`; a disk that cannot be read changes nothing, and is said once."""
+        try:
+            self.rescan()
+        except OSError as error:
+            fault = f"{error.filename} cannot be read ({error.strerror})"
+        else:
+            fault = ""
+        if fault and fault != self._fault:
+            say(f"{fault}; what is served stays as it was")
+        self._fault = fault
+        self.look(client)
 
     def look(self, client: Client) -> None:
         """Ask the model server how the models are; one that does not answer has no news."""
@@ -84,11 +108,18 @@ class Models:
         return news
 
     def _reason(self, name: str, version: VersionStatus) -> str:
-        directory = find_versions(self._repository / name).get(version.version)
+        directory = _version_directory(self._repository / name, version.version)
         return (directory and not_a_saved_model(directory)) or (
             f"{version.error}\nIt is tried again when its files change: export or copy it "
             f"again, or take {directory or name} away"
         )
+
+
+def _version_directory(model: Path, number: int) -> Path | None:
+    try:
+        return find_versions(model).get(number)
+    except OSError:  # it was taken away meanwhile
+        return None
 
 
 def _has_failed(version: VersionStatus) -> bool:

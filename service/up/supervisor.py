@@ -58,12 +58,21 @@ def check(options: Options) -> None:
 
 
 class Supervisor:
-    """Serve a repository over HTTP and gRPC until SIGTERM, SIGINT or SIGHUP."""
+    """Serve a repository over HTTP and gRPC until SIGTERM, SIGINT or SIGHUP.
+
+    Raises StackError where no temporary file can be written.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._stop = StopSignals()
-        self._work_dir = Path(tempfile.mkdtemp(prefix="sluice-"))
+        try:
+            self._work_dir = Path(tempfile.mkdtemp(prefix="sluice-"))
+        except OSError as error:
+            raise StackError(
+                f"temporary files cannot be written ({error.strerror}): set TMPDIR to a directory "
+                "where they can"
+            ) from None
         self._config_file = self._work_dir / "models.config"
         self._models = Models(options.model_repository, self._config_file)
         self._model_server = dialled(options.host, options.grpc_port)
@@ -85,7 +94,10 @@ class Supervisor:
         return 0
 
     def _start(self) -> None:
-        self._look()
+        try:
+            self._models.rescan()
+        except OSError as error:
+            raise StackError(f"{error.filename} cannot be read ({error.strerror})") from None
         say("Starting the model server; TensorFlow takes some seconds")
         self._start_service(
             Service("model server", self._model_server_command(), self._model_server_answers)
@@ -110,7 +122,7 @@ class Supervisor:
         while not self._stop.wait(POLL_S):
             self._keep_up()
             if time.monotonic() >= next_look:
-                self._look()
+                self._models.follow(self._client)
                 next_look = time.monotonic() + LOOK_S
 
     def _end(self) -> None:
@@ -146,16 +158,8 @@ class Supervisor:
         for service in self._services:
             service.keep_up()
 
-    def _look(self) -> None:
-        try:
-            self._models.rescan()
-        except OSError as error:
-            raise StackError(f"{error.filename} cannot be read ({error.strerror})") from None
-        if self._services:
-            self._models.look(self._client)
-
     def _models_are_settled(self) -> bool:
-        self._look()
+        self._models.follow(self._client)
         return self._models.settled()
 
     def _model_server_answers(self) -> bool:

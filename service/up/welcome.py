@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from service.up.ports import ANY, is_loopback
-from sluice.wire.versions import find_versions
+from sluice.wire.versions import published_versions
 
 
 def welcome(
@@ -42,8 +42,12 @@ def welcome(
 
 
 def _sample(model: Path) -> Path:
-    *_, newest = find_versions(model).values()
-    return next(iter(sorted(newest.glob("samples/*.png"))), Path("IMAGE.png"))
+    samples = [
+        sample
+        for version in published_versions(model).values()
+        for sample in sorted(version.glob("samples/*.png"), reverse=True)
+    ]
+    return samples[-1] if samples else Path("IMAGE.png")
 
 
 def _reach(host: str) -> str:
