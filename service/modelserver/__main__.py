@@ -65,8 +65,12 @@ def _find_devices() -> str:
 
 @contextlib.contextmanager
 def _quiet_tensorflow() -> Iterator[None]:
-    """Keep TensorFlow's import from writing to stderr, which no log level of its own does."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Keep TensorFlow's import from writing to stderr, which no log level of its own does; unless
+    that level is set, so that its messages are asked for."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     kept = os.dup(2)  # the descriptor, not sys.stderr: C++ writes past Python
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path)
