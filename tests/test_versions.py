@@ -88,9 +88,10 @@ MISPLACED = {
     "1/saved_model.pb": "it is a version, and what it lies in a model: serve what",
     "m/v2/saved_model.pb": '"v2" is no version, .* mv R/m/v2 R/m/2',
     "m/latest/saved_model.pb": "mv R/m/latest R/m/1",
-    "m/model.keras": r'keras.models.load_model\("R/m/model.keras"\).export\("R/m/1"\)',
+    "m n/v1/saved_model.pb": "mv 'R/m n/v1' 'R/m n/1'",
+    "m/model.keras": r"sluice publish R/m/model.keras --name m --model-repository R$",
     "m/m.weights.h5": r"holds a Keras model's weights alone: .*load_weights, .*R/m/1",
-    "m.h5": r'R/m.h5 is a Keras file, .*export\("R/m/1"\)',
+    "m.h5": r"R/m.h5 is a Keras file, .* R/m.h5 --name m --model-repository R$",
     "saved_model.pb": "a SavedModel lies in a directory MODEL/1",
     "m/1": "R/m/1 is no directory",
     "m/notes.txt": "no directory in it is a version",
@@ -127,7 +128,7 @@ def test_links_that_lead_nowhere_are_no_models_and_no_versions(tmp_path):
     [
         ("saved_model.pb", "R/saved_model.pb is empty, .* copy the version again"),
         ("variables/variables.index", "R holds no saved_model.pb: is it copied whole"),
-        ("old.keras", r'load_model\("R/old.keras"\).export\("R"\)'),
+        ("old.keras", r"sluice publish R/old.keras --name \S+ --model-repository /\S+$"),
         ("deeper/saved_model.pb", "lies in R/deeper: move what is in there one up"),
     ],
 )

@@ -1,14 +1,14 @@
 """The models of the repository: written into the list that both servers read, and watched."""
 
+from contextlib import suppress
 from errno import ENOENT
 from pathlib import Path
 
 from service.up.output import say
 from sluice.client import Client, ClientError, NotFound
 from sluice.client.results import VersionStatus
-from sluice.wire.model_config import models_in, write_config
-from sluice.wire.unserved import find_unserved, not_a_saved_model
-from sluice.wire.versions import find_versions
+from sluice.wire.model_config import write_config
+from sluice.wire.versions import find_versions, survey, why_no_saved_model
 
 ASK_TIMEOUT_S = 2.0
 
@@ -32,18 +32,13 @@ class Models:
         """Bring the list to what is on disk. Raises OSError where that cannot be read."""
         if self.names and not self._repository.is_dir():
             raise FileNotFoundError(ENOENT, "it is gone", str(self._repository))
-        unserved = find_unserved(self._repository)
+        found, unserved = _on_disk(self._repository)
         # What is in the list stays there while it has a version: the server has it loaded, perhaps.
-        names = [
-            name
-            for name in models_in(self._repository)
-            if name in self.names or name not in unserved
-        ]
+        names = [name for name in found if name in self.names or name not in unserved]
         if names != self.names or not self._config_file.exists():
             write_config(self._config_file, self._repository, names)
             self.names = names
-        for name in set(names) & unserved.keys():
-            del unserved[name]
+        unserved = {name: reason for name, reason in unserved.items() if name not in names}
         for name, reason in unserved.items():
             if self.unserved.get(name) != reason:
                 say(f"{name} is not served: {reason}")
@@ -108,18 +103,25 @@ class Models:
         return news
 
     def _reason(self, name: str, version: VersionStatus) -> str:
-        directory = _version_directory(self._repository / name, version.version)
-        return (directory and not_a_saved_model(directory)) or (
-            f"{version.error}\nIt is tried again when its files change: export or copy it "
-            f"again, or take {directory or name} away"
+        directory = self._repository / name / str(version.version)
+        return (
+            f"{version.error}\nIt is tried again when its files change: copy or publish it again, "
+            f"or take {directory} away"
         )
 
 
-def _version_directory(model: Path, number: int) -> Path | None:
-    try:
-        return find_versions(model).get(number)
-    except OSError:  # it was taken away meanwhile
-        return None
+def _on_disk(repository: Path) -> tuple[list[str], dict[str, str]]:
+    """The models, sorted, and by name why what looks like one cannot be served."""
+    if not repository.is_dir():
+        return [], {}
+    models, unserved = survey(repository)
+    for name, directory in models.items():
+        with suppress(OSError):  # taken away meanwhile
+            versions = find_versions(directory).values()
+            reasons = [reason for each in versions if (reason := why_no_saved_model(each))]
+            if reasons and len(reasons) == len(versions):
+                unserved[name] = reasons[-1]
+    return list(models), unserved
 
 
 def _has_failed(version: VersionStatus) -> bool:

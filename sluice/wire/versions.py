@@ -8,6 +8,7 @@ what to do, is said here too.
 """
 
 import re
+import shlex
 from pathlib import Path
 
 SAVED_MODEL = "saved_model.pb"  # written last, so a version that has it is whole
@@ -123,7 +124,7 @@ def why_no_model(directory: Path) -> str | None:
             number = re.search("[0-9]+", entry.name)
             return (
                 f'"{entry.name}" is no version, whose name is a whole number: '
-                f"mv {entry} {directory / (number[0] if number else '1')}"
+                f"mv {_quoted(entry)} {_quoted(directory / (number[0] if number else '1'))}"
             )
     for entry in seen:
         if entry.suffix in _KERAS:
@@ -217,6 +218,11 @@ def _is_keras_file(file: Path, version: Path) -> str:
             f'with model.load_weights, and model.export("{version}")'
         )
     return (
-        f"{file} is a Keras file, not a SavedModel; export it in Python: "
-        f'keras.models.load_model("{file}").export("{version}")'
+        f"{file} is a Keras file, not a SavedModel; publish it: sluice publish {_quoted(file)} "
+        f"--name {_quoted(version.parent.name)} --model-repository {_quoted(version.parent.parent)}"
     )
+
+
+def _quoted(path: Path | str) -> str:
+    """For a shell."""
+    return shlex.quote(str(path))

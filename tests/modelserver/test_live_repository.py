@@ -135,7 +135,7 @@ def nest(version):
     ("spoil", "code", "reason"),
     [
         (leave_empty, "NOT_FOUND", "1 is empty: copy a SavedModel into it, or remove it"),
-        (leave_keras_file, "NOT_FOUND", r'load_model\("\S+1/digits.keras"\).export\("\S+/1"\)'),
+        (leave_keras_file, "NOT_FOUND", r"sluice publish \S+1/digits.keras --name "),
         (cut_short, "DATA_LOSS", "cut short: copy the version again .*Cannot parse file"),
         (nest, "NOT_FOUND", "lies in .*/1/digits: move what is in there one up"),
     ],

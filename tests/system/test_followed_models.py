@@ -29,13 +29,13 @@ def repository(tmp_path):
 
 def add(model):
     (model / "1").mkdir(parents=True)
-    (model / "1/saved_model.pb").touch()
+    (model / "1/saved_model.pb").write_bytes(b"whole")
 
 
 def test_a_new_model_is_listed_once_it_can_be_loaded(follow, repository, capfd):
     (repository / "photos/1").mkdir(parents=True)
     assert [follow(), follow()] == [["digits"]] * 2
-    (repository / "photos/1/saved_model.pb").touch()
+    (repository / "photos/1/saved_model.pb").write_bytes(b"whole")
     assert follow() == ["digits", "photos"]
     assert capfd.readouterr().err.count("photos is not served") == 1
 
