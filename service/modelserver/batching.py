@@ -38,6 +38,7 @@ class _Task:
     rows: int
     outcome: asyncio.Future[Tensors]
     since: float  # on the monotonic clock
+    deadline: float | None  # there too; None: its caller waits for ever
 
 
 @dataclass(eq=False)
@@ -87,11 +88,11 @@ class BatchingRunner:
         self._queues: dict[Hashable, deque[_Batch]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def run(self, servable: Servable, run: Run) -> Tensors:
+    async def run(self, servable: Servable, run: Run, deadline: float | None = None) -> Tensors:
         """Raises InvalidArgument for inputs that form no batch, Unavailable for a full queue."""
         options = servable.batching
         if options is None:
-            return await self._unbatched.run(servable, run)
+            return await self._unbatched.run(servable, run, deadline)
         rows = rows_of(run)
         if rows > options.max_batch_size:
             raise InvalidArgument(
@@ -101,8 +102,10 @@ class BatchingRunner:
             # Not counted in `_free`: it has no rows to compute; a batch behind it waits.
             return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
         if self._free and options.run_at_once and rows <= options.batch_limit:
-            return await self._run_alone(servable, run, rows)  # nothing waits that it could join
-        tasks = self._enqueue(servable, options, run, rows)
+            return await self._run_alone(
+                servable, run, rows, deadline
+            )  # nothing waits that it could join
+        tasks = self._enqueue(servable, options, run, rows, deadline)
         self._dispatch()
         return await _outcome(tasks)
 
@@ -110,13 +113,15 @@ class BatchingRunner:
         self._pool.shutdown()
         await self._unbatched.close()
 
-    async def _run_alone(self, servable: Servable, run: Run, rows: int) -> Tensors:
+    async def _run_alone(
+        self, servable: Servable, run: Run, rows: int, deadline: float | None
+    ) -> Tensors:
         """At once, without the queue's bookkeeping: a lone caller pays nothing for batching."""
         self._free -= 1
         self._record((0.0,))
         # Not run_in_executor, whose future is done as soon as the caller hangs up: whether the
         # thread is free is known to the pool's own future only.
-        running = self._pool.submit(_run_checked, servable, run, rows)
+        running = self._pool.submit(_run_checked, servable, run, rows, deadline)
         try:
             return await asyncio.wrap_future(running)
         finally:
@@ -127,7 +132,12 @@ class BatchingRunner:
                 running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._finish_alone))
 
     def _enqueue(
-        self, servable: Servable, options: BatchingOptions, run: Run, rows: int
+        self,
+        servable: Servable,
+        options: BatchingOptions,
+        run: Run,
+        rows: int,
+        deadline: float | None,
     ) -> list[_Task]:
         """The tasks that the run has become: one, unless it was split."""
         now, loop = time.monotonic(), asyncio.get_running_loop()
@@ -136,7 +146,7 @@ class BatchingRunner:
         sizes = _sizes(rows, queue[-1].room if queue else 0, options)
         _check_capacity(queue, sizes, options)
         tasks = [
-            _Task(part, size, loop.create_future(), now)
+            _Task(part, size, loop.create_future(), now, deadline)
             for part, size in zip(split(run, sizes), sizes, strict=True)
         ]
         for task in tasks:
@@ -181,7 +191,7 @@ class BatchingRunner:
             self._pool,
             _run_joined,
             batch.servable,
-            [task.run for task in batch.tasks],
+            batch.tasks,
             batch.options,
         )
         running.add_done_callback(partial(self._finish, batch))
@@ -262,27 +272,37 @@ async def _outcome(tasks: Sequence[_Task]) -> Tensors:
             task.outcome.cancel()
 
 
-def _run_checked(servable: Servable, run: Run, rows: int) -> Tensors:
-    outputs = servable.run(run)
+def _run_checked(servable: Servable, run: Run, rows: int, deadline: float | None) -> Tensors:
+    outputs = servable.run(run, deadline)
     check_rows(outputs, rows)
     return outputs
 
 
 def _run_joined(
-    servable: Servable, runs: Sequence[Run], options: BatchingOptions
+    servable: Servable, tasks: Sequence[_Task], options: BatchingOptions
 ) -> list[Tensors | Exception]:
-    """Each run's tensors, or what it failed with; one bad run fails only itself."""
+    """Each task's tensors, or what it failed with; one bad run fails only itself."""
+    runs = [task.run for task in tasks]
     outcomes: list[Tensors | Exception]
     try:
-        outcomes = [*share_out(servable.run(join(runs, options)), runs, options)]
+        if all(task.outcome.done() for task in tasks):
+            raise Unavailable("Nobody waits for this run")
+        joined = join(runs, options)
+        outcomes = [*share_out(servable.run(joined, _last(tasks)), runs, options)]
     except (ServingError, tf.errors.OpError) as error:
         if len(runs) == 1:
             return [error]
         # Which run it was, TensorFlow does not say: each is tried alone.
-        outcomes = [outcome for run in runs for outcome in _run_joined(servable, [run], options)]
+        outcomes = [outcome for task in tasks for outcome in _run_joined(servable, [task], options)]
     except Exception as error:  # whatever it is, the callers must not wait for ever
         outcomes = [error] * len(runs)
     return outcomes
+
+
+def _last(tasks: Sequence[_Task]) -> float | None:
+    """The latest deadline; None where one of the callers waits for ever."""
+    deadlines = [task.deadline for task in tasks if task.deadline is not None]
+    return max(deadlines) if len(deadlines) == len(tasks) else None
 
 
 def _ignore(waits: Sequence[float]) -> None:

@@ -46,19 +46,23 @@ SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE)
 log = logging.getLogger(__name__)
 
 
-class _Batching(NamedTuple):
+class Batching(NamedTuple):
+    """How --enable_batching joins calls."""
+
     threads: int  # of all models
     options: BatchingOptions  # of every model that has none of its own
 
 
-def make_repository(options: Options, metrics: Metrics) -> Repository:
+def make_repository(
+    options: Options, metrics: Metrics, batching: Batching | None = None
+) -> Repository:
     """Configured, not started. Raises StartError for options that cannot be followed."""
     load = partial(
         _load,
         options=options,
         metrics=metrics,
         session_config=_session_config(options),
-        batching=_batching(options),
+        batching=batching,
     )
     directory = Path(options.model_repository).absolute() if options.model_repository else None
     repository = Repository(
@@ -96,9 +100,22 @@ def read_configs(options: Options) -> list[ModelConfig]:
     return list(config.model_config_list.config)
 
 
-def make_runner(options: Options, metrics: Metrics) -> Runner:
-    """Raises StartError for batching parameters that cannot be followed."""
-    direct, batching = DirectRunner(options.grpc_max_threads), _batching(options)
+def read_batching(options: Options) -> Batching | None:
+    """None unless --enable_batching; raises StartError for parameters that cannot be followed."""
+    if not options.enable_batching:
+        return None
+    parameters = BatchingParameters()
+    if options.batching_parameters_file:
+        read_text_proto(options.batching_parameters_file, parameters)
+    try:
+        return Batching(batch_threads(parameters), batching_options(parameters))
+    except ServingError as error:
+        raise StartError(str(error)) from error
+
+
+def make_runner(options: Options, metrics: Metrics, batching: Batching | None) -> Runner:
+    """Joins calls where `batching` says how."""
+    direct = DirectRunner(options.grpc_max_threads)
     if batching is None:
         return direct
     return BatchingRunner(batching.threads, direct, metrics.batched)
@@ -177,7 +194,7 @@ def _load(
     options: Options,
     metrics: Metrics,
     session_config: ConfigProto,
-    batching: _Batching | None,
+    batching: Batching | None,
 ) -> Servable:
     with metrics.loading(version.model, version.path):
         batched = batching and batching.options
@@ -201,18 +218,6 @@ def _load(
 
 def _collect() -> None:
     gc.collect()  # a TensorFlow graph is full of cycles
-
-
-def _batching(options: Options) -> _Batching | None:
-    if not options.enable_batching:
-        return None
-    parameters = BatchingParameters()
-    if options.batching_parameters_file:
-        read_text_proto(options.batching_parameters_file, parameters)
-    try:
-        return _Batching(batch_threads(parameters), batching_options(parameters))
-    except ServingError as error:
-        raise StartError(str(error)) from error
 
 
 def _session_config(options: Options) -> ConfigProto:

@@ -8,8 +8,7 @@ answer bytes that do not parse (grpc.aio's answer is UNKNOWN, with a traceback i
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -21,11 +20,13 @@ from service.modelserver.errors import ServingError, Unavailable, status_of
 from sluice.wire.protos import POOL
 
 Context = Any  # grpc.aio.ServicerContext; the stubs leave its abort() untyped
+Deadline = float | None  # on the monotonic clock; None: the caller waits for ever
 Parser = Callable[[bytes], Any]  # raises DecodeError
 RecordCall = Callable[[str, str, grpc.StatusCode, float], None]  # model, method, code, seconds
 
-# How long nobody may have called before the server can be stopped without cutting anybody off.
-_QUIET_S = 0.1
+# How long nobody may have called before the server can end without cutting anybody off, and how
+# long it waits for such a time: somebody may call without a pause.
+_QUIET_S, _PATIENCE_S = 0.1, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -42,29 +43,30 @@ class Calls:
         self._draining = False
         self._last = time.monotonic()
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """One call, inside the block. Raises Unavailable while draining."""
+    def count(self, context: Context) -> None:
+        """One call more, until its reply has been sent. Raises Unavailable while draining."""
         self._last = time.monotonic()  # of a refused call too: while there are any, drain() waits
         if self._draining:
             raise Unavailable("The server is shutting down; call another one")
         self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
+        context.add_done_callback(self._done)
+
+    def _done(self, _: Context) -> None:
+        self._running -= 1
 
     async def drain(self, timeout_s: float) -> int:
         """Refuse new calls, and wait until those in progress are done and nobody calls any more.
 
-        Returns how many were still in progress after `timeout_s`.
+        Returns how many were still in progress after `timeout_s`. For a time without a call it
+        waits _PATIENCE_S at the most.
         """
-        # Not grpc.aio's stop(grace) alone: it cancels calls that are on the wire and not yet here.
+        # Not grpc.aio's stop(grace): it cancels calls that are on the wire and not yet here.
         self._draining = True
         deadline = time.monotonic() + timeout_s
-        while (self._running or time.monotonic() - self._last < _QUIET_S) and (
-            time.monotonic() < deadline
-        ):
+        while self._running and time.monotonic() < deadline:
+            await asyncio.sleep(_QUIET_S / 10)
+        deadline = min(deadline, time.monotonic() + _PATIENCE_S)
+        while time.monotonic() - self._last < _QUIET_S and time.monotonic() < deadline:
             await asyncio.sleep(_QUIET_S / 10)
         return self._running
 
@@ -78,7 +80,8 @@ def add_service(
 ) -> None:
     """Answer every method of the service `name` with the servicer's coroutine of that name.
 
-    It takes the request and may raise ServingError or what TensorFlow raises.
+    It takes the request and when its caller will have left, and may raise ServingError or what
+    TensorFlow raises.
     `parsers`: by method, what makes its request of the bytes, where it is not the message itself.
     """
     handlers = {}
@@ -96,7 +99,7 @@ def add_service(
 
 
 def _handler(
-    method: Callable[[Any], Awaitable[Message]], name: str, parse: Parser, calls: Calls
+    method: Callable[[Any, Deadline], Awaitable[Message]], name: str, parse: Parser, calls: Calls
 ) -> Callable[..., Awaitable[Message]]:
     """The request is parsed here: grpc.aio calls bytes that do not parse UNKNOWN, and logs a
     trace for each."""
@@ -108,8 +111,10 @@ def _handler(
         try:
             request = parse(raw)
             model = _model_of(request)
-            with calls.counted():
-                reply = await method(request)
+            calls.count(context)
+            left_s = context.time_remaining()
+            deadline = None if left_s is None else time.monotonic() + left_s
+            reply = await method(request, deadline)
             code = grpc.StatusCode.OK
             return reply
         except (ServingError, tf.errors.OpError) as error:

@@ -5,20 +5,16 @@ aborts on it. TensorFlow's shape functions run forwards, from inputs to outputs,
 what an op wants of a placeholder; hence the table of those that take one rank alone.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from service.modelserver.graphs import Body, GraphDef, Node, canonical
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import TensorError
-
-# TensorFlow's own message classes, which are untyped.
-_Node = Any  # NodeDef
-_GraphDef = Any
 
 # By op: the rank that an input has, by its position.
 _RANKS: dict[str, dict[int, int]] = {
@@ -61,7 +57,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 def expected_inputs(
-    signatures: Mapping[str, SignatureDef], graph: _GraphDef
+    signatures: Mapping[str, SignatureDef], graph: GraphDef
 ) -> dict[str, TensorSpec]:
     """By the tensor that is fed (`serving_default_image:0`), what it must be.
 
@@ -90,19 +86,17 @@ def _either(one: TensorSpec, other: TensorSpec) -> TensorSpec:
     return TensorSpec(name, one.dtype, tuple(sizes))
 
 
-def wanted_rank(graph: _GraphDef, tensor: str, outputs: Iterable[str]) -> int | None:
+def wanted_rank(graph: GraphDef, tensor: str, outputs: Iterable[str]) -> int | None:
     """The rank that some op on the way from `tensor` to `outputs` must have it in, if one must."""
     functions = {function.signature.name: function for function in graph.library.function}
 
     @cache
-    def function_body(name: str) -> _Body:
-        function = functions[name]
-        returned = (*function.ret.values(), *function.control_ret.values())
-        return _Body(function.node_def, returned)
+    def function_body(name: str) -> Body:
+        return Body.of_function(functions[name])
 
-    whole = _Body(graph.node, outputs)
+    whole = Body(graph.node, outputs)
     seen: set[tuple[int, str]] = set()
-    waiting = [_Place(whole, _canonical(tensor))]
+    waiting = [_Place(whole, canonical(tensor))]
     while waiting:
         place = waiting.pop()
         if (id(place.body), place.tensor) in seen:
@@ -121,41 +115,15 @@ def wanted_rank(graph: _GraphDef, tensor: str, outputs: Iterable[str]) -> int | 
     return None
 
 
-class _Body:
-    """The nodes of a graph or a function without which its outputs cannot be had."""
-
-    def __init__(self, nodes: Iterable[_Node], outputs: Iterable[str]) -> None:
-        self.nodes = {node.name: node for node in nodes}
-        self.consumers: dict[str, list[tuple[_Node, int]]] = defaultdict(list)
-        waiting, needed = [*outputs], set()
-        while waiting:
-            name = waiting.pop().lstrip("^").partition(":")[0]
-            if name in self.nodes and name not in needed:
-                needed.add(name)
-                waiting.extend(self.nodes[name].input)
-        for name in needed:
-            for position, tensor in enumerate(self.nodes[name].input):
-                self.consumers[_canonical(tensor)].append((self.nodes[name], position))
-
-    def constant_rank(self, tensor: str) -> int | None:
-        """None for what is no constant."""
-        node = self.nodes.get(tensor.partition(":")[0])
-        while node is not None and node.op in ("Cast", "Identity"):
-            node = self.nodes.get(node.input[0].partition(":")[0])
-        if node is None or node.op != "Const":
-            return None
-        return len(node.attr["value"].tensor.tensor_shape.dim)
-
-
 class _Place(NamedTuple):
     """Where the fed tensor has come to on its way through the graph."""
 
-    body: _Body
+    body: Body
     tensor: str
     added: int = 0  # axes that it has got since it was fed
     above: int = -1  # the fed rank is this plus one at least, or broadcasting has changed it
 
-    def after(self, node: _Node, position: int) -> "Iterator[_Place]":
+    def after(self, node: Node, position: int) -> "Iterator[_Place]":
         """The output of an op of which is known how its rank follows from this input's."""
         output = self._replace(tensor=f"{node.name}:0")
         if node.op in _KEEP_RANK and position == 0:
@@ -171,17 +139,8 @@ class _Place(NamedTuple):
                 yield output._replace(above=max(self.above, other - self.added))
 
 
-def _rank_of(node: _Node, position: int) -> int | None:
+def _rank_of(node: Node, position: int) -> int | None:
     rank = _RANKS.get(node.op, {}).get(position)
     if rank is None or node.op in _ONE_RANK_OF_3D:
         return rank
     return rank + (node.attr["data_format"].s in _FIVE_AXES)
-
-
-def _canonical(tensor: str) -> str:
-    """`node:0` for `node`, and for the `node:output:0` of a function's body.
-
-    Outputs of one op are confused in a function; only ops with one output are followed there.
-    """
-    name, _, output = tensor.partition(":")
-    return f"{name}:{output.rpartition(':')[2] or 0}"

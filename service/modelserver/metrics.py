@@ -211,10 +211,6 @@ class MetricsServer:
         # A daemon, as its handlers' are: a scrape that hangs must not keep the process alive.
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
 
 _UNKNOWN = '{"error": "this server has no REST API, only metrics; the gateway has the REST API"}'
 

@@ -3,6 +3,7 @@
 # ruff: noqa: N802 (methods have the names that the .proto gives them)
 import asyncio
 
+from service.modelserver.calls import Deadline
 from service.modelserver.errors import InvalidArgument, PermissionDenied
 from service.modelserver.repository import Repository
 from sluice.wire.protos.serving_pb2 import (
@@ -23,14 +24,18 @@ class ModelService:
     def __init__(self, repository: Repository, may_reload: bool = True) -> None:
         self._repository, self._may_reload = repository, may_reload
 
-    async def GetModelStatus(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
+    async def GetModelStatus(
+        self, request: GetModelStatusRequest, _: Deadline = None
+    ) -> GetModelStatusResponse:
         if not request.HasField("model_spec"):
             raise InvalidArgument("Missing ModelSpec")
         return GetModelStatusResponse(
             model_version_status=self._repository.status(request.model_spec)
         )
 
-    async def HandleReloadConfigRequest(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
+    async def HandleReloadConfigRequest(
+        self, request: ReloadConfigRequest, _: Deadline = None
+    ) -> ReloadConfigResponse:
         if not self._may_reload:
             raise PermissionDenied(
                 "Which models are served is not for callers to say here; the server that allows it "

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
+from service.modelserver.calls import Deadline
 from service.modelserver.errors import InvalidArgument
 from service.modelserver.examples import ClassifyPlan, MultiInferencePlan, RegressPlan
 from service.modelserver.predict import (
@@ -55,21 +56,29 @@ class PredictionService:
     def __init__(self, repository: Repository, runner: Runner, content: bool = False) -> None:
         self._repository, self._runner, self._content = repository, runner, content
 
-    async def Predict(self, parts: PredictParts) -> PredictResponse:
+    async def Predict(self, parts: PredictParts, deadline: Deadline = None) -> PredictResponse:
         make_plan = partial(PredictPlan, content=self._content, contents=parts.contents)
-        return await self._answer(make_plan, parts.model_spec, parts.request)
+        return await self._answer(make_plan, parts.model_spec, parts.request, deadline)
 
-    async def Classify(self, request: ClassificationRequest) -> ClassificationResponse:
-        return await self._answer(ClassifyPlan, request.model_spec, request)
+    async def Classify(
+        self, request: ClassificationRequest, deadline: Deadline = None
+    ) -> ClassificationResponse:
+        return await self._answer(ClassifyPlan, request.model_spec, request, deadline)
 
-    async def Regress(self, request: RegressionRequest) -> RegressionResponse:
-        return await self._answer(RegressPlan, request.model_spec, request)
+    async def Regress(
+        self, request: RegressionRequest, deadline: Deadline = None
+    ) -> RegressionResponse:
+        return await self._answer(RegressPlan, request.model_spec, request, deadline)
 
-    async def MultiInference(self, request: MultiInferenceRequest) -> MultiInferenceResponse:
+    async def MultiInference(
+        self, request: MultiInferenceRequest, deadline: Deadline = None
+    ) -> MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else ModelSpec()
-        return await self._answer(MultiInferencePlan, spec, request)
+        return await self._answer(MultiInferencePlan, spec, request, deadline)
 
-    async def GetModelMetadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
+    async def GetModelMetadata(
+        self, request: GetModelMetadataRequest, _: Deadline = None
+    ) -> GetModelMetadataResponse:
         _check_fields(request)
         with self._repository.lease(request.model_spec) as (version, servable):
             signatures = SignatureDefMap(signature_def=servable.signatures)
@@ -83,10 +92,11 @@ class PredictionService:
         make_plan: Callable[[SignatureDefs, AnyRequest], Plan[AnyResponse]],
         spec: ModelSpec,
         request: AnyRequest,
+        deadline: Deadline,
     ) -> AnyResponse:
         with self._repository.lease(spec) as (version, servable):
             plan = servable.plan(make_plan, request)
-            tensors = await self._runner.run(servable, plan.run)
+            tensors = await self._runner.run(servable, plan.run, deadline)
         return plan.respond(tensors, version)
 
 

@@ -14,10 +14,11 @@ from service.modelserver.servable import Run, Servable, Tensors
 class Runner(Protocol):
     """`run` gives the fetched tensors by name; cancelling it keeps a run that waits from starting.
 
-    It raises what TensorFlow raises, and ServingError where the run may not wait.
+    `deadline`: when its caller will have left, on the monotonic clock; None: never. `run` raises
+    what TensorFlow raises, and ServingError where the run may not wait.
     """
 
-    async def run(self, servable: Servable, run: Run) -> Tensors: ...
+    async def run(self, servable: Servable, run: Run, deadline: float | None = None) -> Tensors: ...
 
     async def close(self) -> None: ...
 
@@ -28,9 +29,12 @@ class DirectRunner:
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, "run")
 
-    async def run(self, servable: Servable, run: Run) -> Tensors:
-        # Cancelling this keeps a run that waits from starting; nothing stops one that has begun.
-        return await asyncio.get_running_loop().run_in_executor(self._pool, servable.run, run)
+    async def run(self, servable: Servable, run: Run, deadline: float | None = None) -> Tensors:
+        # Cancelling this keeps a run that waits from starting; its deadline alone stops one that
+        # has begun, between two rounds of a loop.
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, servable.run, run, deadline
+        )
 
     async def close(self) -> None:
         self._pool.shutdown()

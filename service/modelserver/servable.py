@@ -5,15 +5,18 @@ session's callable costs less a call than a signature function does.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import tensorflow as tf
-from tensorflow.core.protobuf.config_pb2 import CallableOptions
+from tensorflow.core.protobuf.config_pb2 import CallableOptions, RunOptions
+from tensorflow.python.client import pywrap_tf_session
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import DataLoss, InvalidArgument, NotFound, status_of
+from service.modelserver.graphs import takes_loop
 from service.modelserver.input_shapes import expected_inputs
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import TensorSpec, shape_text
@@ -49,7 +52,7 @@ class Servable:
     """A session and the signatures it can run. Thread-safe.
 
     `batching`: how its runs may be joined; None: not at all. `expected`: by the tensor that is fed,
-    what it must be; nothing is known of the others.
+    what it must be; nothing is known of the others. `looped`: the outputs that take a loop.
     """
 
     def __init__(
@@ -58,9 +61,10 @@ class Servable:
         signatures: Mapping[str, SignatureDef],
         batching: BatchingOptions | None = None,
         expected: Mapping[str, TensorSpec] | None = None,
+        looped: Container[str] = (),
     ) -> None:
         self.signatures, self.batching = signatures, batching
-        self._expected = expected or {}
+        self._expected, self._looped = expected or {}, looped
         self._session = session
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], _Callable] = {}
         self._running = 0
@@ -80,15 +84,20 @@ class Servable:
                 raise _wrong_shape(spec, array.shape)
         return plan
 
-    def run(self, run: Run) -> Tensors:
+    def run(self, run: Run, deadline: float | None = None) -> Tensors:
         """The fetched tensors by name. The GIL is released while TensorFlow computes.
 
+        A run that takes a loop ends at its `deadline`, on the monotonic clock: TensorFlow looks
+        whether it may go on only between two rounds of a loop.
         Raises tf.errors.OpError as TensorFlow does, InvalidArgument where it fails to.
         """
         with self._idle:
             self._running += 1
         try:
-            outputs = self._callable(tuple(run.feeds), run.fetches)(*run.feeds.values())
+            if any(name in self._looped for name in run.fetches):
+                outputs = self._run_until(deadline, run)
+            else:
+                outputs = self._callable(tuple(run.feeds), run.fetches)(*run.feeds.values())
         except UnicodeDecodeError as error:
             # TensorFlow quoted an input in its error, and its Python layer cannot take the bytes.
             raise InvalidArgument(error.object.decode(errors="backslashreplace")) from error
@@ -108,6 +117,28 @@ class Servable:
         self._callables.clear()
         self._session.close()
         self._session = None  # the graph's memory goes with the last reference
+
+    def _run_until(self, deadline: float | None, run: Run) -> list[Any]:
+        """With RunOptions, which a callable is given once for all its runs."""
+        # Session.run wraps this in as much Python as Session.make_callable does a callable.
+        left_ms = 0 if deadline is None else max(int((deadline - time.monotonic()) * 1e3), 1)
+        options = RunOptions(timeout_in_ms=left_ms).SerializeToString()
+        buffer = pywrap_tf_session.TF_NewBufferFromString(options)
+        try:
+            outputs: list[Any] = pywrap_tf_session.TF_SessionRun_wrapper(
+                self._session._session,
+                buffer,
+                {self._tensor(name): array for name, array in run.feeds.items()},
+                [self._tensor(name) for name in run.fetches],
+                [],
+                None,
+            )
+        finally:
+            pywrap_tf_session.TF_DeleteBuffer(buffer)
+        return outputs
+
+    def _tensor(self, name: str) -> Any:
+        return self._session.graph.get_tensor_by_name(name)._as_tf_output()
 
     def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Callable:
         # No lock: two threads may both make one, and either will do.
@@ -158,7 +189,9 @@ def load_servable(
         for name, signature in meta_graph.signature_def.items()
     }
     expected = expected_inputs(signatures, meta_graph.graph_def) if check_shapes else {}
-    return Servable(session, signatures, batching, expected)
+    outputs = {info.name for each in signatures.values() for info in each.outputs.values()}
+    looped = {name for name in outputs if takes_loop(meta_graph.graph_def, name)}
+    return Servable(session, signatures, batching, expected, looped)
 
 
 def _is_torn(error: BaseException) -> bool:

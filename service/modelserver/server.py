@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+import time
 from typing import NoReturn
 
 from service.modelserver.build import (
@@ -14,6 +15,7 @@ from service.modelserver.build import (
     make_repository,
     make_runner,
     make_server,
+    read_batching,
     read_configs,
 )
 from service.modelserver.calls import Calls
@@ -30,11 +32,13 @@ async def serve(options: Options) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
     stop = _stop_event()
     metrics = Metrics()
-    repository, runner = make_repository(options, metrics), make_runner(options, metrics)
+    batching = read_batching(options)
+    repository = make_repository(options, metrics, batching)
+    runner = make_runner(options, metrics, batching)
     calls, health = Calls(metrics.called), HealthService(SERVICES)
     server = make_server(options, repository, runner, calls, health)
     port = listen(server, options)  # before the models load: a taken port is known at once
-    metrics_server = make_metrics_server(options, metrics)
+    make_metrics_server(options, metrics)  # which answers until the process ends
     await server.start()
 
     gc.freeze()  # what TensorFlow's import left behind; models stay collectable
@@ -50,23 +54,29 @@ async def serve(options: Options) -> None:
         "Stopping: new calls are refused, those in progress have up to %g s", options.drain_seconds
     )
     rereading.cancel()
+    deadline = time.monotonic() + options.drain_seconds
     await health.end()  # first, so that balancers send new calls elsewhere
     unfinished = await calls.drain(options.drain_seconds)
     if unfinished:
         _give_up(f"{unfinished} call(s) did not finish within --drain_seconds and are cut off")
-    await server.stop(grace=1)  # for health's Watch and reflection, which are not counted
-    await runner.close()
-    if metrics_server is not None:
-        metrics_server.close()
     unloading = asyncio.create_task(asyncio.to_thread(repository.stop))
-    if not (await asyncio.wait({unloading}, timeout=options.drain_seconds))[0]:
-        _give_up("a version is still being loaded or unloaded, after --drain_seconds")
+    if not (await asyncio.wait({unloading}, timeout=max(deadline - time.monotonic(), 1)))[0]:
+        _give_up("a version is still being loaded, or runs for a caller who has left")
     log.info("Stopped")
+    _leave()
 
 
 def _give_up(reason: str) -> NoReturn:
-    """End at once: Python would wait for the threads that TensorFlow is still busy in."""
     log.warning("Stopped without waiting any longer: %s", reason)
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """End at once, with status 0.
+
+    Python would wait for the threads that TensorFlow is still busy in, and gRPC's own stop answers
+    CANCELLED to calls that are on the wire: a socket that is closed is UNAVAILABLE.
+    """
     logging.shutdown()
     os._exit(0)
 
@@ -88,14 +98,18 @@ async def _until_loaded_or(stop: asyncio.Event, repository: Repository) -> None:
 
 
 async def _reread(options: Options, repository: Repository) -> None:
-    """Follow --model_config_file as it changes; a bad one changes nothing."""
+    """Follow --model_config_file as it changes; a bad one changes nothing, and is told once."""
+    told = ""
     while options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
         await asyncio.sleep(options.model_config_file_poll_wait_seconds)
         try:
             repository.configure(read_configs(options))
+            told = ""
         except (StartError, ServingError) as error:
-            log.error(
-                "Reloading %s failed; the models stay as they were: %s",
-                options.model_config_file,
-                error,
-            )
+            if str(error) != told:
+                log.error(
+                    "Reloading %s failed; the models stay as they were: %s",
+                    options.model_config_file,
+                    error,
+                )
+            told = str(error)

@@ -21,7 +21,7 @@ class Doubler:
         if not hold:
             self.go.set()
 
-    def run(self, run):
+    def run(self, run, _deadline=None):
         assert self.go.wait(10)
         x = run.feeds["x"]
         self.batches.append(x.tolist())
@@ -190,6 +190,30 @@ def test_a_run_cancelled_in_its_thread_keeps_it_busy():
     assert asyncio.run(main()) == [[0], [1, 2]]
 
 
+def test_a_batch_that_failed_is_tried_again_without_those_who_have_left():
+    class Deserted(Doubler):
+        def run(self, run, _deadline=None):
+            if len(run.feeds["x"]) == 3:
+                loop.call_soon_threadsafe(calls[-1].cancel)
+                assert left.wait(10)
+            return super().run(run)
+
+    async def main():
+        nonlocal loop
+        loop, servable, runner = asyncio.get_running_loop(), Deserted(True, DEFAULTS), make_runner()
+        for value in (0, 1, -1, 2):
+            calls.append(asyncio.ensure_future(runner.run(servable, x(value))))
+            await asyncio.sleep(0)
+        calls[-1].add_done_callback(lambda _: left.set())
+        servable.go.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await runner.close()
+        return servable.batches
+
+    loop, calls, left = None, [], threading.Event()
+    assert asyncio.run(main()) == [[0], [1, -1, 2], [1], [-1]]
+
+
 def test_no_rows_are_answered():
     assert ask(DEFAULTS, Doubler(), x()) == [[]]
 
@@ -214,7 +238,7 @@ def test_inputs_that_make_no_batch_are_refused(run, message):
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_an_output_that_is_not_the_batch_is_refused(shape):
     servable = Doubler()
-    servable.run = lambda _: {"y": np.ones(shape)}
+    servable.run = lambda *_: {"y": np.ones(shape)}
     [error] = ask(DEFAULTS, servable, x(1, 2))
     assert isinstance(error, FailedPrecondition)
 

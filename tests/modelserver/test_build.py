@@ -7,7 +7,13 @@ import grpc
 import pytest
 
 from service.modelserver.batching import BatchingRunner
-from service.modelserver.build import listen, make_metrics_server, make_repository, make_runner
+from service.modelserver.build import (
+    listen,
+    make_metrics_server,
+    make_repository,
+    make_runner,
+    read_batching,
+)
 from service.modelserver.errors import StartError
 from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
@@ -51,11 +57,12 @@ def test_batching_parameters_that_cannot_be_followed_are_refused(file):
         batching_parameters_file=file("max_batch_size { value: 8 } allowed_batch_sizes: 4"),
     )
     with pytest.raises(StartError, match="must match max_batch_size"):
-        make_runner(options, Metrics())
+        read_batching(options)
 
 
 def test_batching_has_defaults():
-    assert isinstance(make_runner(Options(enable_batching=True), Metrics()), BatchingRunner)
+    options = Options(enable_batching=True)
+    assert isinstance(make_runner(options, Metrics(), read_batching(options)), BatchingRunner)
 
 
 def test_a_taken_port_is_named():

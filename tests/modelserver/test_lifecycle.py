@@ -37,14 +37,14 @@ def slow_call(channel, steps):
 
 
 def test_sigterm_finishes_what_was_accepted_and_refuses_what_comes_late(launch_slow):
-    server = launch_slow()
-    answered, refused = [], []
+    server = launch_slow("--drain_seconds=600")  # longer than anybody waits below
+    answered, refused, ended = [], [], threading.Event()
     with grpc.insecure_channel(server.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(HealthCheckRequest(), timeout=60)
         assert next(watch).status == SERVING
         callers = [
-            threading.Thread(target=call_until_refused, args=(channel, answered, refused))
-            for _ in range(8)
+            threading.Thread(target=call_on_and_on, args=(channel, answered, refused, ended))
+            for _ in range(4)
         ]
         slow_call(channel, 1).result()
         for caller in callers:
@@ -53,13 +53,16 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_what_comes_late(launch_s
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == NOT_SERVING
-        for caller in callers:
-            caller.join()
+        server.process.send_signal(signal.SIGTERM)  # again, while the first is obeyed
         assert not accepted.done()
         assert accepted.code() == grpc.StatusCode.OK
-        assert server.wait() == 0
+        assert server.wait() == 0  # though there are those who never stop calling
+        ended.set()
+        for caller in callers:
+            caller.join()
     assert answered
     assert {error.code() for error in refused} == {grpc.StatusCode.UNAVAILABLE}
+    assert any("call another one" in error.details() for error in refused)
     assert "Stopped" in server.log
 
 
@@ -74,14 +77,14 @@ def test_the_drain_is_bounded(launch_slow):
     assert "1 call(s) did not finish" in server.log
 
 
-def call_until_refused(channel, answered, refused):
+def call_on_and_on(channel, answered, refused, ended):
     method = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
     request = GetModelStatusRequest(model_spec=ModelSpec(name="slow")).SerializeToString()
-    try:
-        while True:
+    while not ended.is_set():
+        try:
             answered.append(method(request, timeout=30))
-    except grpc.RpcError as error:
-        refused.append(error)
+        except grpc.RpcError as error:
+            refused.append(error)
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,14 @@ def test_a_deadline_passes_in_the_queue_without_a_run(predictions, scrape, until
     assert y_of(busy.result()) == [1.0]
 
 
+def test_a_loop_ends_with_its_callers_time_and_gives_its_thread_back(predictions):
+    with pytest.raises(grpc.RpcError) as caught:
+        predictions.Predict(slow(2**30), timeout=0.5)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    # There is one thread for batches.
+    assert y_of(predictions.Predict(request("wide", [[1.0]]), timeout=30)) == [[1.0]]
+
+
 # ---- configuration ----
 
 
@@ -377,6 +385,9 @@ def test_a_config_file_that_cannot_be_read_changes_nothing(models, server, confi
     config._file.write_text("model_config_list {")
     server.wait_for(r"Reloading .* failed; the models stay as they were: Invalid protobuf file")
     assert states(models, "pair") == {1: "AVAILABLE"}
+    config._file.write_text("models {")
+    server.wait_for(r"failed; .* no field named .models.")
+    assert server.log.count("failed; the models stay") == 2  # once each, however often it is read
     config._file.write_text(whole)
 
 
