@@ -176,7 +176,7 @@ IGNORED = {
     "enable_grpc_healthcheck_service": "the health service is always there",
     "enable_profiler": "there is no profiler service",
     "enable_signature_method_name_check": "method names are not checked, which is the default",
-    "enforce_session_run_timeout": "a run has its caller's time, as far as TensorFlow can be stopped",
+    "enforce_session_run_timeout": "a run ends with its caller's time where it can",
     "flush_filesystem_caches": "nothing is cached",
     "num_tflite_interpreters_per_pool": "there is no TensorFlow Lite",
     "num_tflite_pools": "there is no TensorFlow Lite",
