@@ -3,6 +3,7 @@ one whose part was not installed says so in a line.
 """
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -239,6 +240,11 @@ def modelserver(flags: tuple[str, ...]) -> None:
     is_flag=True,
     help="Publish even if the signatures break those of the version before.",
 )
+@click.option(
+    "--allow-worse",
+    is_flag=True,
+    help="Publish even if the version before is better, on its own held-out images.",
+)
 def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and publish the model as the next version in the repository."""
     _require("train", "training")
@@ -248,7 +254,13 @@ def train(recipe: str, **options: Any) -> None:
         version = training.train(recipe, **options)
     except training.TrainingError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"Published {version}" if version else "Trained; the first machine publishes")
+    if version is None:
+        click.echo("Trained; the first machine publishes")
+        return
+    click.echo(
+        f"Published {version}. A server of this repository takes it up by itself; to start one:"
+    )
+    click.echo(f"    sluice up --model-repository {shlex.quote(str(options['model_repository']))}")
 
 
 @main.command()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sluice.wire.versions import model_name_fault
 from training.errors import BadSetting, TrainingError
-from training.keras_state import pinned
 from training.recipes import RECIPES, Recipe
 from training.settings import configure
-from training.tensorflow_log import quiet
+from training.surroundings.keras_state import pinned
+from training.surroundings.tensorflow_log import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -29,6 +29,7 @@ def train(
     name: str | None = None,
     resume: bool = False,
     allow_breaking: bool = False,
+    allow_worse: bool = False,
 ) -> Path | None:
     """Train a recipe and publish the result; give `model_repository/<name>/<version>`.
 
@@ -40,6 +41,7 @@ def train(
     name: the published model's, the recipe's where not given.
     resume: go on after the last finished epoch of a run that was cut off; settings must be its own.
     allow_breaking: publish also where clients of the version before would break.
+    allow_worse: publish also where the version before is better by more than the recipe's margin.
     Raises TrainingError, whose message is meant for the user.
 
     >>> train("digits", model_repository=Path("model_repository"))  # doctest: +SKIP
@@ -54,15 +56,18 @@ def train(
     name = _checked(chosen.name if name is None else name)
 
     with quiet(), pinned():
-        from training.run import run  # TensorFlow takes seconds to load: not for a misspelling
+        from training.run import Plan, run  # TensorFlow takes seconds to load: not for a slip
 
         return run(
-            chosen,
-            model_repository=Path(model_repository),
-            data=None if data is None else Path(data),
-            name=name,
-            resume=resume,
-            allow_breaking=allow_breaking,
+            Plan(
+                chosen,
+                Path(model_repository),
+                name,
+                None if data is None else Path(data),
+                resume,
+                allow_breaking,
+                allow_worse,
+            )
         )
 
 

@@ -22,8 +22,7 @@ def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = _FLOAT32
     >>> build(RECIPES["digits"], load(RECIPES["digits"], None, Path())).output_shape
     (None, 10)
     """
-    if recipe.model not in models.MODELS:
-        raise UnknownName("there is no model", recipe.model, models.MODELS)
+    check_model(recipe)
     keras.utils.set_random_seed(recipe.seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -38,3 +37,9 @@ def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = _FLOAT32
         ) from error
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def check_model(recipe: Recipe) -> None:
+    """Raises UnknownName for a model that does not exist."""
+    if recipe.model not in models.MODELS:
+        raise UnknownName("there is no model", recipe.model, models.MODELS)

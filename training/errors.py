@@ -8,9 +8,12 @@ TrainingError
 ├── CannotResume         no checkpoint, or one of a run with other settings
 ├── Diverged             a loss that became infinite or NaN
 ├── CannotAdopt          a model of the user's own that cannot be published
+├── Occupied             another run of the same model that is at work
+├── DiskFull             what a run keeps or publishes does not fit on the disk
 └── PublishError         a version that must not be served
     ├── WrongAnswers     the written SavedModel does not answer as the Keras model does
-    └── BreakingChange   its signatures would break clients of the version before
+    ├── BreakingChange   its signatures would break clients of the version before
+    └── Worse            it is right less often than the live version, on the same samples
 """
 
 from collections.abc import Iterable
@@ -54,6 +57,14 @@ class Diverged(TrainingError):
     pass
 
 
+class Occupied(TrainingError):
+    pass
+
+
+class DiskFull(TrainingError):
+    pass
+
+
 class PublishError(TrainingError):
     pass
 
@@ -67,4 +78,8 @@ class CannotAdopt(TrainingError):
 
 
 class BreakingChange(PublishError):
+    pass
+
+
+class Worse(PublishError):
     pass

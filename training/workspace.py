@@ -7,12 +7,17 @@ skipped.txt      which of them could not be read
 images-*/        their pixels, of one process each
 """
 
+import contextlib
+import fcntl
+import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from training.errors import PublishError
+from training.errors import DiskFull, Occupied, PublishError
+from training.surroundings.disk import room_for
 
 LEFTOVER_AGE_S = 24 * 3600  # no run writes one thing for longer
 CHECKPOINT = "checkpoint.npz"
@@ -22,32 +27,87 @@ SPLIT = "split.csv"
 _IMAGES = "images-"
 
 
-def open_workspace(model_directory: Path, *, keep: bool) -> Path:
-    """The folder, without what an earlier run left unless that is to `keep`.
+def open_workspace(model_directory: Path) -> Path:
+    """The folder, which is made where it is not there.
 
-    Raises PublishError where it cannot be written to, before anything is computed.
+    Raises PublishError where it, or a version beside it, cannot be written, DiskFull.
 
     >>> with tempfile.TemporaryDirectory() as repository:
-    ...     workspace = open_workspace(Path(repository, "digits"), keep=False)
+    ...     workspace = open_workspace(Path(repository, "digits"))
     ...     workspace.name, images_folder(workspace).is_dir()
     ('.training', True)
     """
     workspace = model_directory / ".training"
     try:
-        workspace.mkdir(parents=True, exist_ok=True)
-        if not keep:
-            shutil.rmtree(workspace / TENSORBOARD, ignore_errors=True)
-            for name in (CHECKPOINT, SKIPPED):
-                (workspace / name).unlink(missing_ok=True)
+        with room_for("a folder", _existing(workspace)):
+            workspace.mkdir(parents=True, exist_ok=True)
+            for directory in (workspace, model_directory):
+                tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise PublishError(
-            f"cannot write to {workspace}: {error.strerror}; name another "
+            f"cannot write to {error.filename or workspace}: {error.strerror}; name another "
             f"--model-repository, or see to its permissions"
         ) from error
     for images in workspace.glob(f"{_IMAGES}*"):
         if time.time() - images.stat().st_mtime > LEFTOVER_AGE_S:
             shutil.rmtree(images, ignore_errors=True)
     return workspace
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path, *path.absolute().parents) if each.is_dir())
+
+
+@contextlib.contextmanager
+def occupied(workspace: Path) -> Iterator[None]:
+    """Alone: two runs of one model would write over each other's checkpoint.
+
+    The kernel gives it back, however a run ends; images' pixels go with it. Raises Occupied while
+    another has it.
+    """
+    directory = os.open(workspace, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Occupied(
+                f"another run trains {workspace.parent.name!r} in {workspace.parent.parent}: wait "
+                f"until it has ended, or give this one a name of its own by --name"
+            ) from None
+        except OSError:  # a file system without locks: as good as it gets
+            pass
+        try:
+            yield
+        finally:
+            for images in workspace.glob(f"{_IMAGES}*"):
+                shutil.rmtree(images, ignore_errors=True)
+    finally:
+        os.close(directory)
+
+
+def clear(workspace: Path) -> None:
+    """Leave nothing of an earlier run that this one does not go on with."""
+    shutil.rmtree(workspace / TENSORBOARD, ignore_errors=True)
+    for name in (CHECKPOINT, SKIPPED):
+        (workspace / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def resumable(workspace: Path) -> Iterator[None]:
+    """Say how the run goes on, where it is interrupted or the disk is full."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. {_how_to_go_on(workspace)}", flush=True)
+        raise
+    except DiskFull as error:
+        raise DiskFull(f"{error}. {_how_to_go_on(workspace)}") from error
+
+
+def _how_to_go_on(workspace: Path) -> str:
+    if (workspace / CHECKPOINT).exists():
+        return "The same command with --resume goes on after the last finished epoch"
+    return "No epoch was finished: the same command starts again"
 
 
 def images_folder(workspace: Path) -> Path:
@@ -57,6 +117,4 @@ def images_folder(workspace: Path) -> Path:
 
 def finish(workspace: Path) -> None:
     """Nothing is left to resume: of a published run, the logs and the split remain."""
-    (workspace / CHECKPOINT).unlink()
-    for images in workspace.glob(f"{_IMAGES}*"):
-        shutil.rmtree(images, ignore_errors=True)
+    (workspace / CHECKPOINT).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 import models
-from training.keras_state import pinned
+from training.surroundings.keras_state import pinned
 
 TRAIN = """
 import json, sys, training
@@ -123,7 +123,7 @@ def test_a_run_under_another_keras_json_is_the_run_without(tmp_path):
 def test_what_tensorflow_says_is_sieved_and_crashes_are_not(tmp_path):
     script = (
         "import os, sys\n"
-        "from training.tensorflow_log import quiet\n"
+        "from training.surroundings.tensorflow_log import quiet\n"
         "with quiet():\n"
         "    os.write(2, b'I0000 00:00:1795637641.37 23 port.cc:153] oneDNN is on\\n')\n"
         "    os.write(2, b'E0000 00:00:1795637641.37 23 cuda_platform.cc:52] failed cuInit\\n')\n"

@@ -56,6 +56,7 @@ def test_a_version_holds_what_the_contract_says(version):
         "architecture.txt",
         "model-card.md",
         "samples",
+        "held-out.npz",
     }
     assert version.name == "1"
     assert [entry.name for entry in version.parent.iterdir()] == ["1"]

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sluice.wire.versions import published_versions
 from training.adopting import describing, loading, samples
 from training.adopting.adopt import Ask, Wishes, adopt
 from training.adopting.guessing import Tensor
@@ -153,9 +152,9 @@ def _refuse_wishes(wishes: Wishes) -> None:
 
 def _finish(staging: Path, asked: Trials, model_directory: Path, allow_breaking: bool) -> None:
     """What every adopted version gets: old clients are looked after, and it is warmed up."""
-    published = [*published_versions(model_directory).values()]
-    if published and not allow_breaking:
-        checks.check_compatible(staging, previous=published[-1])
+    live = saved_model.live_version(model_directory)
+    if live and not allow_breaking:
+        checks.check_compatible(staging, previous=live)
     warmup.write(asked, model_directory.name, staging)
 
 

@@ -14,8 +14,11 @@ import numpy as np
 from sluice.wire.tensors import Array
 from training.errors import CannotResume
 from training.recipes import Recipe
+from training.surroundings.disk import room_for
 
 Curves = dict[str, list[float]]
+
+_NOT_OF_TRAINING = {"margin"}
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Progress:
 def save(
     path: Path, recipe: Recipe, progress: Progress, variables: Sequence[keras.Variable]
 ) -> None:
-    """Whole or not at all: written beside, synced, renamed."""
+    """Whole or not at all: written beside, synced, renamed. Raises DiskFull."""
     about = {
         "recipe": dataclasses.asdict(recipe),
         "curves": progress.curves,
@@ -64,11 +67,15 @@ def save(
     }
     arrays |= {f"best_{number}": array for number, array in enumerate(progress.best)}
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps(about)), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    needed = sum(array.nbytes for array in arrays.values())
+    try:
+        with room_for("a checkpoint", path.parent, needed), partial.open("wb") as file:
+            np.savez(file, about=np.array(json.dumps(about)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def restore(path: Path, recipe: Recipe, variables: Sequence[keras.Variable]) -> Progress:
@@ -80,20 +87,30 @@ def restore(path: Path, recipe: Recipe, variables: Sequence[keras.Variable]) -> 
         )
     with np.load(path) as file:
         about = json.loads(str(file["about"]))
-        now = json.loads(json.dumps(dataclasses.asdict(recipe)))
-        other = sorted(key for key in now if about["recipe"].get(key) != now[key])
-        if other:
+        _check_settings(about["recipe"], recipe)
+        try:
+            for number, variable in enumerate(variables):
+                variable.assign(file[f"variable_{number}"])
+        except (KeyError, ValueError) as error:
             raise CannotResume(
-                "cannot resume with other settings: "
-                + ", ".join(
-                    f"{key} was {about['recipe'].get(key)!r}, is {now[key]!r}" for key in other
-                )
-            )
-        for number, variable in enumerate(variables):
-            variable.assign(file[f"variable_{number}"])
+                f"cannot resume: {path} is of a model of another shape, as other images or classes "
+                f"make it; start without --resume"
+            ) from error
         best = [
             file[f"best_{number}"]
             for number in range(len(file.files))
             if f"best_{number}" in file.files
         ]
     return Progress(about["curves"], about["seconds"], best)
+
+
+def _check_settings(before: dict[str, Any], recipe: Recipe) -> None:
+    now = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    other = sorted(
+        key for key in now if before.get(key) != now[key] and key not in _NOT_OF_TRAINING
+    )
+    if other:
+        raise CannotResume(
+            "cannot resume with other settings: "
+            + ", ".join(f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in other)
+        )

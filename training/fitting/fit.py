@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ from training.fitting.batches import ordered_rows, shuffled_rows
 from training.fitting.checkpoint import Progress
 from training.fitting.devices import is_chief
 from training.fitting.precision import to_float32
+from training.fitting.tensorboard import CurvesLog
 from training.fitting.trainer import Means, Trainer
 from training.recipes import Recipe
 from training.workspace import CHECKPOINT, TENSORBOARD
@@ -39,21 +41,22 @@ def fit(
     trainer = Trainer(model, recipe, dataset.heads, strategy, batch_size, steps)
     path, chief = workspace / CHECKPOINT, is_chief(strategy)
     progress = checkpoint.restore(path, recipe, trainer.variables) if resume else Progress()
-    while not _finished(progress, recipe):
-        started = time.monotonic()
-        means = _train_epoch(trainer, dataset, recipe, progress.epochs, verbose=chief)
-        if not math.isfinite(means["loss"]):
-            raise Diverged(
-                f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
-                f"learning_rate below {recipe.learning_rate}"
-            )
-        progress.record(means)
-        progress.seconds += time.monotonic() - started
-        if recipe.patience and progress.best_epoch == progress.epochs - 1:
-            progress.best = model.get_weights()
-        if chief:
-            _log(workspace / TENSORBOARD, means, progress.epochs)
-            checkpoint.save(path, recipe, progress, trainer.variables)
+    with CurvesLog(workspace / TENSORBOARD) if chief else nullcontext() as log:
+        while not _finished(progress, recipe):
+            started = time.monotonic()
+            means = _train_epoch(trainer, dataset, recipe, progress.epochs, verbose=chief)
+            if not math.isfinite(means["loss"]):
+                raise Diverged(
+                    f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
+                    f"learning_rate below {recipe.learning_rate}"
+                )
+            progress.record(means)
+            progress.seconds += time.monotonic() - started
+            if recipe.patience and progress.best_epoch == progress.epochs - 1:
+                progress.best = model.get_weights()
+            if log:
+                checkpoint.save(path, recipe, progress, trainer.variables)
+                log.write(means, progress.epochs)
     if progress.best:
         model.set_weights(progress.best)
     to_float32(model)
@@ -103,20 +106,3 @@ def _train_epoch(
     means |= {f"validation_{name}": value for name, value in validation.items()}
     bar.update(len(rows), list(means.items()), finalize=True)
     return means
-
-
-def _log(directory: Path, means: Means, step: int) -> None:
-    """One TensorBoard run each for training and validation, so that their curves share a chart.
-
-    As raw messages: `tf.summary.scalar` asks for TensorBoard itself, which only reading needs.
-    """
-    for run, prefix in (("train", ""), ("validation", "validation_")):
-        values = [
-            tf.compat.v1.Summary.Value(tag=name.removeprefix(prefix), simple_value=value)
-            for name, value in means.items()
-            if name.startswith("validation_") == bool(prefix)
-        ]
-        with tf.summary.create_file_writer(str(directory / run)).as_default(step=step):
-            tf.summary.experimental.write_raw_pb(
-                tf.compat.v1.Summary(value=values).SerializeToString()
-            )

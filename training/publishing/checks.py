@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from sluice.wire.tensors import Array
+from training.data.heads import Head
 from training.errors import BreakingChange, WrongAnswers
 from training.publishing.saved_model import Session, signature_defs
+from training.publishing.signatures import SignatureGraphs
 from training.publishing.trials import Trials
 
 _RTOL = 1e-5
@@ -44,12 +48,44 @@ def _compare(signature: str, output: str, answered: Array, expected: Array) -> N
 
 def check_compatible(directory: Path, previous: Path) -> None:
     """Raises BreakingChange where a client of `previous` would fail at `directory`."""
-    breaks = list(_breaking_changes(signature_defs(previous), signature_defs(directory)))
+    _refuse_breaks(signature_defs(previous), signature_defs(directory), previous)
+
+
+def _refuse_breaks(old: Mapping[str, Any], new: Mapping[str, Any], previous: Path) -> None:
+    breaks = _breaking_changes(old, new)
     if breaks:
         raise BreakingChange(
             f"not published: clients of version {previous.name} would break: {'; '.join(breaks)}. "
-            f"Publish under another name, or allow breaking changes"
+            f"Publish under another --name, or allow it by --allow-breaking"
         )
+
+
+def check_planned(model: keras.Model, heads: Mapping[str, Head], previous: Path) -> None:
+    """As `check_compatible`, of what will be published of a model that is to be trained."""
+    signatures = {
+        name: planned(function)
+        for name, function in SignatureGraphs(model, heads).by_name().items()
+    }
+    _refuse_breaks(signature_defs(previous), signatures, previous)
+
+
+def planned(function: Any) -> meta_graph_pb2.SignatureDef:
+    """The SignatureDef that a traced function will get."""
+    return meta_graph_pb2.SignatureDef(
+        inputs={
+            spec.name: _tensor_info(spec)
+            for spec in tf.nest.flatten(function.structured_input_signature)
+        },
+        outputs={name: _tensor_info(spec) for name, spec in function.structured_outputs.items()},
+    )
+
+
+def _tensor_info(spec: Any) -> meta_graph_pb2.TensorInfo:
+    # What computes in half precision while it trains is published in float32.
+    dtype = tf.float32 if spec.dtype in (tf.float16, tf.bfloat16) else spec.dtype
+    return meta_graph_pb2.TensorInfo(
+        dtype=dtype.as_datatype_enum, tensor_shape=spec.shape.as_proto()
+    )
 
 
 def _breaking_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

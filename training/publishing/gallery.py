@@ -46,6 +46,9 @@ def draw(
 
 def _draw_mistakes(image: Array, target: Array, output: Array, head: Classes, path: Path) -> None:
     rows = worst(target, output, _MISTAKES)
+    if not len(rows):
+        pictures.draw_text(f"No mistake in {len(target):,} test images", path)
+        return
     captions = [
         f"{head.labels[target[row]]}, answered\n{head.labels[output[row].argmax()]} "
         f"{output[row].max():.2f}"

@@ -1,6 +1,6 @@
 """metrics.json's facts as a page to read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +14,79 @@ _PICTURES = {
 
 
 def render(facts: Mapping[str, Any], directory: Path) -> str:
-    recipe, examples = facts["recipe"], facts["examples"]
-    return (
-        "\n\n".join(
-            [
-                f"# {recipe['name']}",
-                f"{recipe['summary']}. Model `{recipe['model']}`, "
-                f"{facts['parameters']:,} parameters.",
-                "## Results",
-                table(
-                    ("head", "on the test images"),
-                    [(name, _measured(metrics)) for name, metrics in facts["heads"].items()],
-                ),
-                *(
-                    f"![{title}]({file})"
-                    for file, title in _PICTURES.items()
-                    if (directory / file).exists()
-                ),
-                "## Data",
-                f"{facts['data']}: {examples['train']:,} images to train on, "
-                f"{examples['validation']:,} to watch the training by, "
-                f"{examples['test']:,} held out for the figures above.",
-                "## Signatures",
-                table(
-                    ("signature", "inputs", "outputs"),
-                    [
-                        (f"`{name}`", listed(sides["inputs"]), listed(sides["outputs"]))
-                        for name, sides in facts["signatures"].items()
-                    ],
-                ),
-                "Pixels are raw, 0 to 255; all preprocessing is inside the graph.",
-                "## Settings",
-                table(
-                    ("setting", "value"),
-                    [
-                        (key, str(value))
-                        for key, value in recipe.items()
-                        if key not in ("name", "summary")
-                    ],
-                ),
-                "Trained in "
-                + f"{facts['seconds']:.0f} s with "
-                + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-                + ".",
-            ]
-        )
-        + "\n"
+    sections = (*_head(facts), *_results(facts, directory), *_data(facts), *_signatures(facts))
+    return "\n\n".join([*sections, *_making(facts)]) + "\n"
+
+
+def _head(facts: Mapping[str, Any]) -> Iterator[str]:
+    recipe = facts["recipe"]
+    yield f"# {facts['name']}"
+    yield (
+        f"{recipe['summary']}. Recipe `{recipe['name']}`, model `{recipe['model']}`, "
+        f"{facts['parameters']:,} parameters. Published {facts['published']}."
     )
+
+
+def _results(facts: Mapping[str, Any], directory: Path) -> Iterator[str]:
+    yield "## Results"
+    guessing = facts["guessing"]
+    yield table(
+        ("head", "on the test images", "always answering the commonest class"),
+        [
+            (name, _measured(metrics), f"{guessing[name]:.4f}" if name in guessing else "")
+            for name, metrics in facts["heads"].items()
+        ],
+    )
+    for name, metrics in facts["heads"].items():
+        for measure, title in (("per_class", "right"), ("iou_per_class", "iou")):
+            if measure in metrics:
+                yield table(
+                    (name, title),
+                    [(_cell(label), f"{value:.4f}") for label, value in metrics[measure].items()],
+                )
+    for file, title in _PICTURES.items():
+        if (directory / file).exists():
+            yield f"![{title}]({file})"
+
+
+def _data(facts: Mapping[str, Any]) -> Iterator[str]:
+    examples = facts["examples"]
+    yield "## Data"
+    yield (
+        f"{facts['data']}: {examples['train']:,} images to train on, "
+        f"{examples['validation']:,} to watch the training by, "
+        f"{examples['test']:,} held out for the figures above."
+    )
+
+
+def _signatures(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Signatures"
+    yield table(
+        ("signature", "inputs", "outputs"),
+        [
+            (f"`{name}`", listed(sides["inputs"]), listed(sides["outputs"]))
+            for name, sides in facts["signatures"].items()
+        ],
+    )
+    yield "Pixels are raw, 0 to 255; all preprocessing is inside the graph."
+
+
+def _making(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield "## How it was made"
+    if facts["command"]:
+        yield f"    {facts['command']}"
+    recipe = facts["recipe"].items()
+    yield table(
+        ("setting", "value"),
+        [(key, str(value)) for key, value in recipe if key not in ("name", "summary")],
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    yield f"Trained in {facts['seconds']:.0f} s with {versions}."
+
+
+def _cell(label: str) -> str:
+    """A label may have anything in it."""
+    return label.replace("|", "\\|").replace("\n", " ")
 
 
 def _measured(metrics: Mapping[str, Any]) -> str:

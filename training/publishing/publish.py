@@ -4,14 +4,22 @@ from pathlib import Path
 
 import keras
 
-from sluice.wire.versions import published_versions
 from training.data.dataset import Dataset
-from training.publishing import checks, report, samples, saved_model, warmup
+from training.publishing import (
+    checks,
+    comparison,
+    held_out,
+    report,
+    samples,
+    saved_model,
+    warmup,
+)
 from training.publishing.report import TrainingRun
 from training.publishing.trials import trials
 from training.publishing.version_directory import publish_directory
 
 _TRIED = 64  # held-out examples that the written SavedModel must answer as Keras does
+_GRAPHS_AND_PICTURES = 4_000_000  # bytes, about, of what is beside weights and samples
 
 
 def publish(
@@ -22,24 +30,40 @@ def publish(
     name: str,
     *,
     allow_breaking: bool = False,
+    allow_worse: bool = False,
 ) -> Path:
     """Write the version, try it, and let it appear; give `repository/name/<N>`.
 
-    Raises WrongAnswers, and BreakingChange unless `allow_breaking`; nothing is left behind then.
+    Raises WrongAnswers, BreakingChange unless `allow_breaking`, Worse unless `allow_worse`,
+    DiskFull; nothing is left behind then.
     """
     model_directory = repository / name
-    held_out = dataset.test.take(slice(_TRIED)).inputs
+    live = saved_model.live_version(model_directory)
+    if live:
+        _compare(model, dataset, live, None if allow_worse else run.recipe.margin)
+    tried = dataset.test.take(slice(_TRIED)).inputs
+    kept = held_out.of(dataset)
 
     def write(staging: Path) -> None:
         saved_model.write(model, dataset.heads, staging)
         signatures = saved_model.signature_defs(staging)
-        asked = trials(model, held_out, dataset.heads, signatures)
+        asked = trials(model, tried, dataset.heads, signatures)
         checks.check_parity(staging, asked)
-        published = [*published_versions(model_directory).values()]
-        if published and not allow_breaking:
-            checks.check_compatible(staging, previous=published[-1])
+        if live and not allow_breaking:
+            checks.check_compatible(staging, previous=live)
         warmup.write(asked, name, staging)
-        report.write(staging, model, dataset, run, signatures)
+        report.write(staging, model, dataset, run, signatures, name)
         samples.write(staging / "samples", dataset)
+        held_out.write(staging, kept)
 
-    return publish_directory(model_directory, write)
+    needed = sum(variable.value.numpy().nbytes for variable in model.variables)
+    needed += held_out.stored_bytes(kept) + _GRAPHS_AND_PICTURES
+    return publish_directory(model_directory, write, needed)
+
+
+def _compare(model: keras.Model, dataset: Dataset, live: Path, margin: float | None) -> None:
+    """Say which is better, and raise Worse where it is the live one by more than `margin`."""
+    compared = comparison.compare(model, dataset, live)
+    print(compared, flush=True)
+    if isinstance(compared, comparison.Comparison) and margin is not None:
+        compared.check(margin)

@@ -1,16 +1,18 @@
 """Writing a SavedModel, and running it as a model server does: a TF1 session, no Keras."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import keras
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from sluice.wire.contract import CLASSIFY_METHOD, CLASSIFY_SIGNATURE
 from sluice.wire.tensors import Array
-from sluice.wire.versions import SAVED_MODEL
+from sluice.wire.versions import SAVED_MODEL, published_versions
 from training.data.heads import Head
 from training.publishing.signatures import ImageShapes, SignatureGraphs
 
@@ -59,6 +61,15 @@ def signature_defs(directory: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
         if _SERVING_TAG in graph.meta_info_def.tags:
             found.update(graph.signature_def)
     return {name: found[name] for name in sorted(found) if name not in _NOT_SIGNATURES}
+
+
+def live_version(model_directory: Path) -> Path | None:
+    """The one that a model server takes: the newest whose SavedModel can be read."""
+    for version in reversed([*published_versions(model_directory).values()]):
+        with contextlib.suppress(OSError, DecodeError):
+            if signature_defs(version):
+                return version
+    return None
 
 
 class Session:

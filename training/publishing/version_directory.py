@@ -10,15 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sluice.wire.versions import find_versions
+from training.surroundings.disk import room_for
 from training.workspace import LEFTOVER_AGE_S
 
 _STAGING = ".publishing-"  # no integer, so no model server takes it for a version
 
 
-def publish_directory(model_directory: Path, write: Callable[[Path], None]) -> Path:
+def publish_directory(
+    model_directory: Path, write: Callable[[Path], None], needed: int = 0
+) -> Path:
     """Run `write` on a new hidden directory beside the versions; it becomes the next version.
 
-    Where `write` raises, nothing is left behind.
+    needed: bytes, about; 0 where nobody knows. Where `write` raises, nothing is left behind.
+    Raises DiskFull.
 
     >>> with tempfile.TemporaryDirectory() as repository:
     ...     write = lambda directory: None
@@ -27,16 +31,17 @@ def publish_directory(model_directory: Path, write: Callable[[Path], None]) -> P
     """
     model_directory.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(model_directory)
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=model_directory))
-    try:
-        staging.chmod(0o755)  # mkdtemp's is 0700, and the server may be another user
-        write(staging)
-        _sync_tree(staging)
-        published = _rename_to_next(staging, model_directory)
-        _sync(model_directory)
-        return published
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with room_for("a version", model_directory, needed):
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=model_directory))
+        try:
+            staging.chmod(0o755)  # mkdtemp's is 0700, and the server may be another user
+            write(staging)
+            _sync_tree(staging)
+            published = _rename_to_next(staging, model_directory)
+            _sync(model_directory)
+            return published
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _rename_to_next(staging: Path, model_directory: Path) -> Path:

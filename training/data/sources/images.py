@@ -16,6 +16,7 @@ from sluice.wire.tensors import Array
 from training.data.sources.tree import shown
 from training.decoding import decode_image
 from training.errors import DataError
+from training.surroundings.disk import allocate
 from training.workspace import SKIPPED, SPLIT, images_folder
 
 HELD_OUT = ("test", "validation")  # parts, in the order in which they are filled
@@ -82,6 +83,8 @@ def _read(
         )
         for name in names
     }
+    for name in names:
+        allocate(f"the pixels of {len(examples):,} images", folder / f"{name}.npy")
     readable: list[int] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(

@@ -1,0 +1,122 @@
+"""The live version and the one to be published, asked about the same held-out samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.tensors import Array
+from training.data.dataset import Arrays, Dataset
+from training.data.heads import Classes, Head, Mask
+from training.errors import Worse
+from training.inference import answering, predict
+from training.publishing import held_out
+from training.publishing.held_out import HeldOut
+from training.publishing.saved_model import Session
+
+_BATCH = 256
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Figure:
+    """measure: accuracy, iou or r2, of which more is better and 1 is all."""
+
+    head: str
+    measure: str
+    live: float
+    new: float
+
+    def __str__(self) -> str:
+        return f"{self.head} {self.measure} {self.new:.1%}, the live version's {self.live:.1%}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """version: the live one's number; figures: of the heads that both have."""
+
+    version: str
+    samples: int
+    figures: Sequence[Figure]
+
+    def check(self, margin: float) -> None:
+        """Raises Worse where a figure fell by more than `margin` points, of 100."""
+        worse = [each for each in self.figures if each.new < each.live - margin / 100 - _ROUNDING]
+        if worse:
+            raise Worse(
+                f"not published: on the {self.samples:,} held-out samples of version "
+                f"{self.version}, it is worse than that version by more than {margin:g} points: "
+                f"{'; '.join(map(str, worse))}. The same command with --resume --allow-worse "
+                f"publishes it all the same; the margin is a setting"
+            )
+
+    def __str__(self) -> str:
+        figures = "; ".join(map(str, self.figures))
+        return f"On the same {self.samples:,} held-out samples as version {self.version}: {figures}"
+
+
+def compare(model: keras.Model, dataset: Dataset, live: Path) -> Comparison | str:
+    """On the samples that `live` keeps, else on the dataset's; or why it cannot be said."""
+    samples = held_out.read(live) or held_out.of(dataset)
+    expected = {tensor.name: tuple(tensor.shape[1:]) for tensor in answering(model).inputs}
+    if expected != {name: array.shape[1:] for name, array in samples.inputs.items()}:
+        return f"Not compared with version {live.name}, whose held-out samples have another shape"
+    try:
+        theirs = _asked(live, samples.inputs)
+    except (tf.errors.OpError, DecodeError, OSError, KeyError, ValueError, RuntimeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"Not compared with version {live.name}, which cannot be asked: {said}"
+    ours = predict(model, samples.inputs)
+    figures = [
+        Figure(name, measure, live_figure, _measured(head, head.labels, samples, name, ours[name]))
+        for name, head in dataset.heads.items()
+        if name in samples.targets and name in theirs and (measure := _measure(head))
+        for live_figure in [
+            _measured(head, samples.labels[name], samples, name, theirs[name]),
+        ]
+    ]
+    if not figures:
+        return f"Not compared with version {live.name}, which has no head of the same name"
+    return Comparison(live.name, len(samples), figures)
+
+
+def _asked(version: Path, inputs: Arrays) -> dict[str, Array]:
+    """Every head's outputs, by the graph that is served."""
+    rows = len(next(iter(inputs.values())))
+    with Session(version) as session:
+        answers = [
+            session.run(
+                DEFAULT_SIGNATURE,
+                {
+                    name: array[start : start + _BATCH].astype(np.float32)
+                    for name, array in inputs.items()
+                },
+            )
+            for start in range(0, rows, _BATCH)
+        ]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _measure(head: Head) -> str:
+    if isinstance(head, Mask):
+        return "iou"
+    return "accuracy" if isinstance(head, Classes) else "r2"
+
+
+def _measured(
+    head: Head, labels: Sequence[str], samples: HeldOut, name: str, output: Array
+) -> float:
+    """How good `output` is, whose last axis has `labels`: by their names, for a later version may
+    have more classes, or others."""
+    target: Array = samples.targets[name].astype(head.dtype)
+    if isinstance(head, Classes):
+        numbers = {label: number for number, label in enumerate(labels)}
+        known = np.array([numbers.get(label, -1) for label in samples.labels[name]], np.int64)
+        head, target = type(head)(tuple(labels)), known[target]
+    figures: Mapping[str, float] = head.metrics(target, output)
+    return float(figures[_measure(head)])

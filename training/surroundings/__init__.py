@@ -1,0 +1,1 @@
+"""What a run sees to outside of itself: Keras' global state, TensorFlow's log, the disk."""

@@ -1,0 +1,73 @@
+"""A full disk as an error that says how much is missing."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.errors import DiskFull
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+@contextlib.contextmanager
+def room_for(what: str, directory: Path, needed: int = 0) -> Iterator[None]:
+    """Write `what` within, of about `needed` bytes (0: nobody knows).
+
+    Raises DiskFull, before a byte is written where they do not fit into what is free.
+    """
+    if shutil.disk_usage(directory).free < needed:
+        raise _full(what, directory, needed)
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        raise _full(what, directory, needed) from error
+
+
+def allocate(what: str, path: Path) -> None:
+    """Have the disk keep the whole of a file that may be sparse: one that is written to through
+    memory ends the process (SIGBUS) where the disk is full. Raises DiskFull.
+    """
+    size = path.stat().st_size
+    with room_for(what, path.parent, size), path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _is_full(error: BaseException) -> bool:
+    """TensorFlow's errors say it in the system's words alone."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or any(
+        os.strerror(code) in str(error) for code in _FULL
+    )
+
+
+def _full(what: str, directory: Path, needed: int) -> DiskFull:
+    free = shutil.disk_usage(directory).free
+    place = f"the disk of {directory}"
+    if needed > free:
+        return DiskFull(
+            f"{place} is full: {what} needs {in_words(needed)} and {in_words(free)} are free, so "
+            f"that {in_words(needed - free)} are missing. Make room, or name another "
+            f"--model-repository"
+        )
+    return DiskFull(
+        f"{place} is full, or its quota is used up: there was no room for {what}"
+        + (f", of {in_words(needed)}" if needed else "")
+        + f" ({in_words(free)} are free now). Make room, or name another --model-repository"
+    )
+
+
+def in_words(count: int) -> str:
+    """Bytes in the unit that fits.
+
+    >>> in_words(0), in_words(1_250_000)
+    ('0 bytes', '1.2 MB')
+    """
+    size, unit = float(count), 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.1f} {_UNITS[unit]}" if unit else f"{count} bytes"
