@@ -39,7 +39,7 @@ class Service:
         """Start it where it does not run, and ask it until it answers.
 
         Raises GivenUp where it died before it ever answered, which will not change by itself, and
-        where it has died `MOST_DEATHS` times `WITHIN_S` seconds.
+        where it has died `MOST_DEATHS` times within `WITHIN_S` seconds or with no answer between.
         """
         now = time.monotonic()
         if self._child and self._child.exit_status is not None:
@@ -57,14 +57,15 @@ class Service:
 
     def _bury(self, child: Child, now: float) -> None:
         child.stop(0)  # what is left of its group
+        recent = [death for death in self._deaths if now - death < WITHIN_S or not self.is_up]
+        self._deaths = [*recent, now]
         self._child, self.is_up = None, False
-        self._deaths = [*(death for death in self._deaths if now - death < WITHIN_S), now]
         if not self._has_answered:
             raise GivenUp(child.last_words())
         if len(self._deaths) >= MOST_DEATHS:
             raise GivenUp(
-                f"{child.last_words()}\nThat was {MOST_DEATHS} times within {WITHIN_S:g} s: it is "
-                "not started again"
+                f"{child.last_words()}\nIt has died {MOST_DEATHS} times within {WITHIN_S:g} s, or "
+                "before it answered again, and is not started any more"
             )
         pause_s = FIRST_PAUSE_S * 2 ** (len(self._deaths) - 1)
         self._start_at = now + pause_s

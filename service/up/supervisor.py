@@ -103,6 +103,8 @@ class Supervisor:
             Service("model server", self._model_server_command(), self._model_server_answers)
         )
         self._wait_for(self._models_are_settled, LOADING_PATIENCE_S)
+        if self._stop.received is not None:
+            return
         say("Starting the gateway")
         self._start_service(
             Service(

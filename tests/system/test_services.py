@@ -33,13 +33,21 @@ def test_one_that_keeps_dying_is_given_up_with_its_last_words(monkeypatch, capfd
         keep_up(Service("clock", DYING, lambda: True))
     assert str(caught.value) == (
         "The clock ended with status 7; its last lines:\n    no such device\n"
-        "That was 3 times within 60 s: it is not started again"
+        "It has died 3 times within 60 s, or before it answered again, and is not started any more"
     )
     lines = [line for line in capfd.readouterr().err.splitlines() if "started again" in line]
     assert lines == [
         f"[sluice] The clock ended with status 7; it is started again in {pause_s} s"
         for pause_s in ("0.125", "0.25")
     ]
+
+
+def test_slow_deaths_without_an_answer_between_count(monkeypatch):
+    monkeypatch.setattr(services, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(services, "WITHIN_S", 0.0)
+    answers = iter([True])
+    with pytest.raises(GivenUp, match="It has died 3 times"):
+        keep_up(Service("clock", DYING, lambda: next(answers, False)))
 
 
 def test_deaths_long_past_do_not_count(monkeypatch):

@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -22,10 +23,13 @@ import requests
 
 from service.up.ports import port_problem
 from sluice import Client
+from sluice.wire.protos.serving_pb2 import ReloadConfigRequest
+from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub
 
 SAMPLES = "1/samples/{}-0.png"
 PNG = "image/png"
 PB = "saved_model.pb"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -53,6 +57,10 @@ def test_a_repository_is_served_and_says_how(up, repository, published):
             ["bash", "-c", command], capture_output=True, text=True, cwd=repository, check=True
         ).stdout
         assert "error" not in json.loads(answer), command
+    with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            ModelServiceStub(channel).HandleReloadConfigRequest(ReloadConfigRequest(), timeout=10)
+        assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
     right = 0
     for digit in range(10):
         file = (published / SAMPLES.format(digit)).read_bytes()
@@ -190,7 +198,7 @@ def test_a_model_server_that_dies_three_times_ends_the_whole_with_its_last_words
     assert running.process.wait(60) == 1
     running.wait_for("The model server ended by signal SIGKILL; its last lines:")
     running.wait_for(r"\[sluice\]     .*Running gRPC ModelServer")
-    running.wait_for("That was 3 times within 60 s: it is not started again")
+    running.wait_for("It has died 3 times within 60 s, .* and is not started any more")
     assert not [each for each in family if is_alive(each)]
 
 
@@ -202,6 +210,13 @@ def test_nothing_outlives_it_when_it_is_killed(up, tmp_path):
     running.wait_until(lambda: not [each for each in family if is_alive(each)])
     for port in (running.http_port, running.grpc_port):
         socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_it_stops_at_once_while_it_starts(up, tmp_path):
+    running = up(tmp_path, ready=False)
+    running.wait_for("Starting the model server")
+    assert running.stop() == 0
+    assert "Starting the gateway" not in running.log
 
 
 def test_a_terminal_that_is_closed_ends_it_in_order(up, tmp_path):
@@ -237,6 +252,23 @@ def test_a_port_in_use_is_named_before_anything_starts(repository, free_port, co
         r"use\): end what listens there, or choose another with --http-port\n",
         outcome.stderr,
     )
+
+
+def test_make_serve_finds_a_busy_port_before_it_trains(tmp_path, free_port):
+    if not (ROOT / ".venv/.installed").exists():
+        pytest.skip("make serve has not set .venv up here")
+    with socket.create_server(("", free_port)):
+        outcome = subprocess.run(
+            ["make", "serve", f"HTTP_PORT={free_port}", f"MODEL_REPOSITORY={tmp_path}/models"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+            check=False,
+        )
+    assert f"Error: port {free_port} cannot be used at 127.0.0.1" in outcome.stderr
+    assert outcome.returncode != 0
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize("option", ["--grpc-port", "SLUICE_GRPC_PORT", "SLUICE_ADMIN_PORT"])
