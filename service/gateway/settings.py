@@ -32,6 +32,10 @@ MOST_PROCESSES = 1024  # and threads
 DAY_S = 86_400.0
 # HOST:PORT, and what gRPC takes beside it; several, separated by commas.
 _ADDRESS = r"(unix:[^,\s]+|[^,\s]+:\d{1,5})"
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_LINK = re.compile(
+    r"(\w+?)_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 _ADDRESSES = re.compile(rf"\s*{_ADDRESS}(\s*,\s*{_ADDRESS})*\s*,?\s*")
 
 
@@ -195,14 +199,10 @@ def check_variables(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
-    """Whether Kubernetes sets it for a Service whose name begins with `sluice-`, unasked: all of
-    SLUICE_WEB_* beside SLUICE_WEB_SERVICE_HOST."""
-    services = (
-        name.removesuffix("SERVICE_HOST")
-        for name in environment
-        if name.startswith(PREFIX) and name.endswith("_SERVICE_HOST")
-    )
-    return variable.startswith(tuple(services))
+    """Whether Kubernetes sets it, unasked, for a Service whose name begins with `sluice`:
+    SLUICE_WEB_PORT and the like, beside SLUICE_WEB_SERVICE_HOST."""
+    link = _SERVICE_LINK.fullmatch(variable)
+    return link is not None and f"{link[1]}_SERVICE_HOST" in environment
 
 
 def range_of(setting: Field[Any]) -> str:
@@ -222,7 +222,14 @@ def _parse(setting: Field[Any], variable: str, text: str) -> Any:
         value = math.nan  # which no range holds
     if not _fits(setting, value):
         words = {int: "a whole number, ", float: "a number, "}.get(kind, "")
-        raise InvalidSetting(f"{variable}: expected {words}{range_of(setting)}, got {text!r}")
+        advice = (
+            " (Kubernetes sets it for a Service of that name: enableServiceLinks: false)"
+            if text.startswith("tcp://")
+            else ""
+        )
+        raise InvalidSetting(
+            f"{variable}: expected {words}{range_of(setting)}, got {text!r}{advice}"
+        )
     return value
 
 

@@ -119,8 +119,13 @@ def test_what_kubernetes_sets_for_a_service_is_none_of_ours():
         "SLUICE_WEB_PORT_8080_TCP_ADDR": "10.0.0.1",
     }
     check_variables(links)
+    check_variables({name.replace("_WEB", ""): value for name, value in links.items()})
     with pytest.raises(InvalidSetting, match="SLUICE_WEB_PORT"):
         check_variables({"SLUICE_WEB_PORT": "8080"})
+    with pytest.raises(InvalidSetting, match="SLUICE_WORKER: "):
+        check_variables({"SLUICE_SERVICE_HOST": "10.0.0.1", "SLUICE_WORKER": "2"})
+    with pytest.raises(InvalidSetting, match=r"SLUICE_HTTP_PORT: .*enableServiceLinks: false"):
+        read(HTTP_PORT="tcp://10.0.0.1:8080")
 
 
 @pytest.mark.parametrize("name", ["HTTP_PORT", "GRPC_PORT", "ADMIN_PORT"])
