@@ -67,6 +67,9 @@ class SettingError(click.ClickException):
 # Commands that live with what they do, by the module that has them and the extras they need.
 ELSEWHERE = {
     "predict": ("sluice.client.command", ()),
+    "label": ("service.versions", ()),
+    "rm": ("service.versions", ()),
+    "rollback": ("service.versions", ()),
     "publish": ("service.publish", ("training",)),
     "recipes": ("service.recipes", ()),
 }

@@ -35,9 +35,8 @@ class Models:
         found, unserved = _on_disk(self._repository)
         # What is in the list stays there while it has a version: the server has it loaded, perhaps.
         names = [name for name in found if name in self.names or name not in unserved]
-        if names != self.names or not self._config_file.exists():
-            write_config(self._config_file, self._repository, names)
-            self.names = names
+        write_config(self._config_file, self._repository, names)
+        self.names = names
         unserved = {name: reason for name, reason in unserved.items() if name not in names}
         for name, reason in unserved.items():
             if self.unserved.get(name) != reason:

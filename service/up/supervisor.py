@@ -191,6 +191,8 @@ class Supervisor:
             f"--port={options.grpc_port}",
             f"--model_config_file={self._config_file}",
             "--model_config_file_poll_wait_seconds=1",
+            # A label and its version come in one list, and the version takes a while to load.
+            "--allow_version_labels_for_unavailable_models=true",
             # Its default of 4 threads a core turns callers away while cores are idle.
             f"--grpc_max_threads={max(64, 16 * (os.cpu_count() or 1))}",
         ]

@@ -16,6 +16,7 @@ _SAVED_MODELS = (SAVED_MODEL, "saved_model.pbtxt", "saved_model.cpb")  # what Te
 _KERAS = (".keras", ".h5", ".hdf5")
 _NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _LONGEST_NAME = 255  # bytes, of a directory
+_WITHDRAWN = ".withdrawn-"  # hidden, and no number: no model server finds it
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -48,6 +49,32 @@ def find_versions(model_directory: Path) -> dict[int, Path]:
         number = version_number(entry.name)
         if number is not None and entry.is_dir():
             found[number] = entry
+    return dict(sorted(found.items()))
+
+
+def withdrawn_name(version: int) -> str:
+    """What a version's directory is called while no server is to find it.
+
+    >>> withdrawn_name(4)
+    '.withdrawn-4'
+    """
+    return f"{_WITHDRAWN}{version}"
+
+
+def withdrawn_versions(model_directory: Path) -> dict[int, Path]:
+    """Those that were taken out of service, by number, oldest first.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as model:
+    ...     Path(model, withdrawn_name(4)).mkdir()
+    ...     list(withdrawn_versions(Path(model)))
+    [4]
+    """
+    found = {
+        number: entry
+        for entry in model_directory.glob(f"{_WITHDRAWN}*")
+        if (number := version_number(entry.name.removeprefix(_WITHDRAWN))) is not None
+    }
     return dict(sorted(found.items()))
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sluice.wire.versions import find_versions
+from sluice.wire.versions import find_versions, withdrawn_versions
 from training.surroundings.disk import room_for
 from training.workspace import LEFTOVER_AGE_S
 
@@ -46,7 +46,8 @@ def publish_directory(
 
 def _rename_to_next(staging: Path, model_directory: Path) -> Path:
     """Renaming to a name that a quicker publisher has just filled fails, so the next is tried."""
-    version = max([0, *find_versions(model_directory)]) + 1
+    taken = [*find_versions(model_directory), *withdrawn_versions(model_directory)]
+    version = max([0, *taken]) + 1
     while True:
         published = model_directory / str(version)
         try:

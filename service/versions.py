@@ -1,0 +1,175 @@
+"""`sluice rollback`, `sluice rm` and `sluice label`: which version of a model is served.
+
+A model server serves the highest number that it finds, so a version is taken out of service by a
+name that is no number: `.withdrawn-4`. Renaming is atomic, costs nothing and can be undone.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+from sluice.wire.labels import label_fault, read_labels, write_labels
+from sluice.wire.nearest import nearest
+from sluice.wire.versions import (
+    find_versions,
+    model_directories,
+    withdrawn_name,
+    withdrawn_versions,
+)
+
+_REPOSITORY = click.option(
+    "--model-repository",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    show_default=True,
+    default=Path("model_repository"),
+    help="Directory of MODEL/VERSION/ directories.",
+)
+
+
+class VersionError(click.ClickException):
+    """What cannot be done with a version, in one line."""
+
+
+@click.command()
+@click.argument("model")
+@click.argument("version", type=int, required=False)
+@_REPOSITORY
+def rollback(model: str, version: int | None, model_repository: Path) -> None:
+    """Serve VERSION of MODEL again, or the one before the newest.
+
+    The versions after it are withdrawn, not deleted: rolling back to one of them brings it back.
+    """
+    directory = _model(model_repository, model)
+    for line in roll_back(directory, version):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@_REPOSITORY
+@click.option("--force", is_flag=True, help="Delete the newest version or a labelled one too.")
+def rm(model: str, version: int, model_repository: Path, force: bool) -> None:
+    """Delete VERSION of MODEL, served or withdrawn."""
+    click.echo(remove(_model(model_repository, model), version, force=force))
+
+
+@click.command()
+@click.argument("model")
+@click.argument("label", metavar="LABEL=VERSION")
+@_REPOSITORY
+def label(model: str, label: str, model_repository: Path) -> None:
+    """Let LABEL mean VERSION of MODEL: /v1/models/MODEL/labels/LABEL asks it. LABEL= takes it away.
+
+    `sluice up` serves every labelled version beside the newest. Where you write models.config
+    yourself, its version_labels say the same.
+    """
+    name, equals, number = label.partition("=")
+    if not equals or (number and not number.isdigit()):
+        raise click.UsageError(f"expected LABEL=VERSION, as in stable=3, got {label!r}")
+    click.echo(set_label(_model(model_repository, model), name, int(number) if number else None))
+
+
+def roll_back(directory: Path, version: int | None) -> list[str]:
+    """What was done, in lines. Raises VersionError."""
+    served, withdrawn = find_versions(directory), withdrawn_versions(directory)
+    if version is None:
+        if len(served) < 2:
+            raise VersionError(
+                f"{directory.name} has no version before {max(served)}; withdrawn: "
+                f"{_listed(withdrawn)}"
+            )
+        version = sorted(served)[-2]
+    lines = []
+    if version in withdrawn:
+        withdrawn[version].rename(directory / str(version))
+        lines.append(f"{directory.name} {version} is back")
+    elif version not in served:
+        raise _unknown(directory, version)
+    # The lowest first: the newest stays in service until the last rename, which is the change.
+    for number in sorted(number for number in served if number > version):
+        served[number].rename(directory / withdrawn_name(number))
+        lines.append(
+            f"{directory.name} {number} is withdrawn; sluice rollback {directory.name} "
+            f"{number} brings it back"
+        )
+    lines.append(
+        f"{directory.name} {version} is the newest now; a running server takes it up "
+        "within seconds, and answers from the other until it has"
+    )
+    return lines
+
+
+def remove(directory: Path, version: int, *, force: bool) -> str:
+    """What was done. Raises VersionError."""
+    served = find_versions(directory)
+    versions = {**withdrawn_versions(directory), **served}
+    if version not in versions:
+        raise _unknown(directory, version)
+    labels = _labels(directory)
+    held = [name for name, number in labels.items() if number == version]
+    if version in served and version == max(served) and not force:
+        raise VersionError(
+            f"{directory.name} {version} is the newest, and served; sluice rollback "
+            f"{directory.name} first, or --force"
+        )
+    if held and not force:
+        raise VersionError(
+            f"{directory.name} {version} is labelled {', '.join(held)}; sluice label "
+            f"{directory.name} {held[0]}= first, or --force"
+        )
+    if held:
+        write_labels(directory, {name: n for name, n in labels.items() if n != version})
+    # Out of sight in one step: no server finds half of it.
+    bin_ = Path(tempfile.mkdtemp(prefix=".removed-", dir=directory))
+    versions[version].rename(bin_ / str(version))
+    shutil.rmtree(bin_)
+    return f"{directory.name} {version} is deleted"
+
+
+def set_label(directory: Path, name: str, version: int | None) -> str:
+    """What was done. Raises VersionError."""
+    labels = _labels(directory)
+    if version is None:
+        if name not in labels:
+            raise VersionError(f"{directory.name} has no label {name!r}; known: {_listed(labels)}")
+        del labels[name]
+        write_labels(directory, labels)
+        return f"{directory.name} has no label {name} any more"
+    if fault := label_fault(name):
+        raise VersionError(f"{name!r} cannot be a label: {fault}")
+    if version not in find_versions(directory):
+        raise _unknown(directory, version)
+    write_labels(directory, labels | {name: version})
+    return f"{directory.name} {version} is {name}"
+
+
+def _model(repository: Path, name: str) -> Path:
+    models = model_directories(repository)
+    if name not in models:
+        near = nearest(name, models)
+        meant = f"; did you mean {near}?" if near else f"; there are: {_listed(models)}"
+        raise VersionError(f"there is no model {name!r} in {repository}{meant}")
+    return models[name]
+
+
+def _labels(directory: Path) -> dict[str, int]:
+    try:
+        return read_labels(directory)
+    except ValueError as error:
+        raise VersionError(str(error)) from error
+
+
+def _unknown(directory: Path, version: int) -> VersionError:
+    withdrawn = withdrawn_versions(directory)
+    more = f"; withdrawn: {_listed(withdrawn)}" if withdrawn else ""
+    return VersionError(
+        f"{directory.name} has no version {version}; there are: "
+        f"{_listed(find_versions(directory))}{more}"
+    )
+
+
+def _listed(names: object) -> str:
+    return ", ".join(map(str, names)) or "none"  # type: ignore[call-overload]
