@@ -32,6 +32,7 @@ from collections.abc import Iterable
 from sluice.wire.nearest import nearest
 
 MAX_SHOWN = 80  # characters of a client's text
+MAX_LISTED = 20  # known names in a message
 
 
 class GatewayError(Exception):
@@ -162,7 +163,9 @@ class ModelServerFailed(ModelServerError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A closing remark that lists the known names, the nearest first: `; did you mean "x"? …`."""
     names = sorted(known)
-    listing = ", ".join(f'"{each}"' for each in names) or "none"
+    listing = ", ".join(f'"{each}"' for each in names[:MAX_LISTED]) or "none"
+    if len(names) > MAX_LISTED:
+        listing += f" and {len(names) - MAX_LISTED} more"
     meant = nearest(name, names) if len(names) > 1 else None
     if meant:
         return f'; did you mean "{meant}"? There are: {listing}'

@@ -20,9 +20,11 @@ from service.gateway.deadlines import Deadlines
 from service.gateway.decode.images import check_content, check_examples
 from service.gateway.errors import (
     DeadlineExceeded,
+    ModelNotFound,
     ModelServerError,
     NotFound,
     RequestError,
+    did_you_mean,
 )
 from service.gateway.joining import Joining
 from service.gateway.model_list import ModelList
@@ -160,10 +162,13 @@ class Predictions:
     ) -> bytes:
         """The raw reply to a serialized request of "/SERVICE/METHOD", whose images are held to the
         same rules; raises as `infer` does."""
-        with self._deadlines.within(caller):
-            if examples is not None:
-                await self._work(len(request), check_examples, examples, self._max_pixels)
-            return await self.model_server.call(method, request, model, caller)
+        try:
+            with self._deadlines.within(caller):
+                if examples is not None:
+                    await self._work(len(request), check_examples, examples, self._max_pixels)
+                return await self.model_server.call(method, request, model, caller)
+        except ModelNotFound as error:
+            raise self._with_names(error, model) from error
 
     async def signatures(
         self, model: ModelRef, caller: Caller, max_age_s: float | None = None
@@ -192,8 +197,11 @@ class Predictions:
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises as `signatures` does."""
-        with self._deadlines.within(caller):
-            return await self.model_server.metadata(model, caller)
+        try:
+            with self._deadlines.within(caller):
+                return await self.model_server.metadata(model, caller)
+        except ModelNotFound as error:
+            raise self._with_names(error, model) from error
 
     async def status(self, model: ModelRef, caller: Caller) -> list[serving.ModelVersionStatus]:
         """The versions of a model, newest first, each with its state; raises ModelNotFound."""
@@ -249,6 +257,13 @@ class Predictions:
     @property
     def _max_pixels(self) -> int:
         return self.settings.max_image_pixels
+
+    def _with_names(self, error: ModelNotFound, model: ModelRef) -> ModelNotFound:
+        """The error, and for a model that nobody named those that are, the nearest first."""
+        names = self.model_list.names()
+        if not names or model.name in names:
+            return error
+        return ModelNotFound(f"{error}{did_you_mean(model.name, names)}")
 
     async def _is_available(self, name: str) -> bool:
         try:

@@ -17,7 +17,7 @@ LIMIT = 200_000
 @pytest.fixture(scope="module")
 def small(launch_gateway, modelserver):
     """A gateway that takes bodies of up to LIMIT bytes."""
-    return launch_gateway(modelserver.address, max_body_bytes=LIMIT)
+    return launch_gateway(modelserver.address, max_body_bytes=LIMIT, models="affine,echo")
 
 
 @pytest.fixture
@@ -82,6 +82,12 @@ def post(small):
             "inputs.meta: expected 1 rows, as in inputs.image, got 2 rows",
         ),
         ("nope:predict", {"instances": [1]}, 404, "nope"),
+        (
+            "afine:predict",
+            {"instances": [1]},
+            404,
+            '; did you mean "affine"? There are: "affine", "',
+        ),
         ("affine/versions/9:predict", {"instances": [1]}, 404, "9"),
         (
             "affine/versions/99999999999999999999:predict",
