@@ -103,7 +103,9 @@ class Options:
         "TensorFlow", 0, "threads within one op; 0: all cores"
     )
     tensorflow_inter_op_parallelism: int = _flag(
-        "TensorFlow", 0, "ops that run at the same time; 0: all cores"
+        "TensorFlow",
+        0,
+        "ops that run at the same time; 0: one, in a call's own thread, or all cores for strings",
     )
     tensorflow_session_config_file: str = _flag(
         "TensorFlow", "", "the session's settings: TensorFlow's ConfigProto in text form"

@@ -1,0 +1,28 @@
+"""Where a run's ops run."""
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from service.modelserver.servable import Run, Servable
+
+
+@pytest.mark.parametrize(
+    ("in_callers_thread", "dtype", "is_callers"),
+    [
+        pytest.param(True, np.float32, True, id="numbers"),
+        pytest.param(True, object, False, id="strings"),
+        pytest.param(False, np.float32, False, id="where TensorFlow is told how many threads"),
+    ],
+)
+def test_ops_follow_one_another_in_the_callers_thread(in_callers_thread, dtype, is_callers):
+    with tf.Graph().as_default() as graph:
+        given = tf.compat.v1.placeholder(tf.string if dtype is object else tf.float32, [1])
+        thread = tf.numpy_function(lambda _: np.int64(threading.get_ident()), [given], tf.int64)
+    with tf.compat.v1.Session(graph=graph) as session:
+        servable = Servable(session, {}, in_callers_thread=in_callers_thread)
+        run = Run({given.name: np.array([b"1"], object).astype(dtype)}, (thread.name,))
+        (found,) = servable.run(run).values()
+    assert (int(found) == threading.get_ident()) == is_callers
