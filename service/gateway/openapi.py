@@ -12,7 +12,7 @@ from sluice.wire.signature import Signature
 
 Json = dict[str, Any]
 
-IMAGES = ("image/png", "image/jpeg", "image/gif", "image/bmp")
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/bmp", "image/webp")
 BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 ERROR: Json = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 ERRORS = {

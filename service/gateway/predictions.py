@@ -17,7 +17,12 @@ from google.protobuf.message import Message
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.deadlines import Deadlines
-from service.gateway.decode.images import check_content, check_examples
+from service.gateway.decode.images import (
+    as_graph_reads,
+    check_content,
+    check_examples,
+    graph_reads_all,
+)
 from service.gateway.errors import (
     DeadlineExceeded,
     ModelNotFound,
@@ -41,7 +46,7 @@ from service.gateway.servers import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
 from service.gateway.traffic import Inputs, Kind, kind_of
-from sluice.wire.contract import State
+from sluice.wire.contract import ENCODED_SIGNATURE, State
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.signature import Signature
@@ -121,6 +126,8 @@ class Predictions:
         """
         with self._deadlines.within(caller) as time_limit:
             query, inputs = await self._checked(model, decode, caller, size)
+            if query.signature.name == ENCODED_SIGNATURE and not graph_reads_all(inputs):
+                inputs = await self.aside(as_graph_reads, inputs)
             caller.signature = query.signature.name
             if query.timeout_s is not None:
                 time_limit.shorten(caller.began + query.timeout_s)

@@ -239,7 +239,7 @@ PNG = {"Content-Type": "image/png"}
         (
             {"data": b"no image", "headers": PNG},
             400,
-            "inputs.image: expected an image (JPEG, PNG, GIF, BMP), got 8 bytes that start with 6e",
+            "inputs.image: expected an image (JPEG, PNG, GIF, BMP, WebP), got 8 bytes that start",
         ),
         ({"data": b"", "headers": PNG}, 400, "got an empty file"),
         ({"data": png(64, 64)[:-30], "headers": PNG}, 400, ""),

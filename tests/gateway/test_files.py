@@ -70,10 +70,13 @@ def test_every_mode_becomes_the_declared_channels(mode, channels):
     )
 
 
-def test_alpha_is_dropped_as_tensorflow_drops_it():
-    clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
-    pixels = decode_pixels(file_of(clear), spec(), "fit", "")
-    np.testing.assert_array_equal(pixels[0, 0], [10, 20, 30])
+@pytest.mark.parametrize(
+    ("channels", "seen"), [(1, [235]), (3, [231, 235, 239]), (4, [135, 155, 175, 51])]
+)
+def test_what_is_transparent_shows_white_unless_the_model_takes_alpha(channels, seen):
+    faint = Image.new("RGBA", (8, 8), (135, 155, 175, 51))
+    pixels = decode_pixels(file_of(faint), spec(channels=channels), "fit", "")
+    np.testing.assert_allclose(pixels[0, 0], seen, atol=1)
 
 
 def test_exif_turns_a_photo_upright():

@@ -20,14 +20,16 @@ from sluice.wire.protos.serving_pb2 import (
     SignatureDefMap,
 )
 from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto
-from sluice.wire.tensors import encode_shape, encode_tensor, string_array
+from sluice.wire.tensors import decode_tensor, encode_shape, encode_tensor, string_array
 
 LIMIT = 10_000
 STRING = DataType.DT_STRING
 
 
 class ImageModelServer(serving_pb2_grpc.PredictionServiceServicer):
-    """Has a signature `encoded`, and answers everything that it gets."""
+    """Has a signature `encoded`, and answers everything that it gets; `asked` is the last of it."""
+
+    asked = PredictRequest()
 
     def GetModelMetadata(self, request, _):  # noqa: N802
         signatures = SignatureDefMap()
@@ -39,6 +41,7 @@ class ImageModelServer(serving_pb2_grpc.PredictionServiceServicer):
         return reply
 
     def Predict(self, request, _):  # noqa: N802
+        ImageModelServer.asked = request
         return PredictResponse(model_spec=request.model_spec)
 
 
@@ -84,7 +87,7 @@ def over_oip(channel, array, datatype="BYTES"):
         ),
         (
             [b"no image"],
-            "inputs.image at row 0: expected an image (JPEG, PNG, GIF, BMP), got 8 bytes",
+            "inputs.image at row 0: expected an image (JPEG, PNG, GIF, BMP, WebP), got 8 bytes",
         ),
     ],
 )
@@ -97,6 +100,28 @@ def test_the_limits_of_images_hold_in_both_protocols(channel, files, message):
     ):
         assert call.code().name == ("INVALID_ARGUMENT" if message else "OK"), call.details()
         assert message in call.details()
+
+
+def test_what_the_graph_does_not_read_reaches_it_as_png(channel):
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    files = string_array([png(9, 9), buffer.getvalue()])
+    for call in (over_tfs(channel, encode_tensor(files)), over_oip(channel, files)):
+        assert call.code() == grpc.StatusCode.OK, call.details()
+        as_it_was, made = decode_tensor(ImageModelServer.asked.inputs["image"])
+        assert as_it_was == png(9, 9)
+        with Image.open(io.BytesIO(made), formats=["PNG"]) as image:
+            assert (image.size, image.getpixel((4, 4))) == ((9, 7), (255, 0, 0))
+
+
+def test_a_damaged_file_that_would_become_png_names_its_row(channel):
+    cut = Image.new("RGB", (9, 7))
+    buffer = io.BytesIO()
+    cut.save(buffer, "WEBP")
+    call = over_tfs(channel, encode_tensor(string_array([png(9, 9), buffer.getvalue()[:-9]])))
+    assert call.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "inputs.image at row 1: expected a whole image, got a damaged one" in call.details()
 
 
 @pytest.mark.parametrize(

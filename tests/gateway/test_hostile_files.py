@@ -17,7 +17,6 @@ from PIL import Image
 
 from service.gateway.decode import content_encoding
 from service.gateway.decode.content_encoding import FREE_BYTES, MAX_RATIO, decompress, inflate
-from service.gateway.decode.gif import MAX_BLOCKS, pixels_of_frames
 from service.gateway.decode.images import (
     ImageOptions,
     check_content,
@@ -40,6 +39,7 @@ from service.gateway.errors import (
 )
 from service.gateway.query import Query
 from service.gateway.signatures import Signatures, validate
+from sluice.pictures.gif import MAX_BLOCKS, pixels_of_frames
 from sluice.wire.protos.serving_pb2 import Input, PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
 from sluice.wire.tensors import encode_shape, encode_tensor
@@ -297,7 +297,7 @@ def test_what_is_no_picture_is_said_in_plain_words(data):
     with pytest.raises(InvalidInput) as raised:
         check_image(data, "x", "row 1", 100)
     assert str(raised.value) == (
-        f"inputs.x at row 1: expected an image (JPEG, PNG, GIF, BMP), got {start}"
+        f"inputs.x at row 1: expected an image (JPEG, PNG, GIF, BMP, WebP), got {start}"
     )
 
 

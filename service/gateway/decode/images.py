@@ -2,7 +2,8 @@
 
 A signature that takes strings (`encoded`, docs/contract.md) gets the files as they are: the pixels
 are then decoded in the model's graph, and what is fed to the network is what training fed to it.
-Only their headers are read here. For a model without one they are decoded and resized here.
+Only their headers are read here, but for the few files that TensorFlow does not read, which become
+PNG. For a model without one all are decoded and resized here.
 """
 
 import io
@@ -13,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 from service.gateway.decode.foreign import door
-from service.gateway.decode.gif import MAX_BLOCKS, is_gif, pixels_of_frames
 from service.gateway.decode.json_documents import parse_json
-from service.gateway.decode.pixels import RESIZES, decode_pixels, takes_pixels
+from service.gateway.decode.pixels import RESIZES, damaged, decode_pixels, takes_pixels
 from service.gateway.decode.values import array_of
 from service.gateway.errors import (
     InputTooLarge,
@@ -28,6 +28,10 @@ from service.gateway.errors import (
 )
 from service.gateway.query import Query, TfsQuery
 from service.gateway.signatures import Signatures
+from sluice.pictures.decoding import Unreadable, for_graph, graph_reads
+from sluice.pictures.formats import EXPECTED, foreign, format_of
+from sluice.pictures.gif import MAX_BLOCKS, pixels_of_frames
+from sluice.pictures.webp import webp_header
 from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
 from sluice.wire.protos.serving_pb2 import Input
 from sluice.wire.protos.tensorflow_pb2 import Example
@@ -35,16 +39,9 @@ from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)
-FORMATS = ("JPEG", "PNG", "GIF", "BMP")  # what the graph's decoder reads
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
-_TEXT_MAGIC = b"BM"  # a text can start so
 # Pillow goes through what stands before an image's size at up to 0.3 us a byte. Phones put some
 # megabytes of metadata there.
 _HEADER_BYTES = 4 << 20
-
-# Pillow's own limit would refuse what SLUICE_MAX_IMAGE_PIXELS allows; ours is held before any
-# pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
 
 
 class ImageOptions(NamedTuple):
@@ -117,8 +114,8 @@ def check_content(query: AnyQuery, max_pixels: int) -> AnyQuery:
         # Unknown names, and strings for numbers, are refused with the signature's other rules.
         if array.dtype.kind == "O" and name in query.signature.inputs:
             for index, data in enumerate(array.ravel()):
-                if all_are_images or _starts_as_image(data):
-                    check_image(data, name, f"row {index}", max_pixels)
+                check = check_image if all_are_images else _check_unknown
+                check(data, name, f"row {index}", max_pixels)
     return query
 
 
@@ -136,26 +133,33 @@ def check_examples(examples: Input, max_pixels: int) -> Input:
 def _check_example(example: Example, at: str, max_pixels: int) -> None:
     for name, feature in example.features.feature.items():
         for data in feature.bytes_list.value:
-            if _starts_as_image(data):
-                check_image(data, shown(name), at, max_pixels)
+            _check_unknown(data, shown(name), at, max_pixels)
 
 
-def _starts_as_image(data: bytes) -> bool:
-    """Whether bytes that can be anything are a picture, by their first ones."""
-    return data.startswith(_MAGIC) and (
-        not data.startswith(_TEXT_MAGIC) or _size_of(data) is not None
-    )
+def _check_unknown(data: bytes, name: str, at: str, max_pixels: int) -> None:
+    """The same for bytes that can be anything, where they are a picture by their first ones; they
+    are left as they are, so that none may come that ends TensorFlow's process."""
+    kind = format_of(data)
+    # A text can start as a BMP file does.
+    if kind is None or (kind == "BMP" and _size_of(data) is None):
+        return
+    check_image(data, name, at, max_pixels)
+    header = webp_header(data)
+    if header and header.animated:
+        raise InvalidInput(name, "a WebP file of one picture", "an animated one", at)
 
 
 def check_image(data: bytes, name: str, at: str, max_pixels: int) -> None:
     """Raises InvalidInput for no image, InputTooLarge for one of more than `max_pixels` pixels, or
-    an animation of so many in all its frames: whoever decodes one frame goes through all of them.
+    a GIF of so many in all its frames: a graph may decode all for the first of them.
     """
     size = _size_of(data)
     if size is None:
-        raise InvalidInput(name, f"an image ({', '.join(FORMATS)})", _what_came(data), at)
+        known = foreign(data)
+        got = (known.what, at, known.instead) if known else (_what_came(data), at)
+        raise InvalidInput(name, EXPECTED, *got)
     width, height = size
-    frames = pixels_of_frames(data) if is_gif(data) else 0  # their pixels
+    frames = pixels_of_frames(data) if format_of(data) == "GIF" else 0  # their pixels
     if frames is None:
         raise InvalidInput(name, f"a GIF of at most {MAX_BLOCKS} blocks", "one of more", at)
     pixels = max(width * height, frames)
@@ -171,14 +175,46 @@ def check_image(data: bytes, name: str, at: str, max_pixels: int) -> None:
         )
 
 
+def graph_reads_all(inputs: Mapping[str, Array]) -> bool:
+    """Whether the files of an `encoded` request can go to the model server as they are."""
+    strings = (array for array in inputs.values() if array.dtype.kind == "O")
+    return all(graph_reads(data) for array in strings for data in array.ravel())
+
+
+@door("The request")
+def as_graph_reads(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs of an `encoded` request that has passed `check_content`, those files as PNG that
+    the graph does not read. Raises InvalidInput for a damaged one."""
+    return {
+        name: _as_graph_reads(array, name) if array.dtype.kind == "O" else array
+        for name, array in inputs.items()
+    }
+
+
+def _as_graph_reads(files: Array, name: str) -> Array:
+    read = np.empty(files.size, object)
+    for index, data in enumerate(files.ravel()):
+        try:
+            read[index] = for_graph(data)
+        except Unreadable as error:
+            raise damaged(name, error, f"row {index}") from error
+    return read.reshape(files.shape)
+
+
 def _what_came(data: bytes) -> str:
     return f"{len(data)} bytes that start with {data[:8].hex(' ')}" if data else "an empty file"
 
 
 def _size_of(data: bytes) -> tuple[int, int] | None:
     """(width, height) by an image's header, None for what is no image."""
+    kind = format_of(data)
+    if kind is None:
+        return None
+    if kind == "WebP":
+        header = webp_header(data)
+        return (header.width, header.height) if header else None
     try:
-        with Image.open(io.BytesIO(data[:_HEADER_BYTES]), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data[:_HEADER_BYTES]), formats=(kind,)) as image:
             return image.size
     except Exception:  # whatever a plug-in of Pillow's raises for its format
         return None

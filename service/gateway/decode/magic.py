@@ -1,19 +1,10 @@
 """What a body is by its first bytes: clients name no Content-Type, or the one of a form."""
 
+from sluice.pictures.formats import foreign, format_of
+
 IMAGE = "image"
 NPY, NPZ, FORM = "application/x-npy", "application/x-npz", "multipart/form-data"
-_MARKS = {
-    b"\xff\xd8\xff": IMAGE,
-    b"\x89PNG": IMAGE,
-    b"GIF8": IMAGE,
-    b"BM": IMAGE,  # no JSON, and no form, begins so
-    b"RIFF": IMAGE,  # WebP
-    b"II*\0": IMAGE,
-    b"MM\0*": IMAGE,
-    b"\x93NUMPY": NPY,
-    b"PK\x03\x04": NPZ,
-}
-_HEIC = 4, b"ftyp"  # behind a length
+_MARKS = {b"\x93NUMPY": NPY, b"PK\x03\x04": NPZ}
 _FORM_FIELD = b"content-disposition:"  # `attachment` where curl is told another Content-Type
 _HEAD_BYTES = 1024
 
@@ -24,11 +15,12 @@ def kind_by_bytes(body: bytes) -> str | None:
     >>> kind_by_bytes(b"\x89PNG\r\n\x1a\n"), kind_by_bytes(b'{"instances": []}')
     ('image', None)
     """
+    # SVG is XML, as much else is that is sent by mistake.
+    if format_of(body) or (foreign(body) and not body.startswith(b"<")):
+        return IMAGE
     for mark, kind in _MARKS.items():
         if body.startswith(mark):
             return kind
-    if body.startswith(_HEIC[1], _HEIC[0]):
-        return IMAGE
     if body.startswith(b"--") and _FORM_FIELD in body[:_HEAD_BYTES].lower():
         return FORM
     return None

@@ -1,16 +1,16 @@
 """An image file to the pixels that a model declares, for models whose graph does not decode files.
 
-Values stay 0..255, as the contract has them; alpha is dropped and grey is spread or made as
-TensorFlow's own decoder does, so that a model answers the same by this way as by its graph.
+Values stay 0..255, and a picture is what docs/contract.md says, so that a model answers the same by
+this way as by its graph.
 """
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from service.gateway.errors import InvalidInput, shown
+from sluice.pictures.decoding import Unreadable, decode, flattened
 from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import Array
 
@@ -35,7 +35,7 @@ def takes_pixels(spec: TensorSpec) -> bool:
 
 
 def decode_pixels(data: bytes, spec: TensorSpec, resize: str, at: str) -> Array:
-    """[H, W, C] in `spec`'s dtype; turned upright by EXIF, resized where H and W are declared.
+    """[H, W, C] in `spec`'s dtype; resized where H and W are declared. A C of 4 keeps alpha.
 
     `data` has passed `images.check_image`; InvalidInput where its pixels turn out to be damaged.
     """
@@ -43,17 +43,16 @@ def decode_pixels(data: bytes, spec: TensorSpec, resize: str, at: str) -> Array:
     _, height, width, channels = spec.shape
     assert channels is not None
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if width and height:
-                # A JPEG can be decoded at 1/2, 1/4 or 1/8, never below this in either direction;
-                # a square, since EXIF may turn it by a quarter.
-                image.draft(MODES[channels], (max(width, height),) * 2)
-            upright = ImageOps.exif_transpose(image).convert(MODES[channels])
-    except Exception as error:  # whatever a plug-in of Pillow's raises for its format
-        raise InvalidInput(
-            spec.name, "a whole image", f"a damaged one ({shown(str(error))})", at
-        ) from error
-    if width and height and upright.size != (width, height):
-        upright = RESIZES[resize](upright, (width, height))
-    pixels = np.asarray(upright, spec.dtype)
+        # A square, since EXIF may turn it by a quarter.
+        image = decode(data, max(width, height) if width and height else None)
+    except Unreadable as error:
+        raise damaged(spec.name, error, at) from error
+    image = (image if channels == 4 else flattened(image)).convert(MODES[channels])
+    if width and height and image.size != (width, height):
+        image = RESIZES[resize](image, (width, height))
+    pixels = np.asarray(image, spec.dtype)
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+
+
+def damaged(name: str, error: Unreadable, at: str) -> InvalidInput:
+    return InvalidInput(name, "a whole image", f"a damaged one ({shown(str(error))})", at)

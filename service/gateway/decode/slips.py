@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from service.gateway.decode.magic import FORM, IMAGE, kind_by_bytes
 from service.gateway.errors import MalformedRequest
+from sluice.pictures.formats import format_of
 
 _FILE = "send the file itself (curl: --data-binary @FILE; requests: data=open(FILE, 'rb'))"
 _JSON = "send JSON (curl: -d '{...}'; requests: json=document)"
@@ -72,7 +73,7 @@ def slip_in(body: bytes) -> str | None:
 def check_whole(picture: bytes) -> None:
     """Raises MalformedRequest for a picture that curl's `-d @FILE` has taken the line ends and zero
     bytes out of: no format does without the latter."""
-    if kind_by_bytes(picture) != IMAGE:
+    if format_of(picture) is None:
         return
     if b"\0" not in picture or (picture.startswith(b"\x89PNG") and picture[4:6] != b"\r\n"):
         raise MalformedRequest(

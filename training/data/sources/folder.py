@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sluice.pictures.formats import EXPECTED
 from training.data.dataset import Dataset, Split
 from training.data.heads import Classes
 from training.data.sources.images import HELD_OUT, Example, read_parts
@@ -105,5 +106,5 @@ def _check_readable(labels: Iterable[str], train: Split, root: Path) -> None:
         if not (train.targets["label"] == number).any():
             raise DataError(
                 f"class {label!r} has no readable image to train on in {shown(root / label)}: "
-                f"expected JPEG, PNG, GIF or BMP files"
+                f"expected {EXPECTED}"
             )

@@ -7,14 +7,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from sluice.pictures.decoding import Unreadable
 from sluice.wire.tensors import Array
+from training.data.sources.picture import Shape, read_picture
 from training.data.sources.tree import shown
-from training.decoding import decode_image
 from training.errors import DataError
 from training.surroundings.disk import allocate
 from training.workspace import SKIPPED, SPLIT, images_folder
@@ -23,8 +24,6 @@ HELD_OUT = ("test", "validation")  # parts, in the order in which they are fille
 _PARTS = ("train", "validation", "test")
 _SHARE = 0.15  # of every class, for validation and for test each
 _LISTED = 10  # unreadable files named on the screen; the file names all
-
-_Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Example:
 
 
 def read_parts(
-    examples: Sequence[Example], shape: _Shape, origin: Path, workspace: Path
+    examples: Sequence[Example], shape: Shape, origin: Path, workspace: Path
 ) -> dict[str, tuple[dict[str, Array], list[Example]]]:
     """By part: uint8 [N, *shape] by input name, and the N examples that they are of.
 
@@ -49,29 +48,28 @@ def read_parts(
     and named. Raises DataError where nothing of a part can be read; `origin` is for its message.
     """
     parts: dict[str, tuple[dict[str, Array], list[Example]]] = {}
-    skipped: list[Path] = []
+    skipped: dict[Path, str] = {}
     for part, members in _remembered_split(examples, workspace).items():
         if not members:
             raise DataError(f"{shown(origin)} has no image for {part}: expected one at least")
-        images, rows = _read(members, shape, workspace)
+        images, rows, unread = _read(members, shape, workspace)
         parts[part] = images, [members[row] for row in rows]
-        unread = set(range(len(members))) - set(rows)
-        skipped += [path for row in sorted(unread) for path in members[row].files.values()]
+        skipped |= unread
     _report_skipped(skipped, workspace)
     for part, (_, kept) in parts.items():
         if not kept:
             raise DataError(
-                f"none of the images that {part} takes from {shown(origin)} can be read: "
-                f"expected JPEG, PNG, GIF or BMP files"
+                f"none of the images that {part} takes from {shown(origin)} can be read; the "
+                f"first: {next(iter(skipped.values()))}"
             )
     return parts
 
 
 def _read(
-    examples: Sequence[Example], shape: _Shape, workspace: Path
-) -> tuple[dict[str, Array], list[int]]:
-    """uint8 [N, H, W, C] by input name, and the rows of `examples` they are of; the others could
-    not be read.
+    examples: Sequence[Example], shape: Shape, workspace: Path
+) -> tuple[dict[str, Array], list[int], dict[Path, str]]:
+    """uint8 [N, H, W, C] by input name, the rows of `examples` they are of, and why the files of
+    the others could not be read.
 
     The pixels lie in files of the workspace and not in memory, since a folder of photographs may
     have more of them than the machine has.
@@ -86,40 +84,46 @@ def _read(
     for name in names:
         allocate(f"the pixels of {len(examples):,} images", folder / f"{name}.npy")
     readable: list[int] = []
+    unread: dict[Path, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(
             lambda example: [_decode(path, shape) for path in example.files.values()], examples
         )
         for row, images in enumerate(decoded):
-            if all(image is not None for image in images):
+            reasons = {
+                path: str(image)
+                for path, image in zip(examples[row].files.values(), images, strict=True)
+                if isinstance(image, Unreadable)
+            }
+            unread |= reasons
+            if not reasons:
                 for name, image in zip(names, images, strict=True):
                     arrays[name][len(readable)] = image
                 readable.append(row)
     return (
         {name: array[: len(readable)] for name, array in arrays.items()},
         readable,
+        unread,
     )
 
 
-def _decode(path: Path, shape: _Shape) -> Array | None:
-    """As a published model decodes and resizes; None where it could not."""
+def _decode(path: Path, shape: Shape) -> Array | Unreadable:
     try:
-        image = decode_image(tf.io.read_file(os.fsencode(path)), shape)
-    except tf.errors.OpError:
-        return None
-    return np.asarray(tf.round(image)).astype(np.uint8)
+        return read_picture(path, shape)
+    except Unreadable as error:
+        return error
 
 
-def _report_skipped(skipped: Sequence[Path], workspace: Path) -> None:
-    """Name the files that could not be read, on the screen and in `skipped.txt`."""
+def _report_skipped(skipped: Mapping[Path, str], workspace: Path) -> None:
+    """Name the files that could not be read, in `skipped.txt`, and on the screen with reasons."""
     if not skipped:
         return
     listed = "".join(f"{shown(path)}\n" for path in skipped)
     (workspace / SKIPPED).write_text(listed, encoding="utf-8")
     files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
-    print(f"Skipped {files} that cannot be read as a JPEG, PNG, GIF or BMP image:")
-    for path in skipped[:_LISTED]:
-        print(f"  {shown(path)}")
+    print(f"Skipped {files} that cannot be read:")
+    for path, reason in islice(skipped.items(), _LISTED):
+        print(f"  {shown(path)}: {reason}")
     if len(skipped) > _LISTED:
         print(f"  … all are in {workspace / SKIPPED}")
 
