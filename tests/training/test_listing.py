@@ -1,8 +1,14 @@
+import re
 import shutil
 import subprocess
 import sys
 
+import pytest
+
+from sluice.wire.contract import METRICS_FILE
 from training.publishing.listing import published, table
+
+DATA, INDEX = "variables/variables.data-00000-of-00001", "variables/variables.index"
 
 
 def test_every_version_with_its_signatures_and_metrics(version, tmp_path):
@@ -29,6 +35,42 @@ def test_the_table_is_aligned(version, tmp_path):
     header, line = table(tmp_path).splitlines()
     assert header.index("SIGNATURES") == line.index("classify")
     assert header.index("ON TEST") == line.index("label accuracy")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: (path / "saved_model.pb").unlink(), "holds no saved_model.pb: is it copied"),
+        (lambda path: cut(path / "saved_model.pb"), r"saved_model.pb has 9 of [\d,]+ bytes"),
+        (lambda path: cut(path / DATA), r"variables.data-00000-of-00001 has 9 of [\d,]+ bytes"),
+        (lambda path: (path / DATA).unlink(), "variables.data-00000-of-00001 is missing"),
+        (lambda path: (path / METRICS_FILE).unlink() or cut(path / "saved_model.pb"), "be read"),
+        (
+            lambda path: (path / METRICS_FILE).write_text("{") and (path / INDEX).unlink(),
+            "variables.index is missing",
+        ),
+    ],
+)
+def test_a_broken_version_is_shown_with_its_reason_beside_the_live_one(
+    version, tmp_path, spoil, reason
+):
+    for number in ("1", "2", "3"):
+        shutil.copytree(version, tmp_path / "digits" / number)
+    spoil(tmp_path / "digits" / "3")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "pets.keras").touch()
+    assert [(each.version, each.state) for each in published(tmp_path)] == [
+        (1, ""),
+        (2, "live"),
+        (3, "broken"),
+    ]
+    lines = table(tmp_path).splitlines()
+    assert re.search(rf"^digits 3 is broken: .*{reason}", lines[-2])
+    assert lines[-1].startswith("photos is no model: ") and "sluice publish" in lines[-1]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:9])
 
 
 def test_no_repository_is_an_empty_list(tmp_path):

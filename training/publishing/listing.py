@@ -1,23 +1,30 @@
 """What a model repository holds: `sluice models`."""
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sluice.wire.contract import METRICS_FILE
-from sluice.wire.versions import model_directories, published_versions
+from sluice.wire.versions import find_versions, survey, why_no_saved_model
+
+_SHARD = re.compile(r"variables\.data-\d+-of-(\d+)")
 
 
 @dataclass(frozen=True)
 class Published:
-    """One version. metrics: by head, empty for a SavedModel that Sluice did not make."""
+    """One version. metrics: by head, empty for a SavedModel that Sluice did not make. broken: why
+    no model server can load it, "" where one can. live: the newest that one can load.
+    """
 
     model: str
     version: int
-    signatures: tuple[str, ...]
-    metrics: dict[str, dict[str, Any]]
+    signatures: tuple[str, ...] = ()
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    broken: str = ""
+    live: bool = False
 
     @property
     def measured(self) -> str:
@@ -30,38 +37,109 @@ class Published:
             found.append(f"{head} {measure.replace('_', ' ')} {metrics[measure]:.4f}")
         return ", ".join(found)
 
+    @property
+    def state(self) -> str:
+        if self.broken:
+            return "broken"
+        return "live" if self.live else ""
+
 
 def published(repository: Path) -> Iterator[Published]:
     """By model, oldest version first; nothing where there is no such folder."""
-    for name, directory in model_directories(repository).items() if repository.is_dir() else ():
-        for version, path in published_versions(directory).items():
-            yield _describe(name, version, path)
+    for name, directory in survey(repository)[0].items() if repository.is_dir() else ():
+        versions = [
+            _describe(name, version, path) for version, path in find_versions(directory).items()
+        ]
+        live = max((each.version for each in versions if not each.broken), default=None)
+        yield from (replace(each, live=each.version == live) for each in versions)
 
 
 def _describe(model: str, version: int, path: Path) -> Published:
-    facts_file = path / METRICS_FILE
-    if not facts_file.exists():
-        # TensorFlow takes seconds to load: for others' models only.
-        from training.publishing.saved_model import signature_defs
+    try:
+        if reason := why_no_saved_model(path):
+            return Published(model, version, broken=reason)
+        facts = _facts(path)
+        if "files" in facts:
+            reason = _why_not_whole(path, facts["files"])
+            signatures = tuple(facts["signatures"])
+        else:
+            signatures, reason = _look_into(path)
+        return Published(model, version, signatures, facts.get("heads", {}), reason)
+    except OSError as error:
+        return Published(model, version, broken=f"{error.filename}: {error.strerror}")
 
-        return Published(model, version, tuple(signature_defs(path)), {})
-    facts = json.loads(facts_file.read_text())
-    return Published(model, version, tuple(facts["signatures"]), facts["heads"])
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What training wrote down; {} of another's model, and where it cannot be read."""
+    try:
+        facts = json.loads((path / METRICS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def sizes_of_files(version: Path) -> dict[str, int]:
+    """In bytes, of what a model server reads, so that half a copy is known for one."""
+    return {
+        path.relative_to(version).as_posix(): path.stat().st_size
+        for path in sorted([*version.glob("*.pb"), *version.glob("variables/*")])
+    }
+
+
+def _why_not_whole(path: Path, sizes: dict[str, int]) -> str:
+    there = sizes_of_files(path)
+    for name, size in sizes.items():
+        if name not in there:
+            return f"{path / name} is missing: copy the version again"
+        if there[name] != size:
+            return f"{path / name} has {there[name]:,} of {size:,} bytes: copy the version again"
+    return ""
+
+
+def _look_into(path: Path) -> tuple[tuple[str, ...], str]:
+    """The signatures of another's model, and why it cannot be loaded."""
+    # TensorFlow takes seconds to load: for others' models only.
+    from google.protobuf.message import DecodeError
+
+    from training.publishing.saved_model import signature_defs
+
+    try:
+        signatures = tuple(signature_defs(path))
+    except DecodeError:
+        return (), f"the SavedModel in {path} cannot be read: copy the version again"
+    if not signatures:
+        return (), f"the SavedModel in {path} has no signature under the tag serve"
+    return signatures, _why_no_variables(path / "variables")
+
+
+def _why_no_variables(directory: Path) -> str:
+    shards = [found for path in directory.glob("*") if (found := _SHARD.fullmatch(path.name))]
+    if any(int(found[1]) != len(shards) for found in shards):
+        return f"{directory} holds {len(shards)} of {int(shards[0][1])} parts: copy it again"
+    if shards and not (directory / "variables.index").exists():
+        return f"{directory / 'variables.index'} is missing: copy the version again"
+    return ""
 
 
 def table(repository: Path) -> str:
-    """For people: a line for each version, columns aligned.
+    """For people: a line for each version, columns aligned; below, what is broken and why.
 
     >>> print(table(Path("no-such-folder")))
-    MODEL  VERSION  SIGNATURES  ON TEST IMAGES
+    MODEL  VERSION  STATE  SIGNATURES  ON TEST IMAGES
     """
-    rows = [("MODEL", "VERSION", "SIGNATURES", "ON TEST IMAGES")]
+    found = [*published(repository)]
+    rows = [("MODEL", "VERSION", "STATE", "SIGNATURES", "ON TEST IMAGES")]
     rows += [
-        (each.model, str(each.version), ", ".join(each.signatures), each.measured)
-        for each in published(repository)
+        (each.model, str(each.version), each.state, ", ".join(each.signatures), each.measured)
+        for each in found
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    lines += [
+        f"{each.model} {each.version} is broken: {each.broken}" for each in found if each.broken
+    ]
+    others = survey(repository)[1] if repository.is_dir() else {}
+    return "\n".join([*lines, *(f"{name} is no model: {why}" for name, why in others.items())])

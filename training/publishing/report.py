@@ -21,6 +21,7 @@ from training.fitting.checkpoint import Progress
 from training.publishing import gallery, model_card
 from training.publishing.checks import described
 from training.publishing.evaluate import Evaluation, commonest
+from training.publishing.listing import sizes_of_files
 from training.recipes import RECIPES, Recipe
 from training.settings import settings_of
 
@@ -61,7 +62,7 @@ def write(
     signatures: Mapping[str, Any],
     name: str,
 ) -> None:
-    facts = _gather(model, dataset, run, signatures, name)
+    facts = _gather(model, dataset, run, signatures, name) | {"files": sizes_of_files(directory)}
     (directory / METRICS_FILE).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     (directory / "architecture.txt").write_text(architecture(model), "utf-8")
     gallery.draw(directory, model, dataset, run.progress.curves, run.evaluation)

@@ -76,7 +76,7 @@ class Session:
     """A loaded SavedModel; a context manager."""
 
     def __init__(self, directory: Path) -> None:
-        # On the CPU: the answers to compare with are computed there too.
+        # On the CPU, as the answers that it is compared with (trials.py).
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         with self._session.graph.as_default():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 import models
@@ -17,6 +18,8 @@ from training.data.dataset import Arrays
 from training.data.heads import Head, naming
 from training.inference import answering, as_dtype, predict
 from training.publishing.signatures import GENERATE, TOP
+
+_DEVICE = "/CPU:0"  # where the written graph is tried too: a GPU sums in another order
 
 Trials = dict[str, "Trial"]
 
@@ -49,7 +52,8 @@ def trials(
         name: _as_files(array) if images is None or name in images else array
         for name, array in inputs.items()
     }
-    answers = predict(model, inputs)
+    with tf.device(_DEVICE):
+        answers = predict(model, inputs)
     every = {
         DEFAULT_SIGNATURE: Trial(
             {name: as_dtype(array, dtypes[name]) for name, array in inputs.items()}, answers
@@ -71,7 +75,8 @@ def _generated(model: GAN, count: int) -> Trial:
     classes = models.heads(model.discriminator)["label"].shape[-1]
     noise = np.random.default_rng(0).standard_normal((count, latent)).astype(np.float32)
     label = np.arange(count, dtype=np.int32) % classes
-    image = np.asarray(model.generator([noise, label], training=False))
+    with tf.device(_DEVICE):
+        image = np.asarray(model.generator([noise, label], training=False))
     return Trial({"noise": noise, "label": label}, {"image": image})
 
 
