@@ -18,6 +18,7 @@ from training.fitting.precision import to_float32
 from training.fitting.tensorboard import CurvesLog
 from training.fitting.trainer import Means, Trainer
 from training.recipes import Recipe
+from training.surroundings.disk import room_for
 from training.workspace import CHECKPOINT, TENSORBOARD
 
 
@@ -41,17 +42,10 @@ def fit(
     trainer = Trainer(model, recipe, dataset.heads, strategy, batch_size, steps)
     path, chief = workspace / CHECKPOINT, is_chief(strategy)
     progress = checkpoint.restore(path, recipe, trainer.variables) if resume else Progress()
-    with CurvesLog(workspace / TENSORBOARD) if chief else nullcontext() as log:
+    log_or_none = CurvesLog(workspace / TENSORBOARD) if chief else nullcontext()
+    with room_for("the curves", workspace), log_or_none as log:
         while not _finished(progress, recipe):
-            started = time.monotonic()
-            means = _train_epoch(trainer, dataset, recipe, progress.epochs, verbose=chief)
-            if not math.isfinite(means["loss"]):
-                raise Diverged(
-                    f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
-                    f"learning_rate below {recipe.learning_rate}"
-                )
-            progress.record(means)
-            progress.seconds += time.monotonic() - started
+            means = _add_epoch(progress, trainer, dataset, recipe, verbose=chief)
             if recipe.patience and progress.best_epoch == progress.epochs - 1:
                 progress.best = model.get_weights()
             if log:
@@ -89,6 +83,22 @@ def _finished(progress: Progress, recipe: Recipe) -> bool:
         and progress.epochs
         and progress.epochs - 1 - progress.best_epoch >= recipe.patience
     )
+
+
+def _add_epoch(
+    progress: Progress, trainer: Trainer, dataset: Dataset, recipe: Recipe, *, verbose: bool
+) -> Means:
+    """The next one, recorded. Raises Diverged."""
+    started = time.monotonic()
+    means = _train_epoch(trainer, dataset, recipe, progress.epochs, verbose=verbose)
+    if not math.isfinite(means["loss"]):
+        raise Diverged(
+            f"the loss of epoch {progress.epochs + 1} is {means['loss']}: try a "
+            f"learning_rate below {recipe.learning_rate}"
+        )
+    progress.record(means)
+    progress.seconds += time.monotonic() - started
+    return means
 
 
 def _train_epoch(

@@ -19,7 +19,7 @@ from training.publishing.trials import trials
 from training.publishing.version_directory import publish_directory
 
 _TRIED = 64  # held-out examples that the written SavedModel must answer as Keras does
-_GRAPHS_AND_PICTURES = 4_000_000  # bytes, about, of what is beside weights and samples
+_GRAPHS_AND_PICTURES = 1_000_000  # bytes, about, of what is beside weights and samples
 
 
 def publish(

@@ -47,6 +47,7 @@ def read_parts(
     Which example is in which part is remembered in the workspace; what cannot be read is left out,
     and named. Raises DataError where nothing of a part can be read; `origin` is for its message.
     """
+    print(f"Reading {len(examples):,} images of {shown(origin)}", flush=True)
     parts: dict[str, tuple[dict[str, Array], list[Example]]] = {}
     skipped: dict[Path, str] = {}
     for part, members in _remembered_split(examples, workspace).items():
