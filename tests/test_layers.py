@@ -25,7 +25,10 @@ RULES = [
     (
         "sluice/wire",
         {"grpc", "grpc_health"},
-        {"sluice/wire/reflection.py", "sluice/wire/health.py"},
+        {
+            f"sluice/wire/{name}.py"
+            for name in ("reflection", "health", "messages", "lasting_server")
+        },
     ),
     ("sluice/client", {"grpc", "sluice.wire.protos.serving_pb2_grpc"}, {"sluice/client/_grpc.py"}),
     ("sluice/client", {"httpx"}, {"sluice/client/_http.py"}),

@@ -43,8 +43,8 @@ class Gateway:
 
     @classmethod
     def of(cls, settings: Settings) -> "Gateway":
-        predictions = Predictions(settings)
         telemetry = Telemetry(AccessLog(settings.access_log))
+        predictions = Predictions(settings, telemetry.statistics)
         admission = Admission(settings, predictions.joining, telemetry)
         return cls(settings, predictions, telemetry, admission)
 

@@ -22,9 +22,12 @@ ERRORS = {
     "408": "The rest of the body did not come in time.",
     "413": "The body, or an image in it, is over the limit.",
     "415": "A content encoding that is not read, or an image for a model that takes none.",
-    "429": "The model server is overloaded.",
-    "503": "The model server cannot be reached.",
-    "504": "No answer within the deadline.",
+    "429": "The model server has too much to do; Retry-After says when to come again.",
+    "500": "A fault of the model server's own.",
+    "501": "The model server does not offer what was asked.",
+    "503": "The gateway has no place for another request, or no model server can be reached, or "
+    "the model is loading; Retry-After says when to come again.",
+    "504": "No answer within the time that the request had.",
 }
 
 
@@ -59,7 +62,7 @@ def document(models: Mapping[str, Signatures], url: str) -> Json:
 def _operations() -> Json:
     plain = _answer("application/json", {"type": "object"})
     ready = {"200": plain, "503": plain}
-    listed = {"200": plain} | _errors("503", "504")
+    listed = {"200": plain} | _errors("429", "500", "503", "504")
     index = listed | {"200": _answer("application/json", {"type": "array"})}
     return {
         "/healthz": {"get": _operation("The process is alive", {"200": plain})},
@@ -71,6 +74,7 @@ def _operations() -> Json:
         },
         "/v1/models": {"get": _operation("The named models, their versions and states", listed)},
         "/v2": {"get": _operation("The server", {"200": plain})},
+        "/v2/models/stats": {"get": _operation("Triton's statistics of all named models", listed)},
         "/v2/repository/index": {
             "get": _operation("The named models, as Triton lists them", index),
             "post": _operation("The same, or those that are ready alone", index | _errors("400"))
@@ -82,7 +86,8 @@ def _operations() -> Json:
 
 
 def _model_paths(name: str, signatures: Signatures) -> Json:
-    plain = {"200": _answer("application/json", {"type": "object"})} | _errors("404", "503", "504")
+    errors = _errors("404", "429", "500", "501", "503", "504")
+    plain = {"200": _answer("application/json", {"type": "object"})} | errors
     return {
         f"/v1/models/{name}": {"get": _operation("Versions and their states", plain, name)},
         f"/v1/models/{name}/metadata": {"get": _operation("Signatures", plain, name)},

@@ -8,7 +8,7 @@ that wait, and asked. What comes back is arrays.
 import asyncio
 import fnmatch
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -45,6 +45,7 @@ from service.gateway.query import ExamplesQuery, Query
 from service.gateway.servers import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
+from service.gateway.statistics import NO_VERSION, Statistics
 from service.gateway.traffic import Inputs, Kind, kind_of
 from sluice.wire.contract import ENCODED_SIGNATURE, State
 from sluice.wire.model_ref import ModelRef
@@ -55,6 +56,8 @@ from sluice.wire.tensors import Array
 AnyQuery = TypeVar("AnyQuery", bound=Query)
 Result = TypeVar("Result")
 Decode = Callable[[Signatures], AnyQuery]
+ByVersion = Mapping[str, Statistics]
+Counted = Callable[[], Mapping[str, ByVersion]]
 
 SIGNATURES_MAY_BE_STALE_S = 1.0
 MAX_REMEMBERED = 1000  # models whose signatures are kept; names come from clients
@@ -83,12 +86,14 @@ class _Remembered(NamedTuple):
 class Predictions:
     """What can be asked of the models. For the event loop in which `open` was called.
 
-    Every method raises a GatewayError, DeadlineExceeded once the caller's time is over.
+    Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
+    says what has been counted of them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counted: Counted = dict) -> None:
         self.settings = settings
         self.model_list = ModelList(settings)
+        self._counted = counted
         self.model_server = ModelServer(settings.model_server)
         self.joining = Joining(
             self.model_server.servers,
@@ -222,6 +227,28 @@ class Predictions:
         statuses = await self.status(ModelRef(name), caller)
         return [each.version for each in statuses if each.state == State.AVAILABLE]
 
+    async def listing(self, caller: Caller) -> dict[str, list[serving.ModelVersionStatus]]:
+        """The named models, as the model server's API cannot list its own, each with its versions
+        as `status` has them; without any where it is not there."""
+        names = self.model_list.names()
+        found = await asyncio.gather(*(self._versions(name, caller) for name in names))
+        return dict(zip(names, found, strict=True))
+
+    async def statistics(self, model: ModelRef, caller: Caller) -> dict[str, ByVersion]:
+        """What has been counted of a model's versions, by its name; without one, of all the named
+        models. What failed before a version answered has the version NO_VERSION."""
+        if model.name:
+            served = {model.name: await self.status(model, caller)}
+        else:
+            served = await self.listing(caller)
+        counted = await self.aside(self._counted)
+        found: dict[str, ByVersion] = {}
+        for name, statuses in served.items():
+            of = counted.get(name, {})
+            versions = [*(str(each.version) for each in statuses), *({NO_VERSION} & of.keys())]
+            found[name] = {version: of.get(version) or Statistics() for version in versions}
+        return found
+
     async def readiness(self) -> Readiness:
         """Whether this gateway can serve: when a model is AVAILABLE at the model server (or all
         that are named, by `ready_when`); when it answers, where none is named."""
@@ -277,6 +304,12 @@ class Predictions:
             return bool(await self.available_versions(name, Caller.within(PROBE_TIMEOUT_S)))
         except NotFound:
             return False
+
+    async def _versions(self, name: str, caller: Caller) -> list[serving.ModelVersionStatus]:
+        try:
+            return await self.status(ModelRef(name), caller)
+        except NotFound:
+            return []
 
     async def _examples(
         self,

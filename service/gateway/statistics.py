@@ -6,6 +6,7 @@ from typing import Protocol
 
 PREDICTING = frozenset({"predict", "infer"})  # the verbs that are counted
 ANSWERED = frozenset({"200", "OK"})
+NO_VERSION = ""  # of what failed before one answered
 
 
 class Sample(Protocol):
@@ -42,20 +43,23 @@ class Statistics:
     upstream: Duration = field(default_factory=Duration)
 
 
-def statistics_of(model: str, samples: Iterable[Sample]) -> dict[str, Statistics]:
-    """By version; what failed before a version answered has the version ""."""
-    found: dict[str, Statistics] = {}
+def statistics_of(samples: Iterable[Sample]) -> dict[str, dict[str, Statistics]]:
+    """By model and version; what failed before a version answered has the version ""."""
+    found: dict[str, dict[str, Statistics]] = {}
     for sample in samples:
         labels = sample.labels
-        if labels.get("model") != model or "version" not in labels:
+        if not labels.get("model") or "version" not in labels:
             continue
-        each = found.setdefault(labels["version"], Statistics())
+        each = found.setdefault(labels["model"], {}).setdefault(labels["version"], Statistics())
         _add(each, sample.name.removeprefix("sluice_"), labels, sample.value)
-    for version, each in found.items():
-        if version:  # of requests that a version answered, some could not be written down
-            each.success.count -= each.fail.count
-            each.success.seconds -= each.fail.seconds
-    return {version: each for version, each in found.items() if version or each.fail.count}
+    for versions in found.values():
+        for version, each in versions.items():
+            if version:  # of requests that a version answered, some could not be written down
+                each.success.count -= each.fail.count
+                each.success.seconds -= each.fail.seconds
+        if NO_VERSION in versions and not versions[NO_VERSION].fail.count:
+            del versions[NO_VERSION]
+    return found
 
 
 def _add(found: Statistics, name: str, labels: Mapping[str, str], value: float) -> None:

@@ -116,7 +116,7 @@ class Telemetry:
             registry=registry,
         )
         self._refused = Counter(
-            "sluice_refused", "Requests turned away unread.", ["reason"], registry=registry
+            "sluice_refused", "Requests turned away before any work.", ["reason"], registry=registry
         )
         self._upstream_errors = Counter(
             "sluice_upstream_errors",
@@ -233,11 +233,11 @@ class Telemetry:
         self.flush()
         return generate_latest(self._of_all_workers()), CONTENT_TYPE_LATEST
 
-    def statistics(self, model: str) -> dict[str, Statistics]:
-        """What all workers have counted of a model's predictions, by version."""
+    def statistics(self) -> dict[str, dict[str, Statistics]]:
+        """What all workers have counted of predictions, by model and version."""
         self.flush()
         metrics = self._of_all_workers().collect()
-        return statistics_of(model, (sample for metric in metrics for sample in metric.samples))
+        return statistics_of(sample for metric in metrics for sample in metric.samples)
 
     def _of_all_workers(self) -> CollectorRegistry:
         if MULTIPROCESS_DIR not in os.environ:

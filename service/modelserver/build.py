@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
@@ -31,7 +30,7 @@ from service.modelserver.servable import Servable, load_servable
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
-from sluice.wire.health import HealthService
+from sluice.wire.health import HealthService, add_health
 from sluice.wire.protos.serving_pb2 import (
     BatchingParameters,
     ModelConfig,
@@ -139,7 +138,7 @@ def make_server(
     )
     add_service(server, PREDICTION_SERVICE, predictions, calls, PREDICTION_PARSERS)
     add_service(server, MODEL_SERVICE, ModelService(repository, options.allow_reload_config), calls)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    add_health(server, health)
     add_reflection(server, SERVICES)
     return server
 

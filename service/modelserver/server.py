@@ -6,7 +6,10 @@ import logging
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import NoReturn
+
+import grpc
 
 from service.modelserver.build import (
     SERVICES,
@@ -24,6 +27,7 @@ from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
 from service.modelserver.repository import Repository
 from sluice.wire.health import HealthService
+from sluice.wire.lasting_server import LastingServer
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +40,16 @@ async def serve(options: Options) -> None:
     repository = make_repository(options, metrics, batching)
     runner = make_runner(options, metrics, batching)
     calls, health = Calls(metrics.called), HealthService(SERVICES)
-    server = make_server(options, repository, runner, calls, health)
-    port = listen(server, options)  # before the models load: a taken port is known at once
+    port = options.port
+
+    def listening() -> grpc.aio.Server:
+        nonlocal port
+        server = make_server(options, repository, runner, calls, health)
+        port = listen(server, replace(options, port=port))
+        return server
+
+    # Before the models load: a taken port is known at once.
+    server = LastingServer(listening, grace_s=options.drain_seconds, taken=StartError)
     make_metrics_server(options, metrics)  # which answers until the process ends
     await server.start()
 

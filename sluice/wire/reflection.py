@@ -13,6 +13,7 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 
+from sluice.wire.messages import read_or_abort
 from sluice.wire.protos import POOL
 from sluice.wire.protos.reflection_pb2 import (
     ErrorResponse,
@@ -31,13 +32,13 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     listed = sorted({*services, *NAMES})
 
     async def answer_all(
-        requests: AsyncIterator[ServerReflectionRequest], _: Any
+        requests: AsyncIterator[bytes], context: Any
     ) -> AsyncIterator[ServerReflectionResponse]:
-        async for request in requests:
-            yield answer(request, listed)
+        async for data in requests:
+            yield answer(await read_or_abort(ServerReflectionRequest, data, context), listed)
 
     handler = grpc.stream_stream_rpc_method_handler(
-        answer_all, ServerReflectionRequest.FromString, ServerReflectionResponse.SerializeToString
+        answer_all, response_serializer=ServerReflectionResponse.SerializeToString
     )
     server.add_generic_rpc_handlers(
         tuple(

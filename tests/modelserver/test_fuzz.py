@@ -1,22 +1,17 @@
 """20,000 mutated requests: a proper gRPC code for each, no crash, no leak, service as before."""
 
-import json
 import random
 from collections import Counter
-from pathlib import Path
 
 import grpc
 import psutil
 import pytest
-from google.protobuf import json_format, message_factory
 
-from sluice.wire.protos import POOL, serving_pb2  # noqa: F401 (fills POOL)
+from tests.mutations import mutate, recorded
 
 pytestmark = pytest.mark.slow
 
 MESSAGES, IN_FLIGHT = 20_000, 16
-CONFORMANCE = Path(__file__).parents[1] / "conformance" / "grpc.jsonl"
-METHODS = ("Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata")
 
 # INTERNAL is gRPC's own for bytes that are no message; UNKNOWN would be an error nobody foresaw.
 PROPER = {
@@ -28,111 +23,6 @@ PROPER = {
     "OUT_OF_RANGE",
     "INTERNAL",
 }
-
-
-def recorded():
-    """(method, serialized request, its class) of the recorded exchanges."""
-    rows = [json.loads(line) for line in CONFORMANCE.read_text().splitlines()]
-    for row in rows:
-        if row["method"].rpartition("/")[2] in METHODS:
-            cls = message_factory.GetMessageClass(POOL.FindMessageTypeByName(row["request_type"]))
-            request = json_format.ParseDict(row["request"], cls())
-            yield row["method"], request.SerializeToString(), cls
-
-
-def mutate(raw, cls, rng):
-    """Most of the bytes changed at random are no message any more, so change fields as well."""
-    if rng.random() < 0.2:
-        return mutate_bytes(raw, rng)
-    message = cls.FromString(raw)
-    for _ in range(rng.randint(1, 3)):
-        mutate_message(message, rng)
-    return message.SerializeToString()
-
-
-def mutate_bytes(raw, rng):
-    """A few bytes changed, removed, repeated or put in."""
-    mutated = bytearray(raw)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(mutated) + 1)
-        count = rng.randint(1, 8)
-        mutated[at : at + rng.choice((0, count))] = rng.choice(
-            (rng.randbytes(count), mutated[at : at + count] * 2, b"", b"\xff")
-        )
-    return bytes(mutated)
-
-
-def mutate_message(message, rng):
-    """One field, at any depth, changed, dropped or repeated."""
-    fields = message.ListFields()
-    if not fields:
-        return
-    field, value = rng.choice(fields)
-    if rng.random() < 0.1:
-        message.ClearField(field.name)
-    elif field.message_type and field.message_type.GetOptions().map_entry:
-        mutate_map(value, rng)
-    elif field.is_repeated:
-        mutate_list(value, field, rng)
-    elif field.message_type:
-        mutate_message(value, rng)
-    else:
-        setattr(message, field.name, scalar(field, value, rng))
-
-
-def mutate_map(entries, rng):
-    key = rng.choice(sorted(entries))
-    if rng.random() < 0.2:
-        entries[rng.choice(NAMES)].CopyFrom(entries[key])
-    else:
-        mutate_message(entries[key], rng)
-
-
-def mutate_list(values, field, rng):
-    at = rng.randrange(len(values))
-    choice = rng.randrange(4)
-    if choice == 0:
-        del values[at]
-    elif choice == 1:
-        values.extend(list(values) * rng.randint(1, 9))
-    elif field.message_type:
-        mutate_message(values[at], rng)
-    else:
-        values[at] = scalar(field, values[at], rng)
-
-
-NAMES = [
-    "",
-    "x",
-    "y",
-    "inputs",
-    "image",
-    "affine",
-    "pair",
-    "echo",
-    "serving_default",
-    "regress",
-    "classify",
-    "\0",
-    "ü" * 50,
-    "__saved_model_init_op",
-]
-INTEGERS = [0, 1, 2, 3, 5, 7, 8, 100, 2**20, 2**31 - 1]
-FLOATS = [0.0, -0.0, 1e38, -1e38, float("inf"), float("nan")]
-
-
-def scalar(field, value, rng):
-    if isinstance(value, bytes):
-        return mutate_bytes(value, rng)
-    if isinstance(value, str):
-        return rng.choice(NAMES)
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, float):
-        return rng.choice(FLOATS)
-    signed = field.type in (field.TYPE_INT32, field.TYPE_INT64)
-    number = rng.choice(INTEGERS) * rng.choice((1, -1) if signed else (1,))
-    return number << 32 if field.type == field.TYPE_INT64 and rng.random() < 0.2 else number
 
 
 @pytest.mark.parametrize("flags", [(), ("--enable_batching",)], ids=["direct", "batching"])

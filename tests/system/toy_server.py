@@ -11,10 +11,9 @@ import time
 from collections import defaultdict
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE
-from sluice.wire.health import HealthService
+from sluice.wire.health import HealthService, add_health
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.tensors import decode_tensor, encode_tensor
 
@@ -24,10 +23,10 @@ FLOAT, TENSOR_NAMES = 1, {"inputs": "x", "outputs": "y"}
 
 
 class Toy:
-    """Any model it is asked for, as version 1."""
+    """Any model it is asked for, as version 1. Calls of the model `hangs` never end."""
 
-    def __init__(self, call_s: float, row_s: float, load_s: float) -> None:
-        self._call_s, self._row_s = call_s, row_s
+    def __init__(self, call_s: float, row_s: float, load_s: float, hangs: str) -> None:
+        self._call_s, self._row_s, self._hangs = call_s, row_s, hangs
         self._loaded_at = time.monotonic() + load_s
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -37,6 +36,8 @@ class Toy:
         x = decode_tensor(request.inputs["x"])
         print(f"came rows={len(x)}", flush=True)
         try:
+            if request.model_spec.name == self._hangs:
+                await asyncio.Event().wait()
             async with self._turns[request.model_spec.name]:
                 await asyncio.sleep(self._call_s + len(x) * self._row_s)
         except asyncio.CancelledError:
@@ -85,7 +86,7 @@ def _answering(spec: serving.ModelSpec) -> serving.ModelSpec:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    toy = Toy(options.call_s, options.row_s, options.load_s)
+    toy = Toy(options.call_s, options.row_s, options.load_s, options.hangs)
     server, health = grpc.aio.server(), HealthService(())
     server.add_generic_rpc_handlers(
         (
@@ -102,7 +103,7 @@ async def serve(options: argparse.Namespace) -> None:
             ),
         )
     )
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    add_health(server, health)
     port = server.add_insecure_port(f"127.0.0.1:{options.port}")
     await server.start()
     await health.set(serving=True)
@@ -119,4 +120,5 @@ if __name__ == "__main__":
     parser.add_argument("--call-s", type=float, default=0.0)
     parser.add_argument("--row-s", type=float, default=0.0)
     parser.add_argument("--load-s", type=float, default=0.0)
+    parser.add_argument("--hangs", default="")
     asyncio.run(serve(parser.parse_args()))

@@ -76,7 +76,7 @@ def encode_server() -> dict[str, Any]:
 
 
 def encode_index(
-    models: Mapping[str, Sequence[ModelVersionStatus]],
+    models: Mapping[str, Sequence[ModelVersionStatus]], *, only_ready: bool
 ) -> list[dict[str, str]]:
     """Triton's repository index: the versions of each model, or that there are none."""
     entries = []
@@ -90,20 +90,22 @@ def encode_index(
         if not versions:
             reason = "the model server has no such model"
             entries.append({"name": name, "version": "", "state": UNAVAILABLE, "reason": reason})
-    return entries
+    return [each for each in entries if each["state"] == READY or not only_ready]
 
 
-def encode_statistics(
-    name: str, versions: Iterable[int], counted: Mapping[str, Statistics]
-) -> dict[str, Any]:
-    """Triton's statistics of these versions, and of what failed before a version answered, which
-    has the version "". What nothing counts here is 0: the making of the answer, a cache."""
-    wanted = [*(str(version) for version in versions), *({""} & counted.keys())]
-    return {"model_stats": [_statistics(name, each, counted.get(each)) for each in wanted]}
+def encode_statistics(models: Mapping[str, Mapping[str, Statistics]]) -> dict[str, Any]:
+    """Triton's statistics, of models by name and version. What nothing counts here is 0: the making
+    of the answer, a cache."""
+    return {
+        "model_stats": [
+            _statistics(name, version, counted)
+            for name, versions in models.items()
+            for version, counted in versions.items()
+        ]
+    }
 
 
-def _statistics(name: str, version: str, found: Statistics | None) -> dict[str, Any]:
-    counted = found or Statistics()
+def _statistics(name: str, version: str, counted: Statistics) -> dict[str, Any]:
     nothing = Duration()
     steps = {
         "success": counted.success,

@@ -54,9 +54,8 @@ def model_paths(
         def register(handler: Handler) -> Handler:
             view = FlaskView(ModelView(handler, dialect, handler.__name__))
             for place in places:
-                routes.add_url_rule(
-                    f"{root}{place}{suffix}", f"{handler.__name__}{place}", view, methods=methods
-                )
+                path = f"{root}{place}{suffix}"
+                routes.add_url_rule(path, f"{handler.__name__} {path}", view, methods=methods)
             return handler
 
         return register

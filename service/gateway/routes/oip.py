@@ -1,6 +1,5 @@
 """The Open Inference Protocol v2 over HTTP, as KServe's and Triton's clients speak it."""
 
-import asyncio
 from functools import partial
 
 import orjson
@@ -10,23 +9,19 @@ from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.decode.oip import decode_index, decode_infer, parse_json_length
 from service.gateway.encode.oip import (
-    READY,
     encode_index,
     encode_infer,
     encode_metadata,
     encode_server,
     encode_statistics,
 )
-from service.gateway.errors import NotFound
 from service.gateway.http import HttpRequest, HttpResponse
-from service.gateway.plain import gateway, page_caller, runner
 from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
 from service.gateway.routes.model_paths import model_paths
 from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import JSON_LENGTH
-from sluice.wire.protos import serving_pb2 as serving
 
 routes = Blueprint("oip", __name__)
 
@@ -73,35 +68,20 @@ async def model_ready(
 async def repository_index(
     predictions: Predictions, _: ModelRef, request: HttpRequest, caller: Caller
 ) -> HttpResponse:
-    """Triton's listing: the named models, as the model server's API cannot list its own."""
+    """Triton's listing."""
     only_ready = decode_index(request.body)
-    names = predictions.model_list.names()
-    found = await asyncio.gather(*(_versions(predictions, name, caller) for name in names))
-    entries = encode_index(dict(zip(names, found, strict=True)))
-    return HttpResponse(
-        orjson.dumps([each for each in entries if each["state"] == READY or not only_ready])
-    )
+    found = await predictions.listing(caller)
+    return HttpResponse(orjson.dumps(encode_index(found, only_ready=only_ready)))
 
 
-async def _versions(
-    predictions: Predictions, name: str, caller: Caller
-) -> list[serving.ModelVersionStatus]:
-    try:
-        return await predictions.status(ModelRef(name), caller)
-    except NotFound:
-        return []
-
-
-@routes.get("/v2/models/<name>/stats")
-@routes.get("/v2/models/<name>/versions/<version:version>/stats")
-@routes.get("/v2/models/<name>/versions/<label>/stats")
-def statistics(name: str, version: int | None = None, label: str | None = None) -> Response:
-    """Triton's statistics. In a thread, as the metrics of all workers lie in files."""
-    here = gateway()
-    model = ModelRef(name, version, label)
-    versions = runner().run(here.predictions.status(model, page_caller()))
-    counted = here.telemetry.statistics(name)
-    return jsonify(encode_statistics(name, [each.version for each in versions], counted))
+@at_root("/v2/models/stats", "GET")
+@at_model("/stats", "GET")
+async def statistics(
+    predictions: Predictions, model: ModelRef, _: HttpRequest, caller: Caller
+) -> HttpResponse:
+    """Triton's statistics: of a model, or of all that are named."""
+    found = await predictions.statistics(model, caller)
+    return HttpResponse(orjson.dumps(encode_statistics(found)))
 
 
 @routes.get("/v2")

@@ -108,21 +108,15 @@ async def list_models(
     predictions: Predictions, _: ModelRef, __: HttpRequest, caller: Caller
 ) -> HttpResponse:
     """What TensorFlow Serving's API cannot tell: the named models, with their versions' states."""
-    models = []
-    for name in predictions.model_list.names():
-        try:
-            versions = await predictions.status(ModelRef(name), caller)
-        except errors.NotFound:
-            versions = []
-        models.append(
-            {
-                "name": name,
-                "versions": [
-                    {"version": str(each.version), "state": State.Name(each.state)}
-                    for each in versions
-                ],
-            }
-        )
+    models = [
+        {
+            "name": name,
+            "versions": [
+                {"version": str(each.version), "state": State.Name(each.state)} for each in versions
+            ],
+        }
+        for name, versions in (await predictions.listing(caller)).items()
+    ]
     return _json({"models": models})
 
 

@@ -9,7 +9,12 @@ from google.protobuf.message import Message
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.decode.oip_proto import decode_model, decode_model_infer
-from service.gateway.encode.oip import encode_metadata, encode_server
+from service.gateway.encode.oip import (
+    encode_index,
+    encode_metadata,
+    encode_server,
+    encode_statistics,
+)
 from service.gateway.encode.oip_proto import encode_model_infer
 from service.gateway.errors import NotFound, RequestError
 from service.gateway.predictions import Predictions
@@ -38,6 +43,12 @@ class Oip:
             "ModelReady": _of_model(inference.ModelReadyRequest, "model_ready", self._model_ready),
             "ModelMetadata": _of_model(inference.ModelMetadataRequest, "metadata", self._metadata),
             "ModelInfer": Method(DIALECT, "infer", _parse_infer, self._infer),
+            "RepositoryIndex": _of_server(
+                inference.RepositoryIndexRequest, "repository_index", self._repository_index
+            ),
+            "ModelStatistics": _of_model(
+                inference.ModelStatisticsRequest, "statistics", self._statistics
+            ),
         }
 
     async def _infer(
@@ -67,6 +78,17 @@ class Oip:
         except (NotFound, RequestError):
             return inference.ModelReadyResponse(ready=False).SerializeToString()
         return inference.ModelReadyResponse(ready=True).SerializeToString()
+
+    async def _repository_index(
+        self, _: ModelRef, request: inference.RepositoryIndexRequest, caller: Caller
+    ) -> bytes:
+        found = await self._predictions.listing(caller)
+        entries = encode_index(found, only_ready=request.ready)
+        return inference.RepositoryIndexResponse(models=entries).SerializeToString()
+
+    async def _statistics(self, model: ModelRef, _: Any, caller: Caller) -> bytes:
+        found = encode_statistics(await self._predictions.statistics(model, caller))
+        return inference.ModelStatisticsResponse(**found).SerializeToString()
 
     async def _server_metadata(self, _: ModelRef, __: Any, ___: Caller) -> bytes:
         return inference.ServerMetadataResponse(**encode_server()).SerializeToString()

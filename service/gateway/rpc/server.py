@@ -6,13 +6,13 @@ import time
 from typing import Protocol
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from service.gateway.gateway import Gateway
 from service.gateway.rpc import oip, tfs
 from service.gateway.rpc.edge import QUIET_S, Edge
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE, PREDICTION_SERVICE
-from sluice.wire.health import HealthService
+from sluice.wire.health import HealthService, add_health
+from sluice.wire.lasting_server import LastingServer
 from sluice.wire.reflection import add_reflection
 
 SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, OIP_SERVICE, HEALTH_SERVICE)
@@ -44,14 +44,18 @@ class NoServer:
 
 
 class GrpcServer:
-    """Every worker binds the same port, and the kernel shares the connections out among them."""
+    """Every worker binds the same port, and the kernel shares the connections out among them.
+    Raises RuntimeError for a port that cannot be had."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._edge = Edge(gateway)
         self._health = HealthService(SERVICES)
-        settings = gateway.settings
-        self._server = grpc.aio.server(
+        self._server = LastingServer(self._made, gateway.settings.request_timeout_s)
+
+    def _made(self) -> grpc.aio.Server:
+        settings, predictions = self._gateway.settings, self._gateway.predictions
+        server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
@@ -60,22 +64,21 @@ class GrpcServer:
                 ("grpc.max_connection_age_grace_ms", int(settings.request_timeout_s * 1000)),
             ]
         )
-        predictions = gateway.predictions
         dialect = tfs.Tfs(predictions)
-        self._server.add_generic_rpc_handlers(
+        server.add_generic_rpc_handlers(
             (
                 self._edge.handlers(PREDICTION_SERVICE, dialect.prediction_service()),
                 self._edge.handlers(MODEL_SERVICE, dialect.model_service()),
                 self._edge.handlers(OIP_SERVICE, oip.Oip(predictions).methods()),
             )
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection(self._server, SERVICES)
+        add_health(server, self._health)
+        add_reflection(server, SERVICES)
+        server.add_insecure_port(settings.address(settings.grpc_port))
+        return server
 
     async def start(self) -> None:
-        """Raises RuntimeError for a port that cannot be had."""
         settings = self._gateway.settings
-        self._server.add_insecure_port(settings.address(settings.grpc_port))
         await self._server.start()
         self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
         log.info("Answering gRPC at %s", settings.address(settings.grpc_port))

@@ -1,0 +1,61 @@
+"""What the tests with hostile clients share: a bare connection, and a look at the workers."""
+
+import asyncio
+import re
+import time
+from pathlib import Path
+
+import psutil
+import requests
+
+
+class Connection(asyncio.Protocol):
+    """Keeps what came, and whether more can."""
+
+    def __init__(self):
+        self.data, self.is_open = b"", True
+        self.moved = asyncio.Event()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.data += data
+        self.moved.set()
+
+    def connection_lost(self, _):
+        self.is_open = False
+        self.moved.set()
+
+
+class Workers:
+    """The processes of a GatewayProcess that answer, and the most memory that one has had."""
+
+    def __init__(self, gateway):
+        self._gateway = gateway
+        self.pids = self._now()
+
+    def _now(self):
+        return sorted(each.pid for each in psutil.Process(self._gateway.process.pid).children())
+
+    def peak_mb(self):
+        return max(map(_peak_mb, self.pids))
+
+    def check(self, of=""):
+        """None was lost, and none has logged what it did not foresee: the loggers below `of`."""
+        log = self._gateway.log
+        assert self._now() == self.pids, log[-3000:]
+        error = re.search(rf"\b(ERROR|CRITICAL)\b {of}", log)
+        assert not error, log[error.start() - 200 : error.start() + 3000]
+
+
+def _peak_mb(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def wait_until_ready(gateway):
+    deadline = time.monotonic() + 60
+    while requests.get(f"{gateway.url}/readyz", timeout=30).status_code != 200:
+        assert time.monotonic() < deadline, gateway.log[-3000:]
+        time.sleep(0.05)
