@@ -49,9 +49,9 @@ class Admission:
             raise
         return arrival
 
-    def hold(self, size: int) -> None:
-        """So many bytes more. Raises Busy."""
-        self._check_bytes(size)
+    def hold(self, size: int, held: int) -> None:
+        """So many bytes more of a body of which `held` have come. Raises Busy, PayloadTooLarge."""
+        self._check_bytes(size, held)
         self.bytes_in_flight += size
 
     def take_place(self, model: str, left_s: float) -> None:
@@ -71,9 +71,9 @@ class Admission:
     def give_back_bytes(self, size: int) -> None:
         self.bytes_in_flight -= size
 
-    def _check_bytes(self, size: int) -> None:
+    def _check_bytes(self, size: int, held: int = 0) -> None:
         settings = self._settings
-        if size > settings.max_body_bytes:
+        if held + size > settings.max_body_bytes:
             raise self._counted(PayloadTooLarge(settings.max_body_bytes))
         if self.bytes_in_flight + size > settings.max_bytes_in_flight:
             raise self._counted(
@@ -130,8 +130,9 @@ class Arrival:
             self._admission.give_back_place(self._model)
 
     def hold(self, size: int) -> None:
-        """So many bytes more. Raises Busy where they are too many beside all others'."""
-        self._admission.hold(size)
+        """So many bytes more. Raises PayloadTooLarge where the body is too large with them, Busy
+        where they are too many beside all others'."""
+        self._admission.hold(size, self.size)
         self.size += size
 
     def take_place(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 REQUEST_ID = "x-request-id"
 _TRACE = ("traceparent", "tracestate")  # W3C's, which the model server gets as they came
 _MAX_ID = 128  # characters of a client's own request id
+_MAX_TRACE = 1024  # W3C has 512 passed on at the least; gRPC takes 8 kB of metadata in all
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -43,13 +44,22 @@ class Caller:
         """Whoever sent a request with these headers, or gRPC metadata, by lower-case name, whose
         first byte came at `began` and whose answer is of use for `seconds` from then on.
 
-        A request id that is no printable ASCII, or none, is replaced by one of ours.
+        A request id that is no printable ASCII, or none, is replaced by one of ours; a trace that
+        is none, or too long, is not passed on.
         """
         given = headers.get(REQUEST_ID, "")[:_MAX_ID]
-        request_id = given if given and given.isascii() and given.isprintable() else ""
-        request_id = request_id or f"{random.getrandbits(64):016x}"
-        traces = tuple((name, headers[name]) for name in _TRACE if name in headers)
+        request_id = given if _is_metadata(given) else f"{random.getrandbits(64):016x}"
+        traces = tuple(
+            (name, value)
+            for name in _TRACE
+            if _is_metadata(value := headers.get(name, "")) and len(value) <= _MAX_TRACE
+        )
         return cls(began + seconds, request_id, ((REQUEST_ID, request_id), *traces), began)
 
     def time_left_s(self) -> float:
         return self.deadline - time.monotonic()
+
+
+def _is_metadata(text: str) -> bool:
+    """Whether gRPC takes it for a value."""
+    return bool(text) and text.isascii() and text.isprintable()

@@ -45,14 +45,12 @@ def answer(view: ModelView, model: ModelRef) -> Response:
     head, caller = request_head(), page_caller()
     try:
         body = read_stream(_stream(), request.content_length, here.settings.max_body_bytes)
-        refusal = None
+        size = len(body)
     except (PayloadTooLarge, RequestEntityTooLarge):
-        body, refusal = b"", PayloadTooLarge(here.settings.max_body_bytes)
+        body, size = b"", here.settings.max_body_bytes + 1
 
     async def read(hold: Callable[[int], None]) -> bytes:
-        if refusal is not None:
-            raise refusal
-        hold(len(body))
+        hold(size)
         return body
 
     client = request.remote_addr or "-"

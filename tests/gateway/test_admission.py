@@ -82,8 +82,8 @@ def test_everything_is_given_back_however_it_ends(admission):
 
 def test_the_bytes_in_flight_are_bounded_as_they_come(admission):
     first = place(admission, "a", 100)
-    with admission.arriving("b", 0, 5.0) as arrival:
-        arrival.hold(90)
+    with admission.arriving("b", 0, 5.0) as other, admission.arriving("b", 0, 5.0) as arrival:
+        other.hold(90)
         assert (admission.in_flight, admission.bytes_in_flight) == (1, 190)
         with pytest.raises(Busy, match="SLUICE_MAX_BYTES_IN_FLIGHT"):
             arrival.hold(61)
@@ -101,6 +101,16 @@ def test_what_is_announced_too_large_is_refused_unread(admission, telemetry):
         raise AssertionError("let in")
     assert admission.in_flight == 0
     assert refused(telemetry) == {"PayloadTooLarge": 2}
+
+
+def test_what_grows_too_large_unannounced_is_refused_and_counted(admission, telemetry):
+    with admission.arriving("m", 0, 5.0) as arrival:
+        for _ in range(2):
+            arrival.hold(50)
+        with pytest.raises(PayloadTooLarge):
+            arrival.hold(1)
+    assert admission.bytes_in_flight == 0
+    assert refused(telemetry) == {"PayloadTooLarge": 1}
 
 
 def test_a_body_on_its_way_takes_no_place(admission):

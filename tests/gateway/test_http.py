@@ -6,7 +6,7 @@ import re
 import socket
 import time
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import grpc
 import pytest
@@ -15,6 +15,7 @@ import requests
 PREDICT = "/v1/models/affine:predict"
 BODY = b'{"instances": [1.0, 2.0]}'
 ANSWER = {"predictions": [3.5, 4.0]}
+HEAD_TIMEOUT_S = 0.5
 
 
 class Connection:
@@ -180,19 +181,25 @@ BAD_HTTP = {
 @pytest.mark.parametrize("name", BAD_HTTP)
 def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(front, name):
     with connected(front) as connection:
-        with suppress(OSError):  # it is refused before all of it has been sent
-            connection.send(BAD_HTTP[name])
-        try:
-            status, headers, body = connection.answer()
-        except ConnectionResetError:
-            assert len(BAD_HTTP[name]) > 60_000, "closed with bytes of it unread"
-            return
+        half = len(BAD_HTTP[name]) // 2
+        connection.send(BAD_HTTP[name][:half])
+        connection.send(BAD_HTTP[name][half:])
+        status, headers, body = connection.answer()
         assert 400 <= status < 500 or (name == "unknown coding" and status == 501), status
         assert headers["content-type"] == "application/json"
         assert list(json.loads(body)) == ["error"], body
     with connected(front) as connection:
         connection.send(request())
         check(connection.answer())
+
+
+@pytest.mark.parametrize("name", ["websocket", "h2c"])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(connection, name):
+    asked = {"Upgrade": name, "Connection": "Upgrade, HTTP2-Settings", "HTTP2_Settings": "AAMA"}
+    asked |= {"Sec_WebSocket_Version": 13, "Sec_WebSocket_Key": "MDEyMzQ1Njc4OTAxMjM0NQ=="}
+    connection.send(request("GET", "/v1/models/affine", b"", **asked) + request())
+    assert connection.answer()[0] == 200
+    check(connection.answer())
 
 
 def test_a_model_in_percents(connection):
@@ -309,8 +316,8 @@ def slow_url(launch_gateway, slow_server, way):
 
 @pytest.fixture(scope="module")
 def one_place(launch_gateway, slow_server):
-    """A front with a single place."""
-    return launch_gateway(slow_server[1], model_places=1).url
+    """A front with a single place, and little patience for heads."""
+    return launch_gateway(slow_server[1], model_places=1, head_timeout_s=HEAD_TIMEOUT_S).url
 
 
 def ask_slow(url, timeout=30, **headers):
@@ -339,13 +346,25 @@ def test_ids_and_traces_are_passed_on_and_nothing_else(slow_url, slow):
     assert 10 < left_s <= 21
 
 
+@pytest.mark.parametrize(
+    "trace", [{"traceparent": "\xff"}, {"tracestate": "a" * 8000}, {"traceparent": "a\tb"}], ids=str
+)
+def test_traces_that_are_none_are_not_passed_on(slow_url, slow, trace):
+    slow[0].go.set()
+    with connected(slow_url) as connection:
+        head = request(path="/v1/models/slow:predict", body=b'{"instances": [1]}', **trace)
+        connection.send(head.decode().encode("latin-1"))
+        assert connection.answer()[0] == 200
+    assert not {"traceparent", "tracestate"} & slow[0].contexts[0][0].keys()
+
+
 def test_a_client_shortens_its_requests_time(slow_url, slow):
     began = time.monotonic()
     reply = ask_slow(slow_url, X_Request_Timeout_Ms="600")
     assert reply.status_code == 504
     assert "No answer within 0.6 s" in reply.json()["error"]
     assert 0.6 <= time.monotonic() - began < 10
-    assert slow[0].contexts[0][1] <= 0.6
+    assert slow[0].contexts[0][1] < 1, "gRPC rounds it up"
     assert slow[0].cancelled.wait(10)
 
 
@@ -407,3 +426,17 @@ def test_it_is_refused_before_its_body_has_come(one_place, slow):
         status, headers, body = two.answer()
         assert (status, headers["retry-after"]) == (503, "1")
         assert "SLUICE_MODEL_PLACES" in json.loads(body)["error"]
+
+
+def test_a_body_that_comes_behind_its_head_is_not_taken_for_the_next_request(one_place, slow):
+    slow[0].go.set()
+    message = request(
+        path="/v1/models/slow:predict", body=b'{"instances": [1]}', X_Request_Timeout_Ms=1000
+    )
+    with connected(one_place) as connection:
+        for _ in range(2):
+            connection.send(message[:-9])
+            time.sleep(0.1)
+            connection.send(message[-9:])
+            assert connection.answer()[0] == 200
+            time.sleep(HEAD_TIMEOUT_S + 1)  # nothing is begun, so nothing is waited for

@@ -59,17 +59,16 @@ class Front:
         clock, whose it is, and what may be left of its body. Raises ClientGone."""
         gateway = self._gateway
         caller = gateway.caller(head, began)
-        body = Body(receive, gateway.settings.max_body_bytes)
+        body = Body(receive)
         response = await gateway.answer(view, model, head, body.whole, caller, client)
         return response, caller, body
 
     async def __call__(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
         """Flask's: the body is read here, so that no thread waits for a client."""
         if scope["type"] != "http":
-            return  # there are no WebSockets here: the server answers 403
+            return  # there are no WebSockets here
         try:
-            limit = self._gateway.settings.max_body_bytes
-            data = await Body(receive, limit).whole(lambda _: None)
+            data = await Body(receive).whole(_Limit(self._gateway.settings.max_body_bytes))
         except ClientGone:
             return
         except GatewayError as error:
@@ -81,7 +80,12 @@ class Front:
             message = next(messages, None)
             return message if message is not None else await receive()
 
-        await self._flask(scope, read, send)  # type: ignore[arg-type]
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [_SERVER, *message["headers"]]
+            await send(message)
+
+        await self._flask(scope, read, answer)  # type: ignore[arg-type]
 
     def _match(self, method: str, path: str) -> tuple[ModelView, ModelRef] | None:
         """The view of a path about models, and which; None where it is Flask's to answer."""
@@ -100,21 +104,18 @@ class Front:
 class Body:
     """A request's body as it comes. `done` once all of it has been taken."""
 
-    __slots__ = ("_limit_bytes", "_receive", "done")
+    __slots__ = ("_receive", "done")
 
-    def __init__(self, receive: ReceiveMessage, limit_bytes: int) -> None:
-        self._receive, self._limit_bytes = receive, limit_bytes
+    def __init__(self, receive: ReceiveMessage) -> None:
+        self._receive = receive
         self.done = False
 
     async def whole(self, hold: Callable[[int], None]) -> bytes:
-        """All of it; `hold` is told of each piece's size. Raises PayloadTooLarge, ClientGone."""
+        """All of it; `hold` is told of each piece's size, and refuses what is too much. Raises what
+        it raises, and ClientGone."""
         pieces: list[bytes] = []
-        size = 0
         while not self.done:
             piece = await self._next()
-            size += len(piece)
-            if size > self._limit_bytes:
-                raise PayloadTooLarge(self._limit_bytes)
             hold(len(piece))
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -134,6 +135,18 @@ class Body:
         self.done = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         return piece
+
+
+class _Limit:
+    """What holds a page's body: not admission, which is for work on models."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = self._left_bytes = most_bytes
+
+    def __call__(self, size: int) -> None:
+        self._left_bytes -= size
+        if self._left_bytes < 0:
+            raise PayloadTooLarge(self._most_bytes)
 
 
 async def _send(send: SendMessage, response: HttpResponse) -> None:

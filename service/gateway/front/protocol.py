@@ -28,6 +28,7 @@ KEPT_AHEAD = 1 << 16
 # What may wait for the event loop to take it; to pause and go on is two system calls.
 BODY_BUFFER = 1 << 20
 SETTLE_S = 5.0  # that a body has before its rate is looked at
+LINGER_S = 1.0  # for what is still on its way when a connection is closed
 
 
 class _Body(BodyReceiver):  # type: ignore[misc]
@@ -46,6 +47,8 @@ class _Body(BodyReceiver):  # type: ignore[misc]
 class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
     """One connection. `worker` is a FrontWorker."""
 
+    _closed: bool  # gunicorn's: nothing is read or answered any more
+
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._began = 0.0  # when the first byte came of the request that is next; 0: none has
@@ -56,6 +59,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_left = 0  # of the announced length, what the parser has not seen
         self._stuck_since = 0.0  # since when the client does not read; 0: it does
         self._ahead = b""  # what came of the next request before this one was done with
+        self._refused = False
 
     def connection_made(self, transport: Any) -> None:
         if len(self.worker.connections) >= self.worker.max_connections:
@@ -70,6 +74,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._closed:
+            return
         self._moved = time.monotonic()
         self._body_bytes += len(data)
         if not self._began and not self._request_ready.is_set():
@@ -78,17 +84,25 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
             self._keep(data)
         else:
             self._read(data)
+        self._look_behind()
 
     def _read(self, data: bytes) -> None:
         """Up to a request's end; what lies behind it waits until that is answered."""
         start = 0
-        while start < len(data):
+        while start < len(data) and not self._closed:
             if self._callback_parser.is_complete:
                 self._keep(data[start:])
                 return
             end = start + max(self._body_left, KEPT_AHEAD)
             super().data_received(data[start:end])
             start = end
+
+    def _look_behind(self) -> None:
+        """What comes while a request is there is its body; the next one begins behind its end."""
+        if not self._began and self._request_ready.is_set():
+            parser = self._callback_parser
+            if parser.is_complete and (self._ahead or parser.remaining()):
+                self._began = self._moved
 
     def _keep(self, data: bytes) -> None:
         self._began = self._began or self._moved
@@ -196,6 +210,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         that an application may have made of a client's text.
         """
         began, self._began = self._began or time.monotonic(), 0.0
+        self._look_behind()
         found = self.app.route(request.method, request.path)
         if found is None:
             keeps: bool = await self._handle_http_request(request, sockname, peername)
@@ -251,6 +266,28 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(body)}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers]
         self._safe_write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        self._refused = True
+
+    def _close_transport(self) -> None:
+        """Where more was sent than is taken, it goes on coming for a moment, and is not looked at:
+        closed over it, the connection would be reset, and the client never see its answer."""
+        if self._closed or self.transport.is_closing() or not self._has_more():
+            super()._close_transport()
+            return
+        self._closed = True
+        if self._body_receiver is not None:
+            self._body_receiver.signal_disconnect()
+        super()._resume_reading()
+        self.transport.write_eof()
+        self.worker.loop.call_later(LINGER_S, self.transport.close)
+
+    def _has_more(self) -> bool:
+        return self._refused or bool(self._ahead) or self.has_unread()
+
+    def _is_websocket_upgrade(self, request: Any) -> bool:
+        """Never: who asks for what we do not speak is answered in HTTP/1.1 (RFC 9110, 7.8)."""
+        del request
+        return False
 
 
 @lru_cache(256)
