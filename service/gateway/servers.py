@@ -9,7 +9,8 @@ calls it holds. So each address has a channel of its own, and is chosen here:
     fewest      of those, the one with the fewest calls in flight
     ejected     one that answers nothing, or far more slowly than its neighbours, or only failures,
                 gets no calls until its health service answers in good time again, which is asked
-                after a while: no client's request is the probe
+                after a while: no client's request is the probe. One that is ejected again soon (its
+                health answers and its calls do not) stays out twice as long each time
 
 Envoy's outlier detection works alike. A lone server is never ejected: there is no better one.
 """
@@ -33,8 +34,9 @@ RESOLVE_EVERY_S = 5.0  # new pods of a headless service are found within this
 QUIET_S = 0.5  # a server that holds calls and answers none for so long is not well
 SLOW_S, SLOW_RATIO = 0.25, 5.0  # slower than this, and than so many times its fastest neighbour
 FAILURES = 3  # in a row
-EJECTED_S, MOST_EJECTED_S = 1.0, 16.0  # before it is asked again; doubled each time in a row
+EJECTED_S, MOST_EJECTED_S = 1.0, 300.0  # before it is asked again; doubled each time in a row
 FORGIVEN_AFTER_S = 60.0  # of good behaviour, the first time out is short again
+MOST_BETWEEN_PROBES_S = 16.0  # of one that does not answer them
 EJECTED = "ejected"
 HEALTH_CHECK = f"/{HEALTH_SERVICE}/Check"
 SMOOTHING = 0.3  # the share of the newest call in a server's mean time
@@ -72,8 +74,8 @@ class Server:
         self._quiet_since = 0.0  # the last answer, or the first call after none was in flight
         self._failures = 0
         self._probing: asyncio.Task[None] | None = None  # while it is ejected
-        self._ejected_for_s = EJECTED_S
-        self._ejected_at = 0.0
+        self._ejected_for_s = 0.0  # the last time
+        self._returned_at = 0.0  # from then; 0: it never was
         self._channel = grpc.aio.insecure_channel(target, OPTIONS)
         self._methods: dict[str, UnaryCall] = {}
         self._changed = changed
@@ -130,25 +132,27 @@ class Server:
         await self._channel.close(CLOSE_GRACE_S if self.in_flight else None)
 
     def _what_is_wrong(self, now: float, fastest_s: float) -> str:
-        if self.in_flight and now - self._quiet_since > max(QUIET_S, 4 * self._usual_s):
+        # What is new, or back, is measured by its neighbours: all calls may take long.
+        usual_s = max(self._usual_s, fastest_s)
+        if self.in_flight and now - self._quiet_since > max(QUIET_S, 4 * usual_s):
             return "answers nothing"
         if self._usual_s > max(SLOW_S, SLOW_RATIO * fastest_s):
             return "is far slower than others"
         return "only fails" if self._failures >= FAILURES else ""
 
     def _eject(self, now: float, why: str) -> None:
-        if now - self._ejected_at > FORGIVEN_AFTER_S:
-            self._ejected_for_s = EJECTED_S
-        self._ejected_at = now
+        again = self._returned_at and now - self._returned_at < FORGIVEN_AFTER_S
+        self._ejected_for_s = min(2 * self._ejected_for_s, MOST_EJECTED_S) if again else EJECTED_S
         self.events[EJECTED] += 1
         log.warning("The model server at %s %s: it gets no calls", self.target, why)
         self._probing = asyncio.get_running_loop().create_task(self._probe())
 
     async def _probe(self) -> None:
         """Until it answers in good time: whatever it answers, for not all have a health service."""
+        pause_s = self._ejected_for_s
         while True:
-            await asyncio.sleep(self._ejected_for_s)
-            self._ejected_for_s = min(2 * self._ejected_for_s, MOST_EJECTED_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MOST_BETWEEN_PROBES_S)
             try:
                 await self.method(HEALTH_CHECK)(b"", timeout=SLOW_S)
             except grpc.aio.AioRpcError as error:
@@ -156,6 +160,7 @@ class Server:
                     continue
             log.info("The model server at %s answers again", self.target)
             self._forget()
+            self._returned_at = time.monotonic()
             self._changed()
             return
 

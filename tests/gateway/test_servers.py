@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import subprocess
 import sys
@@ -174,6 +175,7 @@ def quick(monkeypatch):
     """Ejections that end soon."""
     monkeypatch.setattr(servers_module, "EJECTED_S", 0.3)
     monkeypatch.setattr(servers_module, "MOST_EJECTED_S", 0.6)
+    monkeypatch.setattr(servers_module, "MOST_BETWEEN_PROBES_S", 0.6)
 
 
 def ejections(client, toy):
@@ -233,6 +235,52 @@ def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
             for task in hung:
                 task.cancel()
             await asyncio.gather(*hung, return_exceptions=True)
+
+    test()
+
+
+def test_one_that_hangs_while_its_health_answers_stays_out_longer_each_time(monkeypatch):
+    monkeypatch.setattr(servers_module, "EJECTED_S", 0.1)
+    monkeypatch.setattr(servers_module, "QUIET_S", 0.05)
+
+    @run
+    async def test():
+        async with toys(None, None) as (client, one, _):
+            assert await many(client, 10) == [b"x"] * 10
+            one.delay_s, hung, times = 3600, [], []
+            while len(times) < 4:
+                hung.append(asyncio.create_task(call(client, 60.0)))
+                await asyncio.sleep(0.01)
+                if ejections(client, one) > len(times):
+                    times.append(time.monotonic())
+            for task in hung:
+                task.cancel()
+            await asyncio.gather(*hung, return_exceptions=True)
+            pauses = [after - before for before, after in itertools.pairwise(times)]
+            assert [pause > 0.1 * 2**n for n, pause in enumerate(pauses)] == [True] * 3
+
+    test()
+
+
+def test_a_model_that_takes_long_is_no_fault_of_a_server_that_is_back(monkeypatch):
+    monkeypatch.setattr(servers_module, "QUIET_S", 0.05)
+
+    @run
+    async def test():
+        async with toys(None, None) as (client, one, two):
+            one.delay_s = two.delay_s = 0.3
+            await many(client, 4)
+            port = one.port
+            await one.server.stop(None)
+            await until(lambda: len(ready(client)) == 1)
+            again = Toy()
+            again.delay_s = 0.3
+            await again.start(port)
+            await until(lambda: len(ready(client)) == 2)
+            await asyncio.gather(*(many(client, 3) for _ in range(4)))
+            assert again.calls == 6
+            assert ejections(client, again) == ejections(client, two) == 0
+            await again.server.stop(None)
 
     test()
 
