@@ -16,6 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's affair: no test asserts a time (CONTRIBUTING.md).
+settings.register_profile("sluice", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sluice")
 
 CONFORMANCE = Path(__file__).parent / "conformance"
 RUNNING = re.compile(r"Running gRPC ModelServer at \S+:(\d+)")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.signature import Signature, TensorSpec
 
 Schema = dict[str, Any]
@@ -23,7 +24,7 @@ def predict_request(signature: Signature) -> Schema:
     name: Schema = {"const": signature.name}
     rows: Schema = {"type": "array", "minItems": 1, "items": _input_row(signature)}
     columns = _bare_or_named({each: tensor(spec) for each, spec in signature.inputs.items()})
-    required = [] if signature.name == "serving_default" else ["signature_name"]
+    required = [] if signature.name == DEFAULT_SIGNATURE else ["signature_name"]
     return {
         "oneOf": [
             {

@@ -4,9 +4,10 @@ Latencies are in microseconds and count successes only, as TensorFlow Serving's 
 
 Not prometheus_client, which the gateway has: it knows better what a counter is called. Asked for
 `Counter(":tensorflow:serving:request_count", ...)`, version 0.26 writes
-`:tensorflow:serving:request_count_total` and a gauge `:tensorflow:serving:request_count_created`,
-and so does its CounterMetricFamily: a dashboard made for TensorFlow Serving finds nothing. Only
-samples put together by hand keep their name, and then `# TYPE` names another metric than they do.
+`:tensorflow:serving:request_count_total` and a gauge `:tensorflow:serving:request_count_created`
+(its CounterMetricFamily the former alone): a dashboard made for TensorFlow Serving finds nothing.
+Only samples put together by hand keep their name, and then `# TYPE` names another metric than they
+do.
 """
 
 import socket

@@ -206,7 +206,6 @@ shapes = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.float64, shapes, elements=finite), st.sampled_from([None, 0, 3]))
 def test_the_fast_way_reads_floats_as_the_careful_way_does(array, indent):
     body = json.dumps({"instances": array.tolist()}, indent=indent).encode()
@@ -216,7 +215,6 @@ def test_the_fast_way_reads_floats_as_the_careful_way_does(array, indent):
     np.testing.assert_array_equal(numbers, array_of(json.loads(body)["instances"], spec("<f8"), ""))
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["i1", "u1", "<i4", "<i8", "<u8"]).flatmap(
         lambda dtype: arrays.arrays(dtype, shapes)
@@ -235,7 +233,6 @@ nested = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(nested, min_size=1, max_size=4))
 def test_the_fast_way_never_takes_what_the_careful_way_refuses(lists):
     numbers = fast(json.dumps({"instances": lists}).encode(), FLOAT)
@@ -356,7 +353,7 @@ def test_a_shape_that_the_body_does_not_hold_is_never_built():
 rows_of_pairs = st.lists(st.tuples(nested, nested), min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(rows_of_pairs, st.booleans())
 def test_the_fast_way_reads_named_rows_and_columns_as_the_careful_way_does(pairs, row_format):
     known = signatures(a1=("<f4", (None,)), a2=("u1", (None,)))

@@ -90,19 +90,19 @@ def validate_infer(request):
     validate(query.signature, query.inputs)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(predict_requests())
 def test_a_predict_request_is_valid_or_an_error(request):
     valid_or_error(validate_predict, request)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(infer_requests())
 def test_an_infer_request_is_valid_or_an_error(request):
     valid_or_error(validate_infer, request)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from([(PredictRequest, validate_predict), (ModelInferRequest, validate_infer)]),
     st.binary(max_size=60),
@@ -123,7 +123,7 @@ def valid_or_error(validate, request):
         assert str(error)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sizes, st.integers(-1, 40), st.integers(LARGE, LARGE + 9))
 def test_a_content_that_was_cut_out_is_held_to_the_same_rules(shape, dtype, size):
     whole = PredictRequest()

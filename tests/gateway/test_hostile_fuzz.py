@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -209,12 +209,7 @@ DECODERS = {
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-@settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=300, derandomize=True)
 @given(mutated(), st.sampled_from(NAMES))
 def test_only_our_own_errors_come_out(decoder, body, name):
     try:

@@ -364,7 +364,6 @@ flat = st.sampled_from(["<f4", "<f8", "<f2", "i1", "u1", "<i4", "<i8", "<u8"]).f
 )
 
 
-@settings(deadline=None)
 @given(st.lists(flat, min_size=1, max_size=3))
 def test_flat_lists_of_numbers_are_read_the_fast_way(tensors):
     document = {
@@ -436,7 +435,7 @@ nested = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(nested, max_size=4), st.sampled_from([*DATATYPES]), st.lists(st.integers(0, 4)))
 def test_the_fast_way_and_the_careful_way_give_the_same_tensor(data, datatype, shape):
     known = signatures(x=("<f4", [-1]))

@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -48,7 +48,6 @@ def check(read, array):
     np.testing.assert_array_equal(read, array)
 
 
-@settings(deadline=None)
 @given(numbers | strings, st.booleans())
 def test_tfs_json(array, row_format):
     known = signatures(array)
@@ -59,7 +58,6 @@ def test_tfs_json(array, row_format):
     check(decode_predict(body, known).inputs["x"], array)
 
 
-@settings(deadline=None)
 @given(numbers | strings)
 def test_oip_binary(array):
     known = signatures(array)
@@ -67,7 +65,6 @@ def test_oip_binary(array):
     check(decode_infer(*as_request(body), known).inputs["x"], array)
 
 
-@settings(deadline=None)
 @given(numbers | texts)
 def test_oip_json(array):
     known = signatures(array)
@@ -83,7 +80,6 @@ def as_request(body):
     return head + body.data[length:], len(head)
 
 
-@settings(deadline=None)
 @given(numbers)
 def test_numpy_files(array):
     known = signatures(array)

@@ -69,7 +69,7 @@ def decode_by_tensorflow(proto):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(proto=protos())
 @example(TensorProto(dtype=DataType.DT_BOOL, tensor_content=b"\2"))
 @example(
