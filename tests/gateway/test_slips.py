@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -118,6 +119,7 @@ def sluice_json(text):
         (b'{"instances": array([1, 2])}', "it is as Python prints it"),
         (b'{"instances": [nan]}', "written NaN, Infinity and -Infinity"),
         (b'{"instances": [-inf]}', "written NaN, Infinity and -Infinity"),
+        (b"\x80\x04\x95\x00\x00", "it is a pickle of Python's"),
         (sluice_json('{"instances": [1]}'), "it is a string that holds JSON, which was encoded tw"),
         (b"[object Object]", "send JSON.stringify(document)"),
         (b"three.png", "it is the name of a file; send the file itself (curl: --data-binary @FILE"),
@@ -143,6 +145,20 @@ def test_what_is_no_json_is_told_from_what_it_is(body, said):
         with pytest.raises(MalformedRequest) as raised:
             decode()
         assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": ["well, None of it: nan, inf"] "x"}',
+        b'{"instances": ["x=1&y=2", ["True and array(1)"}',
+        b"\0\0\1\0\x80 binary",
+    ],
+)
+def test_no_cause_is_made_up(body):
+    with pytest.raises(MalformedRequest) as raised:
+        decode_predict(body, NUMBERS)
+    assert not re.search("Python|written|UTF-16|URL", str(raised.value))
 
 
 @pytest.mark.parametrize("body", [b"a=b&" * 100_000 + b" ", b"{ " * 50_000, b"[ ," * 50_000])

@@ -67,7 +67,7 @@ def parse_json(body: bytes, what: str = "The body") -> Any:
             json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         where = f"{error.msg} at line {error.lineno} column {error.colno} (character {error.pos})"
-        slip = slip_in(body)
+        slip = slip_in(body, error.doc[error.pos : error.pos + 20])
         raise MalformedRequest(
             f"{what} is not JSON: {f'{slip} ({where})' if slip else where}"
         ) from None

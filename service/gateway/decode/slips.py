@@ -16,8 +16,10 @@ _JSON = "send JSON (curl: -d '{...}'; requests: json=document)"
 _BASE64 = re.compile(rb"\s*(data:[\w/.+;=-]*,|iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
 _URL_ENCODED = re.compile(rb"[\w.%+\[\]-]{1,80}=[^\s{}\"&]*(&[\w.%+\[\]-]{1,80}=[^\s{}\"&]*)*")
 _PATH = re.compile(rb"@?[^\n\r{}\"<>]{1,300}\.(png|jpe?g|gif|bmp|webp|json|npy|npz)\s*", re.I)
-_PYTHONS = re.compile(rb"\{\s*'|[\[:,]\s*(None|True|False|array\(|tensor\()")
-_NANS = re.compile(rb"[\[:,]\s*[-+]?(nan|inf|undefined)\b", re.I)
+_WIDE = re.compile(rb"\xff\xfe|\xfe\xff|[\s{\[\"]\0|\0{1,3}[\s{\[\"]")  # UTF-16 and UTF-32
+# What stands where JSON cannot be followed any further.
+_PYTHONS = re.compile(r"'|None\b|True\b|False\b|array\(|tensor\(")
+_NANS = re.compile(r"[-+]?(nan|inf|undefined)", re.I)
 _SHOWN = 2000  # bytes that are looked through
 
 _SLIPS: list[tuple[Callable[[bytes], object], str]] = [
@@ -36,7 +38,11 @@ _SLIPS: list[tuple[Callable[[bytes], object], str]] = [
         "it is packed by gzip; say so with the header Content-Encoding: gzip",
     ),
     (
-        lambda body: body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4],
+        lambda body: re.match(rb"\x80[\2-\5]", body),
+        f"it is a pickle of Python's, which is not read; {_JSON}",
+    ),
+    (
+        _WIDE.match,
         "it is UTF-16 or UTF-32; send UTF-8",
     ),
     (_BASE64.match, f'it is a file in base64; {_FILE}, or {{"b64": "..."}} within JSON'),
@@ -52,22 +58,25 @@ _SLIPS: list[tuple[Callable[[bytes], object], str]] = [
     ),
     (_PATH.fullmatch, f"it is the name of a file; {_FILE}"),
     (_URL_ENCODED.fullmatch, f"it is a URL-encoded form; {_JSON}"),
-    (
-        _PYTHONS.search,
-        "it is as Python prints it; send what json.dumps writes (requests: json=document)",
-    ),
-    (_NANS.search, "JSON's numbers that are none are written NaN, Infinity and -Infinity"),
 ]
 
 
-def slip_in(body: bytes) -> str | None:
+def slip_in(body: bytes, rest: str = "") -> str | None:
     """In a few words, what `body` is in place of JSON; None where that is not known.
+
+    rest: what stands where the JSON ends, if it begins as JSON.
 
     >>> print(slip_in(b"x=1&y=2"))
     it is a URL-encoded form; send JSON (curl: -d '{...}'; requests: json=document)
     """
     head = body[:_SHOWN]
-    return next((said for is_so, said in _SLIPS if is_so(head)), None)
+    if found := next((said for is_so, said in _SLIPS if is_so(head)), None):
+        return found
+    if _PYTHONS.match(rest):
+        return "it is as Python prints it; send what json.dumps writes (requests: json=document)"
+    if _NANS.match(rest):
+        return "JSON's numbers that are none are written NaN, Infinity and -Infinity"
+    return None
 
 
 def check_whole(picture: bytes) -> None:
