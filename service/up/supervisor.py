@@ -205,7 +205,7 @@ class Supervisor:
             f"TensorFlow Serving has no flag for the address: its port {options.grpc_port} is open "
             "to other machines, HandleReloadConfigRequest too"
         )
-        # Where a model does not load at the start it tries for five minutes, and ends then.
+        # Over a model that does not load at the start it ends; else after five minutes of trying.
         return [installed, *flags, "--max_num_load_retries=0"]
 
     def _gateway_environment(self) -> dict[str, str]:
