@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 
 from service.modelserver.options import IGNORED, UsageError, parse
@@ -29,12 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for name in ignored:
         log.info("--%s has no meaning here: %s", name, IGNORED[name])
-    with _quiet_tensorflow():
-        # Here, not above: a wrong command line and --help need not wait for TensorFlow.
-        from service.modelserver.errors import StartError
-        from service.modelserver.server import serve
+    do_without_temporary_files()
+    try:
+        with _quiet_tensorflow():
+            # Here, not above: a wrong command line and --help need not wait for TensorFlow.
+            from service.modelserver.errors import StartError
+            from service.modelserver.server import serve
 
-        devices = _find_devices()
+            devices = _find_devices()
+    except OSError as error:  # what TensorFlow imports where it is installed: Keras, matplotlib
+        log.error("TensorFlow wants a directory to write to; set TMPDIR to one. Error: %s", error)
+        return 1
     log.info(devices)
     try:
         asyncio.run(serve(options))
@@ -54,6 +60,18 @@ def use_huge_pages() -> None:
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def do_without_temporary_files() -> None:
+    """Start where no directory can be written to, as in a container without a /tmp.
+
+    TensorFlow's import asks where temporary files would go, and fails where Python finds no place;
+    nothing here writes one.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.sep
 
 
 def _find_devices() -> str:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from functools import partial
@@ -15,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from service.modelserver.__main__ import main
+from service.modelserver.__main__ import do_without_temporary_files, main
 from sluice.wire.protos import serving_pb2_grpc
 from sluice.wire.protos.serving_pb2 import GetModelStatusRequest, ModelSpec, PredictRequest
 from sluice.wire.tensors import encode_tensor
@@ -102,6 +103,15 @@ def test_a_server_that_cannot_begin_ends_with_1_and_the_reason(tmp_path, caplog)
     config.write_text("model_config_list { config { nam")
     assert main([f"--model_config_file={config}"]) == 1
     assert f"Failed to start server. Error: Invalid protobuf file: '{config}': 1:" in caplog.text
+
+
+def test_it_starts_where_nothing_can_be_written(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/no/such/directory"])
+    with pytest.raises(FileNotFoundError):
+        tempfile.gettempdir()
+    do_without_temporary_files()
+    assert tempfile.gettempdir()  # TensorFlow's import asks for no more than a name
 
 
 def restarted_with(**variables):

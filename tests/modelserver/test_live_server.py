@@ -258,6 +258,7 @@ DTYPES = [
 def test_every_dtype_goes_in_and_comes_out(predictions):
     request = PredictRequest(model_spec=ModelSpec(name="dtypes"))
     sent = {np.dtype(dtype).name: np.array([[0, 1]]).astype(dtype) for dtype in DTYPES}
+    sent |= {name: array * (1 + 2j) for name, array in sent.items() if array.dtype.kind == "c"}
     sent["string"] = np.array([[b"", b"\xff\0"]], object)
     for content in (False, True):
         for name, array in sent.items():
