@@ -10,15 +10,13 @@ import click
 import numpy as np
 
 from sluice.client import Client, ClientError, NotFound, Prediction, Unavailable
+from sluice.pictures.formats import EXPECTED, foreign, format_of
 from sluice.wire.nearest import nearest_first
 from sluice.wire.signature import dtype_name, shape_text
 from sluice.wire.tensors import Array
 
 DEFAULT_URL = "http://localhost:8080"
 SHOWN_VALUES = 8
-# How a picture's file begins. The server says of which kinds it takes, and why not the others.
-IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
-HEIC = 4, b"ftyp"  # behind a length
 NPY = b"\x93NUMPY"
 
 
@@ -127,8 +125,11 @@ def _content(file: Path) -> bytes:
         content = file.read_bytes()
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
-    if not content.startswith((*IMAGES, NPY)) and not content.startswith(HEIC[1], HEIC[0]):
-        raise click.ClickException(f"{file}: expected a picture or a .npy array")
+    if not (content.startswith(NPY) or format_of(content)):
+        got = foreign(content)
+        raise click.ClickException(
+            f"{file}: expected {EXPECTED} or a .npy array" + (f", got {got}" if got else "")
+        )
     return content
 
 

@@ -79,9 +79,9 @@ def test_a_file_that_cannot_be_used_is_named(ask, samples, tmp_path):
     assert "none.png: No such file" in ask.fails("digits", samples[3], tmp_path / "none.png")
     assert f"{tmp_path}: Is a directory" in ask.fails("digits", tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
-    assert "notes.txt: expected a picture or a .npy array" in ask.fails(
-        "digits", tmp_path / "notes.txt"
-    )
+    assert "notes.txt: expected an image" in ask.fails("digits", tmp_path / "notes.txt")
+    (tmp_path / "scan.tif").write_bytes(b"II*\0")
+    assert "got a TIFF file (save it as PNG or JPEG)" in ask.fails("digits", tmp_path / "scan.tif")
     (tmp_path / "short.npy").write_bytes(b"\x93NUMPY")
     assert "short.npy: " in ask.fails("digits", tmp_path / "short.npy")
     np.save(tmp_path / "number.npy", 1.0)

@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.gateway.decode.images import ImageOptions, decode_form
+from service.gateway.decode.images import ImageOptions, check_content, decode_form
 from service.gateway.decode.magic import FORM, IMAGE, NPY, NPZ, kind_of
 from service.gateway.decode.oip import decode_infer
 from service.gateway.decode.slips import check_whole
 from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.encode.tfs_json import encode_predict
-from service.gateway.errors import GatewayError, MalformedRequest, UnbatchedOutput, UnknownInput
+from service.gateway.errors import (
+    GatewayError,
+    InvalidInput,
+    MalformedRequest,
+    UnbatchedOutput,
+    UnknownInput,
+)
 from service.gateway.http import HttpRequest
 from service.gateway.query import TfsQuery
 from service.gateway.routes.forms import MAX_PARTS, read_form
@@ -218,6 +224,23 @@ def test_a_mark_before_the_json_is_passed_over():
 def test_base64_is_read_as_browsers_write_it(text):
     body = {"signature_name": "encoded", "instances": [{"b64": text}]}
     assert decode_predict(json.dumps(body).encode(), FILES).inputs["x"].tolist() == [PNG]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (base64.b64encode(PNG), 'its base64; within JSON that is {"b64": "..."}'),
+        (b"data:image/png;base64," + base64.b64encode(PNG), "its base64"),
+        (b"photos/three.png", "the name of a file, not what is in it"),
+    ],
+)
+def test_what_stands_for_a_picture_is_told_from_one(text, said):
+    body = {"signature_name": "encoded", "instances": [text.decode()]}
+    query = decode_predict(json.dumps(body).encode(), FILES)
+    with pytest.raises(InvalidInput) as raised:
+        check_content(query, 100)
+    assert str(raised.value).startswith("inputs.x at row 0: expected an image")
+    assert f"({said}" in str(raised.value)
 
 
 # Forms

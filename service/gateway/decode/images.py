@@ -16,6 +16,7 @@ from PIL import Image
 from service.gateway.decode.foreign import door
 from service.gateway.decode.json_documents import parse_json
 from service.gateway.decode.pixels import RESIZES, damaged, decode_pixels, takes_pixels
+from service.gateway.decode.slips import slip_in_file
 from service.gateway.decode.values import array_of
 from service.gateway.errors import (
     InputTooLarge,
@@ -156,7 +157,8 @@ def check_image(data: bytes, name: str, at: str, max_pixels: int) -> None:
     size = _size_of(data)
     if size is None:
         known = foreign(data)
-        got = (known.what, at, known.instead) if known else (_what_came(data), at)
+        came = (_what_came(data), at, slip_in_file(data))
+        got = (known.what, at, known.instead) if known else came
         raise InvalidInput(name, EXPECTED, *got)
     width, height = size
     frames = pixels_of_frames(data) if format_of(data) == "GIF" else 0  # their pixels

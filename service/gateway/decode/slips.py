@@ -79,6 +79,20 @@ def slip_in(body: bytes, rest: str = "") -> str | None:
     return None
 
 
+def slip_in_file(data: bytes) -> str:
+    """In a few words, what `data` is in place of a picture; "" where that is not known.
+
+    >>> slip_in_file(b"iVBORw0KGgoAAAANSUhEUg==")
+    'its base64; within JSON that is {"b64": "..."}'
+    """
+    head = data[:_SHOWN]
+    if _BASE64.match(head):
+        return 'its base64; within JSON that is {"b64": "..."}'
+    if _PATH.fullmatch(head):
+        return "the name of a file, not what is in it"
+    return ""
+
+
 def check_whole(picture: bytes) -> None:
     """Raises MalformedRequest for a picture that curl's `-d @FILE` has taken the line ends and zero
     bytes out of: no format does without the latter."""
