@@ -40,6 +40,10 @@ def build(recipe: Recipe, dataset: Dataset, policy: keras.DTypePolicy = _FLOAT32
 
 
 def check_model(recipe: Recipe) -> None:
-    """Raises UnknownName for a model that does not exist."""
+    """Raises UnknownName for a model that does not exist.
+
+    >>> from training.recipes import RECIPES
+    >>> check_model(RECIPES["digits"])
+    """
     if recipe.model not in models.MODELS:
         raise UnknownName("there is no model", recipe.model, models.MODELS)

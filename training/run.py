@@ -23,7 +23,12 @@ from training.workspace import clear, finish, occupied, open_workspace, resumabl
 
 @dataclass(frozen=True)
 class Plan:
-    """What `training.train` was asked, checked."""
+    """What `training.train` was asked, checked.
+
+    >>> from training.recipes import RECIPES
+    >>> Plan(RECIPES["digits"], Path("model_repository"), "digits").resume
+    False
+    """
 
     recipe: Recipe
     model_repository: Path

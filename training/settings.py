@@ -18,6 +18,9 @@ class Setting:
     """A field of a recipe that can be set, for whoever lists them.
 
     kind: what a value is, in words. shown_default: as one types it after `KEY=`.
+
+    >>> Setting("depths", "whole numbers", (2, 2, 2), BOUNDS["depths"]).shown_default
+    '2,2,2'
     """
 
     name: str

@@ -64,6 +64,15 @@ def occupied(workspace: Path) -> Iterator[None]:
 
     The kernel gives it back, however a run ends; images' pixels go with it. Raises Occupied while
     another has it.
+
+    >>> with (
+    ...     tempfile.TemporaryDirectory() as workspace,
+    ...     occupied(Path(workspace)),
+    ... ):  # doctest: +ELLIPSIS
+    ...     with occupied(Path(workspace)):
+    ...         pass
+    Traceback (most recent call last):
+    training.errors.Occupied: another run trains ...
     """
     directory = os.open(workspace, os.O_RDONLY)
     try:
@@ -86,7 +95,14 @@ def occupied(workspace: Path) -> Iterator[None]:
 
 
 def clear(workspace: Path) -> None:
-    """Leave nothing of an earlier run that this one does not go on with."""
+    """Leave nothing of an earlier run that this one does not go on with.
+
+    >>> with tempfile.TemporaryDirectory() as workspace:
+    ...     Path(workspace, CHECKPOINT).touch()
+    ...     clear(Path(workspace))
+    ...     [*Path(workspace).iterdir()]
+    []
+    """
     shutil.rmtree(workspace / TENSORBOARD, ignore_errors=True)
     for name in (CHECKPOINT, SKIPPED):
         (workspace / name).unlink(missing_ok=True)
@@ -94,7 +110,13 @@ def clear(workspace: Path) -> None:
 
 @contextlib.contextmanager
 def resumable(workspace: Path) -> Iterator[None]:
-    """Say how the run goes on, where it is interrupted or the disk is full."""
+    """Say how the run goes on, where it is interrupted or the disk is full.
+
+    >>> with resumable(Path()):
+    ...     raise DiskFull("the disk is full")
+    Traceback (most recent call last):
+    training.errors.DiskFull: the disk is full. No epoch was finished: the same command starts again
+    """
     try:
         yield
     except KeyboardInterrupt:

@@ -14,6 +14,12 @@ class CurvesLog:
 
     One file for each, kept open: of several, TensorBoard takes the last by name for the whole.
     A context manager.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as directory, CurvesLog(Path(directory)) as log:
+    ...     log.write({"loss": 1.0, "validation_loss": 2.0}, step=1)
+    ...     sorted(path.name for path in Path(directory).iterdir())
+    ['train', 'validation']
     """
 
     def __init__(self, directory: Path) -> None:

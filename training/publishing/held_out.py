@@ -18,7 +18,12 @@ Labels = Mapping[str, tuple[str, ...]]  # by head; of one that names no classes,
 
 @dataclass(frozen=True)
 class HeldOut:
-    """inputs: uint8 [N, ...] by name; targets: [N, ...] by head, class numbers as in `labels`."""
+    """inputs: uint8 [N, ...] by name; targets: [N, ...] by head, class numbers as in `labels`.
+
+    >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+    >>> len(HeldOut({"image": images}, {"label": np.array([0, 1])}, {"label": ("cat", "dog")}))
+    2
+    """
 
     inputs: Arrays
     targets: Arrays

@@ -79,7 +79,14 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def sizes_of_files(version: Path) -> dict[str, int]:
-    """In bytes, of what a model server reads, so that half a copy is known for one."""
+    """In bytes, of what a model server reads, so that half a copy is known for one.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as version:
+    ...     _ = Path(version, "saved_model.pb").write_bytes(b"graph")
+    ...     sizes_of_files(Path(version))
+    {'saved_model.pb': 5}
+    """
     return {
         path.relative_to(version).as_posix(): path.stat().st_size
         for path in sorted([*version.glob("*.pb"), *version.glob("variables/*")])

@@ -18,6 +18,9 @@ def room_for(what: str, directory: Path, needed: int = 0) -> Iterator[None]:
     """Write `what` within, of about `needed` bytes (0: nobody knows).
 
     Raises DiskFull, before a byte is written where they do not fit into what is free.
+
+    >>> with room_for("a few numbers", Path(), needed=8):
+    ...     pass
     """
     if shutil.disk_usage(directory).free < needed:
         raise _full(what, directory, needed)
@@ -32,6 +35,13 @@ def room_for(what: str, directory: Path, needed: int = 0) -> Iterator[None]:
 def allocate(what: str, path: Path) -> None:
     """Have the disk keep the whole of a file that may be sparse: one that is written to through
     memory ends the process (SIGBUS) where the disk is full. Raises DiskFull.
+
+    >>> from tempfile import NamedTemporaryFile
+    >>> with NamedTemporaryFile() as file:
+    ...     os.truncate(file.name, 8192)
+    ...     allocate("pixels", Path(file.name))
+    ...     os.stat(file.name).st_blocks * 512
+    8192
     """
     size = path.stat().st_size
     with room_for(what, path.parent, size), path.open("r+b") as file:

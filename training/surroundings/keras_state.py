@@ -36,6 +36,14 @@ def pinned() -> Iterator[None]:
     """Ours within, with a line for each that was another; the user's again afterwards.
 
     Raises TrainingError where Keras cannot be had with TensorFlow.
+
+    >>> import keras
+    >>> keras.config.set_image_data_format("channels_first")
+    >>> with pinned():
+    ...     keras.config.image_data_format()
+    Keras: image_data_format is channels_first; this run uses channels_last
+    'channels_last'
+    >>> keras.config.set_image_data_format("channels_last")
     """
     with _environment():
         keras = _import_keras()

@@ -22,7 +22,11 @@ _NOTICES = (
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within: errors alone, also of TensorFlow's Python side (deprecations of what we need)."""
+    """Within: errors alone, also of TensorFlow's Python side (deprecations of what we need).
+
+    >>> with quiet():
+    ...     import tensorflow
+    """
     asked = _LEVEL in os.environ
     os.environ.setdefault(_LEVEL, _WARNINGS)
     log = logging.getLogger("tensorflow")

@@ -24,6 +24,13 @@ def find_parts(data: Path) -> dict[str, Path]:
     """The folders by the part that they are named for; {} where they are classes.
 
     Raises DataError where they are neither the one nor the other.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as data:
+    ...     for folder in ("train/cat", "train/dog", "val/cat"):
+    ...         Path(data, folder).mkdir(parents=True)
+    ...     sorted(find_parts(Path(data)))
+    ['train', 'validation']
     """
     folders, _ = entries(data)
     named = [folder for folder in folders if folder.name.lower() in _PARTS]

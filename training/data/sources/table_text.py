@@ -34,7 +34,11 @@ _NO_TEXT = {
 
 @dataclass(frozen=True)
 class Row:
-    """line: in the file, from 1. values: by column, without spaces around them."""
+    """line: in the file, from 1. values: by column, without spaces around them.
+
+    >>> Row(2, {"image": "1.png", "label": "cat"})["label"]
+    'cat'
+    """
 
     line: int
     values: dict[str, str]
@@ -44,9 +48,15 @@ class Row:
 
 
 def read_rows(path: Path, wanted: Sequence[str]) -> list[Row]:
-    """Those that are not empty, with the `wanted` columns at least.
+    r"""Those that are not empty, with the `wanted` columns at least.
 
     Raises DataError for what is no text, no UTF-8 or UTF-16, or lacks one of them somewhere.
+
+    >>> from tempfile import NamedTemporaryFile
+    >>> with NamedTemporaryFile() as table:
+    ...     _ = Path(table.name).write_bytes(codecs.BOM_UTF8 + b"image;label\r\n1.png;cat\r\n")
+    ...     read_rows(Path(table.name), ["image", "label"])
+    [Row(line=2, values={'image': '1.png', 'label': 'cat'})]
     """
     text, separator = _without_separator_line(_decode(path))
     separator = separator or _separator_of(text, wanted)

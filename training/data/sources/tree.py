@@ -31,7 +31,15 @@ def is_left_by_tools(name: str) -> bool:
 
 
 def entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Its folders and its files, each sorted. Raises DataError where it cannot be listed."""
+    """Its folders and its files, each sorted. Raises DataError where it cannot be listed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("dog", "cat", "__MACOSX"):
+    ...         Path(folder, name).mkdir()
+    ...     [each.name for each in entries(Path(folder))[0]]
+    ['cat', 'dog']
+    """
     try:
         listed = sorted(each for each in folder.iterdir() if not is_left_by_tools(each.name))
     except OSError as error:
@@ -41,7 +49,16 @@ def entries(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """At every depth. A link to a folder is followed, a circle of them once."""
+    """At every depth. A link to a folder is followed, a circle of them once.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "old").mkdir()
+    ...     for name in ("old/1.png", "2.png", "Thumbs.db"):
+    ...         Path(folder, name).touch()
+    ...     [each.name for each in files_below(Path(folder))]
+    ['2.png', '1.png']
+    """
     return sorted(_walk(folder, set()))
 
 
@@ -57,7 +74,10 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def check_case(labels: Iterable[str], source: Path) -> None:
-    """Raises DataError for classes that differ in upper and lower case alone: a slip mostly."""
+    """Raises DataError for classes that differ in upper and lower case alone: a slip mostly.
+
+    >>> check_case(["cat", "dog"], Path("photos"))
+    """
     same: dict[str, str] = {}
     for label in labels:
         if label.casefold() in same:
