@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import urllib.request
 
 import grpc
 import pytest
@@ -86,6 +87,26 @@ def test_metrics_need_a_port_that_is_free(file):
             make_metrics_server(
                 Options(monitoring_config_file=monitoring, rest_api_port=port), metrics
             )
+
+
+def test_it_listens_on_an_ipv6_address_for_calls_and_metrics(file, caplog):
+    async def listen_on(options):
+        return listen(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), options)
+
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+        port = free.getsockname()[1]
+    options = Options(
+        port=0,
+        bind_address="::1",
+        rest_api_port=port,
+        monitoring_config_file=file("prometheus_config { enable: true }"),
+    )
+    assert asyncio.run(listen_on(options))
+    with caplog.at_level("INFO"):
+        make_metrics_server(options, Metrics())
+    assert f"Exporting metrics at [::1]:{port}/monitoring" in caplog.text
+    with urllib.request.urlopen(f"http://[::1]:{port}/monitoring/prometheus/metrics") as reply:
+        assert b"tensorflow:serving:request_count" in reply.read()
 
 
 @pytest.mark.parametrize("text", ["", "prometheus_config { enable: false }"])

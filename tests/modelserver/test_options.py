@@ -53,6 +53,7 @@ def test_flags_are_spelled_as_tensorflow_serving_spells_them(arguments, expected
         (["--port", "--enable_batching"], "--port expected one argument"),
         (["--enable_batching=maybe"], "--enable_batching is true or false, not 'maybe'"),
         (["--batching_parameters_file=f"], "without --enable_batching"),
+        (["--mixed_precision=float16"], "--mixed_precision is bfloat16, not 'float16'"),
         (["--grpc_channel_arguments=a=1,b"], "'b' is not name=value"),
         (["--model_repository=d"], "--model_repository cannot be combined"),
     ],
