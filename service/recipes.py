@@ -42,7 +42,7 @@ class TrainCommand(click.Command):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         # --help is answered before any argument is read.
-        context.meta[__name__] = next((each for each in args if not each.startswith("-")), None)
+        context.meta[__name__] = list(args)
         return super().parse_args(context, args)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -50,7 +50,9 @@ class TrainCommand(click.Command):
         from training import RECIPES
         from training.settings import settings_of
 
-        asked = context.meta.get(__name__)
+        given = context.meta.get(__name__, [])
+        first = given[0] if given and not given[0].startswith("-") else None
+        asked = next((each for each in given if each in RECIPES), first)
         if asked in RECIPES:
             with formatter.section(f"Settings of {asked} (--set KEY=VALUE)"):
                 formatter.write_dl(

@@ -92,6 +92,7 @@ def test_every_setting_of_a_recipe_is_listed_with_its_default_and_bounds(recipe)
 
 def test_a_recipe_that_there_is_not_is_answered_with_the_nearest():
     assert "known, nearest first: digits, " in sluice("recipes", "digts").output
+    assert "Settings of digits" in sluice("train", "--epochs", "3", "digits", "--help").output
     said = sluice("train", "digts", "--help").output.partition("There is no recipe 'digts'")[2]
     assert said.index(" digits ") < said.index(" fashion ")
     assert all(

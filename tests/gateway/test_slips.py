@@ -294,7 +294,7 @@ def test_fields_keep_their_order():
             'the Content-Transfer-Encoding "x-uuencode", which is not read',
         ),
         (
-            form((FIELD + b"\r\nContent-Transfer-Encoding: base64", b"a")),
+            form((FIELD + b"\r\nContent-Transfer-Encoding: base64", b"aGk=!")),
             "multipart/form-data; boundary=xyz",
             'The field "x" is not the base64 that it is said to be',
         ),

@@ -5,7 +5,7 @@ writers leave out where they are not told one, and puts a character of its own f
 no text.
 """
 
-import binascii
+import base64
 import quopri
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -24,7 +24,7 @@ _TRANSFER_ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "7bit": bytes,
     "8bit": bytes,
     "binary": bytes,
-    "base64": binascii.a2b_base64,
+    "base64": lambda text: base64.b64decode(b"".join(text.split()), validate=True),
     "quoted-printable": quopri.decodestring,
 }
 _LONGEST_BOUNDARY = 70
