@@ -9,6 +9,8 @@ import math
 import re
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from service.gateway.decode.slips import slip_in
 from service.gateway.errors import MalformedRequest, shown
 
@@ -34,6 +36,8 @@ _BOUNDS = (
 MAX_VALUES = _VALUES.most
 _FEWEST = min(bound.most for bound in _BOUNDS)
 _NO_MARKS = bytes(set(range(256)) - set(b"".join(bound.mark for bound in _BOUNDS)))
+
+_BLOCK = 1 << 17  # characters that are compared at a time, within a core's cache
 
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -88,7 +92,15 @@ def parse_json(body: bytes, what: str = "The body") -> Any:
 def check_values(body: bytes) -> None:
     """Raises MalformedRequest if there are more values than JSON is read up to, by any way."""
     if len(body) > 2 * MAX_VALUES:  # a value and a comma take two characters
-        _check(_VALUES, body.count(_VALUES.mark), "The body")
+        _check(_VALUES, _count(body, _VALUES.mark), "The body")
+
+
+def _count(body: bytes, mark: bytes) -> int:
+    """`body.count(mark)`, which looks for each one anew: of marks as close together as the commas
+    between numbers it takes four times as long."""
+    characters = np.frombuffer(body, np.uint8)
+    starts = range(0, len(characters), _BLOCK)
+    return sum(int(np.count_nonzero(characters[at : at + _BLOCK] == mark[0])) for at in starts)
 
 
 def _check_bounds(body: bytes, what: str) -> None:
