@@ -174,7 +174,7 @@ def statistics(module, client):
     client.infer("affine", inputs, model_version="1")
     assert successes() == (requests + 1, rows + 3)
     everything = as_json(module, client.get_inference_statistics)["model_stats"]
-    assert {each["name"] for each in everything} >= {"affine", "pair"}
+    assert "affine" in {each["name"] for each in everything}
 
 
 def compressed_bodies(module, client):
