@@ -85,7 +85,7 @@ def test_a_repository_that_cannot_be_listed_is_an_error_and_not_an_empty_one(tmp
 # By what lies in the repository: what is said of it, where something is; R is the repository.
 MISPLACED = {
     "m/saved_model.pb": "its SavedModel lies in R/m itself, .* make R/m/1 and move everything",
-    "1/saved_model.pb": "it is a version, and what it lies in a model: serve what",
+    "1/saved_model.pb": "it is a version itself: the model is R, and a repository is what models",
     "m/v2/saved_model.pb": '"v2" is no version, .* mv R/m/v2 R/m/2',
     "m/latest/saved_model.pb": "mv R/m/latest R/m/1",
     "m n/v1/saved_model.pb": "mv 'R/m n/v1' 'R/m n/1'",
@@ -165,4 +165,7 @@ def test_what_cannot_be_listed_is_passed_over_by_all_who_look(repository):
     configs, others = find_models(repository)
     assert list(configs) == ["digits"]
     assert others["lost+found"] == "it cannot be listed: Permission denied"
-    assert [(each.model, each.version) for each in published(repository)] == [("digits", 10)]
+    assert [(each.model, each.version) for each in published(repository)] == [
+        ("digits", 9),
+        ("digits", 10),
+    ]

@@ -140,7 +140,10 @@ def why_no_model(directory: Path) -> str | None:
         return "it is empty; a version is a directory in it whose name is a whole number"
     if _holds_saved_model(directory):
         if version_number(directory.name) is not None:
-            return "it is a version, and what it lies in a model: serve what that model lies in"
+            return (
+                f"it is a version itself: the model is {directory.parent}, and a repository is "
+                "what models lie in"
+            )
         first = directory / "1"
         return (
             f"its SavedModel lies in {directory} itself, not in a version's directory: "
