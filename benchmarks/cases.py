@@ -20,12 +20,14 @@ JSON, JPEG, BASE64, NPY, OIP = (
     f"256×256×3 {form}" for form in ("JSON", "JPEG", "base64 JSON", "npy", "OIP binary")
 )
 GRPC, DIRECT = "28×28×1 gRPC", "28×28×1 gRPC, no gateway"
+PAUSED = "28×28×1 JSON, with pauses"
 
 CONNECTIONS: dict[str, tuple[int, ...]] = {
     SMALL: (1, 8, 32, 128, 512),
     **dict.fromkeys((JSON, JPEG, BASE64, NPY, OIP), (1, 8, 32)),
     GRPC: (1, 32),
     DIRECT: (1,),
+    PAUSED: (1,),
 }
 
 

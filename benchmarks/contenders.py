@@ -9,7 +9,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cases import BASE64, DIRECT, GRPC, JPEG, JSON, NPY, OIP, OIP_HEADER_LENGTH, SMALL, Request
+from cases import (
+    BASE64,
+    DIRECT,
+    GRPC,
+    JPEG,
+    JSON,
+    NPY,
+    OIP,
+    OIP_HEADER_LENGTH,
+    PAUSED,
+    SMALL,
+    Request,
+)
 
 GATEWAY, MODEL_SERVER, SERVER = "gateway", "model server", "server"
 BOTH, ONE_BY_ONE = (("small", "large"),), (("small",), ("large",))
@@ -60,7 +72,7 @@ OURS = {
     GRPC: Request("{front_grpc}", "small.predict"),
     DIRECT: Request("{grpc}", "small.predict"),
 }
-HELLO = {SMALL: Request("/", "small.json", JSON_TYPE)}
+HELLO = dict.fromkeys((SMALL, PAUSED), Request("/", "small.json", JSON_TYPE))
 GUNICORN = (sys.executable, "-m", "gunicorn", "--bind=127.0.0.1:{http}", "--workers=2")
 GUNICORN += ("--no-control-socket", "--log-level=warning")
 

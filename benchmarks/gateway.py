@@ -28,6 +28,7 @@ from cases import (
     GRPC,
     JPEG,
     JSON,
+    PAUSED,
     SMALL,
     model_of,
     write_bodies,
@@ -122,6 +123,9 @@ class Running:
             port = self.named(request.path)
             address = port if ":" in port else f"127.0.0.1:{port}"
             load = in_a_process("grpc", address, BODIES / request.body, connections, seconds)
+        elif kind == PAUSED:
+            url, body, _ = self._post(kind)
+            load = in_a_process("pauses", url, body, seconds)
         else:
             url, body, headers = self._post(kind)
             load_http(url, body, headers, connections, WARM_UP_S)

@@ -1,9 +1,10 @@
 """What loads a server, or does its work without one; each in a process of its own.
 
     python benchmarks/loads.py grpc ADDRESS REQUEST_FILE CLIENTS SECONDS
+    python benchmarks/loads.py pauses URL BODY_FILE SECONDS
     python benchmarks/loads.py tensorflow SAVED_MODEL SECONDS ROWS [PICTURE]
 
-Both print their figures as JSON. HTTP is wrk's (measuring.py).
+All print their figures as JSON. HTTP is wrk's (measuring.py).
 """
 
 import asyncio
@@ -12,12 +13,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
 
+PAUSE_S = 0.0015  # what the model server takes for a lone small request, or hardly less
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 Figures = dict[str, float]
@@ -59,6 +63,22 @@ async def call(address: str, request: bytes, clients: int, seconds: float) -> Fi
     return figures | {"requests": len(latencies) + clients}
 
 
+def with_pauses(url: str, body: bytes, seconds: float) -> Figures:
+    """One POST of JSON after the other, and a pause after each: what a server costs whose code has
+    left the processor's caches in the meantime, as a gateway's does while the model works."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port)
+    latencies = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        connection.getresponse().read()
+        latencies.append(time.perf_counter() - before)
+        time.sleep(PAUSE_S)
+    return summary(latencies, time.perf_counter() - started)
+
+
 def run(saved_model: Path, seconds: float, rows: int, picture: bytes | None) -> Figures:
     """The model in this process in a loop, `rows` images at a time: files to decode, or pixels."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -93,6 +113,9 @@ def main(role: str, *arguments: str) -> None:
     if role == "grpc":
         address, file, clients, seconds = arguments
         figures = asyncio.run(call(address, Path(file).read_bytes(), int(clients), float(seconds)))
+    elif role == "pauses":
+        url, file, seconds = arguments
+        figures = with_pauses(url, Path(file).read_bytes(), float(seconds))
     else:
         saved_model, text, rows, *files = arguments
         picture = Path(files[0]).read_bytes() if files else None

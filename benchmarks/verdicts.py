@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from cases import BASE64, DIRECT, GRPC, JPEG, JSON, SMALL
+from cases import BASE64, DIRECT, GRPC, JPEG, JSON, PAUSED, SMALL
 from contenders import BEHIND_US, FLASK, GATEWAY, MODEL_SERVER, PEERS, RAW, REST, TWIN, UVICORN
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _targets(of: Measured) -> Iterator[tuple[str, str, Figure]]:
         def figure() -> tuple[float, str]:
             ours = of(TWIN, SMALL, connections, CPU)
             flask = of(FLASK, SMALL, connections, "server µs")
-            return ours / flask, _cpu_floor(of, ours, connections)
+            paused = _with_pauses(of, ours, "server µs") if connections == 1 else ""
+            return ours / flask, _cpu_floor(of, ours, connections) + paused
 
         return figure
 
@@ -120,7 +121,7 @@ def _targets(of: Measured) -> Iterator[tuple[str, str, Figure]]:
     def added(kind: str) -> Figure:
         return lambda: (
             (of(TWIN, kind, 1, P50) - of(TWIN, DIRECT, 1, P50)) / of(FLASK, SMALL, 1, P50),
-            "",
+            _with_pauses(of, of(TWIN, kind, 1, P50) - of(TWIN, DIRECT, 1, P50), P50),
         )
 
     def process(role: str, figure: str) -> Figure:
@@ -171,6 +172,14 @@ def _cpu_floor(of: Measured, ours: float, connections: int) -> str:
     except _Missing:
         return ""
     return f"; {ours:.0f} µs, {floor / ours:.0%} of it {RAW}, and one gRPC call shared by all"
+
+
+def _with_pauses(of: Measured, ours: float, figure: str) -> str:
+    """The same beside a Flask hello that is asked as seldom as a gateway before a model server."""
+    try:
+        return f"; {ours / of(FLASK, PAUSED, 1, figure):.2f} of one with pauses"
+    except _Missing:
+        return ""
 
 
 def _share(of: Measured, kind: str, connections: int) -> str:

@@ -102,7 +102,7 @@ class Settings:
         "version's card, pictures and samples",
     )
     workers: int = _setting(
-        2, "gunicorn worker processes, each one event loop", most=MOST_PROCESSES
+        1, "gunicorn worker processes, each one event loop", most=MOST_PROCESSES
     )
     threads: int = _setting(
         4,

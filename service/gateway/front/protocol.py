@@ -105,7 +105,6 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
                 self._began = self._moved
 
     def _keep(self, data: bytes) -> None:
-        self._began = self._began or self._moved
         self._ahead += data
         if len(self._ahead) > KEPT_AHEAD:
             self._pause_reading()
