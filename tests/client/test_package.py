@@ -69,7 +69,7 @@ def test_the_modules_of_an_extra_are_those_that_it_installs():
 def foreign_repository(tmp_path):
     """A version that Sluice did not publish: to list it takes TensorFlow."""
     (tmp_path / "repository/theirs/1").mkdir(parents=True)
-    (tmp_path / "repository/theirs/1/saved_model.pb").touch()
+    (tmp_path / "repository/theirs/1/saved_model.pb").write_bytes(b"theirs")
     return tmp_path / "repository"
 
 
