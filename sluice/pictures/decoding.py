@@ -26,8 +26,8 @@ class Unreadable(Exception):
 def graph_reads(data: bytes) -> bool:
     """Whether the published graph decodes this file as it is, by its first bytes.
 
-    TensorFlow reads no BMP but the plainest. WebP it reads since 2.20, and an animated one makes it
-    write where it may not (2.21: "double free or corruption"), so that none is taken to it.
+    TensorFlow reads no BMP but the plainest, and WebP in its newer versions only, where an animated
+    one makes it write where it may not (2.21: "double free or corruption"): none is taken to it.
     """
     kind = format_of(data)
     return kind in ("JPEG", "PNG", "GIF") or (kind == "BMP" and _is_plain(data))
@@ -97,7 +97,7 @@ def _png(image: Image.Image, data: bytes) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "1":
         image = image.convert("L")
-    if clear is None:
+    if clear is None or image.mode not in ("L", "RGB"):
         return image
     depth = data[24]
     key = np.array(clear) >> 8 if depth == 16 else np.array(clear) * 255 // (2**depth - 1)

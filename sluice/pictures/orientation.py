@@ -81,12 +81,12 @@ def _exif_of_webp(data: bytes) -> bytes:
 
 def _of_tiff(block: bytes) -> int:
     """By the first tag 0x0112 of the first directory, a SHORT or a LONG."""
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(block[:4])
-    if order is None:
+    big = block.startswith(b"MM\0*")
+    if not big and not block.startswith(b"II*\0"):
         return UPRIGHT
 
     def number(at: int, size: int) -> int:
-        return int.from_bytes(block[at : at + size], "little" if order == "little" else "big")
+        return int.from_bytes(block[at : at + size], "big" if big else "little")
 
     directory = number(4, 4)
     for each in range(number(directory, 2)):

@@ -251,6 +251,35 @@ def test_a_frame_larger_than_its_screen_counts_as_it_is():
         check_image(bytes(data), "x", "", 10_000)
 
 
+def test_a_frame_far_beyond_its_screen_counts_with_what_lies_between():
+    data = bytearray(animation(1))
+    place = data.rindex(b"\x2c\0\0\0\0\x14\0\x0a\0")
+    data[place + 1 : place + 5] = b"\xff\xff\xff\xff"  # left and top
+    with pytest.raises(InputTooLarge, match=f"65555 x 65545 = {65555 * 65545}"):
+        check_image(bytes(data), "x", "", 10_000)
+
+
+def moving_webp():
+    buffer = io.BytesIO()
+    images = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue")]
+    images[0].save(buffer, "WEBP", save_all=True, append_images=images[1:])
+    return buffer.getvalue()
+
+
+def test_an_animated_webp_reaches_no_graph():
+    """TensorFlow's own decoder writes outside of its memory for one."""
+    data = moving_webp()
+    check_content(Query(SIGNATURES.get("encoded"), {"x": strings(data)}), 10_000)  # becomes PNG
+    with pytest.raises(InvalidInput, match="expected a WebP file of one picture"):
+        check_content(Query(SIGNATURES.get("text"), {"x": strings(data)}), 10_000)
+    with pytest.raises(
+        InvalidInput, match=r"inputs\.picture at example 1: expected a WebP file of"
+    ):
+        check_examples(examples(data), 10_000)
+    with pytest.raises(InputTooLarge, match="got 20 x 10 = 200"):
+        check_content(Query(SIGNATURES.get("encoded"), {"x": strings(data)}), 199)
+
+
 @pytest.mark.parametrize(
     "blocks", [b"\x21\x01\0" * (MAX_BLOCKS + 1), b"\x21\x01" + b"\1a" * MAX_BLOCKS]
 )

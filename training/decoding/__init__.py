@@ -20,8 +20,8 @@ from training.decoding.png import decode_png
 
 _WHITE = 255.0
 _HEAD = 12  # bytes of a file in which its mark is
-# TensorFlow reads it since 2.20, and an animated one makes it write where it may not (2.21: "double
-# free or corruption").
+# TensorFlow's newer versions read it, and an animated one makes them write where they may not
+# (2.21: "double free or corruption").
 _WEBP = Foreign(
     FORMATS["WebP"], "a WebP file", "save it as PNG, or ask the gateway, which reads it"
 )

@@ -6,7 +6,6 @@ from typing import Any
 import tensorflow as tf
 
 _PADDING = 512  # zeros behind a file, which whoever reads on runs into
-WINDOW = 1 << 16  # bytes that `leading` looks through in one step
 
 
 class Content:
@@ -37,9 +36,9 @@ class Content:
         end = end - (end - start) % width
         return tf.cast(tf.reshape(self._bytes[start:end], [-1, width]), tf.int64)
 
-    def every(self, at: tf.Tensor, step: int) -> tf.Tensor:
-        """uint8 [N]: the bytes at `at`, `at + step`, …, WINDOW bytes far."""
-        return self._bytes[at : at + WINDOW : step]
+    def every(self, step: int, at: tf.Tensor, most: int) -> tf.Tensor:
+        """The bytes at `at`, `at + step`, …: uint8 [N], N up to `most`."""
+        return self._bytes[at : at + step * most : step]
 
     def between(self, start: tf.Tensor | int, end: tf.Tensor | int) -> tf.Tensor:
         """The bytes between two places: string []."""

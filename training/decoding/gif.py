@@ -3,15 +3,15 @@
 import tensorflow as tf
 
 from sluice.pictures.orientation import UPRIGHT
-from training.decoding.content import WINDOW, Content, apart, refuse_unless
+from training.decoding.content import Content, apart, refuse_unless
 from training.decoding.limits import within_limit
 
 _IMAGE, _EXTENSION, _CONTROL = 0x2C, 0x21, 0xF9
 _SHARED = 13  # where the table of colours that frames share begins
 _BEFORE, _IN_EXTENSION, _IN_IMAGE, _DONE, _BROKEN = range(5)  # where a walk through the file is
 _FULL = 255  # bytes of a sub-block, which all but the last of a frame have
-# Programs fill sub-blocks, and one step goes over 256 full ones.
-_MAX_STEPS = 1 << 15
+_AT_ONCE = 256  # full sub-blocks that one step goes over
+_MAX_STEPS = 1 << 15  # so much for files that do not fill them
 
 
 @apart
@@ -94,7 +94,7 @@ def _at_block(
 
 def _in_blocks(content: Content, at: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Over all full sub-blocks that stand here and the one behind them."""
-    sizes = content.every(at, _FULL + 1)
+    sizes = content.every(_FULL + 1, at, _AT_ONCE)
     full = tf.argmax(tf.concat([sizes != _FULL, [True]], 0))
     at += full * (_FULL + 1)
     size = content.number(at, 1)
@@ -133,6 +133,3 @@ def _on_white(
     size = tf.shape(frame, tf.int64)
     rest = [[top, height - top - size[0]], [left, width - left - size[1]], [0, 0]]
     return tf.pad(frame, rest, constant_values=255)
-
-
-assert WINDOW % (_FULL + 1) == 0
