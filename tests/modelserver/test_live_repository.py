@@ -198,7 +198,7 @@ def test_a_model_that_is_removed_is_unloaded(client, models, until):
 def test_a_version_is_warmed_up_with_its_own_requests(client, models, until, predict_log, watcher):
     models.publish("affine/1", "warm", 1, warmup=[predict_log("warm"), predict_log("warm", 2.0)])
     until(lambda: client.states("warm") == {1: "AVAILABLE"})
-    assert "Ran 2 warmup records" in watcher.log
+    watcher.wait_for("Ran 2 warmup records")
 
 
 def test_a_bad_warmup_record_fails_the_load_with_its_number(client, models, until, predict_log):
