@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 
@@ -68,12 +69,13 @@ def test_a_repository_that_cannot_be_written_is_found_before_training(tmp_path, 
         training.train("digits", model_repository=tmp_path)
 
 
-def test_a_breaking_signature_is_found_before_training(version, monkeypatch):
+def test_a_breaking_signature_is_found_before_training(version, tmp_path, monkeypatch):
+    shutil.copytree(version, tmp_path / "digits" / "1")
     monkeypatch.setattr("training.run.fit", lambda *_, **__: pytest.fail("it was trained"))
     with pytest.raises(BreakingChange, match=r"image was float32\[\?,8,8,1\], is .*16,16,1"):
         training.train(
             "digits",
-            model_repository=version.parent.parent,
+            model_repository=tmp_path,
             settings={"image_size": 16, "precision": "mixed_bfloat16"},
         )
 
