@@ -12,7 +12,7 @@ import tensorflow as tf
 from sluice.pictures.formats import EXPECTED, FOREIGN, FORMATS, Foreign, Mark
 from sluice.pictures.orientation import UPRIGHT
 from training.decoding.bmp import decode_bmp
-from training.decoding.content import apart, refuse_unless
+from training.decoding.content import CPU, apart, refuse_unless
 from training.decoding.gif import decode_gif
 from training.decoding.jpeg import decode_jpeg
 from training.decoding.orientation import is_on_its_side, turned
@@ -51,13 +51,14 @@ def decode_image(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     [[[7.0, 7.0, 7.0], [9.0, 9.0, 9.0]]]
     """
     height, width, channels = shape
-    image, orientation = _decoded(content)
-    image = _on_white(image)
-    # Small as it then is, the picture is turned at no cost.
-    size = tf.where(is_on_its_side(orientation), (width, height), (height, width))
-    image = tf.image.resize(image, size, antialias=True)
-    image = turned(_match_channels(image, channels), orientation)
-    return tf.ensure_shape(image, shape)
+    with tf.device(CPU):
+        image, orientation = _decoded(content)
+        image = _on_white(image)
+        # Small as it then is, the picture is turned at no cost.
+        size = tf.where(is_on_its_side(orientation), (width, height), (height, width))
+        image = tf.image.resize(image, size, antialias=True)
+        image = turned(_match_channels(image, channels), orientation)
+        return tf.ensure_shape(image, shape)
 
 
 def _decoded(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
