@@ -17,7 +17,7 @@ from training.data.dataset import Dataset, Split
 from training.data.heads import Classes
 from training.errors import BreakingChange, WrongAnswers
 from training.inference import predict
-from training.publishing import checks, samples, saved_model
+from training.publishing import checks, pictures, samples, saved_model
 from training.publishing.publish import publish
 from training.publishing.saved_model import Session, signature_defs
 from training.publishing.trials import encode_png, trials
@@ -227,6 +227,18 @@ def test_pictures_and_texts_are_there(version):
     assert "Conv2D" in (version / "architecture.txt").read_text()
     card = (version / "model-card.md").read_text()
     assert "(training.png)" in card and "`encoded`" in card
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (3, 1), (9, 2), (16, 2)])
+def test_a_grid_of_images_has_no_blank_row(tmp_path, count, rows):
+    black = np.zeros((count, 8, 8, 1), np.uint8)
+    pictures.draw_grid(black, ["1, answered\n7 0.93"] * count, tmp_path / "mistakes.png")
+    with Image.open(tmp_path / "mistakes.png") as drawn:
+        pixels = np.asarray(drawn.convert("L"))
+    dark = (pixels[:, 4] < 50).astype(int)  # left of the captions
+    assert (np.diff(dark, prepend=0) == 1).sum() == rows
+    assert dark[-5], "the last row reaches the bottom"
+    assert pixels.shape[1] == 150 * min(count, 8)
 
 
 def test_the_next_version_gets_the_next_number(model, dataset, run_of, tmp_path):

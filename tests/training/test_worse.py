@@ -47,7 +47,7 @@ def test_it_is_refused_with_both_figures_and_published_where_asked_for(
     shutil.copytree(live, repository)
     run = run_of()
     figure = f"label accuracy {run.evaluation.accuracy:.1%}, the live version's 100.0%"
-    with pytest.raises(Worse, match=rf"64 held-out samples of version 1, .* 1 points: {figure}"):
+    with pytest.raises(Worse, match=rf"64 held-out samples of version 1, .* 1 in 100: {figure}"):
         publish(model, dataset, run, repository, "digits")
     assert f"On the same 64 held-out samples as version 1: {figure}" in capsys.readouterr().out
     assert [entry.name for entry in (repository / "digits").iterdir()] == ["1"]

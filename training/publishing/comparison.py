@@ -50,9 +50,9 @@ class Comparison:
         if worse:
             raise Worse(
                 f"not published: on the {self.samples:,} held-out samples of version "
-                f"{self.version}, it is worse than that version by more than {margin:g} points: "
-                f"{'; '.join(map(str, worse))}. The same command with --resume --allow-worse "
-                f"publishes it all the same; the margin is a setting"
+                f"{self.version}, it is worse than that version by more than its margin of "
+                f"{margin:g} in 100: {'; '.join(map(str, worse))}. The same command with "
+                f"--resume --allow-worse publishes it all the same; `margin` is a setting"
             )
 
     def __str__(self) -> str:
