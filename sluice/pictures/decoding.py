@@ -28,13 +28,22 @@ def graph_reads(data: bytes) -> bool:
 
     TensorFlow reads no BMP but the plainest, and WebP in its newer versions only, where an animated
     one makes it write where it may not (2.21: "double free or corruption"): none is taken to it.
+
+    >>> graph_reads(b"GIF89a"), graph_reads(b"RIFF____WEBPVP8 ")
+    (True, False)
     """
     kind = format_of(data)
     return kind in ("JPEG", "PNG", "GIF") or (kind == "BMP" and _is_plain(data))
 
 
 def for_graph(data: bytes) -> bytes:
-    """`data`, or a PNG file of its pixels where the graph does not read it. Raises Unreadable."""
+    """`data`, or a PNG file of its pixels where the graph does not read it. Raises Unreadable.
+
+    >>> buffer = io.BytesIO()
+    >>> Image.new("L", (1, 1)).save(buffer, "WEBP")
+    >>> format_of(for_graph(buffer.getvalue()))
+    'PNG'
+    """
     if graph_reads(data):
         return data
     buffer = io.BytesIO()
@@ -47,6 +56,11 @@ def decode(data: bytes, least_side: int | None = None) -> Image.Image:
 
     least_side: pixels; a JPEG whose sides are all above may come smaller by 2, 4 or 8, which takes
     less time. Raises Unreadable.
+
+    >>> buffer = io.BytesIO()
+    >>> Image.new("I;16", (1, 1), 0x1234).save(buffer, "PNG")
+    >>> decode(buffer.getvalue()).getpixel((0, 0)) == 0x12
+    True
     """
     kind = format_of(data)
     try:

@@ -15,7 +15,11 @@ EXPECTED = f"an image ({', '.join(FORMATS)})"
 
 
 class Foreign(NamedTuple):
-    """A kind of picture that is known and not read."""
+    """A kind of picture that is known and not read.
+
+    >>> print(Foreign(((0, b"8BPS"),), "a Photoshop file", "save it as PNG or JPEG"))
+    a Photoshop file (save it as PNG or JPEG)
+    """
 
     mark: Mark
     what: str

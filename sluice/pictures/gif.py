@@ -24,7 +24,11 @@ class Still(NamedTuple):
 
 
 def first_frame(data: bytes) -> Still | None:
-    """None for a file that breaks off before its first frame is whole."""
+    """None for a file that breaks off before its first frame is whole.
+
+    >>> first_frame(b"GIF89a") is None
+    True
+    """
     start, clear = _first_image(data)
     end = _behind_blocks(data, start + 11 + table_bytes(data, start + 9))
     if data[start : start + 1] != bytes([_IMAGE]) or end > len(data):
@@ -56,7 +60,12 @@ def _first_image(data: bytes) -> tuple[int, int]:
 
 def pixels_of_frames(data: bytes) -> int | None:
     """The pixels of all frames, as far as the file can be followed; None if it takes more than
-    MAX_BLOCKS blocks to follow it."""
+    MAX_BLOCKS blocks to follow it.
+
+    >>> frame = b"," + struct.pack("<HHHHB", 0, 0, 3, 2, 0) + bytes(2)
+    >>> pixels_of_frames(b"GIF89a" + struct.pack("<HHBBB", 3, 2, 0, 0, 0) + frame + frame)
+    12
+    """
     pixels, start, blocks = 0, 13 + table_bytes(data, 10), 0
     while start < len(data) and blocks <= MAX_BLOCKS:
         if data[start] == _IMAGE:

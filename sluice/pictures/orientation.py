@@ -33,7 +33,11 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def orientation_of(data: bytes, kind: str) -> int:
-    """1 to 8; 1 where nothing is said, or nothing that can be read. kind: a key of FORMATS."""
+    """1 to 8; 1 where nothing is said, or nothing that can be read. kind: a key of FORMATS.
+
+    >>> orientation_of(b"GIF89a", "GIF")
+    1
+    """
     find = {"JPEG": _exif_of_jpeg, "PNG": _exif_of_png, "WebP": _exif_of_webp}.get(kind)
     return _of_tiff(find(data)) if find else UPRIGHT
 

@@ -16,6 +16,9 @@ def webp_header(data: bytes) -> WebpHeader | None:
     """None for what is no WebP file.
 
     https://developers.google.com/speed/webp/docs/riff_container
+
+    >>> webp_header(b"GIF89a") is None
+    True
     """
     kind = data[12:16]
     if not (data.startswith(b"RIFF") and data[8:12] == b"WEBP") or len(data) < 30:

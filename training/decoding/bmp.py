@@ -16,6 +16,11 @@ _DEPTHS = (8, 24, 32)
 def decode_bmp(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """uint8 [h, w, 3] of 8 (by its palette), 24 or 32 bits, whose fourth byte is passed over; and
     that it is upright.
+
+    >>> head = bytes.fromhex("424d 3a000000 00000000 36000000 28000000 01000000 01000000 0100 1800")
+    >>> image, _ = decode_bmp(tf.constant(head + bytes(24) + bytes([30, 20, 10, 0])))
+    >>> image.numpy().tolist()
+    [[[10, 20, 30]]]
     """
     content = Content(text)
     start, header, width, depth, packed = (

@@ -11,7 +11,12 @@ _PADDING = 512  # zeros behind a file, which whoever reads on runs into
 
 
 class Content:
-    """One file. Places and numbers are int64; behind the end stand zeros."""
+    """One file. Places and numbers are int64; behind the end stand zeros.
+
+    >>> content = Content(tf.constant(b"BM" + bytes([3, 1])))
+    >>> int(content.number(2, 2)), bool(content.starts_with(b"BM"))
+    (259, True)
+    """
 
     def __init__(self, text: tf.Tensor) -> None:
         self.text = text  # string []
@@ -50,7 +55,11 @@ class Content:
 
 
 def weights(size: int, big: bool | tf.Tensor) -> tf.Tensor:
-    """What each byte of a number counts: int64 [size]."""
+    """What each byte of a number counts: int64 [size].
+
+    >>> weights(2, big=True).numpy().tolist()
+    [256, 1]
+    """
     little = [256**each for each in range(size)]
     if isinstance(big, bool):
         return tf.constant(little[::-1] if big else little, tf.int64)
@@ -58,7 +67,11 @@ def weights(size: int, big: bool | tf.Tensor) -> tf.Tensor:
 
 
 def refuse_unless(condition: tf.Tensor | bool, message: str | tf.Tensor) -> tf.Operation:
-    """InvalidArgumentError with the message; to be a control dependency of what comes after."""
+    """InvalidArgumentError with the message; to be a control dependency of what comes after.
+
+    >>> refuse_unless(tf.constant(True), "expected a picture") is None
+    True
+    """
     return tf.debugging.Assert(condition, [message])
 
 
@@ -67,6 +80,9 @@ def apart(function: Callable[..., Any]) -> Any:
 
     Otherwise TensorFlow goes through every node of every format that a file is not of. On the CPU,
     where the bytes are: a GPU would be sent each number of a header.
+
+    >>> int(apart(lambda text: tf.strings.length(text))(tf.constant(b"abc")))
+    3
     """
 
     @wraps(function)

@@ -21,6 +21,13 @@ def decode_gif(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     TensorFlow's own decoder unpacks all frames for the first of them, and draws black what is
     transparent.
+
+    >>> colours = bytes([10, 20, 30, 0, 0, 0])
+    >>> pixels = bytes.fromhex("2c 0000 0000 0100 0100 00 02 02 4401 00 3b")
+    >>> screen = bytes.fromhex("0100 0100 80 00 00")
+    >>> image, _ = decode_gif(tf.constant(b"GIF89a" + screen + colours + pixels))
+    >>> image.numpy().tolist()
+    [[[10, 20, 30]]]
     """
     content = Content(text)
     end, start, clear = _first_frame(content)

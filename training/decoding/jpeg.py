@@ -12,7 +12,12 @@ _APP0, _APP15, _COMMENT, _FILLING = 0xFFE0, 0xFFEF, 0xFFFE, 0xFFFF
 
 @apart
 def decode_jpeg(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """uint8 [h, w, 1 or 3] and the orientation."""
+    """uint8 [h, w, 1 or 3] and the orientation.
+
+    >>> image, orientation = decode_jpeg(tf.io.encode_jpeg(tf.zeros([8, 8, 1], tf.uint8)))
+    >>> image.shape, int(orientation)
+    (TensorShape([8, 8, 1]), 1)
+    """
     content = Content(text)
     shape = tf.cast(tf.image.extract_jpeg_shape(text), tf.int64)  # [h, w, channels]
     with tf.control_dependencies(within_limit(shape[1], shape[0])):

@@ -9,7 +9,11 @@ MAX_PIXELS = 1 << 28
 
 
 def within_limit(width: tf.Tensor, height: tf.Tensor) -> list[tf.Operation]:
-    """What must run before so many pixels are decoded: InvalidArgumentError for too many."""
+    """What must run before so many pixels are decoded: InvalidArgumentError for too many.
+
+    >>> within_limit(tf.constant(MAX_PIXELS), tf.constant(1))
+    [None]
+    """
     pixels = tf.cast(width, tf.float64) * tf.cast(height, tf.float64)  # int64 could overflow
     message = f"expected an image of at most {MAX_PIXELS} pixels, got more; scale it down"
     return [refuse_unless(pixels <= MAX_PIXELS, message)]

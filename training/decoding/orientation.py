@@ -10,17 +10,31 @@ _ENTRY = 12  # bytes
 
 
 def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """[h, w, C] as it was seen."""
+    """[h, w, C] as it was seen.
+
+    >>> turned(tf.constant([[[1], [2]]]), tf.constant(6, tf.int64)).numpy().tolist()
+    [[[1]], [[2]]]
+    """
     return tf.cond(orientation == UPRIGHT, lambda: image, lambda: _turned(image, orientation))
 
 
 def is_on_its_side(orientation: tf.Tensor) -> tf.Tensor:
-    """Whether height and width change places: bool []."""
+    """Whether height and width change places: bool [].
+
+    >>> bool(is_on_its_side(tf.constant(6, tf.int64)))
+    True
+    """
     return orientation >= 5
 
 
 def of_tiff(content: Content, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """1 to 8, int64 []: what TIFF's block between two places says; 1 where it says nothing."""
+    """1 to 8, int64 []: what TIFF's block between two places says; 1 where it says nothing.
+
+    >>> block = bytes.fromhex("49492a00 08000000 0100 1201 0300 01000000 06000000")
+    >>> whole = tf.constant(len(block), tf.int64)
+    >>> int(of_tiff(Content(tf.constant(block)), tf.constant(0, tf.int64), whole))
+    6
+    """
     big = content.starts_with(b"MM\0*", start)
     known = (big | content.starts_with(b"II*\0", start)) & (end > start)
     end = tf.minimum(end, content.size)

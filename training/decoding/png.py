@@ -13,7 +13,12 @@ _BEHIND_HEADER = 33
 
 @apart
 def decode_png(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """uint8 [h, w, 1..4] and the orientation; of 16 bits the higher 8."""
+    """uint8 [h, w, 1..4] and the orientation; of 16 bits the higher 8.
+
+    >>> image, orientation = decode_png(tf.io.encode_png(tf.constant([[[7]]], tf.uint8)))
+    >>> image.numpy().tolist(), int(orientation)
+    ([[[7]]], 1)
+    """
     content = Content(text)
     exif, clear = _parts_before_pixels(content)
     with tf.control_dependencies(

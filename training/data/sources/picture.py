@@ -22,6 +22,13 @@ def read_picture(path: Path, shape: Shape) -> Array:
     """uint8 [H, W, C], by the way of the gateway: what the graph does not read becomes PNG before.
 
     Raises Unreadable, with the reason.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "grey.png")
+    ...     _ = path.write_bytes(tf.io.encode_png(tf.constant([[[7]]], tf.uint8)).numpy())
+    ...     read_picture(path, (1, 2, 1)).tolist()
+    [[[7], [7]]]
     """
     try:
         image = _decoder(shape)(tf.constant(for_graph(path.read_bytes())))
