@@ -19,12 +19,14 @@ TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class StopSignals:
     """Inside the block, in the main thread: whether one of `signals` has come, and a wait for it.
 
-    Those that are ignored (under nohup, SIGHUP) stay so. After the block all are: what is left to
-    do is to end, and to be asked again changes nothing.
+    SIGHUP stays ignored where it is (under nohup); SIGINT, which a script's `&` has ignored, does
+    not, as whoever sends it means it. After the block all are ignored: what is left to do is to
+    end, and to be asked again changes nothing.
     """
 
     def __init__(self, signals: Iterable[signal.Signals] = TO_STOP) -> None:
-        self._signals = [each for each in signals if signal.getsignal(each) != signal.SIG_IGN]
+        under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._signals = [each for each in signals if not (under_nohup and each == signal.SIGHUP)]
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> Self:

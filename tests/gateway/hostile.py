@@ -43,8 +43,8 @@ class Workers:
 
     def check(self, of=""):
         """None was lost, and none has logged what it did not foresee: the loggers below `of`."""
-        log = self._gateway.log
-        assert self._now() == self.pids, log[-3000:]
+        log, now = self._gateway.log, self._now()
+        assert now == self.pids, f"{self.pids} have become {now}\n{log[-3000:]}"
         error = re.search(rf"\b(ERROR|CRITICAL)\b {of}", log)
         assert not error, log[error.start() - 200 : error.start() + 3000]
 
@@ -55,7 +55,13 @@ def _peak_mb(pid):
 
 
 def wait_until_ready(gateway):
+    """With all its workers: gunicorn starts one after another."""
     deadline = time.monotonic() + 60
-    while requests.get(f"{gateway.url}/readyz", timeout=30).status_code != 200:
+    master = psutil.Process(gateway.process.pid)
+    workers = int(master.environ()["SLUICE_WORKERS"])
+    while (
+        requests.get(f"{gateway.url}/readyz", timeout=30).status_code != 200
+        or len(master.children()) < workers
+    ):
         assert time.monotonic() < deadline, gateway.log[-3000:]
         time.sleep(0.05)

@@ -147,6 +147,11 @@ class Load:
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
+    def end(self) -> dict[str, list[object]]:
+        """The same of those that have begun; no other does."""
+        self._jobs = [job for job in self._jobs if not job.cancel()]
+        return self.finish()
+
     def finish(self) -> dict[str, list[object]]:
         """What became of all requests, by outcome."""
         for job in self._jobs:

@@ -76,3 +76,18 @@ with StopSignals() as stop:
 """
     )
     assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_in_the_background_of_a_script_an_interrupt_is_meant(run):
+    outcome = run(
+        """
+import os, signal
+from service.up.signals import StopSignals
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with StopSignals() as stop:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.wait(10)
+"""
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
