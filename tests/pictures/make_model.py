@@ -1,4 +1,4 @@
-"""Write a SavedModel that answers with the pixels it sees: `python make_model.py DIR`."""
+"""Write a SavedModel that answers with the pixels it sees: `-m tests.pictures.make_model DIR`."""
 
 import sys
 from pathlib import Path

@@ -26,9 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory, launch_modelserver):
     directory = tmp_path_factory.mktemp("mirror")
-    subprocess.run(
-        [sys.executable, "-P", "-m", make_model.__name__, directory], check=True, cwd=ROOT
-    )
+    subprocess.run([sys.executable, "-m", make_model.__name__, directory], check=True, cwd=ROOT)
     return launch_modelserver(f"--model_name={MODEL}", f"--model_base_path={directory}")
 
 
