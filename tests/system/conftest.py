@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -161,6 +162,19 @@ class Load:
             kind: [what for each, what in self.outcomes if each == kind]
             for kind in ("answered", "refused", "lost")
         }
+
+
+@pytest.fixture
+def repository(published: Path, tmp_path: Path) -> Path:
+    """A model repository with version 1 of `digits`."""
+    shutil.copytree(published, tmp_path / "digits")
+    return tmp_path
+
+
+@pytest.fixture
+def image(published: Path) -> bytes:
+    """A picture of a 3, as a PNG file."""
+    return (published / "1/samples/3-0.png").read_bytes()
 
 
 @pytest.fixture(scope="session")

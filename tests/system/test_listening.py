@@ -1,0 +1,160 @@
+"""Where `sluice up` and the gateway listen: hosts, and ports that are taken."""
+
+import re
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+import requests
+
+from service.up.ports import port_problem
+from sluice import Client
+
+PNG = "image/png"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("command", [["up"], ["up", "--check"]])
+def test_a_port_in_use_is_named_before_anything_starts(repository, free_port, command):
+    with socket.create_server(("", free_port)):
+        outcome = subprocess.run(
+            [
+                *(sys.executable, "-m", "service.cli", *command),
+                f"--model-repository={repository}",
+                f"--http-port={free_port}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert outcome.returncode == 1
+    assert re.fullmatch(
+        rf"(Error: |\[sluice\] )port {free_port} cannot be used at 127.0.0.1 \(Address already in "
+        r"use\): end what listens there, or choose another with --http-port\n",
+        outcome.stderr,
+    )
+
+
+def test_make_serve_finds_a_busy_port_before_it_trains(tmp_path, free_port):
+    if not (ROOT / ".venv/.installed").exists():
+        pytest.skip("make serve has not set .venv up here")
+    with socket.create_server(("", free_port)):
+        outcome = subprocess.run(
+            ["make", "serve", f"HTTP_PORT={free_port}", f"MODEL_REPOSITORY={tmp_path}/models"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+            check=False,
+        )
+    assert f"Error: port {free_port} cannot be used at 127.0.0.1" in outcome.stderr
+    assert outcome.returncode != 0
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("option", ["--grpc-port", "SLUICE_GRPC_PORT", "SLUICE_ADMIN_PORT"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_every_port_is_looked_at(free_port, option, host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as busy:
+        port = busy.getsockname()[1]
+        assert port_problem(host, {"--http-port": free_port, option: port}) == (
+            f"port {port} cannot be used at {host} (Address already in use): end what listens "
+            f"there, or choose another with {option}"
+        )
+    assert port_problem(host, {"--http-port": free_port, option: port}) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("192.0.2.1", "is no address of this machine"), ("nowhere.invalid", "is no address (")],
+)
+def test_a_host_that_cannot_be_listened_at_is_named(free_port, host, reason):
+    assert port_problem(host, {"--http-port": free_port}).startswith(f"--host {host} {reason}")
+
+
+def test_a_bad_setting_is_one_line():
+    outcome = subprocess.run(
+        [sys.executable, "-m", "service.cli", "gateway"],
+        capture_output=True,
+        text=True,
+        env={"SLUICE_HTTP_PORT": "many"},
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode == 2
+    assert outcome.stderr == (
+        "Error: SLUICE_HTTP_PORT: expected a whole number, 1 to 65535, got 'many'\n"
+    )
+
+
+def test_it_knows_that_the_gateway_is_up_whatever_the_settings_close(up, tmp_path):
+    running = up(tmp_path, SLUICE_HTTP_HOST="127.0.0.2", SLUICE_PUBLIC_HEALTH="off")
+    url = f"http://127.0.0.2:{running.http_port}"
+    assert requests.get(f"{url}/healthz", timeout=10).status_code == 404
+    with Client(url) as client:
+        assert client.models() == []
+    assert "/v2/health/live" not in running.log
+
+
+def test_metrics_answer_on_the_one_port_and_no_other_is_opened(up, repository, image):
+    running = up(repository)
+    url = f"{running.url}/v1/models/digits:predict"
+    reply = requests.post(url, data=image, headers={"Content-Type": PNG}, timeout=30)
+    assert reply.ok, reply.text + running.log
+    metrics = requests.get(f"{running.url}/metrics", timeout=10)
+    assert re.search(r'^sluice_requests_total{[^}]*model="digits"[^}]*} 1.0', metrics.text, re.M)
+    listening = {
+        (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)  # gRPC's way
+        for process in running.family()
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    ports = (running.http_port, running.grpc_port)
+    assert listening == {("127.0.0.1", port) for port in ports}
+    assert "For this machine alone; --host 0.0.0.0 (or ::) opens both to others" in running.log
+
+
+def test_an_admin_port_is_opened_where_one_is_set_and_all_at_the_host(up, tmp_path, free_port):
+    environment = {"SLUICE_ADMIN_PORT": str(free_port), "SLUICE_PUBLIC_METRICS": "off"}
+    running = up(tmp_path, SLUICE_HTTP_HOST="::", **environment)
+    running.wait_for("Answering HTTP")
+    assert "Other machines reach both, without a password" in running.log
+    for host in ("127.0.0.1", "[::1]"):
+        assert requests.get(f"http://{host}:{free_port}/metrics", timeout=10).ok
+        assert (
+            requests.get(f"http://{host}:{running.http_port}/metrics", timeout=10).status_code
+            == 404
+        )
+        with Client(f"grpc://{host}:{running.grpc_port}") as client:
+            assert client.ready()
+
+
+@pytest.mark.parametrize("name", ["admin_port", "grpc_port"])
+def test_another_port_of_the_gateways_that_is_in_use_is_named(launch_gateway, free_port, name):
+    with socket.create_server(("0.0.0.0", free_port)), pytest.raises(AssertionError) as caught:
+        launch_gateway("127.0.0.1:1", **{name: free_port})
+    assert f"SLUICE_{name.upper()}: port {free_port} cannot be used" in str(caught.value)
+
+
+def test_a_model_server_without_a_health_service_is_no_error_in_the_log(launch_gateway, stranger):
+    gateway = launch_gateway(stranger)
+    requests.get(f"{gateway.url}/v1/models/anything", timeout=10)
+    assert "UNIMPLEMENTED" not in gateway.log
+    assert gateway.terminate() == 0
+
+
+@pytest.fixture
+def stranger():
+    """The address of a gRPC server that has no service at all."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
