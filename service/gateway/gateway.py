@@ -44,7 +44,7 @@ class Gateway:
     @classmethod
     def of(cls, settings: Settings) -> "Gateway":
         telemetry = Telemetry(AccessLog(settings.access_log))
-        predictions = Predictions(settings, telemetry.statistics)
+        predictions = Predictions(settings, telemetry.statistics, telemetry.version_states.hear)
         admission = Admission(settings, predictions.joining, telemetry)
         return cls(settings, predictions, telemetry, admission)
 

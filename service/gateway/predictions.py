@@ -58,6 +58,7 @@ Result = TypeVar("Result")
 Decode = Callable[[Signatures], AnyQuery]
 ByVersion = Mapping[str, Statistics]
 Counted = Callable[[], Mapping[str, ByVersion]]
+Hear = Callable[[str, Sequence[serving.ModelVersionStatus]], None]
 
 SIGNATURES_MAY_BE_STALE_S = 1.0
 MAX_REMEMBERED = 1000  # models whose signatures are kept; names come from clients
@@ -87,13 +88,15 @@ class Predictions:
     """What can be asked of the models. For the event loop in which `open` was called.
 
     Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
-    says what has been counted of them.
+    says what has been counted of them; `hear` is told the states of the named models' versions.
     """
 
-    def __init__(self, settings: Settings, counted: Counted = dict) -> None:
+    def __init__(
+        self, settings: Settings, counted: Counted = dict, hear: Hear = lambda *_: None
+    ) -> None:
         self.settings = settings
         self.model_list = ModelList(settings)
-        self._counted = counted
+        self._counted, self._hear = counted, hear
         self.model_server = ModelServer(settings.model_server)
         self.joining = Joining(
             self.model_server.servers,
@@ -258,7 +261,7 @@ class Predictions:
         try:
             found = await asyncio.gather(*(self._is_available(name) for name in names))
             if not names:
-                await self._is_available(_ANY_MODEL.name)
+                await self._versions(_ANY_MODEL.name, Caller.within(PROBE_TIMEOUT_S))
         except (ModelServerError, DeadlineExceeded) as error:
             return Readiness(False, str(error), {})
         available = dict(zip(names, found, strict=True))
@@ -300,10 +303,9 @@ class Predictions:
         return ModelNotFound(f"{error}{did_you_mean(model.name, names)}")
 
     async def _is_available(self, name: str) -> bool:
-        try:
-            return bool(await self.available_versions(name, Caller.within(PROBE_TIMEOUT_S)))
-        except NotFound:
-            return False
+        statuses = await self._versions(name, Caller.within(PROBE_TIMEOUT_S))
+        self._hear(name, statuses)
+        return any(each.state == State.AVAILABLE for each in statuses)
 
     async def _versions(self, name: str, caller: Caller) -> list[serving.ModelVersionStatus]:
         try:

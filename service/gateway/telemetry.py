@@ -28,6 +28,7 @@ from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.servers import EJECTED, Server
 from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
+from service.gateway.version_states import VersionStates
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -81,7 +82,9 @@ class Telemetry:
 
     def __init__(self, access_log: AccessLog) -> None:
         self.access_log = access_log
+        self.version_states = VersionStates()
         self._registry = registry = CollectorRegistry()
+        registry.register(self.version_states)
         self._requests = Counter(
             "sluice_requests",
             "Requests answered.",
@@ -244,6 +247,7 @@ class Telemetry:
             return self._registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(self.version_states)
         return registry
 
     def _children_of(self, dialect: str, model: str, version: str) -> "_Children":

@@ -80,6 +80,10 @@ def test_the_gpu_profile_reserves_a_gpu_for_the_gpu_image(compose):
     (device,) = server["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     assert server["image"] == compose("cpu")["modelserver-cpu"]["image"] + "-gpu"
+    options, _ = parse([*server["entrypoint"][1:], *server["command"]])
+    assert 0 < options.per_process_gpu_memory_fraction < 1
+    batching = on_this_machine(server, options.batching_parameters_file)
+    assert batching == DEPLOY / "kubernetes/components/gpu/batching.config"
 
 
 def test_every_container_is_locked_pinned_and_bounded(compose):
@@ -92,6 +96,10 @@ def test_every_container_is_locked_pinned_and_bounded(compose):
         port["published"] for port in compose("cpu")["gateway"]["ports"] if "host_ip" not in port
     ]
     assert published == "8080", "all else is for this machine alone"
+    gateway = compose("cpu")["gateway"]
+    targets = {str(port["target"]) for port in gateway["ports"]}
+    assert gateway["environment"]["SLUICE_ADMIN_PORT"] not in targets
+    assert {service["restart"] for service in compose(*ALL).values()} == {"unless-stopped"}
 
 
 def test_the_images_are_those_that_make_images_builds(compose):
@@ -130,8 +138,9 @@ def test_the_gateway_waits_for_the_models_that_the_server_serves(compose):
 
 def on_this_machine(service, path):
     """The file that a container sees at `path`."""
-    (mount,) = [each for each in service["volumes"] if path.startswith(each["target"])]
-    return Path(mount["source"], Path(path).relative_to(mount["target"]))
+    mounts = [each for each in service["volumes"] if path.startswith(each["target"])]
+    mount = max(mounts, key=lambda each: len(each["target"]))
+    return Path(mount["source"]) / Path(path).relative_to(mount["target"])
 
 
 def test_prometheus_scrapes_what_is_there(compose):
@@ -149,6 +158,14 @@ def test_prometheus_scrapes_what_is_there(compose):
         "gateway": ("/metrics", f"gateway:{settings['SLUICE_ADMIN_PORT']}"),
         "modelserver": (path, f"modelserver:{options.rest_api_port}"),
     }
+
+
+def test_prometheus_loads_the_rules_of_kubernetes(compose):
+    prometheus = compose(*ALL)["prometheus"]
+    (named,) = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["rule_files"]
+    loaded = yaml.safe_load(on_this_machine(prometheus, named).read_text())
+    alerts = DEPLOY / "kubernetes/components/monitoring/alerts.yaml"
+    assert loaded == {"groups": yaml.safe_load(alerts.read_text())["spec"]["groups"]}
 
 
 def test_grafana_finds_the_dashboard_and_prometheus(compose):

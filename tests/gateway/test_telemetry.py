@@ -11,7 +11,8 @@ from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.telemetry import Telemetry
-from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest
+from sluice.wire.contract import State
+from sluice.wire.protos.serving_pb2 import ModelSpec, ModelVersionStatus, PredictRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 
 
@@ -147,3 +148,24 @@ def test_an_unknown_models_name_is_no_label():
     telemetry.observe(exchange, caller)
     body, _ = telemetry.exposition()
     assert b"whatever" not in body
+
+
+def test_the_state_of_each_version_of_a_named_model_is_told(counted):
+    found = {name for name in samples(counted) if name.startswith("sluice_model_version_state")}
+    assert found == {
+        f'sluice_model_version_state{{model="affine",state="AVAILABLE",version="{version}"}}'
+        for version in (1, 2)
+    }
+
+
+def test_a_version_that_did_not_load_is_failed_until_it_is_heard_of_no_more():
+    telemetry = Telemetry(AccessLog("off"))
+    broken = ModelVersionStatus(version=3, state=State.END)
+    broken.status.error_code = 3
+    ended = ModelVersionStatus(version=2, state=State.END)
+    telemetry.version_states.hear("m", [broken, ended])
+    told = telemetry.exposition()[0].decode()
+    assert 'sluice_model_version_state{model="m",state="FAILED",version="3"} 1.0' in told
+    assert 'sluice_model_version_state{model="m",state="END",version="2"} 1.0' in told
+    telemetry.version_states.hear("m", [])
+    assert "sluice_model_version_state{" not in telemetry.exposition()[0].decode()

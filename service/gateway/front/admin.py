@@ -59,6 +59,7 @@ class AdminServer:
             state = self._readiness()
             return 200 if state.ready else 503, "application/json", readiness_document(state)
         if path == "/metrics":
+            self._readiness()  # the versions' states as they are now
             body, content_type = self._gateway.telemetry.exposition()
             return 200, content_type, body
         return 404, "application/json", b'{"error":"Here are /healthz, /readyz and /metrics"}'

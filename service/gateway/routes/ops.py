@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from service.gateway.caller import Caller
 from service.gateway.errors import NotFound
 from service.gateway.http import HttpRequest, HttpResponse
-from service.gateway.plain import gateway
+from service.gateway.plain import gateway, runner
 from service.gateway.predictions import Predictions, Readiness
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.views import PROBE
@@ -61,6 +61,7 @@ async def ready(
 def metrics() -> Response:
     if gateway().settings.public_metrics != "on":
         abort(404)
+    runner().run(gateway().predictions.readiness())  # the versions' states as they are now
     body, content_type = gateway().telemetry.exposition()
     return Response(body, content_type=content_type)
 

@@ -35,6 +35,7 @@ AGE_JITTER = 1.1  # gRPC lets a connection live a tenth longer or shorter
 SIDE_CARS = {"follow-models"}
 CALLS = 16  # of one worker at one model server: the limiter settles at a handful
 WORKER_BYTES = 100 * 2**20
+MONITORING = {"monitoring", "gmp-system", "gke-gmp-system"}  # namespaces of who scrapes
 
 
 def gateway_settings(manifests):
@@ -197,6 +198,16 @@ def test_in_kserves_pod_the_model_server_outlives_the_gateway(kserve):
     assert pod.spec["terminationGracePeriodSeconds"] > gateway_ends_s
 
 
+def test_a_rollout_is_given_up_later_than_the_slowest_start(overlay):
+    for deployment in overlay.of("Deployment"):
+        (container, *_) = deployment["spec"]["template"]["spec"]["containers"]
+        probe = container["startupProbe"]
+        start_s = probe["periodSeconds"] * probe["failureThreshold"]
+        assert deployment["spec"].get("progressDeadlineSeconds", 600) > start_s
+    for budget in overlay.of("PodDisruptionBudget"):
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 def test_a_surge_never_goes_below_what_is_wanted(overlay):
     for deployment in overlay.of("Deployment"):
         rolling = deployment["spec"]["strategy"]["rollingUpdate"]
@@ -295,9 +306,7 @@ def test_only_monitoring_reaches_the_gateways_admin_port(serving):
         for rule in policy["spec"]["ingress"]:
             if {"port": "admin"} in rule["ports"]:
                 (who,) = rule["from"]
-                assert who["namespaceSelector"]["matchLabels"] == {
-                    "kubernetes.io/metadata.name": "monitoring"
-                }
+                assert namespaces(who["namespaceSelector"]) <= MONITORING
                 assert len(rule["ports"]) == 1
     used = [
         path["backend"]["service"]["port"]["name"]
@@ -308,12 +317,31 @@ def test_only_monitoring_reaches_the_gateways_admin_port(serving):
     assert set(used) <= {"http"}
 
 
+def namespaces(selector):
+    """The names that a namespaceSelector chooses by."""
+    by_label = [
+        {"key": label, "operator": "In", "values": [name]}
+        for label, name in selector.get("matchLabels", {}).items()
+    ]
+    (rule,) = [*by_label, *selector.get("matchExpressions", [])]
+    assert (rule["key"], rule["operator"]) == ("kubernetes.io/metadata.name", "In")
+    return set(rule["values"])
+
+
 def test_the_gateway_may_ask_dns_and_the_model_server(overlay):
     servers, dns = overlay.find("NetworkPolicy", "gateway")["spec"]["egress"]
     assert servers["to"] == [
         {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "modelserver"}}}
     ]
+    assert servers["ports"] == [{"port": server_options(overlay).port}]
     assert {(each["port"], each["protocol"]) for each in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+
+
+def test_no_egress_rule_names_a_port(manifests):
+    """A name may be another number in each pod; older Ciliums pass over such a rule."""
+    for policy in manifests.of("NetworkPolicy"):
+        for rule in policy["spec"].get("egress", []):
+            assert all(isinstance(each["port"], int) for each in rule["ports"])
 
 
 # Probes
@@ -463,6 +491,7 @@ LABELS = {
     "status",
     "reason",
     "server",
+    "state",
     "le",
     "model_name",
     "API",
@@ -479,17 +508,26 @@ def metrics_in(expression):
     """The series that a PromQL expression reads, and the labels that it looks at."""
     strings_out = re.sub(r'"[^"]*"', '""', expression)
     labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"\"", strings_out))
-    for group in re.findall(r"\bby \(([^)]*)\)", strings_out):
-        labels |= {each.strip() for each in group.split(",")}
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)", " ", strings_out)
+    grouping = r"\b(?:by|on) \(([^)]*)\)"
+    for group in re.findall(grouping, strings_out):
+        labels |= {each.strip() for each in group.split(",")} - {""}
+    bare = re.sub(rf"\{{[^}}]*\}}|\[[^\]]*\]|{grouping}", " ", strings_out)
     words = re.findall(r"(?<![\w:])[a-zA-Z_:][\w:]*(?![\w:]|\s*\()", bare)
-    return set(words) - {"or", "unless", "offset"}, labels
+    return set(words) - {"or", "and", "on", "unless", "offset"}, labels
+
+
+def rules(manifests):
+    """Alerts, and what is recorded for them."""
+    return [
+        each
+        for rule in manifests.of("PrometheusRule")
+        for group in rule["spec"]["groups"]
+        for each in group["rules"]
+    ]
 
 
 def expressions(manifests):
-    for rule in manifests.of("PrometheusRule"):
-        for group in rule["spec"]["groups"]:
-            yield from (each["expr"] for each in group["rules"])
+    yield from (each["expr"] for each in rules(manifests))
     for scaler in manifests.of("ScaledObject"):
         yield from (each["metadata"]["query"] for each in scaler["spec"]["triggers"])
     for scaler in manifests.of("HorizontalPodAutoscaler"):
@@ -513,7 +551,7 @@ def dashboards(manifests):
 
 
 def test_every_metric_and_label_that_is_asked_for_exists(manifests):
-    known = known_metrics()
+    known = known_metrics() | {each["record"] for each in rules(manifests) if "record" in each}
     for expression in expressions(manifests):
         metrics, labels = metrics_in(expression)
         assert metrics and metrics <= known, expression
@@ -544,12 +582,11 @@ def test_every_alert_has_its_paragraph(manifests):
         heading.lower().replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", OPERATIONS.read_text(), re.M)
     }
-    for rule in manifests.of("PrometheusRule"):
-        for group in rule["spec"]["groups"]:
-            for alert in group["rules"]:
-                page, _, anchor = alert["annotations"]["runbook"].partition("#")
-                assert ROOT / page == OPERATIONS
-                assert anchor == alert["alert"].lower() and anchor in anchors
+    for alert in rules(manifests):
+        if "alert" in alert:
+            page, _, anchor = alert["annotations"]["runbook"].partition("#")
+            assert ROOT / page == OPERATIONS
+            assert anchor == alert["alert"].lower() and anchor in anchors
 
 
 def test_scaling_begins_before_a_gateway_is_full(gpu):
@@ -561,13 +598,10 @@ def test_scaling_begins_before_a_gateway_is_full(gpu):
         for each in scaler["spec"]["metrics"]
         if each["type"] == "Pods"
     ]
-    alerts = [
-        each for group in gpu.of("PrometheusRule")[0]["spec"]["groups"] for each in group["rules"]
-    ]
     (full,) = [
         float(each["expr"].rpartition(">")[2].split("#")[0])
-        for each in alerts
-        if each["alert"] == "SluiceGatewayFull"
+        for each in rules(gpu)
+        if each.get("alert") == "SluiceGatewayFull"
     ]
     assert wanted < full < places
 
@@ -589,7 +623,9 @@ def test_the_gpu_overlay_asks_for_gpus(overlay):
         assert not container["image"].endswith("-gpu")
         return
     assert container["image"].endswith("-gpu")
-    assert pod.spec["nodeSelector"] and pod.spec["tolerations"]
+    assert pod.spec["tolerations"]
+    # What is set once a node is there keeps an autoscaler from making the first one.
+    assert "nvidia.com/gpu.present" not in json.dumps(overlay.documents)
     assert 0 < server_options(overlay).per_process_gpu_memory_fraction < 1
 
 

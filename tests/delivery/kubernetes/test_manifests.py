@@ -17,6 +17,8 @@ UNKNOWN_KINDS = {
     "ServiceMonitor",
     "PrometheusRule",
     "InferenceService",
+    "NodePool",
+    "PodMonitoring",
 }
 
 EVERYWHERE = ""
