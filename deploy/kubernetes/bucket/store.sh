@@ -3,12 +3,16 @@
 #   MODEL_STORE   where they are, for rclone: store:BUCKET/PATH; in it MODEL/VERSION/
 #   MODELS        the directory, /models if not given
 #   FOLLOW_S      seconds between looks at the bucket, 30 if not given
+#   KEEP_VERSIONS how many versions of a model are fetched, the newest, 2 if not given
+#   MODELS_CONFIG the model server's list: no other model is fetched, and what it names by number is
+#                 fetched too; all models where there is no such file
 #
 # A bucket has no rename, so a version is there once its saved_model.pb is: `publish` writes it last.
-# In the directory a version appears whole: it is copied beside, then renamed. What is taken out of
-# the bucket goes here too, unless the bucket then lists nothing: that is more likely a mistake.
+# In the directory a version appears whole: it is copied beside, then renamed. What is not wanted any
+# more goes here too, unless nothing is wanted: that is more likely a mistake.
 set -u
 MODELS=${MODELS:-/models}
+MODELS_CONFIG=${MODELS_CONFIG:-/etc/sluice/models/models.config}
 export RCLONE_CONFIG=/dev/null  # all of it comes from the environment
 
 versions_in() {  # -> MODEL/VERSION, one a line
@@ -17,9 +21,24 @@ versions_in() {  # -> MODEL/VERSION, one a line
   echo "$listing" | sed -n 's|^\([^./][^/]*/[0-9][0-9]*\)/saved_model.pb$|\1|p'
 }
 
+in_config() {  # EXPRESSION -> the values of the fields that it names, on one line
+  sed 's/#.*//' "$MODELS_CONFIG" 2>/dev/null | grep -oE "\\b($1) *: *\"?[^\" }]+" | sed 's/.*[: "]//' | tr '\n' ' '
+}
+
+wanted() {  # MODEL/VERSION, one a line -> those to serve, a model's newest first
+  sort -t/ -k1,1 -k2,2nr | awk -F/ -v keep="${KEEP_VERSIONS:-2}" \
+    -v names="$(in_config name)" -v numbers="$(in_config 'versions|value')" '
+    BEGIN {
+      split(names, list, " "); for (i in list) listed[list[i]]
+      split(numbers, list, " "); for (i in list) named[list[i]]
+    }
+    (names == "" || $1 in listed) && (newest[$1]++ < keep || $2 in named)'
+}
+
 fetch() {
   there=$(versions_in "$MODEL_STORE") || return 1
-  [ -n "$there" ] || { echo "no version is in $MODEL_STORE"; return 0; }
+  there=$(echo "$there" | wanted)
+  [ -n "$there" ] || { echo "no version of a listed model is in $MODEL_STORE"; return 0; }
   for version in $there; do
     [ -d "$MODELS/$version" ] || fetch_version "${version%/*}" "${version#*/}" || return 1
   done

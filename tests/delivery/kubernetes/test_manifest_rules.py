@@ -412,8 +412,18 @@ def test_every_container_is_locked_down(manifests):
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }, container["name"]
-            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
+
+
+def test_models_on_a_nodes_disk_have_asked_for_the_room(serving):
+    pod = serving.pod("modelserver")
+    for volume in pod.spec["volumes"]:
+        if volume["name"] == "models" and volume.get("emptyDir"):
+            asked = pod.container("modelserver")["resources"]
+            room = bytes_of(volume["emptyDir"]["sizeLimit"])
+            assert bytes_of(asked["requests"]["ephemeral-storage"]) >= room
+            assert bytes_of(asked["limits"]["ephemeral-storage"]) > room
 
 
 def test_servers_spread_over_nodes_and_zones(overlay):
@@ -461,6 +471,28 @@ def test_the_way_in_leaves_the_metrics_inside_and_waits_longer_than_the_gateway(
     for route in manifests.of("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             assert float(rule["timeouts"]["request"].removesuffix("s")) > deadline_s
+
+
+def test_the_page_and_what_it_loads_come_the_same_way(serving):
+    for kind in ("Ingress", "HTTPRoute"):
+        for way in serving.of(kind):
+            text = json.dumps(way["spec"])
+            assert all(f'"{path}"' in text for path in ("/", "/models", "/static", "/docs")), kind
+
+
+def test_every_route_of_grpc_leads_to_a_port_that_says_so(serving):
+    for route in serving.of("GRPCRoute"):
+        for backend in (each for rule in route["spec"]["rules"] for each in rule["backendRefs"]):
+            ports = serving.find("Service", backend["name"])["spec"]["ports"]
+            (port,) = [each for each in ports if each["port"] == backend["port"]]
+            assert port["appProtocol"] == "kubernetes.io/h2c"
+
+
+def test_gkes_load_balancers_probe_what_is_there(serving, routes):
+    for policy in serving.of("HealthCheckPolicy"):
+        check = policy["spec"]["default"]["config"]["httpHealthCheck"]
+        assert check["port"] == gateway_settings(serving).http_port
+        assert routes.match(check["requestPath"], "GET")
 
 
 def test_every_listener_of_the_gateway_api_ends_tls(manifests):

@@ -17,6 +17,7 @@ UNKNOWN_KINDS = {
     "ServiceMonitor",
     "PrometheusRule",
     "InferenceService",
+    "HealthCheckPolicy",
     "NodePool",
     "PodMonitoring",
 }

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.clients
 SCRIPT = Path(__file__).parents[3] / "deploy/kubernetes/bucket/store.sh"
 
 
-def version(directory, number, text="graph"):
+def version(directory, number, text="graph", model="digits"):
     """A version as a model server would find it, in `directory`."""
-    where = directory / "digits" / str(number)
+    where = directory / model / str(number)
     (where / "variables").mkdir(parents=True)
     (where / "variables" / "variables.index").write_text(text)
     (where / "saved_model.pb").write_text(text)
@@ -80,6 +80,7 @@ def run(tools, bucket, tmp_path):
     environment = store | {
         "PATH": f"{tools}:/usr/bin:/bin",
         "MODELS": str(tmp_path / "models"),
+        "MODELS_CONFIG": str(tmp_path / "models.config"),
         "FOLLOW_S": "0.3",
     }
     (tmp_path / "models").mkdir()
@@ -151,6 +152,50 @@ def test_following_brings_what_is_new_and_takes_what_is_gone(run, bucket, tmp_pa
     follower.send_signal(signal.SIGTERM)
     assert follower.wait(20) == 0
     assert time.monotonic() - began < 10
+
+
+def test_the_newest_versions_are_fetched_and_older_ones_go(run, bucket, tmp_path):
+    folder, _ = bucket
+    for number in (1, 2, 9, 10):
+        version(folder, number)
+    outcome = run("fetch")
+    assert outcome.stdout.split() == ["fetched", "digits/10", "fetched", "digits/9"]
+    version(folder, 11)
+    wait_until(lambda: run("fetch").stdout)  # rclone's server looks at its folder once a second
+    assert names(tmp_path / "models") == ["10", "11"]
+    assert run("fetch", KEEP_VERSIONS="1").returncode == 0
+    assert names(tmp_path / "models") == ["11"]
+
+
+def test_only_the_listed_models_are_fetched_and_what_the_list_names_by_number(
+    run, bucket, tmp_path
+):
+    folder, _ = bucket
+    for number in (1, 2, 3, 4, 5):
+        version(folder, number)
+    version(folder, 1, model="flowers")
+    (tmp_path / "models.config").write_text(
+        """model_config_list {
+          # config { name: "flowers" }
+          config {
+            name: "digits" base_path: "/models/digits"
+            model_version_policy { specific { versions: 5 versions:2 } }
+            version_labels { key: "stable" value: 1 }
+          }
+        }"""
+    )
+    assert run("fetch", KEEP_VERSIONS="1").returncode == 0
+    assert names(tmp_path / "models") == ["1", "2", "5"]
+    assert not (tmp_path / "models/flowers").exists()
+
+
+def test_a_list_of_none_that_the_bucket_has_takes_nothing_away(run, bucket, tmp_path):
+    version(bucket[0], 1)
+    assert run("fetch").returncode == 0
+    (tmp_path / "models.config").write_text('model_config_list { config { name: "digitz" } }')
+    outcome = run("fetch")
+    assert outcome.returncode == 0 and "no version of a listed model" in outcome.stdout
+    assert names(tmp_path / "models") == ["1"]
 
 
 def test_a_bucket_that_lists_nothing_takes_nothing_away(run, tmp_path):
