@@ -35,6 +35,9 @@ AGE_JITTER = 1.1  # gRPC lets a connection live a tenth longer or shorter
 SIDE_CARS = {"follow-models"}
 CALLS = 16  # of one worker at one model server: the limiter settles at a handful
 WORKER_BYTES = 100 * 2**20
+# A PNG of 49 megapixels took TensorFlow Serving from 0.5 to 3.1 GB.
+PIXEL_BYTES = 53
+MODELS_BYTES = 2**30
 MONITORING = {"monitoring", "gmp-system", "gke-gmp-system"}  # namespaces of who scrapes
 
 
@@ -158,6 +161,19 @@ def test_the_largest_bodies_fit_into_the_gateways_memory(overlay):
     worker = WORKER_BYTES + 3 * settings.max_bytes_in_flight
     assert settings.workers * worker < bytes_of(limit)
     assert settings.max_body_bytes < settings.max_bytes_in_flight / 4
+
+
+def test_two_of_the_largest_pictures_fit_into_the_model_servers_memory(overlay):
+    limit = overlay.pod("modelserver").container("modelserver")["resources"]["limits"]["memory"]
+    pixels = gateway_settings(overlay).max_image_pixels
+    assert MODELS_BYTES + 2 * PIXEL_BYTES * pixels < bytes_of(limit)
+
+
+def test_in_kserves_pod_too(kserve):
+    (pod,) = kserve.pods()
+    settings = Settings.from_environment(kserve.environment(pod.container("kserve-container")))
+    limit = pod.container("modelserver")["resources"]["limits"]["memory"]
+    assert MODELS_BYTES + 2 * PIXEL_BYTES * settings.max_image_pixels < bytes_of(limit)
 
 
 def test_labels_may_name_a_version_that_is_still_loading(overlay):
@@ -636,6 +652,14 @@ def test_scaling_begins_before_a_gateway_is_full(gpu):
         if each.get("alert") == "SluiceGatewayFull"
     ]
     assert wanted < full < places
+
+
+def test_the_gateways_places_let_the_model_servers_scale_to_their_maximum(gpu):
+    settings, scaler = gateway_settings(gpu), gpu.find("ScaledObject", "modelserver")["spec"]
+    gateways = gpu.find("HorizontalPodAutoscaler", "gateway")["spec"]["minReplicas"]
+    places = gateways * settings.workers * min(settings.places, settings.model_places)
+    for trigger in scaler["triggers"]:
+        assert scaler["maxReplicaCount"] * float(trigger["metadata"]["threshold"]) < places
 
 
 def test_scaling_down_waits_and_nobody_sets_the_count_back(gpu):
