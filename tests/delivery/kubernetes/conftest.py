@@ -126,7 +126,8 @@ def rendered(kustomize: Callable[[Path], str], tmp_path_factory: pytest.TempPath
             )
         (folder / f"{place.replace('/', '-')}.yaml").write_text(kustomize(source))
     example = DEPLOY / KSERVE / "inferenceservice.yaml"
-    (folder / f"{KSERVE}.yaml").write_text(yaml.safe_dump(yaml.safe_load(example.read_text())))
+    documents = yaml.safe_load_all(example.read_text())
+    (folder / f"{KSERVE}.yaml").write_text(yaml.safe_dump_all(documents))
     return folder
 
 

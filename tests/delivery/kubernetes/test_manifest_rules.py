@@ -214,6 +214,25 @@ def test_in_kserves_pod_the_model_server_outlives_the_gateway(kserve):
     assert pod.spec["terminationGracePeriodSeconds"] > gateway_ends_s
 
 
+def test_in_kserves_pod_the_model_server_batches_as_elsewhere_and_is_watched(kserve):
+    (pod,) = kserve.pods()
+    server = pod.container("modelserver")
+    options = parse(server["args"])[0]
+    batching = text_format.Parse(
+        kserve.file(pod, server, options.batching_parameters_file), BatchingParameters()
+    )
+    assert batching.max_enqueued_batches.value >= options.grpc_max_threads
+    gateway = Settings.from_environment(kserve.environment(pod.container("kserve-container")))
+    assert gateway.max_joined_rows == batching.max_batch_size.value
+    assert f'path: "{DEFAULT_PATH}"' in kserve.file(pod, server, options.monitoring_config_file)
+    assert all(
+        {"startupProbe", "readinessProbe", "livenessProbe"} <= each.keys()
+        for each in pod.containers()
+    )
+    notes = kserve.of("InferenceService")[0]["metadata"]["annotations"]
+    assert notes["prometheus.io/port"] == str(gateway.admin_port)
+
+
 def test_a_rollout_is_given_up_later_than_the_slowest_start(overlay):
     for deployment in overlay.of("Deployment"):
         (container, *_) = deployment["spec"]["template"]["spec"]["containers"]
