@@ -226,4 +226,4 @@ def _encode_predict(call: Predict) -> serving.PredictRequest:
 def _decode_predict(call: Predict, reply: serving.PredictResponse) -> Prediction:
     outputs = {name: decode_tensor(reply.outputs[name]) for name in sorted(reply.outputs)}
     version = ModelRef.from_proto(reply.model_spec).version
-    return Prediction(outputs, call.model.name, version, call.signature)
+    return Prediction(outputs, call.model.name, version, call.signature, call.inputs)

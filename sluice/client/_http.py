@@ -281,7 +281,7 @@ def _decode_npz(call: Predict, reply: HttpReply) -> Prediction:
         for name, array in found.items()
         if not call.outputs or name in call.outputs
     }
-    return Prediction(outputs, call.model.name, call.model.version, call.signature)
+    return Prediction(outputs, call.model.name, call.model.version, call.signature, call.inputs)
 
 
 def _decode(call: Call[Any], reply: HttpReply) -> Any:
@@ -311,7 +311,7 @@ def _decode_infer(call: Predict, reply: HttpReply) -> Prediction:
         outputs[tensor["name"]] = _decode_tensor(tensor, raw[:size])
         raw = raw[size:]
     version = version_number(document.get("model_version", ""))
-    return Prediction(outputs, call.model.name, version, call.signature)
+    return Prediction(outputs, call.model.name, version, call.signature, call.inputs)
 
 
 def _decode_tensor(tensor: dict[str, Any], raw: memoryview) -> Array:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ import click
 import numpy as np
 
 from sluice.client import Client, ClientError, NotFound, Prediction, Unavailable
+from sluice.client.tables import guess_lines, table, value_lines
 from sluice.pictures.formats import EXPECTED, foreign, format_of
 from sluice.wire.nearest import nearest_first
-from sluice.wire.signature import dtype_name, shape_text
 from sluice.wire.tensors import Array
 
 DEFAULT_URL = "http://localhost:8080"
-SHOWN_VALUES = 8
 NPY = b"\x93NUMPY"
 
 
@@ -64,9 +63,9 @@ def predict(
     if as_json:
         click.echo(json.dumps(_document(prediction, rows, top_k), ensure_ascii=False))
     elif prediction.heads:
-        click.echo(_table(["file", "head", "label", "score"], _guesses(prediction, rows, top_k)))
+        click.echo(table(["file", "head", "label", "score"], guess_lines(prediction, top_k, rows)))
     else:
-        click.echo(_table(["output", "dtype", "shape", "values"], _values(prediction)))
+        click.echo(table(["output", "dtype", "shape", "values"], value_lines(prediction)))
 
 
 def _ask(client: Client, model: str, batch: Any, options: dict[str, Any]) -> Prediction:
@@ -141,33 +140,6 @@ def _array(file: Path, content: bytes) -> Array:
     if not array.ndim:
         raise click.ClickException(f"{file}: expected an array of rows, got a single number")
     return array
-
-
-def _guesses(prediction: Prediction, rows: Sequence[str], top_k: int) -> Iterator[list[str]]:
-    for head in prediction.heads:
-        for row, guesses in zip(rows, prediction.ranked(head), strict=True):
-            for guess in guesses[:top_k]:
-                yield [row, head, guess.label, f"{guess.score:.4f}"]
-
-
-def _values(prediction: Prediction) -> Iterator[list[str]]:
-    for name, array in prediction.items():
-        shown = " ".join(
-            f"{value:.6g}" if isinstance(value, float) else str(value)
-            for value in _plain(array.ravel()[:SHOWN_VALUES])
-        )
-        more = " ..." if array.size > SHOWN_VALUES else ""
-        yield [name, dtype_name(array.dtype), shape_text(array.shape), shown + more]
-
-
-def _table(header: Sequence[str], lines: Iterator[list[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces between."""
-    cells = [[name.upper() for name in header], *lines]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
 
 
 def _document(prediction: Prediction, rows: Sequence[str], top_k: int) -> dict[str, Any]:

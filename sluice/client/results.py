@@ -4,10 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sluice.client.drawing import html
+from sluice.client.tables import guess_lines, table, value_lines
 from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX, State
 from sluice.wire.protos.serving_pb2 import ModelVersionStatus, SignatureDefMap
 from sluice.wire.signature import Signature, callable_signatures, dtype_name, shape_text
 from sluice.wire.tensors import Array
+
+PRINTED_GUESSES, PRINTED_LINES = 3, 30
 
 
 class Guess(NamedTuple):
@@ -26,6 +30,9 @@ class Prediction(Mapping[str, Array]):
 
     `model` and `version` answered (None where the server does not say), by `signature`. Where the
     outputs hold `<head>_classes` and `<head>_scores`, `labels`, `top` and `ranked` read them.
+    `inputs` are the arrays that were asked, by name, files as their bytes.
+
+    It prints as a table, and draws itself in a notebook (`sluice/client/drawing.py`).
 
     >>> import numpy as np
     >>> outputs = {
@@ -39,11 +46,21 @@ class Prediction(Mapping[str, Array]):
     [[Guess(label='3', score=0.75), Guess(label='8', score=0.25)]]
     >>> prediction
     <Prediction of digits version 1: label_classes: string [1,2], label_scores: float32 [1,2]>
+    >>> print(prediction)
+    ROW  HEAD   LABEL  SCORE
+    0    label  3      0.7500
+    0    label  8      0.2500
     """
 
     def __init__(
-        self, outputs: Mapping[str, Array], model: str, version: int | None, signature: str
+        self,
+        outputs: Mapping[str, Array],
+        model: str,
+        version: int | None,
+        signature: str,
+        inputs: Mapping[str, Array] | None = None,
     ) -> None:
+        self.inputs = dict(inputs or {})
         self._outputs = dict(sorted(outputs.items()))
         self.model, self.version, self.signature = model, version, signature
 
@@ -110,6 +127,17 @@ class Prediction(Mapping[str, Array]):
             for name, array in self.items()
         )
         return f"<Prediction of {self.model} version {self.version}: {arrays}>"
+
+    def __str__(self) -> str:
+        """The first rows' best labels, or the outputs' first values."""
+        if not self.heads:
+            return table(["output", "dtype", "shape", "values"], value_lines(self))
+        lines = list(guess_lines(self, top_k=PRINTED_GUESSES))
+        more = [["..."]] if len(lines) > PRINTED_LINES else []
+        return table(["row", "head", "label", "score"], [*lines[:PRINTED_LINES], *more])
+
+    def _repr_html_(self) -> str:
+        return html(self)
 
     # Mapping would compare arrays by ==, which has no truth.
     __eq__ = object.__eq__

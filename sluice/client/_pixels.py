@@ -1,0 +1,97 @@
+"""Tensors as pixels: pictures, masks and heat, uint8 [H, W, C]."""
+
+import colorsys
+import re
+
+import numpy as np
+
+from sluice.wire.signature import CHANNELS
+from sluice.wire.tensors import Array
+
+MOST_SIDE = 256  # pixels that an array is drawn with, each way
+HEATMAP = re.compile(r"(^|_)heatmap(_|$)")
+_MASK, _HEAT = 150, 190  # of 255: what covers the picture as far as that
+
+
+def picture(values: Array, unit: bool) -> Array:
+    """[H, W, C] of 0..255, or of 0..1 (`unit`), as pixels.
+
+    >>> picture(np.array([[[0.0], [1.0]]]), unit=True).tolist()
+    [[[0], [255]]]
+    """
+    scaled = np.nan_to_num(_smaller(values).astype(np.float32) * (255 if unit else 1))
+    return scaled.clip(0, 255).round().astype(np.uint8)
+
+
+def mask(values: Array) -> Array:
+    """Scores of the classes of each pixel, [h, w, C], with the background first; or how sure one
+    class is, [h, w, 1]; or their numbers, integers [h, w]: colours to lay over a picture.
+
+    >>> mask(np.array([[[0.9, 0.1], [0.2, 0.8]]]))[0, :, 3].tolist()
+    [0, 150]
+    """
+    values = _smaller(values)
+    if values.ndim == 2:
+        classes = values
+    elif values.shape[2] == 1:
+        classes = (values[..., 0] > 0.5).astype(int)
+    else:
+        classes = values.argmax(axis=2)
+    pixels = np.zeros((*classes.shape, 4), np.uint8)
+    for number in np.unique(classes[classes > 0]).tolist():
+        pixels[classes == number] = (*class_colour(number), _MASK)
+    return pixels
+
+
+def heat(values: Array) -> Array:
+    """[h, w] of 0..1 from clear to red to yellow, to lay over a picture.
+
+    >>> heat(np.array([[0.0, 0.5, 1.0]])).tolist()
+    [[[255, 0, 0, 0], [255, 128, 0, 95], [255, 255, 0, 190]]]
+    """
+    values = np.nan_to_num(_smaller(values).astype(np.float32)).clip(0, 1)
+    pixels = np.empty((*values.shape, 4), np.uint8)
+    pixels[..., 0], pixels[..., 2] = 255, 0
+    pixels[..., 1], pixels[..., 3] = (values * 255).round(), (values * _HEAT).round()
+    return pixels
+
+
+def class_colour(number: int) -> tuple[int, ...]:
+    """Red, green, blue: far from those of the numbers beside it.
+
+    >>> class_colour(1), class_colour(2)
+    ((0, 255, 74), (149, 0, 255))
+    """
+    return tuple(round(255 * each) for each in colorsys.hsv_to_rgb(number * 137.5 / 360 % 1, 1, 1))
+
+
+def is_picture(values: Array) -> bool:
+    """Whether [N, H, W, C] may be pictures."""
+    return values.ndim == 4 and values.dtype.kind in "fiu" and values.shape[3] in CHANNELS
+
+
+def is_unit(values: Array) -> bool:
+    """Whether numbers are of 0..1, as nothing is above; pictures then are."""
+    return values.dtype.kind in "fiub" and bool(np.nan_to_num(values).max(initial=0) <= 1.5)
+
+
+def is_mask(name: str, values: Array) -> bool:
+    """Whether [N, h, w, C] sorts the pixels of a picture, as `mask` takes it."""
+    if HEATMAP.search(name) or not values.size or values.dtype.kind not in "fiub":
+        return False
+    if values.ndim != 4:
+        return values.ndim == 3 and values.dtype.kind in "iub"
+    if values.shape[3] == 1:
+        return bool((values >= 0).all() and (values <= 1).all())
+    return bool(np.allclose(values[:1].sum(axis=3), 1, atol=0.01))
+
+
+def is_heat(name: str, values: Array) -> bool:
+    """Whether [N, h, w] says where a model looked: what `explain` answers with."""
+    return bool(HEATMAP.search(name)) and values.ndim == 3 and values.dtype.kind == "f"
+
+
+def _smaller(values: Array) -> Array:
+    """Every nth line and column, so that neither side is above MOST_SIDE."""
+    step = max(1, -(-max(values.shape[:2]) // MOST_SIDE))
+    return values[::step, ::step]
