@@ -124,6 +124,23 @@ def test_a_body_in_chunks_of_any_size(connection, end):
     check(connection.answer())
 
 
+def large_body(rows):
+    """2 kB for each row, so that the answer is small."""
+    numbers = b", ".join(b"%d.%02000d" % (row, 0) for row in range(rows))
+    return b'{"instances": [%b]}' % numbers
+
+
+@pytest.mark.parametrize("size", [1 << 30, 100_001], ids=["at once", "in pieces"])
+def test_large_bodies_end_where_the_next_request_begins(connection, size):
+    rows = [1000, 1, 300, 2, 500]
+    whole = b"".join(request(body=large_body(count)) for count in rows)
+    for start in range(0, len(whole), size):
+        connection.send(whole[start : start + size])
+    for count in rows:
+        predictions = [row / 2 + 3 for row in range(count)]
+        assert json.loads(connection.answer()[2]) == {"predictions": predictions}
+
+
 def test_a_request_that_comes_byte_by_byte(connection):
     for byte in request():
         connection.send(bytes([byte]))
@@ -318,6 +335,36 @@ def slow_url(launch_gateway, slow_server, way):
 def one_place(launch_gateway, slow_server):
     """A front with a single place, and little patience for heads."""
     return launch_gateway(slow_server[1], model_places=1, head_timeout_s=HEAD_TIMEOUT_S).url
+
+
+LARGE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def one_large_body(launch_gateway, modelserver):
+    """A front with memory for a single large body, and little patience for what is left of it."""
+    limits = {"max_body_bytes": LARGE, "max_bytes_in_flight": LARGE, "body_timeout_s": 2}
+    return launch_gateway(modelserver.address, **limits).url
+
+
+@pytest.mark.parametrize("end", ["it stops", "it hangs up"])
+def test_a_large_body_that_does_not_come_to_its_end_gives_its_memory_back(one_large_body, end):
+    body = large_body(500)
+
+    def until_another_is_answered(status):
+        deadline = time.monotonic() + 30
+        url = one_large_body + PREDICT
+        while requests.post(url, data=body, timeout=30).status_code != status:
+            assert time.monotonic() < deadline
+
+    with connected(one_large_body) as connection:
+        connection.send(request(body=body)[: -len(body) // 4])
+        until_another_is_answered(503)
+        if end == "it stops":
+            status, headers, reason = connection.answer()
+            assert (status, headers["connection"]) == (408, "close")
+            assert "SLUICE_BODY_TIMEOUT_S" in json.loads(reason)["error"]
+    until_another_is_answered(200)
 
 
 def ask_slow(url, timeout=30, **headers):

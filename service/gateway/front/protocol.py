@@ -16,6 +16,7 @@ from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver, _get_cached_date_
 
 from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
+from service.gateway.front.large_body import LEAST_CAME, LEAST_LEFT, LargeBody
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.settings import Settings
 
@@ -56,7 +57,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_since = 0.0
         self._body_bytes = 0
         self._max_buffer_size = BODY_BUFFER  # gunicorn: beyond it, reading pauses
-        self._body_left = 0  # of the announced length, what the parser has not seen
+        self._body_left = 0  # of the announced length, what has not come
+        self._went_round = False  # whether the body has gone round the parser, all of it
         self._stuck_since = 0.0  # since when the client does not read; 0: it does
         self._ahead = b""  # what came of the next request before this one was done with
         self._refused = False
@@ -90,19 +92,48 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         """Up to a request's end; what lies behind it waits until that is answered."""
         start = 0
         while start < len(data) and not self._closed:
-            if self._callback_parser.is_complete:
+            if self._is_whole():
                 self._keep(data[start:])
                 return
             end = start + max(self._body_left, KEPT_AHEAD)
             super().data_received(data[start:end])
             start = end
+        self._look_at_size()
+
+    def _look_at_size(self) -> None:
+        """Whether what is left of a body had better go round the parser."""
+        if self._body_left < LEAST_LEFT or self._closed:
+            return
+        came = self._current_request.content_length - self._body_left
+        if came >= LEAST_CAME:
+            LargeBody(self, came, self._body_left).take_over()
+
+    def body_came(self, piece: memoryview, whole: bool) -> None:
+        """A piece of a body that goes round the parser."""
+        if self._closed:
+            return
+        self._moved = time.monotonic()
+        self._body_bytes += len(piece)
+        self._body_left -= len(piece)
+        self._body_receiver.feed(piece)
+        if whole:
+            self._went_round = True
+            self._body_receiver.set_complete()
+        if self._is_buffer_full():
+            self._pause_reading()
+
+    def _is_whole(self) -> bool:
+        """Whether all of a request has come, so that what comes now is the next one's."""
+        if self._went_round:
+            return bool(self._request_ready.is_set())  # until gunicorn is done with it
+        return bool(self._callback_parser.is_complete)
 
     def _look_behind(self) -> None:
         """What comes while a request is there is its body; the next one begins behind its end."""
-        if not self._began and self._request_ready.is_set():
-            parser = self._callback_parser
-            if parser.is_complete and (self._ahead or parser.remaining()):
-                self._began = self._moved
+        if self._began or not self._request_ready.is_set() or not self._is_whole():
+            return
+        if self._ahead or self._callback_parser.remaining():
+            self._began = self._moved
 
     def _keep(self, data: bytes) -> None:
         self._ahead += data
@@ -115,7 +146,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
             self.worker.loop.call_soon(self._read_ahead)
 
     def _read_ahead(self) -> None:
-        if self._closed or self._callback_parser.is_complete:
+        if self._closed or self._is_whole():
             return  # the end of the request that came first reads on
         data, self._ahead = self._ahead, b""
         self._read(data)
@@ -193,7 +224,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_since, self._body_bytes = time.monotonic(), 0
         skips_body = super()._on_headers_complete()
         request = self._current_request
-        self._body_left = request.content_length or 0
+        self._body_left, self._went_round = request.content_length or 0, False
         self._body_receiver = _Body(request, self)
         return skips_body
 
