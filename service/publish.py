@@ -39,15 +39,28 @@ def _labels(
     """A file of one label a line, or the labels themselves, in the order of the output."""
     if given is None:
         return None
-    if Path(given).is_file():
-        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
-        found = [line.strip() for line in lines if line.strip()]
-    elif "," in given:
-        found = [label.strip() for label in given.split(",")]
-    else:
+    if Path(given).exists():
+        return _read_labels(Path(given))
+    if "," not in given:
         raise click.BadParameter(f"{given!r} is no file, and no labels separated by commas")
-    if twice := sorted({label for label in found if found.count(label) > 1}):
-        raise click.BadParameter(f"named twice: {', '.join(twice[:5])}")
+    return [label.strip() for label in given.split(",")]
+
+
+def _read_labels(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(
+            f"{file} is no UTF-8 text (byte {error.start}): save it as UTF-8, one label on each "
+            f"line"
+        ) from error
+    except OSError as error:
+        raise click.BadParameter(
+            f"{file} cannot be read ({error.strerror}): expected a file of one label on each line"
+        ) from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise click.BadParameter(f"{file} is empty: expected one label on each line")
     return found
 
 
@@ -56,9 +69,13 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     if given is None or ":" not in given:
         return given
     from training.adopting.loading import import_module
+    from training.errors import CannotAdopt
 
     module_name, _, function = given.rpartition(":")
-    found = getattr(import_module(module_name), function, None)
+    try:
+        found = getattr(import_module(module_name), function, None)
+    except CannotAdopt as error:
+        raise click.BadParameter(str(error)) from error
     if not callable(found):
         raise click.BadParameter(f"{module_name} has no function {function!r}")
     return found

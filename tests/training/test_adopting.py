@@ -222,7 +222,7 @@ def test_samples_of_the_users_own_lie_beside_the_version(
         "sample-2.png",
     ]
     assert "3 samples" in (version / "model-card.md").read_text()
-    with pytest.raises(DataError, match="cannot be read as an image"):
+    with pytest.raises(DataError, match="cannot be read as a picture"):
         publish(softmax, tmp_path, name="pets", samples=[Path(__file__)])
 
 

@@ -1,19 +1,16 @@
 """load -> guess -> wrap -> try -> publish: a model of the user's own as the next version."""
 
 import datetime
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
-import tensorflow as tf
 
-from training.adopting import describing, loading, samples
+from training.adopting import describing, loading, samples, saved_models
 from training.adopting.adopt import Ask, Wishes, adopt
-from training.adopting.guessing import Tensor
+from training.adopting.reading import reading
+from training.adopting.recognising import check_is_model, is_saved_model
 from training.data.dataset import Arrays
-from training.errors import CannotAdopt
 from training.publishing import checks, saved_model, warmup
 from training.publishing.trials import Trials, trials
 from training.publishing.version_directory import publish_directory
@@ -40,9 +37,8 @@ def publish(
     """
     custom = loading.import_module(custom_objects) if custom_objects else None
     origin = _origin(source)
-    if isinstance(source, Path) and loading.is_saved_model(source):
-        _refuse_wishes(wishes)
-        return _publish_saved_model(source, origin, repository, name, allow_breaking, say)
+    if isinstance(source, Path) and is_saved_model(source):
+        return _publish_saved_model(source, wishes, origin, repository, name, allow_breaking, say)
 
     model = loading.load(source, custom, allow_code=allow_code)
     adopted = adopt(model, wishes, ask)
@@ -75,32 +71,21 @@ def publish(
 
 def _publish_saved_model(
     source: Path,
+    wishes: Wishes,
     origin: dict[str, str],
     repository: Path,
     name: str,
     allow_breaking: bool,
     say: Callable[[str], None],
 ) -> Path:
-    """A SavedModel is copied whole: its signatures are its own, and warmed up by random numbers."""
-    signatures = saved_model.signature_defs(source)
-    asked = _random_trials(signatures)
-    if not asked:
-        raise CannotAdopt(
-            f"{source} has no signature that can be called by name: save it with "
-            f"tf.saved_model.save(model, directory, signatures=…), or model.export(directory)"
-        )
-    notes = [
-        f"{each}: {', '.join(definition.inputs)} -> {', '.join(definition.outputs)}, as they are"
-        for each, definition in signatures.items()
-    ]
+    signatures = saved_models.signatures_of(source, wishes)
+    asked = saved_models.trials_of(source, signatures)
+    notes = saved_models.notes(signatures)
     for line in notes:
         say(line)
 
     def write(staging: Path) -> None:
-        shutil.copytree(source, staging, dirs_exist_ok=True)
-        with saved_model.Session(staging) as session:
-            for signature, trial in asked.items():
-                session.run(signature, trial.inputs)
+        saved_models.copy(source, staging, asked)
         _finish(staging, asked, repository / name, allow_breaking)
         facts = {
             "source": origin | {"what": "A SavedModel"},
@@ -111,43 +96,6 @@ def _publish_saved_model(
         describing.write(staging, name, facts, signatures, model=None)
 
     return publish_directory(repository / name, write)
-
-
-def _random_trials(signatures: Mapping[str, Any]) -> Trials:
-    found: Trials = {}
-    for each, definition in signatures.items():
-        inputs = {
-            name: Tensor(name, shape, tf.as_dtype(info.dtype).name)
-            for name, info in definition.inputs.items()
-            if (shape := _without_batch(info)) is not None
-        }
-        if definition.method_name.endswith("/predict") and len(inputs) == len(definition.inputs):
-            found[each] = samples.random_trial(inputs)
-    return found
-
-
-def _without_batch(info: Any) -> tuple[int | None, ...] | None:
-    """A TensorInfo's shape after its first axis; None where it has no batch axis."""
-    first, *rest = checks.sizes(info) or [0]
-    return tuple(None if size < 0 else size for size in rest) if first == -1 else None
-
-
-def _refuse_wishes(wishes: Wishes) -> None:
-    asked = [
-        option
-        for option, value in (
-            ("--labels", wishes.labels),
-            ("--preprocess", wishes.preprocess),
-            ("--input", wishes.inputs),
-            ("--resize", wishes.resize),
-        )
-        if value
-    ]
-    if asked:
-        raise CannotAdopt(
-            f"a SavedModel is published as it is, so {' and '.join(asked)} cannot be put into it; "
-            f"publish the .keras file that it was made from"
-        )
 
 
 def _finish(staging: Path, asked: Trials, model_directory: Path, allow_breaking: bool) -> None:
@@ -162,11 +110,9 @@ def _origin(source: object) -> dict[str, str]:
     published = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     if not isinstance(source, Path):
         return {"from": "an object in memory", "published": published}
-    if not source.exists():
-        raise CannotAdopt(f"there is no {source}")
-    sha256 = (
-        describing.fingerprint(source) if source.is_file() or loading.is_saved_model(source) else ""
-    )
+    check_is_model(source)
+    with reading(source):
+        sha256 = describing.fingerprint(source)
     return {"from": source.name, "sha256": sha256, "published": published}
 
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from sluice.pictures.decoding import Unreadable
 from sluice.wire.tensors import Array
+from training.adopting import guessing
 from training.adopting.guessing import Tensor
+from training.adopting.reading import reading
 from training.data.dataset import Arrays
-from training.decoding import decode_image
+from training.data.sources.picture import read_picture
 from training.errors import DataError
 from training.publishing.signatures import ImageShapes
 from training.publishing.trials import Trial
@@ -32,10 +34,12 @@ def read_samples(
     if not files:
         raise DataError(f"no sample in {', '.join(map(str, paths))}: name image files or folders")
     if all(file.suffix.lower() == ".npz" for file in files):
-        return {
-            name: np.rint(array).clip(0, 255).astype(np.uint8) if name in images else array
-            for name, array in _read_arrays(files, inputs).items()
-        }
+        return _read_arrays(files, inputs, images)
+    if len(inputs) == 1 and not images and guessing.input_kind(*inputs.values()) == guessing.IMAGE:
+        raise DataError(
+            "this model takes pictures of any size: say with --resize HEIGHT,WIDTH which one "
+            "sample pictures are to have"
+        )
     if [*images] != [*inputs] or len(inputs) != 1:
         raise DataError(
             f"this model takes {', '.join(inputs)}: give its samples as .npz files with an array "
@@ -90,24 +94,36 @@ def _files(path: Path) -> list[Path]:
 
 def _read_image(file: Path, shape: tuple[int, int, int]) -> Array:
     try:
-        pixels: Array = decode_image(tf.io.read_file(str(file)), shape).numpy()
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, OSError) as error:
-        raise DataError(f"sample {file} cannot be read as an image: {error}") from error
-    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+        return read_picture(file, shape)
+    except Unreadable as error:
+        raise DataError(f"sample {file} cannot be read as a picture: {error}") from error
 
 
-def _read_arrays(files: Sequence[Path], inputs: Mapping[str, Tensor]) -> Arrays:
+def _read_arrays(
+    files: Sequence[Path], inputs: Mapping[str, Tensor], images: ImageShapes
+) -> Arrays:
     rows: dict[str, list[Array]] = {name: [] for name in inputs}
     for file in files:
-        with np.load(file, allow_pickle=False) as stored:
+        with (
+            reading(file, DataError),
+            file.open("rb") as content,
+            np.load(content, allow_pickle=False) as stored,
+        ):
             if missing := [name for name in inputs if name not in stored]:
                 raise DataError(f"{file} holds {', '.join(stored)}; missing: {', '.join(missing)}")
-            for name, tensor in inputs.items():
-                rows[name].append(_as_rows(stored[name], name, tensor, file))
+            found = {
+                name: _as_rows(stored[name], f"{file}: {name}", tensor, pixels=name in images)
+                for name, tensor in inputs.items()
+            }
+        counts = {name: len(array) for name, array in found.items()}
+        if len({*counts.values()}) > 1 or not all(counts.values()):
+            raise DataError(f"{file} holds rows of {counts}: expected as many of each, and one")
+        for name, array in found.items():
+            rows[name].append(array)
     return {name: np.concatenate(each)[:TRIED] for name, each in rows.items()}
 
 
-def _as_rows(array: Array, name: str, tensor: Tensor, file: Path) -> Array:
+def _as_rows(array: Array, what: str, tensor: Tensor, *, pixels: bool) -> Array:
     """[N, ...]: one row without its batch axis becomes a batch of one."""
     if array.ndim == len(tensor.shape):
         array = array[np.newaxis]
@@ -116,8 +132,24 @@ def _as_rows(array: Array, name: str, tensor: Tensor, file: Path) -> Array:
     )
     if not fits:
         wanted = ",".join("?" if size is None else str(size) for size in tensor.shape)
-        raise DataError(f"{file}: {name} is {list(array.shape)}, expected [N,{wanted}]")
+        raise DataError(f"{what} is {list(array.shape)}, expected [N,{wanted}]")
     if tensor.dtype == "string":
-        flat = [str(value).encode() for value in array.ravel()]
-        return np.array(flat, object).reshape(array.shape)
-    return array
+        return np.array(
+            [value if isinstance(value, bytes) else str(value).encode() for value in array.ravel()],
+            object,
+        ).reshape(array.shape)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise DataError(f"{what} is {array.dtype}: expected finite numbers alone")
+    return _as_pixels(array, what) if pixels else array
+
+
+def _as_pixels(array: Array, what: str) -> Array:
+    """uint8 of what is 0 to 255."""
+    low, high = array.min(initial=0), array.max(initial=0)
+    whole = np.array_equal(array, np.rint(array))
+    if low < 0 or high > 255 or (high <= 1 and not whole):
+        raise DataError(
+            f"{what} is {low:.3g} to {high:.3g}: expected pixels of 0 to 255, which the published "
+            f"graph prepares for the model"
+        )
+    return np.rint(array).astype(np.uint8)

@@ -16,7 +16,7 @@ from sluice.wire.versions import SAVED_MODEL, published_versions
 from training.data.heads import Head
 from training.publishing.signatures import ImageShapes, SignatureGraphs
 
-_SERVING_TAG = "serve"
+SERVING_TAG = "serve"  # model servers load the graph that has this tag and no other
 _NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
 
 
@@ -58,7 +58,7 @@ def signature_defs(directory: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     proto = saved_model_pb2.SavedModel.FromString((directory / SAVED_MODEL).read_bytes())
     found: dict[str, meta_graph_pb2.SignatureDef] = {}
     for graph in proto.meta_graphs:
-        if _SERVING_TAG in graph.meta_info_def.tags:
+        if [*graph.meta_info_def.tags] == [SERVING_TAG]:
             found.update(graph.signature_def)
     return {name: found[name] for name in sorted(found) if name not in _NOT_SIGNATURES}
 
@@ -80,7 +80,7 @@ class Session:
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         with self._session.graph.as_default():
-            loaded = tf.compat.v1.saved_model.load(self._session, [_SERVING_TAG], str(directory))
+            loaded = tf.compat.v1.saved_model.load(self._session, [SERVING_TAG], str(directory))
         self._signatures = loaded.signature_def
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Array]:

@@ -1,0 +1,184 @@
+"""Files that are cut short, garbled or cannot be read: one sentence each, and no traceback."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from keras import layers
+
+import training
+from service.publish import publish
+from training.adopting import loading, samples, saved_models
+from training.adopting.adopt import Wishes
+from training.adopting.guessing import Tensor
+from training.errors import CannotAdopt, DataError, TrainingError
+
+SHAPE = (4, 4, 1)
+PLACES = 8  # where each file is spoilt
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a whole file of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+    image = keras.Input(SHAPE, name="image")
+    output = layers.Dense(2, activation="softmax")(layers.Flatten()(image))
+    model = keras.Model(image, output)
+    model.save(folder / "pets.keras")
+    model.save(folder / "pets.h5")
+    model.export(folder / "exported", verbose=False)
+    rng = np.random.default_rng(0)
+    np.savez(folder / "rows.npz", image=rng.integers(256, size=(2, *SHAPE)))
+    np.savez_compressed(folder / "small.npz", image=rng.integers(256, size=(2, *SHAPE)))
+    return folder
+
+
+def spoilt(content: bytes, suffix: str) -> Iterator[bytes]:
+    """Cut short; with bytes in between that were others; with a hole of zeros."""
+    rng = np.random.default_rng(len(content))
+    for place in np.linspace(0, len(content) - 1, PLACES).astype(int):
+        yield content[:place]
+        if suffix == ".h5":
+            continue  # HDF5's library may follow a wrong address for ever
+        noise = rng.bytes(8)
+        yield content[:place] + noise + content[place + 8 :]
+        yield content[:place] + bytes(64) + content[place + 64 :]
+
+
+def each_spoilt(source: Path, inside: str, folder: Path) -> Iterator[Path]:
+    """`source`, a file or a directory with the file `inside`, spoilt in one way after another."""
+    content = (source / inside).read_bytes()
+    for number, bytes_ in enumerate(spoilt(content, source.suffix)):
+        copy = folder / f"{number}{source.suffix}"
+        if source.is_dir():
+            shutil.copytree(source, copy)
+        (copy / inside).write_bytes(bytes_)
+        yield copy
+
+
+def only_ours(read: Callable[[Path], object], paths: Iterator[Path]) -> list[str]:
+    """What was said of those that could not be read; any other error fails the test."""
+    said = []
+    for path in paths:
+        try:
+            read(path)
+        except TrainingError as error:
+            said.append(str(error))
+    return said
+
+
+def load(path: Path) -> None:
+    loading.load(path, None, allow_code=False)
+
+
+def serve(path: Path) -> None:
+    signatures = saved_models.signatures_of(path, Wishes())
+    copied = path.with_suffix(".copy")
+    saved_models.copy(path, copied, saved_models.trials_of(path, signatures))
+
+
+def read_sample(path: Path) -> None:
+    samples.read_samples([path], {"image": Tensor("image", SHAPE, "float32")}, {"image": SHAPE})
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "read", "least"),
+    [
+        ("pets.keras", "", load, 15),
+        ("pets.h5", "", load, PLACES),
+        ("exported", "saved_model.pb", serve, 8),
+        ("exported", "variables/variables.index", serve, 8),
+        ("exported", "variables/variables.data-00000-of-00001", serve, 8),
+        ("rows.npz", "", read_sample, 12),
+        ("small.npz", "", read_sample, 12),
+    ],
+)
+def test_of_a_damaged_file_only_our_errors_come_out(
+    whole: Path, tmp_path: Path, name: str, inside: str, read: Callable[[Path], object], least: int
+) -> None:
+    read(whole / name) if not inside else None
+    said = only_ours(read, each_spoilt(whole / name, inside, tmp_path))
+    assert len(said) >= least
+    for line in said:
+        assert "\n" not in line
+        assert str(tmp_path) in line
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_bytes(b""), "is empty: copy it again"),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs"),
+        (lambda path: path.write_text("<!DOCTYPE html>\n<html>"), "a web page"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "damaged or cut short"),
+        (lambda path: os.mkfifo(path), "a device or a pipe"),
+        (lambda path: path.symlink_to(path), "there is no"),
+        # A file that even root may open and not read.
+        (lambda path: path.symlink_to("/proc/self/mem"), "cannot be read: Input/output error"),
+    ],
+)
+def test_what_only_has_a_models_name_is_told_apart(
+    tmp_path: Path, make: Callable[[Path], object], words: str
+) -> None:
+    path = tmp_path / "pets.keras"
+    make(path)
+    with pytest.raises(CannotAdopt, match=words):
+        training.publish(path, model_repository=tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"image": np.full((2, *SHAPE), np.nan)}, "finite numbers"),
+        ({"image": np.full((2, *SHAPE), 0.5)}, "0.5: expected pixels of 0 to 255"),
+        ({"image": np.full((2, *SHAPE), -1.0)}, "expected pixels of 0 to 255"),
+        ({"image": np.full((2, *SHAPE), "a")}, "expected finite numbers"),
+        ({"image": np.zeros((0, *SHAPE))}, "rows of {'image': 0}"),
+        ({"image": np.zeros((2, 3))}, r"is \[2, 3\], expected \[N,4,4,1\]"),
+        ({"image": np.array([{}], object)}, "damaged or cut short"),
+        ({"picture": np.zeros((2, *SHAPE))}, "missing: image"),
+    ],
+)
+def test_arrays_that_are_no_samples_are_refused(
+    tmp_path: Path, arrays: dict[str, np.ndarray], words: str
+) -> None:
+    np.savez(tmp_path / "rows.npz", **arrays)
+    with pytest.raises(DataError, match=words):
+        read_sample(tmp_path / "rows.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("Straße\nB\n".encode("latin-1"), "is no UTF-8 text (byte 4)"),
+        ("a\nb\n".encode("utf-16"), "is no UTF-8 text"),
+        (b"\n \n", "is empty: expected one label on each line"),
+        (None, "cannot be read (Is a directory)"),
+    ],
+)
+def test_a_labels_file_that_cannot_be_read_is_named_with_the_reason(
+    whole: Path, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    path = tmp_path / "labels"
+    path.mkdir() if content is None else path.write_bytes(content)
+    told = CliRunner().invoke(publish, [str(whole / "pets.keras"), f"--labels={path}"])
+    assert told.exit_code == 2
+    assert words in told.output
+
+
+def test_the_command_says_it_in_one_line_too(whole: Path, tmp_path: Path) -> None:
+    for name, inside in (("pets.h5", ""), ("exported", "saved_model.pb")):
+        copy = tmp_path / name
+        shutil.copytree(whole / name, copy) if inside else shutil.copy(whole / name, copy)
+        (copy / inside).write_bytes((copy / inside).read_bytes()[:300])
+        told = CliRunner().invoke(publish, [str(copy), f"--model-repository={tmp_path}"])
+        assert told.exit_code == 1
+        assert told.output.startswith("Error: ")
+        assert "damaged or cut short" in told.output
+        assert told.output.count("\n") == 1

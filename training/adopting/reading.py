@@ -1,0 +1,67 @@
+"""A user's file that cannot be read, in a sentence, whatever the library that reads it raises."""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from training.errors import CannotAdopt, TrainingError
+
+# h5py, zipfile, NumPy, protobuf and TensorFlow have no error in common for bytes that are not what
+# they were: a length that is wrong comes up as whatever is tried with it.
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    DecodeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tf.errors.OpError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_SHOWN = 200  # characters of what the library says
+
+
+@contextlib.contextmanager
+def reading(path: Path, failure: type[TrainingError] = CannotAdopt) -> Iterator[None]:
+    """Within, `path` is read by a library: what that raises becomes a `failure`.
+
+    >>> with reading(Path("pets.keras")):
+    ...     raise zipfile.BadZipFile("File is not a zip file")
+    Traceback (most recent call last):
+    training.errors.CannotAdopt: pets.keras is damaged or cut short (File is not a zip file): copy \
+it again
+    """
+    try:
+        yield
+    except TrainingError:
+        raise
+    except _DAMAGED as error:
+        raise failure(_in_words(path, error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What it says, short, in one line.
+
+    >>> first_line(ValueError("no such\\n  thing")), first_line(KeyError())
+    ('no such thing', 'KeyError')
+    """
+    return " ".join(str(error).split())[:_SHOWN].strip() or type(error).__name__
+
+
+def _in_words(path: Path, error: BaseException) -> str:
+    # The system's own refusals have a number; h5py raises OSError for bytes that it dislikes.
+    if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
+        return f"{error.filename or path} cannot be read: {error.strerror}"
+    return f"{path} is damaged or cut short ({first_line(error)}): copy it again"
