@@ -84,6 +84,7 @@ def _gateway(model_server: str) -> Process:
         (sys.executable, "-m", "service.cli", "gateway"),
         {
             "SLUICE_MODEL_SERVER": model_server,
+            "SLUICE_HTTP_HOST": "127.0.0.1",
             "SLUICE_HTTP_PORT": "{http}",
             "SLUICE_GRPC_PORT": "{front_grpc}",
             "SLUICE_ADMIN_PORT": "{admin}",

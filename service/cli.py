@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,7 @@ EXTRAS = {
         "prometheus_client",
         "pybase64",
         "simdjson",
+        "tomlkit",
     ),
     "modelserver": ("tensorflow", "grpc_health"),
     "training": ("keras", "tensorflow", "sklearn", "matplotlib", "PIL", "tensorboard"),
@@ -67,6 +69,7 @@ class SettingError(click.ClickException):
 # Commands that live with what they do, by the module that has them and the extras they need.
 ELSEWHERE = {
     "predict": ("sluice.client.command", ()),
+    "keys": ("service.keys", ("gateway",)),
     "label": ("service.versions", ()),
     "rm": ("service.versions", ()),
     "rollback": ("service.versions", ()),
@@ -151,6 +154,7 @@ def up(check: bool, **options: Any) -> None:
         from service.gateway.settings import Settings
 
         settings = Settings.from_environment()
+        _check_access(replace(settings, http_host=options["host"]))
     given = supervisor.Options(
         **options,
         other_ports={
@@ -158,6 +162,7 @@ def up(check: bool, **options: Any) -> None:
             "SLUICE_ADMIN_PORT": settings.admin_port if "SLUICE_ADMIN_PORT" in os.environ else 0,
         },
         drain_timeout_s=settings.drain_timeout_s,
+        asks_for_keys=bool(settings.access_file),
     )
     try:
         if not check:
@@ -195,7 +200,7 @@ def gateway(
     }
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     with _setting_errors():
-        Settings.from_environment()
+        _check_access(Settings.from_environment())
     keep_memory()
     # gRPC's core writes an error for each connection to a model server without a health service,
     # which is no error here; what does go wrong reaches the gateway's own log as an exception.
@@ -304,6 +309,14 @@ def _setting_errors() -> Iterator[None]:
         yield
     except InvalidSetting as error:
         raise SettingError(str(error)) from None
+
+
+def _check_access(settings: Any) -> None:
+    """Raises InvalidSetting."""
+    from service.gateway.access.guard import check_reach, guard_of
+
+    check_reach(settings)
+    guard_of(settings)
 
 
 def _key_and_value(text: str) -> tuple[str, str]:

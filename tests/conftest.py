@@ -133,6 +133,7 @@ class GatewayProcess(ModelServerProcess):
     def __init__(self, model_server: str, **settings: object) -> None:
         self.log = ""
         self.url = f"http://127.0.0.1:{free_port()}"
+        settings = {"http_host": "127.0.0.1"} | settings
         settings |= {"model_server": model_server, "http_port": self.url.rpartition(":")[2]}
         variables = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(

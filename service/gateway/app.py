@@ -4,10 +4,12 @@ import logging
 import sys
 import time
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from service.gateway import errors, plain
+from service.gateway.access.grant import STATUS
+from service.gateway.access.guard import check_reach
 from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body, error_response
 from service.gateway.exchange import Exchange
@@ -17,6 +19,9 @@ from service.gateway.loops import AnyLoopRunner, OwnLoopRunner
 from service.gateway.routes import docs, oip, ops, page, tfs
 from service.gateway.routes.model_paths import CONVERTERS, FlaskView
 from service.gateway.settings import Settings
+
+# They tell nothing of any model, and a browser needs them before it can show a key.
+OPEN_PAGES = ("page.static", "ops.root", "tfs.malformed")
 
 
 def create_app(
@@ -36,12 +41,14 @@ def create_app(
         "answer": plain.answer,
     }
     app.before_request(_begin)
+    app.before_request(_admit)
     app.after_request(_observe_page)
     app.register_blueprint(tfs.routes)
     app.register_blueprint(docs.routes)
     app.register_blueprint(page.routes)
     app.register_blueprint(oip.routes)
     app.register_blueprint(ops.routes)
+    app.register_error_handler(errors.Unauthenticated, _ask_for_key)
     app.register_error_handler(errors.GatewayError, _refusal)
     app.register_error_handler(HTTPException, _http_error)
     return app
@@ -50,6 +57,7 @@ def create_app(
 def from_environment() -> Flask:
     """The application that SLUICE_* describes, for a WSGI server of one's own."""
     settings = Settings.from_environment()
+    check_reach(settings)
     set_up_logging(settings)
     return create_app(settings)
 
@@ -66,6 +74,20 @@ def _begin() -> None:
     g.caller, g.reason = plain.gateway().caller(plain.request_head(), time.monotonic()), ""
 
 
+def _admit() -> None:
+    """To a page. What is about a model is let in where it is answered."""
+    here, endpoint, caller = plain.gateway(), request.endpoint, plain.page_caller()
+    if endpoint is None or endpoint in OPEN_PAGES or not here.guard.asks:
+        return
+    if isinstance(current_app.view_functions[endpoint], FlaskView):
+        return
+    plain.runner().run(here.identify(plain.request_head().headers, caller))
+    if endpoint == "ops.metrics":
+        caller.grant.check_all(STATUS)
+    else:
+        here.permit(caller, (request.view_args or {}).get("model", ""), "page")
+
+
 def _observe_page(response: Response) -> Response:
     """What is about a model is observed where it is answered; scrapes are not counted."""
     view = current_app.view_functions.get(request.endpoint or "")
@@ -80,7 +102,7 @@ def _observe_page(response: Response) -> Response:
         status=str(response.status_code),
         method=request.method,
         path=request.path,
-        client=request.remote_addr or "-",
+        client=caller.at(request.remote_addr or "-"),
         request_id=caller.request_id,
         bytes_in=request.content_length or 0,
         bytes_out=response.calculate_content_length() or 0,
@@ -94,6 +116,19 @@ def _observe_page(response: Response) -> Response:
 def _refusal(error: errors.GatewayError) -> Response:
     g.reason = str(error)
     return plain.flask_response(error_response(error))
+
+
+def _ask_for_key(error: errors.Unauthenticated) -> Response:
+    """In a browser by a page with a field for it."""
+    response = _refusal(error)
+    kinds = ["application/json", "text/html"]
+    asked_by_hand = request.accept_mimetypes.best_match(kinds) == "text/html"
+    if asked_by_hand and plain.gateway().settings.page == "on":
+        problem = str(error) if error.was_shown else ""
+        response.set_data(render_template("key.html", problem=problem, digest=page.static_digest()))
+        response.content_type = "text/html; charset=utf-8"
+        response.headers.update(page.HEADERS)
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from service.gateway.access.grant import EVERYTHING, Grant
+
 REQUEST_ID = "x-request-id"
 _TRACE = ("traceparent", "tracestate")  # W3C's, which the model server gets as they came
 _MAX_ID = 128  # characters of a client's own request id
@@ -24,6 +26,7 @@ class Caller:
     request_id: str = ""
     metadata: Metadata = ()  # for the model server
     began: float = field(default_factory=time.monotonic)
+    grant: Grant = EVERYTHING  # what it may ask, once it has been let in
     # Filled in on the way.
     signature: str = ""
     version: int | None = None
@@ -55,6 +58,10 @@ class Caller:
             if _is_metadata(value := headers.get(name, "")) and len(value) <= _MAX_TRACE
         )
         return cls(began + seconds, request_id, ((REQUEST_ID, request_id), *traces), began)
+
+    def at(self, peer: str) -> str:
+        """What the log calls it: the address that it calls from, and before that its key's id."""
+        return f"{self.grant.id}@{peer}" if self.grant.id else peer
 
     def time_left_s(self) -> float:
         return self.deadline - time.monotonic()

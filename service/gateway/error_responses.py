@@ -10,6 +10,8 @@ RETRY_AFTER_S = 1  # of a model server that is starting, stopping or full
 # The status of an error is that of the nearest class above it that stands here.
 STATUS: dict[type[errors.GatewayError], int] = {
     errors.RequestError: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.NotAcceptable: 406,
     errors.BodyTimeout: 408,
@@ -32,6 +34,8 @@ GRPC_CODE: dict[type[errors.GatewayError], str] = {
     errors.UnknownSignature: "FAILED_PRECONDITION",
     errors.BodyTimeout: "DEADLINE_EXCEEDED",
     errors.PayloadTooLarge: "RESOURCE_EXHAUSTED",
+    errors.Unauthenticated: "UNAUTHENTICATED",
+    errors.Forbidden: "PERMISSION_DENIED",
     errors.NotFound: "NOT_FOUND",
     errors.ModelServerOverloaded: "RESOURCE_EXHAUSTED",
     errors.ModelServerFailed: "INTERNAL",
@@ -55,14 +59,20 @@ def error_response(error: Exception) -> HttpResponse:
     is a bug, of which the client learns no more than that."""
     if not isinstance(error, errors.GatewayError):
         return HttpResponse(error_body("The gateway failed; its log says how"), 500)
-    status = status_of(error)
+    return HttpResponse(error_body(str(error)), status_of(error), headers=headers_of(error))
+
+
+def headers_of(error: errors.GatewayError) -> dict[str, str]:
+    """What goes with an error beside its message: HTTP's headers, and gRPC's trailing metadata."""
+    if isinstance(error, errors.Unauthenticated):
+        # RFC 6750, 3: who has shown nothing is not told of an error.
+        invalid = ', error="invalid_token"' if error.was_shown else ""
+        return {"WWW-Authenticate": f'Bearer realm="sluice"{invalid}'}
     if isinstance(error, errors.Busy):
-        again = error.retry_after_s
-    elif status in (429, 503):
-        again = RETRY_AFTER_S
-    else:
-        return HttpResponse(error_body(str(error)), status)
-    return HttpResponse(error_body(str(error)), status, headers={"Retry-After": str(again)})
+        return {"Retry-After": str(error.retry_after_s)}
+    if status_of(error) in (429, 503):
+        return {"Retry-After": str(RETRY_AFTER_S)}
+    return {}
 
 
 def error_body(message: str) -> bytes:

@@ -15,6 +15,8 @@ GatewayError
 │   ├── NotText                  JSON cannot carry this output's bytes
 │   ├── NotAcceptable            no form that the client accepts can carry the answer
 │   └── RejectedByModel          the model server or the model itself refused the values
+├── Unauthenticated              no key, or none that is known here
+├── Forbidden                    the key is not for that
 ├── NotFound
 │   └── ModelNotFound            no such model, or no such version of it
 ├── Busy                         no place for another request now
@@ -106,6 +108,19 @@ class NotAcceptable(RequestError):
 
 class RejectedByModel(RequestError):
     """The values passed every check here, and the model server answered that they are wrong."""
+
+
+class Unauthenticated(GatewayError):
+    """No key was shown where one is needed (`was_shown` says whether), or one that is not known,
+    has expired, or was revoked."""
+
+    def __init__(self, message: str, was_shown: bool = True) -> None:
+        super().__init__(message)
+        self.was_shown = was_shown
+
+
+class Forbidden(GatewayError):
+    """The key is not for this operation, or not for this model, whether there is one or not."""
 
 
 class NotFound(GatewayError):

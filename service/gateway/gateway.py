@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from service.gateway.access.grant import OPERATION_OF
+from service.gateway.access.guard import AnyGuard, guard_of
 from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission, Arrival
 from service.gateway.caller import Caller
 from service.gateway.decode.content_encoding import decompress
 from service.gateway.error_responses import error_response
-from service.gateway.errors import GatewayError
+from service.gateway.errors import Forbidden, GatewayError, Unauthenticated
 from service.gateway.exchange import Exchange
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.predictions import Predictions
@@ -40,13 +42,35 @@ class Gateway:
     predictions: Predictions
     telemetry: Telemetry
     admission: Admission
+    guard: AnyGuard
 
     @classmethod
     def of(cls, settings: Settings) -> "Gateway":
         telemetry = Telemetry(AccessLog(settings.access_log))
-        predictions = Predictions(settings, telemetry.statistics, telemetry.version_states.hear)
+        guard = guard_of(settings)
+        hear = telemetry.version_states.hear
+        predictions = Predictions(settings, telemetry.statistics, hear, lambda: guard.remark)
         admission = Admission(settings, predictions.joining, telemetry)
-        return cls(settings, predictions, telemetry, admission)
+        return cls(settings, predictions, telemetry, admission, guard)
+
+    async def identify(self, headers: Mapping[str, str], caller: Caller) -> None:
+        """Find out whose request it is that came with these headers, or gRPC metadata, by
+        lower-case name: before anything is read or done for it. Raises Unauthenticated."""
+        try:
+            caller.grant = await self.guard.identify(headers)
+        except Unauthenticated as error:
+            self.telemetry.refused(type(error).__name__)
+            raise
+
+    def permit(self, caller: Caller, model: str, verb: str) -> None:
+        """Raises Forbidden where the caller may not ask that of the model, "" for none."""
+        operation = OPERATION_OF[verb]
+        try:
+            if operation is not None:
+                caller.grant.check(model, operation)
+        except Forbidden as error:
+            self.telemetry.refused(type(error).__name__)
+            raise
 
     def caller(self, request: HttpRequest, began: float) -> Caller:
         """Whoever sent `request`, whose first byte came at `began` on the monotonic clock."""
@@ -74,6 +98,8 @@ class Gateway:
         try:
             if view.is_probe:
                 return await view.handler(self.predictions, model, head, caller)
+            await self.identify(head.headers, caller)
+            self.permit(caller, model.name, view.verb)
             with self.admission.arriving(model.name, head.length, caller.time_left_s()) as arrival:
                 body = await read(arrival.hold)
                 arrival.take_place()
@@ -124,7 +150,7 @@ class Gateway:
             status=str(response.status),
             method=request.method,
             path=request.path,
-            client=client,
+            client=caller.at(client),
             request_id=caller.request_id,
             bytes_in=len(request.body),
             bytes_out=len(response.body),

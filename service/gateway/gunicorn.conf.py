@@ -12,9 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from service.gateway.access.guard import check_reach
 from service.gateway.settings import Settings
 
 settings = Settings.from_environment()
+check_reach(settings)
 
 wsgi_app = "service.gateway.app:from_environment()"  # the worker makes its own, beside its front
 bind = settings.address(settings.http_port)

@@ -58,6 +58,7 @@ Result = TypeVar("Result")
 Decode = Callable[[Signatures], AnyQuery]
 ByVersion = Mapping[str, Statistics]
 Counted = Callable[[], Mapping[str, ByVersion]]
+Remark = Callable[[], str]
 Hear = Callable[[str, Sequence[serving.ModelVersionStatus]], None]
 
 SIGNATURES_MAY_BE_STALE_S = 1.0
@@ -88,15 +89,20 @@ class Predictions:
     """What can be asked of the models. For the event loop in which `open` was called.
 
     Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
-    says what has been counted of them; `hear` is told the states of the named models' versions.
+    says what has been counted of them; `hear` is told the states of the named models' versions;
+    `remark` says what else whoever asks for readiness should know.
     """
 
     def __init__(
-        self, settings: Settings, counted: Counted = dict, hear: Hear = lambda *_: None
+        self,
+        settings: Settings,
+        counted: Counted = dict,
+        hear: Hear = lambda *_: None,
+        remark: Remark = str,
     ) -> None:
         self.settings = settings
         self.model_list = ModelList(settings)
-        self._counted, self._hear = counted, hear
+        self._counted, self._hear, self._remark = counted, hear, remark
         self.model_server = ModelServer(settings.model_server)
         self.joining = Joining(
             self.model_server.servers,
@@ -183,7 +189,7 @@ class Predictions:
                     await self._work(len(request), check_examples, examples, self._max_pixels)
                 return await self.model_server.call(method, request, model, caller)
         except ModelNotFound as error:
-            raise self._with_names(error, model) from error
+            raise self._with_names(error, model, caller) from error
 
     async def signatures(
         self, model: ModelRef, caller: Caller, max_age_s: float | None = None
@@ -216,7 +222,7 @@ class Predictions:
             with self._deadlines.within(caller):
                 return await self.model_server.metadata(model, caller)
         except ModelNotFound as error:
-            raise self._with_names(error, model) from error
+            raise self._with_names(error, model, caller) from error
 
     async def status(self, model: ModelRef, caller: Caller) -> list[serving.ModelVersionStatus]:
         """The versions of a model, newest first, each with its state; raises ModelNotFound."""
@@ -230,10 +236,14 @@ class Predictions:
         statuses = await self.status(ModelRef(name), caller)
         return [each.version for each in statuses if each.state == State.AVAILABLE]
 
+    def names(self, caller: Caller) -> list[str]:
+        """The named models, those that the caller may ask about."""
+        return list(filter(caller.grant.names, self.model_list.names()))
+
     async def listing(self, caller: Caller) -> dict[str, list[serving.ModelVersionStatus]]:
         """The named models, as the model server's API cannot list its own, each with its versions
         as `status` has them; without any where it is not there."""
-        names = self.model_list.names()
+        names = self.names(caller)
         found = await asyncio.gather(*(self._versions(name, caller) for name in names))
         return dict(zip(names, found, strict=True))
 
@@ -255,6 +265,10 @@ class Predictions:
     async def readiness(self) -> Readiness:
         """Whether this gateway can serve: when a model is AVAILABLE at the model server (or all
         that are named, by `ready_when`); when it answers, where none is named."""
+        state, remark = await self._readiness(), self._remark()
+        return state._replace(reason=f"{state.reason}; {remark}") if remark else state
+
+    async def _readiness(self) -> Readiness:
         names = self.model_list.names()
         if self.model_list.problem:
             return Readiness(False, self.model_list.problem, {})
@@ -295,9 +309,9 @@ class Predictions:
     def _max_pixels(self) -> int:
         return self.settings.max_image_pixels
 
-    def _with_names(self, error: ModelNotFound, model: ModelRef) -> ModelNotFound:
+    def _with_names(self, error: ModelNotFound, model: ModelRef, caller: Caller) -> ModelNotFound:
         """The error, and for a model that nobody named those that are, the nearest first."""
-        names = self.model_list.names()
+        names = self.names(caller)
         if not names or model.name in names:
             return error
         return ModelNotFound(f"{error}{did_you_mean(model.name, names)}")

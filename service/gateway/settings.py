@@ -21,6 +21,7 @@ PREFIX = "SLUICE_"
 # Read elsewhere than here; a test finds those that are missing.
 OTHER_VARIABLES = {
     "SLUICE_URL": "the server that `sluice predict` and `make test-remote` ask",
+    "SLUICE_API_KEY": "the key that `sluice predict` shows the server",
     "SLUICE_GRPC": "HOST:PORT of the gRPC port that `make test-remote` asks too",
     "SLUICE_FASHION_MNIST_DIR": "folder of Fashion-MNIST's files, for `sluice train`",
     "SLUICE_VERSION": "tag of the images in `deploy/compose.yaml`",
@@ -76,6 +77,17 @@ class Settings:
         "any",
         "any: ready when one of the named models is AVAILABLE; all: when each is",
         choices=("any", "all"),
+    )
+    access: str = _setting(
+        "auto",
+        "open: whoever reaches the gateway is answered; keys: those that SLUICE_ACCESS_FILE knows; "
+        "auto: keys where that is given, else open on the loopback address, and refused on any "
+        "other",
+        choices=("auto", "open", "keys"),
+    )
+    access_file: str = _setting(
+        "",
+        "the file of keys and what each may ask; read again when it changes",
     )
     http_host: str = _setting("0.0.0.0", "address to listen on")
     http_port: int = _setting(8080, "port to listen on", most=MOST_PORTS)

@@ -132,6 +132,12 @@ class Telemetry:
         )
         self._in_flight = self._gauge("in_flight", "Requests being worked on.")
         self._waiting = self._gauge("waiting", "Of these, requests that wait to be sent on.")
+        self._access_problem = Gauge(
+            "sluice_access_problem",
+            "1 while the file of keys, or what it names, cannot be used as it is.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._connections = Gauge(
             "sluice_connections",
             "Open HTTP connections.",
@@ -230,6 +236,10 @@ class Telemetry:
         self._in_flight.set(in_flight)
         self._waiting.set(waiting)
         self._connections.set(connections)
+
+    def access(self, problem: bool) -> None:
+        """Whether the keys in force are others than the file of them says now."""
+        self._access_problem.set(problem)
 
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""

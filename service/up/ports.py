@@ -1,7 +1,6 @@
 """Whether what is to be listened on can be: asked before anything is started, or trained."""
 
 import errno
-import ipaddress
 import socket
 from collections.abc import Mapping
 
@@ -24,18 +23,6 @@ def port_problem(host: str, ports: Mapping[str, int]) -> str:
         if problem:
             return problem
     return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether no other machine can reach what listens there.
-
-    >>> is_loopback("127.0.0.2"), is_loopback("localhost"), is_loopback("::")
-    (True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def dialled(host: str, port: int) -> str:

@@ -35,6 +35,7 @@ class Options:
     """What `sluice up` is told.
 
     host: where HTTP and gRPC are listened on.
+    asks_for_keys: whether the gateway does.
     other_ports: of the gateway's own, by the variable that sets each; 0 is none.
     drain_timeout_s: how long the gateway may take to answer what it has accepted.
     """
@@ -46,6 +47,13 @@ class Options:
     other_ports: dict[str, int]
     drain_timeout_s: float
     allow_reload_config: bool = False
+    asks_for_keys: bool = False
+
+    @property
+    def model_server_host(self) -> str:
+        """Where gRPC is listened on: the model server asks nobody for a key, so where the gateway
+        does, only this machine reaches it."""
+        return "127.0.0.1" if self.asks_for_keys else self.host
 
 
 def check(options: Options) -> None:
@@ -75,7 +83,7 @@ class Supervisor:
             ) from None
         self._config_file = self._work_dir / "models.config"
         self._models = Models(options.model_repository, self._config_file)
-        self._model_server = dialled(options.host, options.grpc_port)
+        self._model_server = dialled(options.model_server_host, options.grpc_port)
         self._client = Client(f"grpc://{self._model_server}", retries=0)
         self._services: list[Service] = []
 
@@ -116,8 +124,17 @@ class Supervisor:
         )
         if self._stop.received is None:
             options, models = self._options, self._models
-            ports = (options.host, options.http_port, options.grpc_port)
-            say(welcome(options.model_repository, models.served(), models.missing(), *ports))
+            say(
+                welcome(
+                    options.model_repository,
+                    models.served(),
+                    models.missing(),
+                    options.host,
+                    options.http_port,
+                    options.grpc_port,
+                    options.asks_for_keys,
+                )
+            )
 
     def _watch(self) -> None:
         next_look = time.monotonic()
@@ -199,7 +216,10 @@ class Supervisor:
         installed = shutil.which(TENSORFLOW_MODEL_SERVER)
         if not installed:
             reload_config = str(options.allow_reload_config).lower()
-            own = [f"--bind_address={options.host}", f"--allow_reload_config={reload_config}"]
+            own = [
+                f"--bind_address={options.model_server_host}",
+                f"--allow_reload_config={reload_config}",
+            ]
             return [*_python("service.modelserver"), *flags, *own]
         say(
             f"TensorFlow Serving has no flag for the address: its port {options.grpc_port} is open "

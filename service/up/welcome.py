@@ -3,7 +3,8 @@
 import shlex
 from pathlib import Path
 
-from service.up.ports import ANY, is_loopback
+from service.up.ports import ANY
+from sluice.wire.hosts import is_loopback
 from sluice.wire.versions import published_versions
 
 
@@ -14,11 +15,13 @@ def welcome(
     host: str,
     http_port: int,
     grpc_port: int,
+    asks_for_keys: bool,
 ) -> str:
     """`names` are served, `missing` not or not yet."""
     shown = "localhost" if is_loopback(host) or host in ANY else host
     shown = f"[{shown}]" if ":" in shown else shown
-    lines = [f"HTTP on http://{shown}:{http_port}, gRPC on {shown}:{grpc_port}", _reach(host)]
+    lines = [f"HTTP on http://{shown}:{http_port}, gRPC on {shown}:{grpc_port}"]
+    lines.append(_reach(host, asks_for_keys))
     if names:
         url = f"http://{shown}:{http_port}/v1/models/{names[0]}"
         image = shlex.quote(str(_sample(repository / names[0])))
@@ -50,7 +53,9 @@ def _sample(model: Path) -> Path:
     return samples[-1] if samples else Path("IMAGE.png")
 
 
-def _reach(host: str) -> str:
+def _reach(host: str, asks_for_keys: bool) -> str:
+    if asks_for_keys:
+        return "HTTP asks for keys (SLUICE_ACCESS_FILE); gRPC is for this machine alone"
     if is_loopback(host):
         return "For this machine alone; --host 0.0.0.0 (or ::) opens both to others"
     return (

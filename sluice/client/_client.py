@@ -25,7 +25,9 @@ class Client:
     `timeout_s` is what a call may take in all. A server that cannot be reached, that is starting
     or overloaded (UNAVAILABLE, RESOURCE_EXHAUSTED, 429, 502, 503) is asked again, up to `retries`
     times, with pauses from 0.1 to 2 s, within `timeout_s`; a call that ran out of time never is.
-    `headers` go with every call, over gRPC as its metadata.
+    `headers` go with every call, over gRPC as its metadata. So does `api_key`, where the server
+    asks for one: an API key, or a token (docs/security.md). Keep it to servers that you reach over
+    TLS or on this machine.
 
     Every method raises a ClientError (sluice/client/errors.py draws the tree).
 
@@ -41,17 +43,19 @@ class Client:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         ca_file: str | PathLike[str] | None = None,
     ) -> None:
+        given = _with_key(headers or {}, api_key)
         self._transport: Transport
         if _speaks_grpc(url):
             from sluice.client._grpc import GrpcTransport
 
-            self._transport = GrpcTransport(url, headers or {}, ca_file)
+            self._transport = GrpcTransport(url, given, ca_file)
         else:
             from sluice.client._http import HttpTransport
 
-            self._transport = HttpTransport(url, headers or {}, ca_file)
+            self._transport = HttpTransport(url, given, ca_file)
         self._flows = Flows(timeout_s, retries)
 
     def predict(
@@ -148,17 +152,19 @@ class AsyncClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         ca_file: str | PathLike[str] | None = None,
     ) -> None:
+        given = _with_key(headers or {}, api_key)
         self._transport: AsyncTransport
         if _speaks_grpc(url):
             from sluice.client._grpc import AsyncGrpcTransport
 
-            self._transport = AsyncGrpcTransport(url, headers or {}, ca_file)
+            self._transport = AsyncGrpcTransport(url, given, ca_file)
         else:
             from sluice.client._http import AsyncHttpTransport
 
-            self._transport = AsyncHttpTransport(url, headers or {}, ca_file)
+            self._transport = AsyncHttpTransport(url, given, ca_file)
         self._flows = Flows(timeout_s, retries)
 
     async def predict(
@@ -219,6 +225,19 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _with_key(headers: Mapping[str, str], api_key: str | None) -> dict[str, str]:
+    """Raises ValueError, which does not repeat the key.
+
+    >>> _with_key({}, "sluice_me_00")
+    {'Authorization': 'Bearer sluice_me_00'}
+    """
+    if api_key is None:
+        return dict(headers)
+    if not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        raise ValueError("api_key: expected one word of printable ASCII characters")
+    return {**headers, "Authorization": f"Bearer {api_key}"}
 
 
 def _speaks_grpc(url: str) -> bool:

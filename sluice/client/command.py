@@ -30,6 +30,12 @@ NPY = b"\x93NUMPY"
     help="http[s]://HOST:PORT of a gateway, or grpc[s]://HOST:PORT of a model server [SLUICE_URL].",
 )
 @click.option(
+    "--api-key",
+    envvar="SLUICE_API_KEY",
+    help="For a server that asks for one; as a variable it is in no list of processes "
+    "[SLUICE_API_KEY].",
+)
+@click.option(
     "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Labels for each row."
 )
 @click.option("--version", type=click.IntRange(0), help="The newest if not given.")
@@ -43,6 +49,7 @@ def predict(
     model: str,
     files: tuple[Path, ...],
     url: str,
+    api_key: str | None,
     top_k: int,
     as_json: bool,
     timeout_s: float,
@@ -54,7 +61,7 @@ def predict(
     """
     rows, batch = _batch_of(files)
     try:
-        with Client(url, timeout_s=timeout_s) as client:
+        with Client(url, timeout_s=timeout_s, api_key=api_key) as client:
             prediction = _ask(client, model, batch, options)
     except Unavailable as error:
         raise click.ClickException(_one_line(error) + _how_to_start(url, error)) from None

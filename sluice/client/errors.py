@@ -37,7 +37,7 @@ class TooLarge(BadRequest):
 
 
 class NotAllowed(ClientError):
-    """Missing or wrong credentials; see `headers` of the client."""
+    """Missing or wrong credentials; see `api_key` of the client."""
 
 
 class NotFound(ClientError):

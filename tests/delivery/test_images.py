@@ -84,6 +84,7 @@ def start_gateway(start, images, modelserver):
                 f"--env=SLUICE_HTTP_PORT={port}",
                 f"--env=SLUICE_ADMIN_PORT={admin_port}",
                 "--env=SLUICE_MODELS=digits",
+                "--env=SLUICE_ACCESS=open",
             ),
         )
         container.admin_port = admin_port

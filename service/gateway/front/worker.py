@@ -105,6 +105,8 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         admission, joining = self.gateway.admission, self.gateway.predictions.joining
         self.gateway.telemetry.level(admission.in_flight, joining.waiting(), len(self.connections))
         self.gateway.telemetry.servers(self.gateway.predictions.model_server.servers.all())
+        self.gateway.guard.look()
+        self.gateway.telemetry.access(bool(self.gateway.guard.remark))
         if self._admin is not None:
             self._admin.beat(now)
 

@@ -50,7 +50,7 @@ def page(model: str) -> str:
 def _models() -> dict[str, Signatures]:
     """The named models that are AVAILABLE, by name."""
     found = {}
-    for name in gateway().predictions.model_list.names():
+    for name in gateway().predictions.names(page_caller()):
         try:
             found[name] = _signatures(name)
         except errors.NotFound:

@@ -31,7 +31,7 @@ _POLICY = (
     "connect-src 'self'; media-src blob:; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -46,14 +46,14 @@ def _check_open() -> None:
 
 @routes.after_request
 def _protect(response: Response) -> Response:
-    response.headers.update(_HEADERS)
+    response.headers.update(HEADERS)
     return response
 
 
 @routes.get("/models/")
 def index() -> str:
-    states = {name: _states(name) for name in gateway().predictions.model_list.names()}
-    return render_template("models.html", models=states, digest=_digest())
+    states = {name: _states(name) for name in gateway().predictions.names(page_caller())}
+    return render_template("models.html", models=states, digest=static_digest())
 
 
 @routes.get("/models/<model>")
@@ -75,7 +75,7 @@ def page(model: str) -> str:
         shown=shown,
         newest=newest,
         samples=_sample_addresses(model, newest, shown[newest]["samples"]) if newest else [],
-        digest=_digest(),
+        digest=static_digest(),
     )
 
 
@@ -91,7 +91,7 @@ def picture(model: str, version: int, name: str) -> Response:
 @routes.get("/static/<digest>/<name>")
 def static(digest: str, name: str) -> Response:
     """The digest is of all files together, so that the modules name one another without it."""
-    kept = digest == _digest()
+    kept = digest == static_digest()
     return send_from_directory(_STATIC, name, max_age=_YEAR_S if kept else 0)
 
 
@@ -105,7 +105,8 @@ def _showcase() -> Showcase:
 
 
 @lru_cache(1)
-def _digest() -> str:
+def static_digest() -> str:
+    """Of all static files together, by which a browser may keep them for ever."""
     content = b"".join(path.read_bytes() for path in sorted(_STATIC.iterdir()))
     return hashlib.sha256(content).hexdigest()[:12]
 

@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from service.gateway.access.grant import OPERATION_OF
 from service.gateway.caller import Caller
-from service.gateway.error_responses import grpc_code_of
+from service.gateway.error_responses import grpc_code_of, headers_of
 from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
@@ -79,16 +80,22 @@ class Edge:
         return grpc.unary_unary_rpc_method_handler(handle)
 
     async def _answer(self, path: str, method: Method[Any], data: bytes, context: Context) -> bytes:
-        caller = self._caller(context)
+        headers = _headers(context)
+        caller = self._caller(headers, context)
         model, code, details, reply = ModelRef(""), "OK", "", b""
+        trailers: tuple[tuple[str, str], ...] = ()
         try:
             if self._refusing:
                 raise ShuttingDown("The gateway is shutting down; call another one")
+            if OPERATION_OF[method.verb] is not None:
+                await self._gateway.identify(headers, caller)
             model, request = method.parse(data)
+            self._gateway.permit(caller, model.name, method.verb)
             with self._gateway.admission.place(model.name, len(data), caller.time_left_s()):
                 reply = await method.answer(model, request, caller)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)
+            trailers = tuple((name.lower(), text) for name, text in headers_of(error).items())
         except asyncio.CancelledError:  # the client is gone
             self._observe(path, method, model, "CANCELLED", data, reply, caller, context, "")
             raise
@@ -97,17 +104,12 @@ class Edge:
             log.exception("%s failed", path)
         self._observe(path, method, model, code, data, reply, caller, context, details)
         if code != "OK":
-            await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS])
+            await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS], trailers)
         return reply
 
-    def _caller(self, context: Context) -> Caller:
+    def _caller(self, headers: Mapping[str, str], context: Context) -> Caller:
         seconds = self._gateway.settings.request_timeout_s
         left_s = context.time_remaining()
-        headers = {
-            name: value
-            for name, value in context.invocation_metadata() or ()
-            if isinstance(value, str)
-        }
         return Caller.of(
             headers, time.monotonic(), seconds if left_s is None else min(seconds, left_s)
         )
@@ -132,7 +134,7 @@ class Edge:
             status=code,
             method="GRPC",
             path=path,
-            client=context.peer(),
+            client=caller.at(context.peer()),
             request_id=caller.request_id,
             bytes_in=len(data),
             bytes_out=len(reply),
@@ -140,6 +142,13 @@ class Edge:
             reason=reason,
         )
         self._gateway.telemetry.observe(exchange, caller)
+
+
+def _headers(context: Context) -> dict[str, str]:
+    """The call's metadata, less what is binary."""
+    return {
+        name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)
+    }
 
 
 def read_message(kind: type[AnyMessage], data: bytes) -> AnyMessage:

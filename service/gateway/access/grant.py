@@ -1,0 +1,77 @@
+"""What one caller may ask, and the operations that there are."""
+
+import fnmatch
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from service.gateway.errors import Forbidden, shown
+
+PREDICT, METADATA, STATUS = "predict", "metadata", "status"
+OPERATIONS = (PREDICT, METADATA, STATUS)
+ALL_MODELS = "*"
+
+# Each verb of a dialect (views.py, rpc/edge.py) is one of the operations that a key is for, or none
+# that it needs a key for. A verb that does not stand here is answered to nobody.
+OPERATION_OF: dict[str, str | None] = {
+    "predict": PREDICT,
+    "classify": PREDICT,
+    "regress": PREDICT,
+    "multi_inference": PREDICT,
+    "infer": PREDICT,
+    "metadata": METADATA,
+    "getmodelmetadata": METADATA,
+    "server_metadata": METADATA,
+    "page": METADATA,
+    "status": STATUS,
+    "list_models": STATUS,
+    "repository_index": STATUS,
+    "statistics": STATUS,
+    "model_ready": STATUS,
+    "reload": STATUS,  # which is only ever refused
+    "healthz": None,
+    "readyz": None,
+    "live": None,
+    "ready": None,
+}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Whoever has it may ask these operations of the models that one of the patterns fits.
+
+    `id` is what the log calls its holder; "" for somebody whom nobody knows.
+    """
+
+    id: str
+    models: tuple[str, ...]
+    operations: frozenset[str]
+
+    def check(self, model: str, operation: str) -> None:
+        """Raises Forbidden. The same words whether there is such a model or not; `model` is "" for
+        what is about none, or about all that the grant names."""
+        if operation in self.operations and (not model or self.names(model)):
+            return
+        about = f' with the model "{shown(model)}"' if model else ""
+        raise Forbidden(f'{self._holder} may not do "{operation}"{about}')
+
+    def check_all(self, operation: str) -> None:
+        """The same for what tells of every model at once. Raises Forbidden."""
+        if operation not in self.operations or ALL_MODELS not in self.models:
+            raise Forbidden(f'{self._holder} may not do "{operation}" with every model')
+
+    def names(self, model: str) -> bool:
+        """Whether one of its patterns fits the model."""
+        return self._pattern.match(model) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(fnmatch.translate, self.models)) or "(?!)")
+
+    @property
+    def _holder(self) -> str:
+        return f'The key "{self.id}"' if self.id else "A caller without a key"
+
+
+# Of whoever asks where nobody is asked for a key, and of the gateway itself.
+EVERYTHING = Grant("", (ALL_MODELS,), frozenset(OPERATIONS))

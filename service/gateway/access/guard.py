@@ -1,0 +1,112 @@
+"""The guard at the door: whose request this is, and whether it may be asked."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.gateway.access.access_list import KeyEntry, read_access
+from service.gateway.access.credentials import credential_of
+from service.gateway.access.grant import EVERYTHING, Grant
+from service.gateway.access.keys import digest_of, id_of, is_key, new_key
+from service.gateway.access.watched import Watched
+from service.gateway.errors import Unauthenticated
+from service.gateway.settings import InvalidSetting, Settings
+from sluice.wire.hosts import is_loopback
+
+# Compared with where there is no key of an id, so that no time tells which ids there are.
+_NOBODYS = digest_of(new_key("nobody"))
+_HOW = "`Authorization: Bearer KEY` or `X-API-Key: KEY`"
+
+
+class OpenGuard:
+    """Asks nobody."""
+
+    asks = False
+    remark = ""
+
+    def look(self) -> None:
+        pass
+
+    async def identify(self, headers: Mapping[str, str]) -> Grant:
+        del headers
+        return EVERYTHING
+
+
+class Guard:
+    """Knows callers by the file of keys. Raises ValueError where that cannot be used at first."""
+
+    asks = True
+
+    def __init__(self, path: Path) -> None:
+        self._file = Watched(path, read_access)
+
+    @property
+    def remark(self) -> str:
+        """What whoever looks at readiness should know; "" for nothing."""
+        if not self._file.problem:
+            return ""
+        return "the file of keys cannot be used as it is (the log says why); the one before is"
+
+    def look(self) -> None:
+        """Begin to see whether the file has changed, in an event loop: also while nobody asks."""
+        self._file.begin_look()
+
+    async def identify(self, headers: Mapping[str, str]) -> Grant:
+        """What the caller may who sent these headers, or gRPC metadata, by lower-case name. Raises
+        Unauthenticated."""
+        access = await self._file.fresh()
+        credential = credential_of(headers)
+        if not credential:
+            if access.anonymous is None:
+                raise Unauthenticated(f"A key is needed here: {_HOW}", was_shown=False)
+            return access.anonymous
+        return _of_key(credential, access.keys)
+
+
+AnyGuard = OpenGuard | Guard
+
+
+def guard_of(settings: Settings) -> AnyGuard:
+    """Raises InvalidSetting."""
+    path = settings.access_file
+    if settings.access == "open" and path:
+        raise InvalidSetting(
+            "SLUICE_ACCESS is open, and SLUICE_ACCESS_FILE is given: leave one out"
+        )
+    if settings.access == "keys" and not path:
+        raise InvalidSetting(
+            "SLUICE_ACCESS is keys: SLUICE_ACCESS_FILE is to name the file of them"
+        )
+    if not path:
+        return OpenGuard()
+    try:
+        return Guard(Path(path))
+    except ValueError as error:
+        raise InvalidSetting(f"SLUICE_ACCESS_FILE: {error}") from None
+
+
+def check_reach(settings: Settings) -> None:
+    """Raises InvalidSetting for a gateway that answers anybody, at an address that other machines
+    reach, and was not told so in words."""
+    if settings.access != "auto" or settings.access_file or is_loopback(settings.http_host):
+        return
+    raise InvalidSetting(
+        f"SLUICE_ACCESS: whoever reaches {settings.http_host} would be answered. Name a file of "
+        "keys (SLUICE_ACCESS_FILE; `sluice keys new` makes one), or say SLUICE_ACCESS=open where "
+        "the network or a proxy decides who reaches it, or listen on SLUICE_HTTP_HOST=127.0.0.1"
+    )
+
+
+def _of_key(key: str, keys: Mapping[str, KeyEntry]) -> Grant:
+    """Raises Unauthenticated; what became of a key is told to who has it, and to nobody else."""
+    key_id = id_of(key) or ""
+    entry = keys.get(key_id)
+    if not is_key(key, entry.digest if entry else _NOBODYS) or entry is None:
+        raise Unauthenticated("The key is not known here")
+    if entry.revoked:
+        raise Unauthenticated(f'The key "{key_id}" has been revoked')
+    if time.time() >= entry.expires:
+        when = datetime.fromtimestamp(entry.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        raise Unauthenticated(f'The key "{key_id}" has expired at {when}')
+    return entry.grant

@@ -1,0 +1,81 @@
+"""A file that is read again when it changes, the last good reading of which stays in force."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+LOOK_EVERY_S = 1.0
+PATIENCE_S = 0.25  # with a file system that does not answer; what was read last is in force then
+
+Content = TypeVar("Content")
+
+log = logging.getLogger(__name__)
+
+
+class Watched(Generic[Content]):
+    """`current` is what `read` made of the file's text when that last could be read.
+
+    `read` raises ValueError for a text that it cannot use. `problem` says what is wrong with the
+    file as it is now; "" for nothing. Raises ValueError where the file cannot be used at first.
+    """
+
+    def __init__(self, path: Path, read: Callable[[str], Content]) -> None:
+        self._path, self._read = path, read
+        self._looking: asyncio.Task[None] | None = None
+        self.problem = ""
+        self._seen = self._state()
+        self.current = self._load()
+        self._looked = time.monotonic()
+
+    async def fresh(self) -> Content:
+        """What is in force: the file as it is, or was a second ago."""
+        looking = self.begin_look()
+        if looking is not None:
+            await asyncio.wait({looking}, timeout=PATIENCE_S)
+        return self.current
+
+    def begin_look(self) -> asyncio.Task[None] | None:
+        """The look that it is time for, if it is."""
+        if self._looking is None and time.monotonic() - self._looked >= LOOK_EVERY_S:
+            self._looking = asyncio.create_task(self._look())
+        return self._looking
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.to_thread(self.look)
+        finally:
+            self._looked, self._looking = time.monotonic(), None
+
+    def look(self) -> None:
+        """Read the file if it has changed."""
+        seen = self._state()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self.current, self.problem = self._load(), ""
+        except ValueError as error:
+            self.problem = str(error)
+            log.error("%s; what it said before stays in force", error)
+        else:
+            log.info("%s has changed, and is in force", self._path)
+
+    def _load(self) -> Content:
+        try:
+            return self._read(self._path.read_text())
+        except OSError as error:
+            raise ValueError(f"{self._path} cannot be read ({error.strerror})") from None
+        except ValueError as error:  # and a text that is no UTF-8
+            raise ValueError(f"{self._path}: {error}") from None
+
+    def _state(self) -> tuple[int, ...]:
+        """Another one whenever the file is another; () where it is not there."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 (follows a mounted Secret's links alike)
+        except OSError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,0 +1,126 @@
+"""The file of keys as it is read, and keys as they are made and compared."""
+
+import hmac
+
+import pytest
+
+from service.gateway.access.access_list import BadAccessFile, read_access
+from service.gateway.access.grant import OPERATION_OF, OPERATIONS
+from service.gateway.access.guard import check_reach, guard_of
+from service.gateway.access.keys import digest_of, id_of, is_key, new_key
+from service.gateway.app import create_app
+from service.gateway.errors import Forbidden
+from service.gateway.gateway import Gateway
+from service.gateway.routes.model_paths import FlaskView
+from service.gateway.rpc import oip, tfs
+from service.gateway.settings import InvalidSetting, Settings
+
+DIGEST = "0" * 64
+
+
+def test_a_key_has_its_id_and_256_random_bits():
+    first, second = new_key("acme-2.x"), new_key("acme-2.x")
+    assert id_of(first) == id_of(second) == "acme-2.x"
+    assert len({first[-64:], second[-64:]}) == 2
+    assert is_key(first, digest_of(first)) and not is_key(second, digest_of(first))
+    assert first not in digest_of(first)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "sluice_", "sluice__" + DIGEST, f"sluice_a_b_{DIGEST}", f"sluice_a_{DIGEST}0", "é"]
+)
+def test_what_is_no_key(text):
+    assert id_of(text) is None
+
+
+def test_keys_are_compared_in_a_time_that_tells_nothing(monkeypatch):
+    compared = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda *both: compared.append(both))
+    is_key("a", DIGEST)
+    assert compared == [(digest_of("a"), DIGEST)]
+
+
+def test_what_a_file_says():
+    access = read_access(
+        f'[keys.a]\nsha256="{DIGEST}"\nmodels=["m-*"]\nexpires=2026-01-01T00:00:00Z\n'
+        '[anonymous]\nmodels=["open"]\noperations=["predict"]'
+    )
+    entry = access.keys["a"]
+    assert (entry.digest, entry.expires, entry.revoked) == (DIGEST, 1767225600, False)
+    assert (entry.grant.id, entry.grant.operations) == ("a", frozenset(OPERATIONS))
+    assert entry.grant.names("m-1") and not entry.grant.names("n") and not entry.grant.names("xm-")
+    with pytest.raises(Forbidden, match="A caller without a key may not do"):
+        access.anonymous.check("open", "status")
+    with pytest.raises(Forbidden, match='The key "a" may not do "status" with every model'):
+        entry.grant.check_all("status")
+    assert read_access("").anonymous is None
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[keys", "this is no TOML"),
+        ("keyz = 1", "keyz is not known; did you mean keys?"),
+        ("keys = 1", "keys: expected a table, got 1"),
+        ("keys.a = 1", "keys.a: expected a table"),
+        ("[keys.'a b']", "keys.a b: an id is letters"),
+        ("[keys.a]", "keys.a.sha256: expected 64 hexadecimal digits"),
+        (f'[keys.a]\nsha256="{DIGEST}"', "keys.a.models is missing"),
+        (f'[keys.a]\nsha256="{DIGEST}"\nmodels="m"', "keys.a.models: expected a list"),
+        (f'[keys.a]\nsha256="{DIGEST}"\nmodels=[""]', "keys.a.models: expected a list"),
+        (f'[keys.a]\nsha256="{DIGEST}"\nmodel=["m"]', "keys.a.model is not known; did you mean"),
+        ('[anonymous]\nmodels=[]\noperations=["write"]', "anonymous.operations: expected some of"),
+        ('[anonymous]\nmodels=[]\nsha256=""', "anonymous.sha256 is not known"),
+        (
+            f'[keys.a]\nsha256="{DIGEST}"\nmodels=[]\nexpires=2026-01-01T00:00:00',
+            "keys.a.expires: expected a time with its zone",
+        ),
+        (f'[keys.a]\nsha256="{DIGEST}"\nmodels=[]\nrevoked=1', "keys.a.revoked: expected true or"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_place(text, message):
+    with pytest.raises(BadAccessFile) as refusal:
+        read_access(text)
+    assert str(refusal.value).startswith(message)
+
+
+def test_a_key_in_place_of_its_hash_is_not_repeated():
+    key = new_key("a")
+    with pytest.raises(BadAccessFile) as refusal:
+        read_access(f'[keys.a]\nsha256="{key}"\nmodels=[]')
+    assert key[-64:] not in str(refusal.value)
+
+
+def test_every_verb_is_an_operation():
+    settings = Settings()
+    gateway = Gateway.of(settings)
+    views = create_app(settings, gateway).view_functions.values()
+    verbs = {view.view.verb for view in views if isinstance(view, FlaskView)}
+    dialect = tfs.Tfs(gateway.predictions)
+    for methods in (
+        dialect.prediction_service(),
+        dialect.model_service(),
+        oip.Oip(gateway.predictions).methods(),
+    ):
+        verbs |= {method.verb for method in methods.values()}
+    assert verbs <= OPERATION_OF.keys()
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"access": "open", "access_file": "x"}, "SLUICE_ACCESS is open, and SLUICE_ACCESS_FILE"),
+        ({"access": "keys"}, "SLUICE_ACCESS is keys: SLUICE_ACCESS_FILE is to name"),
+        ({"access_file": "nowhere.toml"}, "SLUICE_ACCESS_FILE: nowhere.toml cannot be read"),
+    ],
+)
+def test_settings_that_contradict_one_another(given, message):
+    with pytest.raises(InvalidSetting, match=message):
+        guard_of(Settings(**given))
+
+
+def test_nobody_is_let_in_from_other_machines_unless_told_so():
+    with pytest.raises(InvalidSetting, match=r"^SLUICE_ACCESS: whoever reaches 0\.0\.0\.0 would"):
+        check_reach(Settings())
+    for given in ({"access": "open"}, {"http_host": "::1"}, {"access_file": "keys.toml"}):
+        check_reach(Settings(**given))
