@@ -11,7 +11,8 @@ that have come, or clients that send slowly would take every place.
 import time
 from typing import TypeVar
 
-from service.gateway.errors import Busy, GatewayError, PayloadTooLarge
+from service.gateway.access.account import FREE, AnyAccount
+from service.gateway.errors import Busy, GatewayError, PayloadTooLarge, RateLimited
 from service.gateway.joining import Joining
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
@@ -27,20 +28,24 @@ class Admission:
         self.in_flight = 0
         self.bytes_in_flight = 0
         self._by_model: dict[str, int] = {}
+        self._by_account: dict[str, int] = {}
 
-    def arriving(self, model: str, announced: int, left_s: float) -> "Arrival":
+    def arriving(
+        self, model: str, announced: int, left_s: float, account: AnyAccount = FREE
+    ) -> "Arrival":
         """A request that is being read, then worked on, for as long as the block runs that it is
-        entered for; it has `left_s` until its deadline.
+        entered for; it has `left_s` until its deadline, and is counted on `account`.
 
-        Raises Busy, or PayloadTooLarge for a body that is announced to be over the limit of one.
+        Raises Busy, RateLimited, or PayloadTooLarge for a body that is announced to be over the
+        limit of one.
         """
         self._check_bytes(announced)
-        self._check_place(model, left_s)
-        return Arrival(self, model, time.monotonic() + left_s)
+        self._check_place(model, left_s, account)
+        return Arrival(self, model, time.monotonic() + left_s, account)
 
-    def place(self, model: str, size: int, left_s: float) -> "Arrival":
+    def place(self, model: str, size: int, left_s: float, account: AnyAccount = FREE) -> "Arrival":
         """The same for a request whose body, of `size` bytes, is there already."""
-        arrival = self.arriving(model, size, left_s)
+        arrival = self.arriving(model, size, left_s, account)
         try:
             arrival.hold(size)
             arrival.take_place()
@@ -54,19 +59,19 @@ class Admission:
         self._check_bytes(size, held)
         self.bytes_in_flight += size
 
-    def take_place(self, model: str, left_s: float) -> None:
-        """Raises Busy."""
-        self._check_place(model, left_s)
+    def take_place(self, model: str, left_s: float, account: AnyAccount) -> None:
+        """Raises Busy, RateLimited."""
+        self._check_place(model, left_s, account)
         self.in_flight += 1
         self._by_model[model] = self._by_model.get(model, 0) + 1
+        if account.places is not None:
+            self._by_account[account.name] = self._by_account.get(account.name, 0) + 1
 
-    def give_back_place(self, model: str) -> None:
+    def give_back_place(self, model: str, account: AnyAccount) -> None:
         self.in_flight -= 1
-        left = self._by_model[model] - 1
-        if left:
-            self._by_model[model] = left
-        else:
-            del self._by_model[model]
+        _count_down(self._by_model, model)
+        if account.places is not None:
+            _count_down(self._by_account, account.name)
 
     def give_back_bytes(self, size: int) -> None:
         self.bytes_in_flight -= size
@@ -83,8 +88,12 @@ class Admission:
                 )
             )
 
-    def _check_place(self, model: str, left_s: float) -> None:
-        settings = self._settings
+    def _check_place(self, model: str, left_s: float, account: AnyAccount) -> None:
+        settings, places = self._settings, account.places
+        if places is not None and self._by_account.get(account.name, 0) >= places:
+            raise self._counted(
+                RateLimited(f"All {places} places that you have are taken; try again")
+            )
         if self.in_flight >= settings.places:
             raise self._counted(
                 Busy(f"All {settings.places} places are taken (SLUICE_PLACES); try again")
@@ -110,10 +119,13 @@ class Admission:
 class Arrival:
     """One request: the bytes that have come of it, and its place once it is whole."""
 
-    __slots__ = ("_admission", "_deadline", "_model", "has_place", "size")
+    __slots__ = ("_account", "_admission", "_deadline", "_model", "has_place", "size")
 
-    def __init__(self, admission: Admission, model: str, deadline: float) -> None:
+    def __init__(
+        self, admission: Admission, model: str, deadline: float, account: AnyAccount
+    ) -> None:
         self._admission, self._model, self._deadline = admission, model, deadline
+        self._account = account
         self.size = 0
         self.has_place = False
 
@@ -127,7 +139,7 @@ class Arrival:
         """It has been answered, or will not be."""
         self._admission.give_back_bytes(self.size)
         if self.has_place:
-            self._admission.give_back_place(self._model)
+            self._admission.give_back_place(self._model, self._account)
 
     def hold(self, size: int) -> None:
         """So many bytes more. Raises PayloadTooLarge where the body is too large with them, Busy
@@ -136,6 +148,15 @@ class Arrival:
         self.size += size
 
     def take_place(self) -> None:
-        """Its body is there: work on it may begin. Raises Busy."""
-        self._admission.take_place(self._model, self._deadline - time.monotonic())
+        """Its body is there: work on it may begin. Raises Busy, RateLimited."""
+        left_s = self._deadline - time.monotonic()
+        self._admission.take_place(self._model, left_s, self._account)
         self.has_place = True
+
+
+def _count_down(counts: dict[str, int], name: str) -> None:
+    left = counts[name] - 1
+    if left:
+        counts[name] = left
+    else:
+        del counts[name]

@@ -81,7 +81,8 @@ def _admit() -> None:
         return
     if isinstance(current_app.view_functions[endpoint], FlaskView):
         return
-    plain.runner().run(here.identify(plain.request_head().headers, caller))
+    head, peer = plain.request_head(), request.remote_addr or "-"
+    plain.runner().run(here.identify(head.headers, peer, 0, caller))
     if endpoint == "ops.metrics":
         caller.grant.check_all(STATUS)
     else:

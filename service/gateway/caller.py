@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from service.gateway.access.account import FREE, AnyAccount
 from service.gateway.access.grant import EVERYTHING, Grant
 
 REQUEST_ID = "x-request-id"
@@ -26,7 +27,9 @@ class Caller:
     request_id: str = ""
     metadata: Metadata = ()  # for the model server
     began: float = field(default_factory=time.monotonic)
-    grant: Grant = EVERYTHING  # what it may ask, once it has been let in
+    # What it may ask, and how much, once it has been let in.
+    grant: Grant = EVERYTHING
+    account: AnyAccount = FREE
     # Filled in on the way.
     signature: str = ""
     version: int | None = None

@@ -1,8 +1,11 @@
 """Errors to responses: one table of statuses, and one renderer for each dialect."""
 
 import json
+from collections.abc import Sequence
 
 from service.gateway import errors
+from service.gateway.access.account import Standing
+from service.gateway.access.limits import BYTES
 from service.gateway.http import HttpResponse
 
 RETRY_AFTER_S = 1  # of a model server that is starting, stopping or full
@@ -18,6 +21,7 @@ STATUS: dict[type[errors.GatewayError], int] = {
     errors.PayloadTooLarge: 413,
     errors.InputTooLarge: 413,
     errors.UnsupportedMediaType: 415,
+    errors.RateLimited: 429,
     errors.ModelServerOverloaded: 429,
     errors.ModelServerFailed: 500,
     errors.NotImplementedByServer: 501,
@@ -37,6 +41,7 @@ GRPC_CODE: dict[type[errors.GatewayError], str] = {
     errors.Unauthenticated: "UNAUTHENTICATED",
     errors.Forbidden: "PERMISSION_DENIED",
     errors.NotFound: "NOT_FOUND",
+    errors.RateLimited: "RESOURCE_EXHAUSTED",
     errors.ModelServerOverloaded: "RESOURCE_EXHAUSTED",
     errors.ModelServerFailed: "INTERNAL",
     errors.NotImplementedByServer: "UNIMPLEMENTED",
@@ -68,11 +73,33 @@ def headers_of(error: errors.GatewayError) -> dict[str, str]:
         # RFC 6750, 3: who has shown nothing is not told of an error.
         invalid = ', error="invalid_token"' if error.was_shown else ""
         return {"WWW-Authenticate": f'Bearer realm="sluice"{invalid}'}
+    if isinstance(error, errors.RateLimited):
+        return {"Retry-After": str(error.retry_after_s), **limit_headers(error.standings)}
     if isinstance(error, errors.Busy):
         return {"Retry-After": str(error.retry_after_s)}
     if status_of(error) in (429, 503):
         return {"Retry-After": str(RETRY_AFTER_S)}
     return {}
+
+
+def limit_headers(standings: Sequence[Standing]) -> dict[str, str]:
+    """The limits of a caller and what is left of them, as draft-ietf-httpapi-ratelimit-headers-10
+    writes it.
+
+    >>> limit_headers([Standing("requests", 20, 2, left=7, reset_s=1)])["RateLimit"]
+    '"requests";r=7;t=1'
+    """
+    if not standings:
+        return {}
+    policies = [
+        f'"{each.kind}";q={each.quota};w={each.window_s}{_unit(each)}' for each in standings
+    ]
+    left = [f'"{each.kind}";r={each.left};t={each.reset_s}' for each in standings]
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(left)}
+
+
+def _unit(standing: Standing) -> str:
+    return ';qu="content-bytes"' if standing.kind == BYTES else ""
 
 
 def error_body(message: str) -> bytes:

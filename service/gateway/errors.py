@@ -17,6 +17,7 @@ GatewayError
 │   └── RejectedByModel          the model server or the model itself refused the values
 ├── Unauthenticated              no key, or none that is known here
 ├── Forbidden                    the key is not for that
+├── RateLimited                  the caller asks more, or more often, than it may
 ├── NotFound
 │   └── ModelNotFound            no such model, or no such version of it
 ├── Busy                         no place for another request now
@@ -30,6 +31,7 @@ GatewayError
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from sluice.wire.nearest import nearest
 
@@ -121,6 +123,15 @@ class Unauthenticated(GatewayError):
 
 class Forbidden(GatewayError):
     """The key is not for this operation, or not for this model, whether there is one or not."""
+
+
+class RateLimited(GatewayError):
+    """More than the caller may ask: in a second, in a day, or at the same time. `retry_after_s`:
+    when to come again. `standings` are its limits and what is left of them (access/account.py)."""
+
+    def __init__(self, message: str, retry_after_s: int = 1, standings: Any = ()) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.standings = retry_after_s, standings
 
 
 class NotFound(GatewayError):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from service.gateway.access.grant import OPERATION_OF
 from service.gateway.access.guard import AnyGuard, guard_of
+from service.gateway.access.limits import BYTES, REQUESTS
 from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission, Arrival
 from service.gateway.caller import Caller
 from service.gateway.decode.content_encoding import decompress
-from service.gateway.error_responses import error_response
-from service.gateway.errors import Forbidden, GatewayError, Unauthenticated
+from service.gateway.error_responses import error_response, limit_headers
+from service.gateway.errors import Forbidden, GatewayError, RateLimited, Unauthenticated
 from service.gateway.exchange import Exchange
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.predictions import Predictions
@@ -53,12 +54,17 @@ class Gateway:
         admission = Admission(settings, predictions.joining, telemetry)
         return cls(settings, predictions, telemetry, admission, guard)
 
-    async def identify(self, headers: Mapping[str, str], caller: Caller) -> None:
-        """Find out whose request it is that came with these headers, or gRPC metadata, by
-        lower-case name: before anything is read or done for it. Raises Unauthenticated."""
+    async def identify(
+        self, headers: Mapping[str, str], peer: str, size: int, caller: Caller
+    ) -> None:
+        """Find out whose request of `size` bytes it is that came from `peer` with these headers, or
+        gRPC metadata, by lower-case name, and count it: before anything is read or done for it.
+        Raises Unauthenticated, RateLimited."""
         try:
             caller.grant = await self.guard.identify(headers)
-        except Unauthenticated as error:
+            caller.account = self.guard.account(caller.grant, peer, headers)
+            await caller.account.spend({REQUESTS: 1, BYTES: size})
+        except (Unauthenticated, RateLimited) as error:
             self.telemetry.refused(type(error).__name__)
             raise
 
@@ -98,15 +104,22 @@ class Gateway:
         try:
             if view.is_probe:
                 return await view.handler(self.predictions, model, head, caller)
-            await self.identify(head.headers, caller)
+            await self.identify(head.headers, client, head.length, caller)
             self.permit(caller, model.name, view.verb)
-            with self.admission.arriving(model.name, head.length, caller.time_left_s()) as arrival:
+            with self.admission.arriving(
+                model.name, head.length, caller.time_left_s(), caller.account
+            ) as arrival:
                 body = await read(arrival.hold)
+                if not head.length and body:  # in chunks, of which no head tells
+                    await caller.account.spend({BYTES: len(body)})
                 arrival.take_place()
                 if CONTENT_ENCODING in head.headers:
                     body = await self._unpacked(body, head, arrival)
                 request = HttpRequest(head.method, head.path, head.query, head.headers, body)
                 response = await view.handler(self.predictions, model, request, caller)
+                if caller.account.standings:
+                    limits = limit_headers(caller.account.standings)
+                    response = response._replace(headers={**response.headers, **limits})
                 if TIMING in head.headers:
                     response = _with_timing(response, caller)
         except GatewayError as error:

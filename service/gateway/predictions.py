@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
+from service.gateway.access.limits import ROWS
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.deadlines import Deadlines
@@ -136,7 +137,7 @@ class Predictions:
         """The decoded query and its answer.
 
         size: of what is to be decoded, in bytes. outputs: the names wanted of a query; (): all.
-        Raises RequestError, ModelNotFound or a ModelServerError.
+        Raises RequestError, RateLimited, ModelNotFound or a ModelServerError.
         """
         with self._deadlines.within(caller) as time_limit:
             query, inputs = await self._checked(model, decode, caller, size)
@@ -147,6 +148,7 @@ class Predictions:
                 time_limit.shorten(caller.began + query.timeout_s)
             wanted = outputs(query)
             rows = _rows(query.signature, inputs)
+            await caller.account.spend({ROWS: rows or 1})
             kind = kind_of(model, query.signature.name, wanted, inputs)
             answer = await self.joining.ask(kind, inputs, rows, caller)
         caller.version = answer.version
@@ -186,6 +188,7 @@ class Predictions:
         try:
             with self._deadlines.within(caller):
                 if examples is not None:
+                    await caller.account.spend({ROWS: _examples_of(examples)})
                     await self._work(len(request), check_examples, examples, self._max_pixels)
                 return await self.model_server.call(method, request, model, caller)
         except ModelNotFound as error:
@@ -387,6 +390,11 @@ class Predictions:
         known = self._remembered.get(model)
         if known and known.version != version:
             self._remembered.pop(model, None)
+
+
+def _examples_of(given: serving.Input) -> int:
+    lists = given.example_list.examples, given.example_list_with_context.examples
+    return sum(map(len, lists))
 
 
 def _rows(signature: Signature, inputs: Inputs) -> int | None:

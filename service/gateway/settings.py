@@ -89,6 +89,13 @@ class Settings:
         "",
         "the file of keys and what each may ask; read again when it changes",
     )
+    trusted_proxies: int = _setting(
+        0,
+        "proxies before the gateway that write X-Forwarded-For: callers without a key are told "
+        "apart by the address that the outermost of them saw",
+        least=0,
+        most=16,
+    )
     http_host: str = _setting("0.0.0.0", "address to listen on")
     http_port: int = _setting(8080, "port to listen on", most=MOST_PORTS)
     grpc_port: int = _setting(

@@ -6,9 +6,12 @@
     operations = ["predict"]      # of predict, metadata, status; all three if left out
     expires = 2027-01-01T00:00:00Z
     note = "Acme's phones"
+    requests_per_s = 50           # and the other limits, each none if left out
+    burst = 100
 
     [anonymous]                   # what a caller without a key may; without this table, nothing
     models = ["digits"]
+    requests_per_s = 1            # here for each address
 
 TOML, as people write and review it: it has comments and dates, and Python reads it by itself.
 """
@@ -21,11 +24,23 @@ from typing import Any
 
 from service.gateway.access.grant import ALL_MODELS, OPERATIONS, Grant
 from service.gateway.access.keys import DIGEST_FORM, ID_FORM
+from service.gateway.access.limits import BYTES, NO_LIMITS, REQUESTS, ROWS, Limits, Quota, Rate
 from sluice.wire.nearest import nearest
 
 ANONYMOUS = "anonymous"
+MOST = 1e12  # of any limit, so that sums of them stay numbers
 _TABLES = ("keys", ANONYMOUS)
-_OF_A_GRANT = ("models", "operations", "note")
+_OF_A_GRANT = (
+    "models",
+    "operations",
+    "note",
+    "requests_per_s",
+    "burst",
+    "rows_per_s",
+    "bytes_per_s",
+    "requests_per_day",
+    "places",
+)
 _OF_A_KEY = ("sha256", "expires", "revoked", *_OF_A_GRANT)
 
 
@@ -102,7 +117,42 @@ def _grant(place: str, table: Mapping[str, Any], key_id: str) -> Grant:
     operations = _value(
         place, table, "operations", _are_operations, f"some of {', '.join(OPERATIONS)}", OPERATIONS
     )
-    return Grant(key_id, tuple(models), frozenset(operations))
+    return Grant(key_id, tuple(models), frozenset(operations), _limits(place, table))
+
+
+def _limits(place: str, table: Mapping[str, Any]) -> Limits:
+    per_s = {kind: _number(place, table, f"{kind}_per_s") for kind in (REQUESTS, ROWS, BYTES)}
+    burst = _number(place, table, "burst", 1)
+    if burst is not None and per_s[REQUESTS] is None:
+        raise BadAccessFile(f"{place}.burst goes with requests_per_s, which is missing")
+    rates: list[Rate | Quota] = [
+        # At least one request, and of rows and bytes what a second brings.
+        Rate(kind, rate, max(rate, 1.0) if burst is None or kind != REQUESTS else burst)
+        for kind, rate in per_s.items()
+        if rate is not None
+    ]
+    a_day = _whole(place, table, "requests_per_day")
+    if a_day is not None:
+        rates.append(Quota(a_day))
+    places = _whole(place, table, "places")
+    return Limits(tuple(rates), places) if rates or places else NO_LIMITS
+
+
+def _number(place: str, table: Mapping[str, Any], name: str, least: float = 1e-6) -> float | None:
+    value = table.get(name)
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and least <= value <= MOST):
+        raise BadAccessFile(f"{place}.{name}: expected a number over 0, got {value!r}")
+    return float(value)
+
+
+def _whole(place: str, table: Mapping[str, Any], name: str) -> int | None:
+    value = _number(place, table, name, 1)
+    if value is not None and value != int(value):
+        raise BadAccessFile(f"{place}.{name}: expected a whole number, got {value!r}")
+    return None if value is None else int(value)
 
 
 def _expires(place: str, table: Mapping[str, Any]) -> float:

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from service.gateway.access.limits import NO_LIMITS, Limits
 from service.gateway.errors import Forbidden, shown
 
 PREDICT, METADATA, STATUS = "predict", "metadata", "status"
@@ -46,6 +47,7 @@ class Grant:
     id: str
     models: tuple[str, ...]
     operations: frozenset[str]
+    limits: Limits = NO_LIMITS
 
     def check(self, model: str, operation: str) -> None:
         """Raises Forbidden. The same words whether there is such a model or not; `model` is "" for

@@ -6,9 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from service.gateway.access.access_list import KeyEntry, read_access
+from service.gateway.access.account import FREE, Account, AnyAccount
+from service.gateway.access.addresses import address_of
+from service.gateway.access.book import shared_book
 from service.gateway.access.credentials import credential_of
 from service.gateway.access.grant import EVERYTHING, Grant
 from service.gateway.access.keys import digest_of, id_of, is_key, new_key
+from service.gateway.access.limits import NO_LIMITS, Store
 from service.gateway.access.watched import Watched
 from service.gateway.errors import Unauthenticated
 from service.gateway.settings import InvalidSetting, Settings
@@ -16,6 +20,7 @@ from sluice.wire.hosts import is_loopback
 
 # Compared with where there is no key of an id, so that no time tells which ids there are.
 _NOBODYS = digest_of(new_key("nobody"))
+MOST_ACCOUNTS = 10_000  # that are kept at hand; what was spent is in the book
 _HOW = "`Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 
@@ -32,14 +37,20 @@ class OpenGuard:
         del headers
         return EVERYTHING
 
+    def account(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> AnyAccount:
+        del grant, peer, headers
+        return FREE
+
 
 class Guard:
     """Knows callers by the file of keys. Raises ValueError where that cannot be used at first."""
 
     asks = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, store: Store, proxies: int) -> None:
         self._file = Watched(path, read_access)
+        self._store, self._proxies = store, proxies
+        self._accounts: dict[str, tuple[Grant, Account]] = {}
 
     @property
     def remark(self) -> str:
@@ -63,6 +74,24 @@ class Guard:
             return access.anonymous
         return _of_key(credential, access.keys)
 
+    def account(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> AnyAccount:
+        """Whose limits a request is counted on: those of its key, or of its address (`peer`, past
+        the proxies that are trusted) where it has none."""
+        if grant.limits is NO_LIMITS:
+            return FREE
+        if grant.id:
+            name = f"key {grant.id}"
+        else:
+            name = f"address {address_of(peer, headers, self._proxies)}"
+        known = self._accounts.get(name)
+        if known is not None and known[0] is grant:
+            return known[1]
+        if len(self._accounts) >= MOST_ACCOUNTS:
+            self._accounts.pop(next(iter(self._accounts)))
+        account = Account(name, grant.limits, self._store)
+        self._accounts[name] = grant, account
+        return account
+
 
 AnyGuard = OpenGuard | Guard
 
@@ -81,7 +110,7 @@ def guard_of(settings: Settings) -> AnyGuard:
     if not path:
         return OpenGuard()
     try:
-        return Guard(Path(path))
+        return Guard(Path(path), shared_book(), settings.trusted_proxies)
     except ValueError as error:
         raise InvalidSetting(f"SLUICE_ACCESS_FILE: {error}") from None
 

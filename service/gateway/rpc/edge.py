@@ -88,10 +88,12 @@ class Edge:
             if self._refusing:
                 raise ShuttingDown("The gateway is shutting down; call another one")
             if OPERATION_OF[method.verb] is not None:
-                await self._gateway.identify(headers, caller)
+                await self._gateway.identify(headers, context.peer(), len(data), caller)
             model, request = method.parse(data)
             self._gateway.permit(caller, model.name, method.verb)
-            with self._gateway.admission.place(model.name, len(data), caller.time_left_s()):
+            with self._gateway.admission.place(
+                model.name, len(data), caller.time_left_s(), caller.account
+            ):
                 reply = await method.answer(model, request, caller)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)

@@ -1,0 +1,124 @@
+"""How much a caller may ask: rates with bursts, and a quota a day, each a number in a book.
+
+A rate is kept as the time at which what was spent will have come back (GCRA, ITU-T I.371): one
+number that needs no clock to run. What costs more than the whole burst may be spent when nothing
+else is, and is paid back before the next.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+REQUESTS, ROWS, BYTES, DAY = "requests", "rows", "bytes", "day"
+DAY_S = 86_400
+_DUST_S = 1e-9  # of rounding
+
+
+class Limit(Protocol):
+    """A limit of one kind. `used` is the number that the book has for it, 0 for none; times are on
+    the monotonic clock, which all processes of a machine share."""
+
+    kind: str
+
+    def wait_s(self, used: float, now: float, cost: float) -> float:
+        """How long until so much may be spent; 0 for now."""
+
+    def spent(self, used: float, now: float, cost: float) -> tuple[float, float]:
+        """The number after so much is spent, and when it may be forgotten."""
+
+    def left(self, used: float, now: float) -> tuple[int, int]:
+        """How much may be spent now, and in how many seconds all of it may be."""
+
+    @property
+    def quota(self) -> tuple[int, int]:
+        """So much in so many seconds."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So much a second, and at most `burst` at once."""
+
+    kind: str
+    per_s: float
+    burst: float
+
+    def wait_s(self, used: float, now: float, cost: float) -> float:
+        wait_s = max(used - now, 0) + (min(cost, self.burst) - self.burst) / self.per_s
+        return wait_s if wait_s > _DUST_S else 0.0
+
+    def spent(self, used: float, now: float, cost: float) -> tuple[float, float]:
+        back_at = max(used, now) + cost / self.per_s
+        return back_at, back_at
+
+    def left(self, used: float, now: float) -> tuple[int, int]:
+        back_in_s = max(used - now, 0)
+        return max(int(self.burst - back_in_s * self.per_s + _DUST_S), 0), math.ceil(back_in_s)
+
+    @property
+    def quota(self) -> tuple[int, int]:
+        return int(self.burst), math.ceil(self.burst / self.per_s)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """So many requests from one midnight to the next, UTC."""
+
+    most: int
+    kind: str = DAY
+
+    def wait_s(self, used: float, now: float, cost: float) -> float:
+        del now
+        return 0.0 if used + cost <= self.most else _until_midnight_s()
+
+    def spent(self, used: float, now: float, cost: float) -> tuple[float, float]:
+        return used + cost, now + _until_midnight_s()
+
+    def left(self, used: float, now: float) -> tuple[int, int]:
+        del now
+        return max(self.most - int(used), 0), math.ceil(_until_midnight_s())
+
+    @property
+    def quota(self) -> tuple[int, int]:
+        return self.most, DAY_S
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one caller is held to. `places` are requests at the same time in one worker, None for
+    any number; an empty tuple for no other limit."""
+
+    rates: tuple[Rate | Quota, ...] = ()
+    places: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
+class Spending(NamedTuple):
+    """What is to be spent, all of it or nothing: `name` says whose."""
+
+    name: str
+    limit: Rate | Quota
+    cost: float
+
+
+class Outcome(NamedTuple):
+    """`refused` is the first limit that does not allow it, after `wait_s` it may; `used` are the
+    numbers of the book for each spending, as they are now."""
+
+    refused: Rate | Quota | None
+    wait_s: float
+    used: list[float]
+    now: float
+
+
+class Store(Protocol):
+    """Where what has been spent is kept."""
+
+    async def spend(self, spendings: list[Spending]) -> Outcome:
+        """All of them, or none."""
+
+
+def _until_midnight_s() -> float:
+    return DAY_S - time.time() % DAY_S

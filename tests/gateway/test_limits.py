@@ -1,0 +1,252 @@
+"""How much a caller may ask: the arithmetic, the book that workers share, and the answers."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.gateway.access.access_list import BadAccessFile, read_access
+from service.gateway.access.account import Account
+from service.gateway.access.addresses import address_of
+from service.gateway.access.book import NEAR, SLOTS, Book
+from service.gateway.access.keys import digest_of, new_key
+from service.gateway.access.limits import BYTES, DAY, REQUESTS, ROWS, Limits, Quota, Rate, Spending
+from service.gateway.errors import RateLimited
+from tests.gateway.access import CASES, GRPC, HTTP
+
+
+@given(
+    per_s=st.floats(0.01, 1e4),
+    burst=st.floats(1, 1e3),
+    asks=st.lists(st.tuples(st.floats(0, 2), st.floats(0.1, 50)), max_size=60),
+)
+def test_a_rate_lets_through_what_it_says_and_no_more(per_s, burst, asks):
+    """Over any time, what passed is at most the burst, what the time brought, and one request."""
+    rate, used, now, passed = Rate(REQUESTS, per_s, burst), 0.0, 1000.0, []
+    for pause_s, cost in asks:
+        now += pause_s
+        wait_s = rate.wait_s(used, now, cost)
+        if wait_s:
+            assert not rate.wait_s(used, now + wait_s, cost)  # it says when to come again
+            continue
+        used, _ = rate.spent(used, now, cost)
+        passed.append((now, cost))
+    for index, (began, _) in enumerate(passed):
+        for ended, last in passed[index:]:
+            total = sum(cost for when, cost in passed[index:] if when <= ended)
+            brought = burst + per_s * (ended - began)
+            assert total <= brought + max(last, max(c for _, c in passed)) + 1e-3
+
+
+def test_a_rate_counts_down_and_comes_back():
+    rate, used = Rate(REQUESTS, 2, 4), 0.0
+    for left in (3, 2, 1, 0):
+        assert rate.wait_s(used, 100.0, 1) == 0
+        used, forgotten_at = rate.spent(used, 100.0, 1)
+        assert rate.left(used, 100.0) == (left, 2 - left // 2)
+    assert rate.wait_s(used, 100.0, 1) == pytest.approx(0.5)
+    assert forgotten_at == 102.0
+    assert rate.left(used, 102.0) == (4, 0)
+
+
+def test_what_is_larger_than_a_burst_passes_alone_and_is_paid_back():
+    rate = Rate(BYTES, 10, 10)
+    assert rate.wait_s(0, 100.0, 50) == 0
+    used, _ = rate.spent(0, 100.0, 50)
+    assert rate.wait_s(used, 100.0, 1) == pytest.approx(4.1)
+
+
+def spend(book, *spendings):
+    return asyncio.run(book.spend([Spending(*each) for each in spendings]))
+
+
+def test_all_of_a_request_is_spent_or_nothing():
+    book, requests_, rows = Book(), Rate(REQUESTS, 0.001, 5), Rate(ROWS, 0.001, 1)
+    assert spend(book, ("a", rows, 1)).refused is None
+    for _ in range(3):
+        outcome = spend(book, ("a", requests_, 1), ("a", rows, 1))
+        assert outcome.refused == rows
+    assert spend(book, ("a", requests_, 5)).refused is None
+
+
+def test_a_days_quota_is_each_callers_own():
+    book, quota = Book(), Quota(2)
+    assert [spend(book, (name, quota, 1)).refused for name in "aabab"] == [
+        None,
+        None,
+        None,
+        quota,
+        None,
+    ]
+
+
+def test_the_book_keeps_its_size_and_forgets_who_is_nearest_to_nothing():
+    book, long, short = Book(), Rate(REQUESTS, 0.001, 1), Rate(REQUESTS, 1000, 1)
+    spend(book, ("kept", long, 1))
+    for number in range(2000):
+        spend(book, (f"other {number}", short, 1))
+    assert spend(book, ("kept", long, 1)).refused == long
+    assert len(book._memory) == (SLOTS + NEAR) * 24
+
+
+FORKS = """
+import asyncio, os
+from service.gateway.access.book import Book
+from service.gateway.access.limits import Rate, Spending
+book, spending = Book(), Spending("a", Rate("requests", 0.001, 100), 1)
+for _ in range(4):
+    if not os.fork():
+        passed = sum(asyncio.run(book.spend([spending])).refused is None for _ in range(50))
+        os._exit(passed)
+print(sum(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(4)))
+"""
+
+
+def test_processes_that_were_forked_from_one_keep_one_account():
+    run = [sys.executable, "-c", FORKS]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "100\n"
+
+
+def test_an_account_says_which_limit_and_when():
+    account = Account("a", Limits((Rate(REQUESTS, 1, 2), Quota(1000))), Book())
+    asyncio.run(account.spend({REQUESTS: 1, BYTES: 10}))
+    asyncio.run(account.spend({REQUESTS: 1}))
+    with pytest.raises(RateLimited, match="More than 1 requests a second, and 2 at once") as over:
+        asyncio.run(account.spend({REQUESTS: 1}))
+    assert over.value.retry_after_s == 1
+    assert [(each.kind, each.quota, each.left) for each in over.value.standings] == [
+        (REQUESTS, 2, 0),
+        (DAY, 1000, 998),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("requests_per_s = 0", "requests_per_s: expected a number over 0, got 0"),
+        ("requests_per_s = true", "requests_per_s: expected a number over 0, got True"),
+        ("rows_per_s = nan", "rows_per_s: expected a number over 0, got nan"),
+        ("bytes_per_s = inf", "bytes_per_s: expected a number over 0, got inf"),
+        ("burst = 3", "burst goes with requests_per_s"),
+        ("places = 1.5", "places: expected a whole number, got 1.5"),
+        ('requests_per_day = "9"', "requests_per_day: expected a number"),
+    ],
+)
+def test_a_bad_limit_is_refused_with_the_place(text, message):
+    with pytest.raises(BadAccessFile, match=rf"^anonymous\.{message}"):
+        read_access(f"[anonymous]\nmodels = []\n{text}")
+
+
+@pytest.mark.parametrize(
+    "peer, forwarded, proxies, address",
+    [
+        ("10.0.0.1", None, 0, "10.0.0.1"),
+        ("10.0.0.1", "6.6.6.6", 0, "10.0.0.1"),
+        ("10.0.0.1", "6.6.6.6, 1.2.3.4", 1, "1.2.3.4"),
+        ("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", 2, "1.2.3.4"),
+        ("10.0.0.1", "1.2.3.4", 3, "1.2.3.4"),
+        ("10.0.0.1", None, 1, "10.0.0.1"),
+        ("10.0.0.1", "[2001:db8:1:2:3::4]:99", 1, "2001:db8:1:2::/64"),
+        ("ipv4:10.0.0.1:4242", None, 0, "10.0.0.1"),
+        ("ipv6:%5B2001:db8::7%5D:4242", None, 0, "2001:db8::/64"),
+        ("::ffff:10.0.0.1", None, 0, "10.0.0.1"),
+        ("-", None, 0, "-"),
+    ],
+)
+def test_whose_address_it_is(peer, forwarded, proxies, address):
+    headers = {"x-forwarded-for": forwarded} if forwarded else {}
+    assert address_of(peer, headers, proxies) == address
+
+
+# One key for each case of each dialect: what one has spent is nobody else's.
+LIMITS = {
+    "rate": "requests_per_s = 0.001\nburst = 1",
+    "rows": "rows_per_s = 0.001",
+    "bytes": "bytes_per_s = 0.001",
+    "day": "requests_per_day = 1",
+}
+OVER = {
+    "rate": "More than 0.001 requests a second, and 1 at once; try again in ",
+    "rows": "More than 0.001 rows a second, and 1 at once; try again in ",
+    "bytes": "More than 0.001 bytes of bodies a second, and 1 at once; try again in ",
+    "day": "The 1 requests of this day (UTC) are used up; try again in ",
+}
+ASKED = [(*case, limit) for case in CASES for limit in LIMITS]
+ASKED = [case for case in ASKED if case[1:] != ("image", "rows")]  # it is none, so it has no rows
+KEYS = {case: new_key("-".join(case)) for case in ASKED}
+BUSY = new_key("busy")
+
+
+@pytest.fixture(scope="module")
+def doors(launch_grpc_gateway, launch_gateway, slow_server, tmp_path_factory):
+    service, model_server = slow_server
+    service.go.set()
+    path = tmp_path_factory.mktemp("limits") / "access.toml"
+    entries = [
+        f'[keys."{"-".join(case)}"]\nsha256 = "{digest_of(key)}"\nmodels = ["*"]\n{LIMITS[case[2]]}'
+        for case, key in KEYS.items()
+    ]
+    entries.append(f'[keys.busy]\nsha256 = "{digest_of(BUSY)}"\nmodels = ["*"]\nplaces = 1')
+    entries.append('[anonymous]\nmodels = ["*"]\nrequests_per_s = 0.001\nburst = 2')
+    path.write_text("\n".join(entries))
+    settings = {"models": "affine", "access_file": path, "trusted_proxies": 1}
+    front, address = launch_grpc_gateway(model_server, workers=2, **settings)
+    wsgi = launch_gateway(model_server, "wsgi", **settings)
+    return {"front": front.url, "wsgi": wsgi.url, "grpc": address}
+
+
+@pytest.mark.parametrize("way, dialect, limit", ASKED, ids=map(" ".join, ASKED))
+def test_who_asks_too_much_is_told_when_to_come_again(doors, way, dialect, limit):
+    headers = {"Authorization": f"Bearer {KEYS[way, dialect, limit]}"}
+    ask = (HTTP | GRPC)[dialect]
+    assert ask(doors[way], "affine", headers).status == 200
+    refused = ask(doors[way], "affine", headers)
+    assert (refused.status, refused.message[: len(OVER[limit])]) == (429, OVER[limit])
+    assert int(refused.headers["retry-after"]) >= 1
+    kind = {"rate": "requests"}.get(limit, limit)
+    assert f'"{kind}";q=1;w=' in refused.headers["ratelimit-policy"]
+    assert f'"{kind}";r=0;t=' in refused.headers["ratelimit"]
+
+
+@pytest.mark.parametrize("way", ["front", "wsgi"])
+def test_without_a_key_each_address_has_its_own(doors, way):
+    def ask(forwarded):
+        return HTTP["json"](doors[way], "affine", {"X-Forwarded-For": forwarded})
+
+    first = ask("1.1.1.1")
+    assert (first.status, first.headers["ratelimit"][:14]) == (200, '"requests";r=1')
+    assert [ask("6.6.6.6, 1.1.1.1").status for _ in range(2)] == [200, 429]
+    assert ask("1.1.1.1, 2.2.2.2").status == 200
+
+
+def test_places_are_each_keys_own(launch_gateway, slow, tmp_path):
+    service, address = slow
+    path = tmp_path / "access.toml"
+    path.write_text(f'[keys.busy]\nsha256 = "{digest_of(BUSY)}"\nmodels = ["*"]\nplaces = 1')
+    gateway = launch_gateway(address, access_file=path)
+
+    def ask():
+        return requests.post(
+            f"{gateway.url}/v1/models/m:predict",
+            data='{"instances": [1.0]}',
+            headers={"X-API-Key": BUSY},
+            timeout=30,
+        )
+
+    first = threading.Thread(target=ask)
+    first.start()
+    assert service.arrived.wait(30)
+    refused = ask()
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert refused.json()["error"] == "All 1 places that you have are taken; try again"
+    service.go.set()
+    first.join()
+    deadline = time.monotonic() + 30
+    while ask().status_code != 200:
+        assert time.monotonic() < deadline
