@@ -23,9 +23,11 @@ from sluice.wire.nearest import nearest
 EXTRAS = {
     "gateway": (
         "a2wsgi",
+        "cryptography",
         "flask",
         "grpc_health",
         "gunicorn",
+        "jwt",
         "orjson",
         "PIL",
         "prometheus_client",

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.gateway.access.access_list import AccessList, BadAccessFile, KeyEntry, read_access
+from service.gateway.access.access_list import AccessList, KeyEntry, read_access
+from service.gateway.access.fields import BadAccessFile
 from service.gateway.access.grant import OPERATIONS
 from service.gateway.access.keys import ID_FORM, digest_of, new_key
 

@@ -87,7 +87,7 @@ class Settings:
     )
     access_file: str = _setting(
         "",
-        "the file of keys and what each may ask; read again when it changes",
+        "the file of keys, of issuers of tokens, and what each may ask; read again when it changes",
     )
     trusted_proxies: int = _setting(
         0,

@@ -4,7 +4,8 @@ import hmac
 
 import pytest
 
-from service.gateway.access.access_list import BadAccessFile, read_access
+from service.gateway.access.access_list import read_access
+from service.gateway.access.fields import BadAccessFile
 from service.gateway.access.grant import OPERATION_OF, OPERATIONS
 from service.gateway.access.guard import check_reach, guard_of
 from service.gateway.access.keys import digest_of, id_of, is_key, new_key

@@ -11,10 +11,11 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.access.access_list import BadAccessFile, read_access
+from service.gateway.access.access_list import read_access
 from service.gateway.access.account import Account
 from service.gateway.access.addresses import address_of
 from service.gateway.access.book import NEAR, SLOTS, Book
+from service.gateway.access.fields import BadAccessFile
 from service.gateway.access.keys import digest_of, new_key
 from service.gateway.access.limits import BYTES, DAY, REQUESTS, ROWS, Limits, Quota, Rate, Spending
 from service.gateway.errors import RateLimited

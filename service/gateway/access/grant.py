@@ -41,13 +41,15 @@ OPERATION_OF: dict[str, str | None] = {
 class Grant:
     """Whoever has it may ask these operations of the models that one of the patterns fits.
 
-    `id` is what the log calls its holder; "" for somebody whom nobody knows.
+    `id` is what the log calls its holder; "" for somebody whom nobody knows. Where there is a
+    `within`, one of its patterns has to fit as well.
     """
 
     id: str
     models: tuple[str, ...]
     operations: frozenset[str]
     limits: Limits = NO_LIMITS
+    within: tuple[str, ...] | None = None
 
     def check(self, model: str, operation: str) -> None:
         """Raises Forbidden. The same words whether there is such a model or not; `model` is "" for
@@ -59,16 +61,18 @@ class Grant:
 
     def check_all(self, operation: str) -> None:
         """The same for what tells of every model at once. Raises Forbidden."""
-        if operation not in self.operations or ALL_MODELS not in self.models:
+        lists = (self.models,) if self.within is None else (self.models, self.within)
+        if operation not in self.operations or not all(ALL_MODELS in each for each in lists):
             raise Forbidden(f'{self._holder} may not do "{operation}" with every model')
 
     def names(self, model: str) -> bool:
         """Whether one of its patterns fits the model."""
-        return self._pattern.match(model) is not None
+        return all(pattern.match(model) for pattern in self._patterns)
 
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(fnmatch.translate, self.models)) or "(?!)")
+    def _patterns(self) -> list[re.Pattern[str]]:
+        lists = (self.models,) if self.within is None else (self.models, self.within)
+        return [re.compile("|".join(map(fnmatch.translate, each)) or "(?!)") for each in lists]
 
     @property
     def _holder(self) -> str:

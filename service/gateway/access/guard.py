@@ -11,8 +11,9 @@ from service.gateway.access.addresses import address_of
 from service.gateway.access.book import shared_book
 from service.gateway.access.credentials import credential_of
 from service.gateway.access.grant import EVERYTHING, Grant
-from service.gateway.access.keys import digest_of, id_of, is_key, new_key
+from service.gateway.access.keys import PREFIX, digest_of, id_of, is_key, new_key
 from service.gateway.access.limits import NO_LIMITS, Store
+from service.gateway.access.tokens import Tokens
 from service.gateway.access.watched import Watched
 from service.gateway.errors import Unauthenticated
 from service.gateway.settings import InvalidSetting, Settings
@@ -50,18 +51,22 @@ class Guard:
     def __init__(self, path: Path, store: Store, proxies: int) -> None:
         self._file = Watched(path, read_access)
         self._store, self._proxies = store, proxies
+        self._tokens = Tokens()
         self._accounts: dict[str, tuple[Grant, Account]] = {}
 
     @property
     def remark(self) -> str:
         """What whoever looks at readiness should know; "" for nothing."""
-        if not self._file.problem:
-            return ""
-        return "the file of keys cannot be used as it is (the log says why); the one before is"
+        if self._file.problem:
+            return "the file of keys cannot be used as it is (the log says why); the one before is"
+        if self._tokens.problem(self._file.current.issuers.values()):
+            return "the keys of an issuer of tokens cannot be had (the log says why)"
+        return ""
 
     def look(self) -> None:
         """Begin to see whether the file has changed, in an event loop: also while nobody asks."""
         self._file.begin_look()
+        self._tokens.look(self._file.current.issuers.values())
 
     async def identify(self, headers: Mapping[str, str]) -> Grant:
         """What the caller may who sent these headers, or gRPC metadata, by lower-case name. Raises
@@ -72,6 +77,8 @@ class Guard:
             if access.anonymous is None:
                 raise Unauthenticated(f"A key is needed here: {_HOW}", was_shown=False)
             return access.anonymous
+        if access.issuers and not credential.startswith(PREFIX):
+            return await self._tokens.grant(credential, access.issuers)
         return _of_key(credential, access.keys)
 
     def account(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> AnyAccount:
@@ -84,7 +91,7 @@ class Guard:
         else:
             name = f"address {address_of(peer, headers, self._proxies)}"
         known = self._accounts.get(name)
-        if known is not None and known[0] is grant:
+        if known is not None and known[0].limits == grant.limits:
             return known[1]
         if len(self._accounts) >= MOST_ACCOUNTS:
             self._accounts.pop(next(iter(self._accounts)))
