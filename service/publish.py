@@ -127,6 +127,12 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     help="An image, a folder of them, or an .npz file, to try the model on; may be given again.",
 )
 @click.option(
+    "--explain-layer",
+    default="",
+    metavar="LAYER",
+    help="The layer whose maps `explain` looks at; the last convolution if not given.",
+)
+@click.option(
     "--custom-objects",
     metavar="MODULE",
     help="The module, by name or file, that defines the model's own layers and functions.",

@@ -85,7 +85,7 @@ TRAINING = [
     {"settings"},
     {"data"},
     {"inference", "build"},
-    {"fitting"},
+    {"fitting", "explaining"},
     {"publishing"},
     {"adopting"},
     {"run"},

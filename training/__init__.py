@@ -81,6 +81,7 @@ def publish(
     inputs: Mapping[str, str] | None = None,
     resize: tuple[int, int] | None = None,
     samples: Sequence[str | Path] = (),
+    explain_layer: str = "",
     custom_objects: str | None = None,
     allow_code: bool = False,
     allow_breaking: bool = False,
@@ -99,6 +100,8 @@ def publish(
     inputs: image, numbers or text by an input's name, where its shape does not tell.
     resize: (height, width) that image files are brought to, where the model takes any size.
     samples: image files and folders, or `.npz` files, to try the model on; else random numbers.
+    explain_layer: the layer whose maps the signature `explain` looks at, by name; the last
+        convolution where not given.
     custom_objects: the module, by name or file, that defines the model's own layers.
     allow_code: run the Python code that Lambda layers keep in the file.
     ask: answers a question (what, choices) that the model leaves open, or gives None.
@@ -114,7 +117,12 @@ def publish(
             source.stem if isinstance(source, Path) else str(getattr(source, "name", "model"))
         )
         wishes = adopt.Wishes(
-            labels, preprocess, inputs or {}, resize, [Path(sample) for sample in samples]
+            labels,
+            preprocess,
+            inputs or {},
+            resize,
+            [Path(sample) for sample in samples],
+            explain_layer,
         )
         return adopting.publish(
             source,

@@ -16,6 +16,7 @@ from training.publishing import checks, saved_model, summary
 from training.publishing.evaluate import evaluate
 from training.publishing.publish import publish
 from training.publishing.report import TrainingRun, command
+from training.publishing.signatures import SignatureGraphs
 from training.recipes import Recipe
 from training.surroundings.disk import room_for
 from training.workspace import clear, finish, occupied, open_workspace, resumable
@@ -64,8 +65,12 @@ def run(plan: Plan) -> Path | None:
 def _look_ahead(plan: Plan, model: keras.Model, dataset: Dataset) -> None:
     """What would stop the publication whatever is learnt stops the run before it begins."""
     live = saved_model.live_version(plan.model_repository / plan.name)
-    if live and not plan.allow_breaking:
-        checks.check_planned(model, dataset.heads, live)
+    if plan.allow_breaking:
+        live = None
+    if live or plan.recipe.explain_layer:
+        graphs = SignatureGraphs(model, dataset.heads, explain_layer=plan.recipe.explain_layer)
+    if live:
+        checks.check_planned(graphs, live)
 
 
 def _publish(plan: Plan, model: keras.Model, dataset: Dataset, progress: Progress) -> Path:

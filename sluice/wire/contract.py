@@ -13,11 +13,17 @@ DEFAULT_SIGNATURE = "serving_default"
 ENCODED_SIGNATURE = "encoded"  # each image input takes the bytes of a file
 CLASSIFY_SIGNATURE = "classify"  # takes tf.Examples, by Classify alone
 
+EXPLAIN_SIGNATURE, EXPLAIN_ENCODED_SIGNATURE = "explain", "explain_encoded"
+
 # What a signature, or a task of MultiInference, says that it is for.
 CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 # Beside a classification head `label`: its best labels, and how sure the model is of each.
 CLASSES_SUFFIX, SCORES_SUFFIX = "_classes", "_scores"
+
+# Of `explain`: the class asked and explained, its score, and where in the picture it is seen; with
+# the head's name before them where several heads name classes (`label_class`).
+CLASS, SCORE, HEATMAP = "class", "score", "heatmap"
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

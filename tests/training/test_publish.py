@@ -14,7 +14,7 @@ from sluice.wire.contract import WARMUP_FILE
 from sluice.wire.protos import serving_pb2
 from sluice.wire.versions import published_versions
 from training.data.dataset import Dataset, Split
-from training.data.heads import Classes
+from training.data.heads import Classes, Number
 from training.errors import BreakingChange, WrongAnswers
 from training.inference import predict
 from training.publishing import checks, pictures, samples, saved_model
@@ -71,6 +71,8 @@ def test_signatures_have_the_models_own_names(version):
         "serving_default": (["image"], ["label"]),
         "encoded": (["image"], ["label", "label_classes", "label_scores"]),
         "classify": (["inputs"], ["classes", "scores"]),
+        "explain": (["class", "image"], ["class", "heatmap", "score"]),
+        "explain_encoded": (["class", "image"], ["class", "heatmap", "score"]),
     }
     assert signature_defs(version)["classify"].method_name == "tensorflow/serving/classify"
     assert signature_defs(version)["encoded"].method_name == "tensorflow/serving/predict"
@@ -181,7 +183,7 @@ def test_warm_up_has_a_real_request_for_every_signature(version, session):
         if log.HasField("predict_log")
     }
     [classify] = [log.classify_log.request for log in records if log.HasField("classify_log")]
-    assert set(predicts) == {"serving_default", "encoded"}
+    assert set(predicts) == {"serving_default", "encoded", "explain", "explain_encoded"}
     assert {request.model_spec.name for request in [*predicts.values(), classify]} == {"digits"}
     image = tf.make_ndarray(
         tf.make_tensor_proto(0.0).FromString(
@@ -284,10 +286,11 @@ class TestRefusals:
         image = keras.Input((8, 8, 1), name="image")
         x = keras.layers.Flatten()(image)
         outputs = {
-            name: keras.layers.Dense(12, "softmax", name=name)(x) for name in ("label", "more")
+            "label": keras.layers.Dense(12, "softmax", name="label")(x),
+            "share": keras.layers.Dense(1, name="share")(x),
         }
-        labels = Classes(tuple("0123456789ab"))
-        saved_model.write(keras.Model(image, outputs), {"label": labels, "more": labels}, tmp_path)
+        heads = {"label": Classes(tuple("0123456789ab")), "share": Number()}
+        saved_model.write(keras.Model(image, outputs), heads, tmp_path)
         checks.check_compatible(tmp_path, version)
 
     def test_a_breaking_version_needs_leave(self, model, dataset, run_of, tmp_path):

@@ -26,6 +26,7 @@ class Wishes:
     inputs: image, numbers or text, by an input's name (Keras's own, or the new one).
     resize: (height, width) that files are brought to where the model takes any size.
     samples: image files and folders, or `.npz` files.
+    explain_layer: whose maps `explain` looks at, by name; the last convolution's if not said.
 
     >>> Wishes(labels=("cat", "dog")).preprocess is None
     True
@@ -36,6 +37,7 @@ class Wishes:
     inputs: Mapping[str, str] = field(default_factory=dict)
     resize: tuple[int, int] | None = None
     samples: Sequence[Path] = ()
+    explain_layer: str = ""
 
 
 @dataclass(frozen=True)

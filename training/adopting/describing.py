@@ -14,7 +14,7 @@ import tensorflow as tf
 from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Arrays
 from training.data.heads import Head
-from training.publishing.model_card import listed, table
+from training.publishing.model_card import explained, listed, table
 from training.publishing.report import architecture, described_signature
 from training.publishing.trials import encode_png
 
@@ -78,6 +78,8 @@ def _card(name: str, facts: Mapping[str, Any]) -> str:
         "\n".join(f"- {note}" for note in facts["notes"]),
         "## How it was tried",
         facts["tried"],
+        "## What `explain` looks at",
+        explained(facts["explained"]),
         "## Signatures",
         table(
             ("signature", "inputs", "outputs"),

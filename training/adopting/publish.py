@@ -11,6 +11,7 @@ from training.adopting.adopt import Ask, Wishes, adopt
 from training.adopting.reading import reading
 from training.adopting.recognising import check_is_model, is_saved_model
 from training.data.dataset import Arrays
+from training.explaining.explainer import looked_at
 from training.publishing import checks, saved_model, warmup
 from training.publishing.trials import Trials, trials
 from training.publishing.version_directory import publish_directory
@@ -51,9 +52,13 @@ def publish(
     )
 
     def write(staging: Path) -> None:
-        saved_model.write(adopted.model, adopted.heads, staging, adopted.images)
+        graphs = saved_model.write(
+            adopted.model, adopted.heads, staging, adopted.images, wishes.explain_layer
+        )
         signatures = saved_model.signature_defs(staging)
-        asked = trials(adopted.model, rows, adopted.heads, signatures, adopted.images)
+        asked = trials(
+            adopted.model, rows, adopted.heads, signatures, adopted.images, graphs.explainer
+        )
         checks.check_parity(staging, asked)
         _finish(staging, asked, repository / name, allow_breaking)
         facts = {
@@ -61,6 +66,7 @@ def publish(
             "labels": describing.labels_of(adopted.heads),
             "notes": adopted.notes,
             "tried": _tried(rows, wishes.samples),
+            "explained": looked_at(graphs.explainer),
         }
         describing.write(staging, name, facts, signatures, adopted.model)
         if wishes.samples:
@@ -92,6 +98,7 @@ def _publish_saved_model(
             "labels": {},
             "notes": notes,
             "tried": "Loaded as a model server does, and asked with random numbers once.",
+            "explained": {},
         }
         describing.write(staging, name, facts, signatures, model=None)
 

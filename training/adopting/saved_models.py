@@ -95,6 +95,7 @@ def _refuse_wishes(wishes: Wishes) -> None:
             ("--preprocess", wishes.preprocess),
             ("--input", wishes.inputs),
             ("--resize", wishes.resize),
+            ("--explain-layer", wishes.explain_layer),
             ("--sample", wishes.samples),
         )
         if value

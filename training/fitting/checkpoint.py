@@ -18,7 +18,7 @@ from training.surroundings.disk import room_for
 
 Curves = dict[str, list[float]]
 
-_NOT_OF_TRAINING = {"margin"}
+_NOT_OF_TRAINING = {"margin", "explain_layer"}
 
 
 @dataclass

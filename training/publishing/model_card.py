@@ -69,6 +69,23 @@ def _signatures(facts: Mapping[str, Any]) -> Iterator[str]:
         ],
     )
     yield "Pixels are raw, 0 to 255; all preprocessing is inside the graph."
+    yield explained(facts["explained"])
+
+
+def explained(looked_at: Mapping[str, Mapping[str, str]]) -> str:
+    """Where `explain` looks, of each head in each image: a layer, or "" for the pixels.
+
+    >>> print(explained({"label": {"image": "conv"}}))
+    - `explain` looks for `label` in `image` at the maps of layer `conv`.
+    """
+    places = {"": "the slope of the pixels themselves"}
+    lines = [
+        f"- `explain` looks for `{head}` in `{image}` at "
+        f"{places.get(layer, f'the maps of layer `{layer}`')}."
+        for head, images in looked_at.items()
+        for image, layer in images.items()
+    ]
+    return "\n".join(lines) or "It has no `explain`."
 
 
 def _making(facts: Mapping[str, Any]) -> Iterator[str]:

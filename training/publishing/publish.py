@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 
 from training.data.dataset import Dataset
+from training.explaining.explainer import looked_at
 from training.publishing import (
     checks,
     comparison,
@@ -45,14 +46,17 @@ def publish(
     kept = held_out.of(dataset)
 
     def write(staging: Path) -> None:
-        saved_model.write(model, dataset.heads, staging)
+        graphs = saved_model.write(
+            model, dataset.heads, staging, explain_layer=run.recipe.explain_layer
+        )
         signatures = saved_model.signature_defs(staging)
-        asked = trials(model, tried, dataset.heads, signatures)
+        asked = trials(model, tried, dataset.heads, signatures, explainer=graphs.explainer)
         checks.check_parity(staging, asked)
         if live and not allow_breaking:
             checks.check_compatible(staging, previous=live)
         warmup.write(asked, name, staging)
-        report.write(staging, model, dataset, run, signatures, name)
+        explained = looked_at(graphs.explainer)
+        report.write(staging, model, dataset, run, signatures, explained, name)
         samples.write(staging / "samples", dataset)
         held_out.write(staging, kept)
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 import models
 from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Dataset
+from training.explaining.explainer import LookedAt
 from training.fitting.checkpoint import Progress
 from training.publishing import gallery, model_card
 from training.publishing.checks import described
@@ -60,9 +61,13 @@ def write(
     dataset: Dataset,
     run: TrainingRun,
     signatures: Mapping[str, Any],
+    explained: LookedAt,
     name: str,
 ) -> None:
-    facts = _gather(model, dataset, run, signatures, name) | {"files": sizes_of_files(directory)}
+    facts = _gather(model, dataset, run, signatures, name) | {
+        "explained": explained,
+        "files": sizes_of_files(directory),
+    }
     (directory / METRICS_FILE).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     (directory / "architecture.txt").write_text(architecture(model), "utf-8")
     gallery.draw(directory, model, dataset, run.progress.curves, run.evaluation)

@@ -14,7 +14,7 @@ from sluice.wire.contract import CLASSIFY_METHOD, CLASSIFY_SIGNATURE
 from sluice.wire.tensors import Array
 from sluice.wire.versions import SAVED_MODEL, published_versions
 from training.data.heads import Head
-from training.publishing.signatures import ImageShapes, SignatureGraphs
+from training.publishing.signatures import ImageShapes, SignatureGraphs, input_name
 
 SERVING_TAG = "serve"  # model servers load the graph that has this tag and no other
 _NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
@@ -25,10 +25,11 @@ def write(
     heads: Mapping[str, Head],
     directory: Path,
     images: ImageShapes | None = None,
-) -> None:
+    explain_layer: str = "",
+) -> SignatureGraphs:
     """The model's signatures as a SavedModel in `directory`, of a model in float32.
 
-    images: of the inputs that files are decoded for, [H, W, C]; None: all that look it.
+    images, explain_layer: as `SignatureGraphs` takes them.
     """
     root = tf.Module()
     # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
@@ -38,18 +39,24 @@ def write(
     root.tables = [
         layer.lookup_table for layer in model._flatten_layers() if hasattr(layer, "lookup_table")
     ]
-    signatures = SignatureGraphs(model, heads, images).by_name()
-    tf.saved_model.save(root, str(directory), signatures=signatures)
-    _name_classify_method(directory)
+    graphs = SignatureGraphs(model, heads, images, explain_layer)
+    tf.saved_model.save(root, str(directory), signatures=graphs.by_name())
+    _correct(directory)
+    return graphs
 
 
-def _name_classify_method(directory: Path) -> None:
-    """TensorFlow writes predict signatures only, and TF Serving's Classify asks for its own."""
+def _correct(directory: Path) -> None:
+    """TensorFlow writes predict signatures only, and TF Serving's Classify asks for its own; and it
+    calls no input by a word of Python's own."""
     path = directory / SAVED_MODEL
     proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in proto.meta_graphs:
         if CLASSIFY_SIGNATURE in graph.signature_def:
             graph.signature_def[CLASSIFY_SIGNATURE].method_name = CLASSIFY_METHOD
+        for signature in graph.signature_def.values():
+            for argument in [*signature.inputs]:
+                if (name := input_name(argument)) != argument:
+                    signature.inputs[name].CopyFrom(signature.inputs.pop(argument))
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 

@@ -1,6 +1,7 @@
 """A Keras model -> the graphs of the contract's signatures (docs/contract.md)."""
 
 from collections.abc import Mapping, Sequence
+from keyword import iskeyword
 from typing import Any
 
 import keras
@@ -12,10 +13,13 @@ from sluice.wire.contract import (
     CLASSIFY_SIGNATURE,
     DEFAULT_SIGNATURE,
     ENCODED_SIGNATURE,
+    EXPLAIN_ENCODED_SIGNATURE,
+    EXPLAIN_SIGNATURE,
     SCORES_SUFFIX,
 )
 from training.data.heads import Classes, Head, naming
 from training.decoding import decode_images
+from training.explaining.explainer import explainer_of
 from training.inference import answering, call
 
 GENERATE = "generate"  # a GAN's
@@ -30,28 +34,42 @@ class SignatureGraphs:
     """The graph behind each signature of a model, by what its inputs and heads are."""
 
     def __init__(
-        self, model: keras.Model, heads: Mapping[str, Head], images: ImageShapes | None = None
+        self,
+        model: keras.Model,
+        heads: Mapping[str, Head],
+        images: ImageShapes | None = None,
+        explain_layer: str = "",
     ) -> None:
-        """images: of the inputs that files are decoded for, [H, W, C]; None: all that look it."""
+        """images: of the inputs that files are decoded for, [H, W, C]; None: all that look it.
+        explain_layer: whose maps `explain` looks at; "": the last convolution's."""
         self._model, self._inputs = model, answering(model).inputs
         self._images = image_inputs(self._inputs) if images is None else images
         self._naming = naming(heads)
+        self.explainer = explainer_of(model, heads, self._images, explain_layer)
 
     def by_name(self) -> dict[str, Any]:
         """One traced `tf.function` for each, as `tf.saved_model.save` takes them."""
         specs = [_spec(tensor) for tensor in self._inputs]
         found = {DEFAULT_SIGNATURE: _traced(self._predict, specs)}
         if self._images:
-            found[ENCODED_SIGNATURE] = _traced(
-                self._predict_encoded,
-                [_bytes_spec(spec.name) if spec.name in self._images else spec for spec in specs],
-            )
+            found[ENCODED_SIGNATURE] = _traced(self._predict_encoded, self._as_files(specs))
         if self._naming and len(self._images) == len(specs):
             found[CLASSIFY_SIGNATURE] = _traced(self._classify, [_bytes_spec("inputs")])
+        if self.explainer:
+            found |= self._explaining(self.explainer.specs())
         if isinstance(self._model, GAN):
             drawing = [_spec(tensor) for tensor in self._model.generator.inputs]
             found[GENERATE] = _traced(self._generate, drawing)
         return found
+
+    def _explaining(self, specs: list[tf.TensorSpec]) -> dict[str, Any]:
+        return {
+            EXPLAIN_SIGNATURE: _traced(self._explain, specs),
+            EXPLAIN_ENCODED_SIGNATURE: _traced(self._explain_encoded, self._as_files(specs)),
+        }
+
+    def _as_files(self, specs: list[tf.TensorSpec]) -> list[tf.TensorSpec]:
+        return [_bytes_spec(spec.name) if spec.name in self._images else spec for spec in specs]
 
     def _predict(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return call(self._model, inputs, training=False)
@@ -74,6 +92,16 @@ class SignatureGraphs:
         name, head = next(iter(self._naming.items()))
         classes, scores = _best(outputs[name], head)
         return {"classes": classes, "scores": scores}
+
+    def _explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        assert self.explainer
+        answer: dict[str, tf.Tensor] = self.explainer.graph(
+            {input_name(argument): value for argument, value in inputs.items()}
+        )
+        return answer
+
+    def _explain_encoded(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._explain(**self._decode(inputs))
 
     def _generate(self, noise: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         """Noise [N, latent] and class numbers [N] -> images [N, H, W, C] of 0..255."""
@@ -118,7 +146,23 @@ def _bytes_spec(name: str) -> tf.TensorSpec:
 
 
 def _traced(function: Any, specs: list[tf.TensorSpec]) -> Any:
-    return tf.function(function).get_concrete_function(**{spec.name: spec for spec in specs})
+    arguments = [tf.TensorSpec(each.shape, each.dtype, _argument(each.name)) for each in specs]
+    return tf.function(function).get_concrete_function(**{each.name: each for each in arguments})
+
+
+def _argument(name: str) -> str:
+    """As TensorFlow takes an input: no word of Python's own, which `class` is."""
+    return f"{name}_" if iskeyword(name) else name
+
+
+def input_name(argument: str) -> str:
+    """What the input is called whose argument this is.
+
+    >>> input_name("class_"), input_name("image_")
+    ('class', 'image_')
+    """
+    name = argument.removesuffix("_")
+    return name if iskeyword(name) else argument
 
 
 def _best(output: tf.Tensor, head: Classes) -> tuple[tf.Tensor, tf.Tensor]:

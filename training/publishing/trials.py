@@ -11,11 +11,18 @@ from PIL import Image
 
 import models
 from models.adversarial import GAN
-from sluice.wire.contract import CLASSIFY_SIGNATURE, DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.contract import (
+    CLASSIFY_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    ENCODED_SIGNATURE,
+    EXPLAIN_ENCODED_SIGNATURE,
+    EXPLAIN_SIGNATURE,
+)
 from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.tensors import Array
 from training.data.dataset import Arrays
 from training.data.heads import Head, naming
+from training.explaining.explainer import Explainer
 from training.inference import answering, as_dtype, predict
 from training.publishing.signatures import GENERATE, TOP
 
@@ -42,10 +49,12 @@ def trials(
     heads: Mapping[str, Head],
     signatures: Iterable[str],
     images: Collection[str] | None = None,
+    explainer: Explainer | None = None,
 ) -> Trials:
     """By signature: those of the model that `signatures` names.
 
     images: the inputs, uint8 [N, H, W, C], that are sent as files where files are taken; None: all.
+    explainer: of the signatures that explain.
     """
     dtypes = {tensor.name: tensor.dtype for tensor in answering(model).inputs}
     files = {
@@ -64,9 +73,28 @@ def trials(
         name, head = next(iter(naming(heads).items()))
         best = np.sort(head.probabilities(answers[name]), axis=-1)[:, ::-1][:, :TOP]
         every[CLASSIFY_SIGNATURE] = Trial({"inputs": _as_examples(files)}, {"scores": best})
+    if explainer:
+        pixels = every[DEFAULT_SIGNATURE].inputs
+        classes, explained = _explained(explainer, pixels)
+        every[EXPLAIN_SIGNATURE] = Trial({**pixels, **classes}, explained)
+        every[EXPLAIN_ENCODED_SIGNATURE] = Trial({**files, **classes}, explained)
     if isinstance(model, GAN):
         every[GENERATE] = _generated(model, len(files["image"]))
     return {name: every[name] for name in signatures}
+
+
+def _explained(explainer: Explainer, pixels: Arrays) -> tuple[Arrays, Arrays]:
+    """The classes asked, the best one first and then each in turn; and where they are seen."""
+    rows = len(next(iter(pixels.values())))
+    classes = {
+        asked: (np.arange(rows, dtype=np.int32) % (count + 1)) - 1
+        for asked, count in explainer.asked.items()
+    }
+    with tf.device(_DEVICE):
+        answer = explainer.graph(
+            {name: tf.constant(array) for name, array in {**pixels, **classes}.items()}
+        )
+    return classes, {name: tensor.numpy() for name, tensor in answer.items()}
 
 
 def _generated(model: GAN, count: int) -> Trial:

@@ -41,6 +41,7 @@ class Recipe:
     deterministic: bool = False  # the same numbers to the bit in every run; slower on a GPU
     seed: int = 0
     margin: float = 1.0  # points, of 100, by which a version may be worse than the live one
+    explain_layer: str = ""  # whose maps `explain` looks at; the last convolution's if not said
 
     @property
     def size(self) -> dict[str, object]:

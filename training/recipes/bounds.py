@@ -68,6 +68,9 @@ BOUNDS: dict[str, Bounds] = {
     "deterministic": Bounds("the same numbers to the bit in every run; slower on a GPU"),
     "seed": Bounds("of everything that is drawn by chance", 0, 2**32 - 1),
     "margin": Bounds("points, of 100, that a version may be worse than the live one", 0, 100),
+    "explain_layer": Bounds(
+        "the layer whose maps `explain` looks at, by name; not set: the last convolution"
+    ),
     # Sizes of the models.
     "depth": Bounds("blocks, one behind the other", 1, 1_000),
     "depths": Bounds("blocks of each stage", 1, 1_000),

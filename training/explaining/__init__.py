@@ -1,0 +1,9 @@
+"""Why a classifier says so: where in the picture the evidence for a class lies (docs/explain.md).
+
+recording.py  what each layer gives while the model is called
+graph.py      what a tensor of a TensorFlow graph is computed from
+looking.py    where to look: the last convolution's maps, or the picture itself
+scoring.py    the score that is explained, before the softmax
+heat.py       maps and gradients -> heat of 0..1
+explainer.py  these together: the graph behind the signature `explain`
+"""

@@ -1,0 +1,25 @@
+"""What a tensor of a TensorFlow graph is computed from."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+Tensors = dict[str, tf.Tensor]  # by their names, each of which a graph has once
+
+
+def behind(tensor: tf.Tensor, through: Callable[[tf.Tensor], bool] = lambda _: True) -> Tensors:
+    """The tensor, and all that it is computed from, as far as `through` says.
+
+    >>> with tf.Graph().as_default():
+    ...     x = tf.constant([1.0], name="x")
+    ...     list(behind(tf.nn.relu(x, name="y")))
+    ['y:0', 'x:0']
+    """
+    found = {tensor.name: tensor}
+    waiting = [tensor]
+    while waiting:
+        for each in waiting.pop().op.inputs:
+            if each.name not in found and through(each):
+                found[each.name] = each
+                waiting.append(each)
+    return found
