@@ -6,8 +6,9 @@ from typing import Any
 
 from service.gateway import schemas
 from service.gateway.decode.magic import NPY, NPZ
+from service.gateway.encode.overlay import PNG
 from service.gateway.signatures import Signatures
-from sluice.wire.contract import ENCODED_SIGNATURE
+from sluice.wire.contract import ENCODED_SIGNATURE, EXPLAINED_BY
 from sluice.wire.signature import Signature
 
 Json = dict[str, Any]
@@ -30,7 +31,12 @@ ERRORS = {
     "504": "No answer within the time that the request had.",
 }
 
-
+_LABELS = "labels to answer with"
+_EXPLAINED = (
+    "explanations beside the predictions, or with Accept: image/png the picture under its "
+    "heatmap: true for the best class, or a class by its index or label (HEAD:CLASS where several "
+    "heads name classes)"
+)
 _INDEX_REQUEST: Json = {
     "content": {
         "application/json": {
@@ -108,7 +114,12 @@ def _predict(name: str, signatures: Signatures) -> Json:
     }
     response: Json = {
         "application/json": {
-            "schema": {"anyOf": [schemas.predict_response(signature) for signature in every]}
+            "schema": {
+                "anyOf": [
+                    schemas.predict_response(signature, _why(signature, signatures))
+                    for signature in every
+                ]
+            }
         }
     }
     response |= {NPY: {"schema": BINARY}, NPZ: {"schema": BINARY}}
@@ -116,19 +127,25 @@ def _predict(name: str, signatures: Signatures) -> Json:
     parameters: list[Json] = []
     if ENCODED_SIGNATURE in signatures:
         request |= _files(signatures.get(ENCODED_SIGNATURE))
-        parameters = [
-            {
-                "name": "top_k",
-                "in": "query",
-                "description": "labels to answer with",
-                "schema": {"type": "integer", "minimum": 1},
-            }
-        ]
+        parameters.append(_argument("top_k", _LABELS, {"type": "integer", "minimum": 1}))
+    if any(_why(signature, signatures) for signature in every):
+        response |= {PNG: {"schema": BINARY}}
+        parameters.append(_argument("explain", _EXPLAINED, {"type": "string"}))
     return _operation(
         "Predict, as TensorFlow Serving's REST API or from files",
         {"200": {"description": "The outputs.", "content": response}, **_errors(*ERRORS)},
         name,
     ) | {"parameters": parameters, "requestBody": {"required": True, "content": request}}
+
+
+def _argument(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _why(signature: Signature, signatures: Signatures) -> Signature | None:
+    """The signature that explains what another answers, where the model has one."""
+    name = EXPLAINED_BY.get(signature.name)
+    return signatures.get(name) if name and name in signatures else None
 
 
 def _files(encoded: Signature) -> Json:

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from service.gateway.access.limits import ROWS
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
+from service.gateway.classes import check_classes
 from service.gateway.deadlines import Deadlines
 from service.gateway.decode.images import (
     as_graph_reads,
@@ -25,9 +26,7 @@ from service.gateway.decode.images import (
     graph_reads_all,
 )
 from service.gateway.errors import (
-    DeadlineExceeded,
     ModelNotFound,
-    ModelServerError,
     NotFound,
     RequestError,
     did_you_mean,
@@ -48,7 +47,8 @@ from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
 from service.gateway.statistics import NO_VERSION, Statistics
 from service.gateway.traffic import Inputs, Kind, kind_of
-from sluice.wire.contract import ENCODED_SIGNATURE, State
+from sluice.wire.contract import TAKE_FILES, State
+from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.signature import Signature
@@ -67,17 +67,6 @@ MAX_REMEMBERED = 1000  # models whose signatures are kept; names come from clien
 # What takes a millisecond and more is not done in the event loop: reading or writing so many bytes.
 LARGE = 1 << 16
 LARGE_CALL = 1 << 20  # bytes of tensors, which are only copied
-PROBE_TIMEOUT_S = 2.0
-# Whether this name is served does not matter: any answer shows that the model server is there.
-_ANY_MODEL = ModelRef("-")
-
-
-class Readiness(NamedTuple):
-    """The verdict, why, and each named model's part in it."""
-
-    ready: bool
-    reason: str
-    models: dict[str, bool]
 
 
 class _Remembered(NamedTuple):
@@ -103,7 +92,7 @@ class Predictions:
     ) -> None:
         self.settings = settings
         self.model_list = ModelList(settings)
-        self._counted, self._hear, self._remark = counted, hear, remark
+        self._counted, self.hear, self.remark = counted, hear, remark
         self.model_server = ModelServer(settings.model_server)
         self.joining = Joining(
             self.model_server.servers,
@@ -141,7 +130,7 @@ class Predictions:
         """
         with self._deadlines.within(caller) as time_limit:
             query, inputs = await self._checked(model, decode, caller, size)
-            if query.signature.name == ENCODED_SIGNATURE and not graph_reads_all(inputs):
+            if query.signature.name in TAKE_FILES and not graph_reads_all(inputs):
                 inputs = await self.aside(as_graph_reads, inputs)
             caller.signature = query.signature.name
             if query.timeout_s is not None:
@@ -243,11 +232,18 @@ class Predictions:
         """The named models, those that the caller may ask about."""
         return list(filter(caller.grant.names, self.model_list.names()))
 
+    async def versions_of(self, name: str, caller: Caller) -> list[serving.ModelVersionStatus]:
+        """As `status`, and none of a model that is not there."""
+        try:
+            return await self.status(ModelRef(name), caller)
+        except NotFound:
+            return []
+
     async def listing(self, caller: Caller) -> dict[str, list[serving.ModelVersionStatus]]:
         """The named models, as the model server's API cannot list its own, each with its versions
         as `status` has them; without any where it is not there."""
         names = self.names(caller)
-        found = await asyncio.gather(*(self._versions(name, caller) for name in names))
+        found = await asyncio.gather(*(self.versions_of(name, caller) for name in names))
         return dict(zip(names, found, strict=True))
 
     async def statistics(self, model: ModelRef, caller: Caller) -> dict[str, ByVersion]:
@@ -264,37 +260,6 @@ class Predictions:
             versions = [*(str(each.version) for each in statuses), *({NO_VERSION} & of.keys())]
             found[name] = {version: of.get(version) or Statistics() for version in versions}
         return found
-
-    async def readiness(self) -> Readiness:
-        """Whether this gateway can serve: when a model is AVAILABLE at the model server (or all
-        that are named, by `ready_when`); when it answers, where none is named."""
-        state, remark = await self._readiness(), self._remark()
-        return state._replace(reason=f"{state.reason}; {remark}") if remark else state
-
-    async def _readiness(self) -> Readiness:
-        names = self.model_list.names()
-        if self.model_list.problem:
-            return Readiness(False, self.model_list.problem, {})
-        try:
-            found = await asyncio.gather(*(self._is_available(name) for name in names))
-            if not names:
-                await self._versions(_ANY_MODEL.name, Caller.within(PROBE_TIMEOUT_S))
-        except (ModelServerError, DeadlineExceeded) as error:
-            return Readiness(False, str(error), {})
-        available = dict(zip(names, found, strict=True))
-        if not names:
-            return Readiness(True, "the model server answers; no model is named", {})
-        enough = all if self.settings.ready_when == "all" else any
-        missing = [name for name, there in available.items() if not there]
-        if enough(available.values()):
-            return Readiness(
-                True, "a model is AVAILABLE" if missing else "all are AVAILABLE", available
-            )
-        return Readiness(
-            False,
-            "no model is AVAILABLE" if not any(found) else f"not AVAILABLE: {', '.join(missing)}",
-            available,
-        )
 
     def knows(self, model: str) -> bool:
         """Whether a model of this name has ever answered: what may be a label of a metric."""
@@ -318,17 +283,6 @@ class Predictions:
         if not names or model.name in names:
             return error
         return ModelNotFound(f"{error}{did_you_mean(model.name, names)}")
-
-    async def _is_available(self, name: str) -> bool:
-        statuses = await self._versions(name, Caller.within(PROBE_TIMEOUT_S))
-        self._hear(name, statuses)
-        return any(each.state == State.AVAILABLE for each in statuses)
-
-    async def _versions(self, name: str, caller: Caller) -> list[serving.ModelVersionStatus]:
-        try:
-            return await self.status(ModelRef(name), caller)
-        except NotFound:
-            return []
 
     async def _examples(
         self,
@@ -365,7 +319,8 @@ class Predictions:
         self, decode: Decode[AnyQuery], signatures: Signatures
     ) -> tuple[AnyQuery, dict[str, Array]]:
         query = decode(signatures)
-        inputs = validate(query.signature, query.inputs)
+        inputs = validate(query.signature, with_best_class(query.signature, query.inputs))
+        check_classes(query.signature, inputs, signatures)
         check_content(query, self._max_pixels)
         return query, inputs
 

@@ -1,6 +1,6 @@
 """JSON Schemas of tensors and of predictions, from a model's signatures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ def predict_request(signature: Signature) -> Schema:
     """The JSON body of `:predict` for one signature: by rows or by columns."""
     name: Schema = {"const": signature.name}
     rows: Schema = {"type": "array", "minItems": 1, "items": _input_row(signature)}
-    columns = _bare_or_named({each: tensor(spec) for each, spec in signature.inputs.items()})
+    columns = _bare_or_named(
+        {each: tensor(spec) for each, spec in signature.inputs.items()}, signature.required
+    )
     required = [] if signature.name == DEFAULT_SIGNATURE else ["signature_name"]
     return {
         "oneOf": [
@@ -45,23 +47,27 @@ def predict_request(signature: Signature) -> Schema:
     }
 
 
-def predict_response(signature: Signature) -> Schema:
-    """The JSON answer of `:predict`: `predictions` for rows, `outputs` for columns."""
-    columns = {name: tensor(spec, answered) for name, spec in signature.outputs.items()}
+def predict_response(signature: Signature, why: Signature | None = None) -> Schema:
+    """The JSON answer of `:predict`: `predictions` for rows, `outputs` for columns, and where it
+    is asked what the signature `why` says of them."""
+    by_rows = {"predictions": {"type": "array", "items": _output_row(signature)}}
+    by_columns = {"outputs": _single_or_named(_columns(signature))}
+    if why:
+        by_rows["explanations"] = {
+            "type": "array",
+            "items": _named(_rows(why.outputs, answered), why.outputs),
+        }
+        by_columns["explanations"] = _named(_columns(why), why.outputs)
     return {
         "oneOf": [
-            {
-                "type": "object",
-                "required": ["predictions"],
-                "properties": {"predictions": {"type": "array", "items": _output_row(signature)}},
-            },
-            {
-                "type": "object",
-                "required": ["outputs"],
-                "properties": {"outputs": _single_or_named(columns)},
-            },
+            {"type": "object", "required": ["predictions"], "properties": by_rows},
+            {"type": "object", "required": ["outputs"], "properties": by_columns},
         ]
     }
+
+
+def _columns(signature: Signature) -> dict[str, Schema]:
+    return {name: tensor(spec, answered) for name, spec in signature.outputs.items()}
 
 
 def tensor(spec: TensorSpec, leaf: Leaf | None = None) -> Schema:
@@ -105,7 +111,7 @@ def answered(dtype: np.dtype) -> Schema:
 
 
 def _input_row(signature: Signature) -> Schema:
-    return _bare_or_named(_rows(signature.inputs, element))
+    return _bare_or_named(_rows(signature.inputs, element), signature.required)
 
 
 def _output_row(signature: Signature) -> Schema:
@@ -120,21 +126,23 @@ def _rows(specs: Mapping[str, TensorSpec], leaf: Leaf) -> dict[str, Schema]:
     }
 
 
-def _bare_or_named(values: Mapping[str, Schema]) -> Schema:
+def _bare_or_named(values: Mapping[str, Schema], required: Collection[str]) -> Schema:
     """What a request may say: an object keyed by name, and a single tensor bare too."""
-    named = _named(values)
-    return named if len(values) > 1 else {"anyOf": [named, *values.values()]}
+    named = _named(values, required)
+    if len(required) > 1:
+        return named
+    return {"anyOf": [named, *(values[name] for name in required)]}
 
 
 def _single_or_named(values: Mapping[str, Schema]) -> Schema:
     """What an answer says: a single tensor always bare."""
-    return _named(values) if len(values) > 1 else next(iter(values.values()))
+    return _named(values, values) if len(values) > 1 else next(iter(values.values()))
 
 
-def _named(values: Mapping[str, Schema]) -> Schema:
+def _named(values: Mapping[str, Schema], required: Collection[str]) -> Schema:
     return {
         "type": "object",
         "properties": dict(values),
-        "required": sorted(values),
+        "required": sorted(required),
         "additionalProperties": False,
     }

@@ -49,6 +49,13 @@ class Showcase:
             for version, directory in sorted(self._versions(model).items(), reverse=True)
         }
 
+    def labels(self, model: str, version: int) -> dict[str, list[str]]:
+        """By head the names of its classes, in the order of their indices; {} where they are not
+        known."""
+        directory = self._versions(model).get(version)
+        found = _metrics(directory).get("labels") if directory else None
+        return found if isinstance(found, dict) else {}
+
     def _versions(self, model: str) -> dict[int, Path]:
         if self._repository is None or "/" in model or model in ("", ".", ".."):
             return {}

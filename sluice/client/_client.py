@@ -96,6 +96,33 @@ class Client:
             ),
         )
 
+    def explain(
+        self,
+        model: str,
+        inputs: Mapping[str, Value] | Value | None = None,
+        /,
+        *,
+        class_index: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+        **named: Value,
+    ) -> Prediction:
+        """Where in its pictures the model sees a class: `explain("digits", image="3.png")`.
+
+        Inputs are those of `predict`. The class is the one with the highest score, or that of
+        `class_index`; where several heads name classes, `HEAD_class=[7]` beside the inputs. The
+        answer has `heatmap` [N, h, w] of 0..1, to be stretched over the picture (`heatmap_INPUT`
+        where several inputs are pictures), `class` [N], its index, and `score` [N]; each behind
+        the name of its head where there are several. BadRequest for a model that cannot say why.
+        """
+        return run_flow(
+            self._transport,
+            self._flows.explain(
+                _model_ref(model, version, label), _values(inputs, named), class_index, timeout_s
+            ),
+        )
+
     def metadata(
         self,
         model: str,
@@ -189,6 +216,26 @@ class AsyncClient:
                 signature,
                 outputs,
                 timeout_s,
+            ),
+        )
+
+    async def explain(
+        self,
+        model: str,
+        inputs: Mapping[str, Value] | Value | None = None,
+        /,
+        *,
+        class_index: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+        **named: Value,
+    ) -> Prediction:
+        """See Client.explain."""
+        return await run_flow_async(
+            self._transport,
+            self._flows.explain(
+                _model_ref(model, version, label), _values(inputs, named), class_index, timeout_s
             ),
         )
 

@@ -4,6 +4,8 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from sluice.client._calls import (
     Attempt,
     Call,
@@ -19,7 +21,8 @@ from sluice.client._calls import (
 from sluice.client._inputs import Value, holds_files, to_array
 from sluice.client.errors import BadRequest, DeadlineExceeded, NotFound, TryLater
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
-from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE, EXPLAINED_BY
+from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import Array
@@ -52,6 +55,25 @@ class Flows:
             return (yield from self._call(call, deadline))
         except (BadRequest, NotFound):
             self._known.pop(model, None)  # a new version may take something else
+            raise
+
+    def explain(
+        self,
+        model: ModelRef,
+        values: Mapping[str | None, Value],
+        class_index: int | None,
+        timeout_s: float | None,
+    ) -> Flow[Prediction]:
+        """`values` as `predict` takes them."""
+        deadline = self._deadline(timeout_s)
+        metadata = yield from self._remembered(model, deadline)
+        try:
+            name = EXPLAINED_BY[_signature_for(values.values(), metadata)]
+            inputs = _explained(_arrays(values, name, metadata), class_index, name, metadata)
+            call = Predict(model, name, inputs, (), _pictures(inputs, name, metadata))
+            return (yield from self._call(call, deadline))
+        except (BadRequest, NotFound):
+            self._known.pop(model, None)  # a new version may explain what this one does not
             raise
 
     def metadata(self, model: ModelRef, timeout_s: float | None) -> Flow[ModelMetadata]:
@@ -121,18 +143,44 @@ def _arrays(
     values: Mapping[str | None, Value], signature_name: str, metadata: ModelMetadata
 ) -> dict[str, Array]:
     if signature_name not in metadata.signatures:
+        cannot_say_why = (
+            ", so it cannot say why; publish it again (sluice train, sluice publish)"
+            if signature_name in EXPLAINED_BY.values()
+            else ""
+        )
         raise BadRequest(
-            f'{metadata.name} has no signature "{signature_name}"; '
+            f'{metadata.name} has no signature "{signature_name}"{cannot_say_why}; '
             f"it has {', '.join(metadata.signatures) or 'none that can be called'}"
         )
     specs = metadata.signatures[signature_name].inputs
-    named = {name or _only(specs, signature_name): value for name, value in values.items()}
+    required = metadata.signatures[signature_name].required
+    named = {name or _only(required, signature_name): value for name, value in values.items()}
     # A name that is not the model's goes as it is: the server, which may have a newer version than
     # is remembered here, says what it takes.
     return {
         name: to_array(value, specs.get(name), signature_name, metadata)
         for name, value in named.items()
     }
+
+
+def _explained(
+    inputs: Mapping[str, Array],
+    class_index: int | None,
+    signature_name: str,
+    metadata: ModelMetadata,
+) -> dict[str, Array]:
+    """The inputs, with a class for each head: of the only one `class_index`, where it is given."""
+    signature = metadata.signatures[signature_name]
+    completed = with_best_class(signature, inputs)
+    if class_index is None:
+        return completed
+    if len(signature.class_inputs) != 1:
+        raise BadRequest(
+            f"{metadata.name} has classes of several heads: give "
+            f"{' or '.join(f'{name}=[{class_index}]' for name in signature.class_inputs)}"
+        )
+    (name,) = signature.class_inputs
+    return completed | {name: np.full_like(completed[name], class_index)}
 
 
 def _pictures(

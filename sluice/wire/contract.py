@@ -14,6 +14,11 @@ ENCODED_SIGNATURE = "encoded"  # each image input takes the bytes of a file
 CLASSIFY_SIGNATURE = "classify"  # takes tf.Examples, by Classify alone
 
 EXPLAIN_SIGNATURE, EXPLAIN_ENCODED_SIGNATURE = "explain", "explain_encoded"
+EXPLAINED_BY = {  # of the same inputs, and the class
+    DEFAULT_SIGNATURE: EXPLAIN_SIGNATURE,
+    ENCODED_SIGNATURE: EXPLAIN_ENCODED_SIGNATURE,
+}
+TAKE_FILES = (ENCODED_SIGNATURE, EXPLAIN_ENCODED_SIGNATURE)  # whose strings are pictures
 
 # What a signature, or a task of MultiInference, says that it is for.
 CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -24,6 +29,7 @@ CLASSES_SUFFIX, SCORES_SUFFIX = "_classes", "_scores"
 # Of `explain`: the class asked and explained, its score, and where in the picture it is seen; with
 # the head's name before them where several heads name classes (`label_class`).
 CLASS, SCORE, HEATMAP = "class", "score", "heatmap"
+BEST_CLASS = -1  # asks for the one with the highest score
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

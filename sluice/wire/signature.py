@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sluice.wire.contract import CLASS, EXPLAINED_BY
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
 from sluice.wire.tensors import TensorError, numpy_dtype
 
@@ -109,6 +110,25 @@ class Signature:
         """Whether every input and output has one row for each instance."""
         return all(spec.is_batched for spec in (*self.inputs.values(), *self.outputs.values()))
 
+    @cached_property
+    def class_inputs(self) -> tuple[str, ...]:
+        """Of a signature that explains: the inputs that say which class is meant, one a head.
+
+        >>> image = TensorSpec("image", np.dtype("f4"), (None, 28, 28, 1))
+        >>> asked = TensorSpec("class", np.dtype("i4"), (None,))
+        >>> why = Signature("explain", {"class": asked, "image": image}, {})
+        >>> why.class_inputs, list(why.required)
+        (('class',), ['image'])
+        """
+        if self.name not in EXPLAINED_BY.values():
+            return ()
+        return tuple(name for name, spec in self.inputs.items() if _names_class(spec))
+
+    @cached_property
+    def required(self) -> Mapping[str, TensorSpec]:
+        """The inputs that a request has to bring: a class that is left out is the best one."""
+        return {name: spec for name, spec in self.inputs.items() if name not in self.class_inputs}
+
     @classmethod
     def from_proto(cls, name: str, proto: SignatureDef) -> "Signature":
         """Raises TensorError for a dtype that no array holds."""
@@ -153,6 +173,11 @@ def shape_text(shape: tuple[int | None, ...] | None) -> str:
     if sizes and sizes[0] == "?":
         sizes[0] = "N"
     return f"[{','.join(sizes)}]"
+
+
+def _names_class(spec: TensorSpec) -> bool:
+    is_class = spec.name == CLASS or spec.name.endswith(f"_{CLASS}")
+    return is_class and spec.dtype == np.int32 and spec.shape == (None,)
 
 
 def _specs(protos: Mapping[str, TensorInfo]) -> dict[str, TensorSpec]:

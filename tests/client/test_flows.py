@@ -84,3 +84,40 @@ def test_metadata_is_asked_once_and_again_after_a_refusal():
         flow.throw(BadRequest("a new version wants something else"))
     (afresh,) = walk(predict(flows))
     assert afresh.call == GetMetadata(ModelRef("m"))
+
+
+def explained(signatures=(), **asked) -> Predict:
+    """The call that `explain` makes."""
+    metadata = ModelMetadata("m", 1, {each.name: each for each in (DEFAULT, *signatures)})
+    class_index = asked.pop("class_index", None)
+    flow = Flows(60, 3).explain(ModelRef("m"), {"x": [1.0, 2.0], **asked}, class_index, None)
+    return walk(flow, metadata)[-1].call
+
+
+ASKED, OF_A, OF_B = (
+    TensorSpec(name, np.dtype("i4"), (None,)) for name in ("class", "a_class", "b_class")
+)
+WHY = Signature("explain", {"class": ASKED, "x": X}, {})
+WHYS = Signature("explain", {"a_class": OF_A, "b_class": OF_B, "x": X}, {})
+
+
+@pytest.mark.parametrize(("class_index", "classes"), [(None, [-1, -1]), (7, [7, 7])])
+def test_why_is_asked_of_the_best_class_or_the_one_that_is_named(class_index, classes):
+    call = explained(signatures=[WHY], class_index=class_index)
+    assert (call.signature, call.inputs["class"].tolist()) == ("explain", classes)
+
+
+def test_a_class_is_one_of_a_head():
+    call = explained(signatures=[WHYS], b_class=[1, 2])
+    assert {name: array.tolist() for name, array in call.inputs.items()} == {
+        "x": [1, 2],
+        "a_class": [-1, -1],
+        "b_class": [1, 2],
+    }
+    with pytest.raises(BadRequest, match=r"give a_class=\[3\] or b_class=\[3\]"):
+        explained(signatures=[WHYS], class_index=3)
+
+
+def test_a_model_that_cannot_say_why_is_to_be_published_again():
+    with pytest.raises(BadRequest, match=r'no signature "explain", so it cannot say why; publish'):
+        explained()

@@ -1,21 +1,56 @@
 """A channel to a gateway that answers gRPC, and a model server that waits for the test's word."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import text_format
 
 from sluice.wire.protos import serving_pb2_grpc
 from sluice.wire.protos.serving_pb2 import (
     GetModelMetadataRequest,
     GetModelMetadataResponse,
+    ModelServerConfig,
     PredictRequest,
     PredictResponse,
     SignatureDefMap,
 )
+
+
+@pytest.fixture(scope="session")
+def own_models(conformance_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models of make_models.py, and models.config with these and the recorded ones."""
+    directory = tmp_path_factory.mktemp("own-models")
+    subprocess.run(
+        [sys.executable, Path(__file__).with_name("make_models.py"), directory],
+        check=True,
+        capture_output=True,
+    )
+    config = text_format.Parse(
+        (conformance_models / "models.config").read_text(), ModelServerConfig()
+    )
+    for path in sorted(directory.iterdir()):
+        config.model_config_list.config.add(
+            name=path.name, base_path=str(path), model_platform="tensorflow"
+        ).model_version_policy.all.SetInParent()
+    (directory / "models.config").write_text(text_format.MessageToString(config))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def own_modelserver(own_models: Path, launch_modelserver):
+    """The twin before `own_models`, which looks at them every second."""
+    return launch_modelserver(
+        f"--model_config_file={own_models}/models.config",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--file_system_poll_wait_seconds=1",
+    )
 
 
 @pytest.fixture(scope="module")

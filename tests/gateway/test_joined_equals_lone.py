@@ -9,25 +9,20 @@ import json
 import math
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 import requests
-from google.protobuf import text_format
 
 from sluice.wire.oip_tensors import datatype_of, encode_raw
 from sluice.wire.protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from sluice.wire.protos.serving_pb2 import (
-    ModelServerConfig,
     ModelSpec,
     PredictRequest,
     PredictResponse,
@@ -298,30 +293,10 @@ def v2(model, version, label):
 
 
 @pytest.fixture(scope="module")
-def stack(launch_modelserver, launch_grpc_gateway, conformance_models, tmp_path_factory):
+def stack(own_models, own_modelserver, launch_grpc_gateway):
     """(a GatewayProcess, its gRPC address, the directory of `swap`'s versions)."""
-    directory = tmp_path_factory.mktemp("joined")
-    subprocess.run(
-        [sys.executable, Path(__file__).with_name("make_models.py"), directory],
-        check=True,
-        capture_output=True,
-    )
-    config = text_format.Parse(
-        (conformance_models / "models.config").read_text(), ModelServerConfig()
-    )
-    for name in ("picky", "liar", "swap"):
-        config.model_config_list.config.add(
-            name=name, base_path=str(directory / name), model_platform="tensorflow"
-        ).model_version_policy.all.SetInParent()
-    path = directory / "models.config"
-    path.write_text(text_format.MessageToString(config))
-    server = launch_modelserver(
-        f"--model_config_file={path}",
-        "--allow_version_labels_for_unavailable_models=true",
-        "--file_system_poll_wait_seconds=1",
-    )
-    gateway, address = launch_grpc_gateway(server.address, metadata_ttl_s=1)
-    return gateway, address, directory / "swap"
+    gateway, address = launch_grpc_gateway(own_modelserver.address, metadata_ttl_s=1)
+    return gateway, address, own_models / "swap"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import pytest
 
 from service.gateway.model_list import ModelList
 from service.gateway.predictions import Predictions
+from service.gateway.readiness import readiness
 from service.gateway.settings import Settings
 
 
@@ -45,11 +46,11 @@ def test_a_file_that_cannot_be_read_leaves_the_names_as_they_were(tmp_path, spoi
 def test_a_gateway_whose_list_never_could_be_read_is_not_ready_and_says_why(tmp_path):
     file = tmp_path / "models.config"
 
-    async def readiness():
+    async def asked():
         predictions = Predictions(Settings(model_server="127.0.0.1:1", model_config_file=str(file)))
-        return await predictions.readiness()
+        return await readiness(predictions)
 
-    state = asyncio.run(readiness())
+    state = asyncio.run(asked())
     assert not state.ready
     assert state.reason == (
         f"SLUICE_MODEL_CONFIG_FILE: {file} cannot be read (No such file or directory)"

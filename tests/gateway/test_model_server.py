@@ -14,6 +14,7 @@ from service.gateway.caller import Caller
 from service.gateway.error_responses import STATUS, status_of
 from service.gateway.predictions import Predictions
 from service.gateway.query import Query
+from service.gateway.readiness import readiness
 from service.gateway.settings import Settings
 from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
@@ -149,7 +150,7 @@ def test_a_name_that_does_not_resolve_is_no_crash(runner):
     runner.run(predictions.open())
     with pytest.raises(errors.ModelServerUnavailable, match="cannot be looked up"):
         runner.run(predictions.status(AFFINE, caller()))
-    assert not runner.run(predictions.readiness()).ready
+    assert not runner.run(readiness(predictions)).ready
     runner.run(predictions.close())
 
 

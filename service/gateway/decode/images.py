@@ -33,7 +33,7 @@ from sluice.pictures.decoding import Unreadable, for_graph, graph_reads
 from sluice.pictures.formats import EXPECTED, foreign, format_of
 from sluice.pictures.gif import MAX_BLOCKS, pixels_of_frames
 from sluice.pictures.webp import webp_header
-from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE, TAKE_FILES
 from sluice.wire.protos.serving_pb2 import Input
 from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.signature import Signature, TensorSpec
@@ -57,13 +57,13 @@ class ImageOptions(NamedTuple):
 def decode_image(body: bytes, signatures: Signatures, options: ImageOptions) -> TfsQuery:
     """One image file as the body: a batch of one for the only input."""
     signature = _image_signature(signatures, options)
-    if len(signature.inputs) != 1:
+    if len(signature.required) != 1:
         raise UnknownInput(
             f'Signature "{signature.name}" has the inputs '
-            f"{', '.join(signature.inputs)}; send multipart/form-data "
+            f"{', '.join(signature.required)}; send multipart/form-data "
             "with one field for each"
         )
-    ((name, spec),) = signature.inputs.items()
+    ((name, spec),) = signature.required.items()
     return TfsQuery(signature, {name: _files([body], spec, options)}, is_file=True)
 
 
@@ -107,10 +107,10 @@ def check_content(query: AnyQuery, max_pixels: int) -> AnyQuery:
     """`query`, no picture of which has more than `max_pixels` pixels: InputTooLarge if one has.
 
     A picture of 30,000 x 30,000 pixels is a few kilobytes of PNG, and 2.7 GB in the model server.
-    Strings for the signature `encoded` are images, or InvalidInput; any other string is one where
-    it starts as one.
+    Strings for a signature that takes files are images, or InvalidInput; any other string is one
+    where it starts as one.
     """
-    all_are_images = query.signature.name == ENCODED_SIGNATURE
+    all_are_images = query.signature.name in TAKE_FILES
     for name, array in query.inputs.items():
         # Unknown names, and strings for numbers, are refused with the signature's other rules.
         if array.dtype.kind == "O" and name in query.signature.inputs:
@@ -274,7 +274,7 @@ def _stacked(images: list[Array], spec: TensorSpec) -> Array:
 
 def _texts(texts: Sequence[str], spec: TensorSpec, signature: Signature) -> Array:
     """[N, ...]: each text is one row."""
-    if spec.is_string and signature.name == ENCODED_SIGNATURE:
+    if spec.is_string and signature.name in TAKE_FILES:
         raise InvalidInput(spec.name, "an image file", "a text field", hint="curl: -F name=@file")
     if spec.is_string:
         return array_of(list(texts), spec, "")

@@ -49,13 +49,13 @@ _KINDS = "biufcSU"  # booleans, numbers and text
 def decode_npy(body: bytes, signatures: Signatures, signature_name: str | None = None) -> TfsQuery:
     """One array for the signature's only input."""
     signature = signatures.get(signature_name or DEFAULT_SIGNATURE)
-    if len(signature.inputs) != 1:
+    if len(signature.required) != 1:
         raise UnknownInput(
             f'Signature "{signature.name}" has the inputs '
-            f"{', '.join(signature.inputs)}; send them as {NPZ}"
+            f"{', '.join(signature.required)}; send them as {NPZ}"
         )
     array = read_npy(body, "The body")
-    return _query(signature, dict.fromkeys(signature.inputs, array))
+    return _query(signature, dict.fromkeys(signature.required, array))
 
 
 @door("The .npz file")

@@ -119,12 +119,22 @@ def _decode_rows(rows: Any, signature: Signature) -> dict[str, Array]:
     if not _rows_are_named(rows, signature):
         spec = _only_input(signature, "/instances/0")
         return {spec.name: array_of(rows, spec, f"/{ROWS}")}
+    specs = _named(rows[0], signature)
     for index, row in enumerate(rows):
-        if not isinstance(row, dict) or row.keys() != signature.inputs.keys():
-            raise _stray_row(row, signature, f"/{ROWS}/{index}")
+        if not isinstance(row, dict) or row.keys() != specs.keys():
+            raise _stray_row(row, signature, specs, f"/{ROWS}/{index}")
     return {
         name: array_of([row[name] for row in rows], spec, f"/{ROWS}", within=f"/{name}")
+        for name, spec in specs.items()
+    }
+
+
+def _named(values: Mapping[str, Any], signature: Signature) -> dict[str, TensorSpec]:
+    """The inputs that a request has to bring, and of the others those that it does."""
+    return {
+        name: spec
         for name, spec in signature.inputs.items()
+        if name in signature.required or name in values
     }
 
 
@@ -134,9 +144,11 @@ def _rows_are_named(rows: list[Any], signature: Signature) -> bool:
     return isinstance(first, dict) and not (set(first) == {"b64"} and "b64" not in signature.inputs)
 
 
-def _stray_row(row: Any, signature: Signature, pointer: str) -> RequestError:
-    """What is wrong with a row that has not the inputs' names as its keys."""
-    names = ", ".join(signature.inputs)
+def _stray_row(
+    row: Any, signature: Signature, specs: Mapping[str, TensorSpec], pointer: str
+) -> RequestError:
+    """What is wrong with a row that has not the names of `specs` as its keys."""
+    names = ", ".join(specs)
     if not isinstance(row, dict):
         return MalformedRequest(
             f"{pointer}: expected an object with the keys {names}, as the rows before it are"
@@ -147,7 +159,9 @@ def _stray_row(row: Any, signature: Signature, pointer: str) -> RequestError:
                 f'{pointer}: signature "{signature.name}" has no input "{shown(key)}"'
                 f"{did_you_mean(key, signature.inputs)}"
             )
-    missing = [name for name in signature.inputs if name not in row]
+    missing = [name for name in specs if name not in row]
+    if not missing:
+        return MalformedRequest(f"{pointer}: expected the keys {names} alone, as in the first row")
     return UnknownInput(
         f"{pointer}: the input {', '.join(missing)} is missing; a row needs the keys {names}"
     )
@@ -163,7 +177,7 @@ def _decode_columns(columns: Any, signature: Signature) -> dict[str, Array]:
         _check_is_no_oip(columns)
         spec = _only_input(signature, "/inputs")
         return {spec.name: array_of(columns, spec, f"/{COLUMNS}")}
-    missing = [name for name in signature.inputs if name not in columns]
+    missing = [name for name in signature.required if name not in columns]
     if missing:
         stray = [key for key in columns if key not in signature.inputs]
         raise UnknownInput(
@@ -172,7 +186,7 @@ def _decode_columns(columns: Any, signature: Signature) -> dict[str, Array]:
         )
     return {
         name: array_of(columns[name], spec, f"/{COLUMNS}/{name}")
-        for name, spec in signature.inputs.items()
+        for name, spec in _named(columns, signature).items()
     }
 
 
@@ -185,9 +199,9 @@ def _check_is_no_oip(columns: Any) -> None:
 
 
 def _only_input(signature: Signature, pointer: str) -> TensorSpec:
-    if len(signature.inputs) != 1:
+    if len(signature.required) != 1:
         raise UnknownInput(
             f'{pointer}: signature "{signature.name}" has the inputs '
-            f"{', '.join(signature.inputs)}; expected an object keyed by them"
+            f"{', '.join(signature.required)}; expected an object keyed by them"
         )
-    return next(iter(signature.inputs.values()))
+    return next(iter(signature.required.values()))

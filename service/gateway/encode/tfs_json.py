@@ -22,27 +22,32 @@ _NATIVE = frozenset(
 )
 
 
-def encode_predict(outputs: Mapping[str, Array], query: TfsQuery) -> bytes:
+def encode_predict(
+    outputs: Mapping[str, Array], query: TfsQuery, why: Mapping[str, Array] | None = None
+) -> bytes:
     """The body for `outputs`, in the format that the query came in.
 
-    A single output stands bare, several are keyed by name. Raises UnbatchedOutput where row
+    A single output stands bare, several are keyed by name; `why` they are so is told beside them,
+    keyed by name, as `explanations`. Raises UnbatchedOutput where row
     format is asked for and an output has not one row for each instance, and NotAcceptable for one
     that JSON cannot carry.
     """
-    plain = {name: _plain(array, name) for name, array in outputs.items()}
-    if not query.row_format or (query.is_file and not _have_rows(outputs, query)):
-        document: dict[str, Any] = {"outputs": _bare_or_named(plain)}
+    plain = _all_plain(outputs)
+    document: dict[str, Any]
+    by_rows = query.row_format and not (query.is_file and not _have_rows(outputs, query))
+    if not by_rows:
+        document = {"outputs": _bare_or_named(plain)}
     elif len(plain) == 1:
         _check_rows(outputs, query)
         document = {"predictions": _bare_or_named(plain)}
     else:
-        rows = _check_rows(outputs, query)
-        document = {
-            "predictions": [
-                {name: values[index] for name, values in plain.items()} for index in range(rows)
-            ]
-        }
-    return _dump(document, outputs.values())
+        document = {"predictions": _in_rows(plain, _check_rows(outputs, query))}
+    if why is None:
+        return _dump(document, outputs.values())
+    explained = _all_plain(why)
+    if by_rows:
+        explained = _in_rows(explained, _check_rows(why, query))
+    return _dump(document | {"explanations": explained}, [*outputs.values(), *why.values()])
 
 
 def encode_classifications(result: ClassificationResult) -> bytes:
@@ -62,6 +67,14 @@ def encode_regressions(result: RegressionResult) -> bytes:
 
 def _results(rows: list[Any]) -> bytes:
     return _dump({"results": rows}, ())
+
+
+def _all_plain(outputs: Mapping[str, Array]) -> Any:
+    return {name: _plain(array, name) for name, array in outputs.items()}
+
+
+def _in_rows(plain: Mapping[str, Any], rows: int) -> list[dict[str, Any]]:
+    return [{name: values[index] for name, values in plain.items()} for index in range(rows)]
 
 
 def _bare_or_named(plain: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from service.gateway.gateway import Gateway
-from service.gateway.predictions import Readiness
+from service.gateway.readiness import Readiness, readiness
 from service.gateway.routes.ops import readiness_document
 
 STALLED_S = 15.0  # an event loop that has not turned for so long does not live
@@ -70,7 +70,7 @@ class AdminServer:
         if self._verdict is None or now - self._verdict[0] > FRESH_S:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.run_coroutine_threadsafe(
-                    self._gateway.predictions.readiness(), self._loop
+                    readiness(self._gateway.predictions), self._loop
                 )
             try:
                 patience_s = WAIT_S if self._verdict else 2.5

@@ -8,7 +8,8 @@ from service.gateway.caller import Caller
 from service.gateway.errors import NotFound
 from service.gateway.http import HttpRequest, HttpResponse
 from service.gateway.plain import gateway, runner
-from service.gateway.predictions import Predictions, Readiness
+from service.gateway.predictions import Predictions
+from service.gateway.readiness import Readiness, readiness
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.views import PROBE
 from sluice.wire.model_ref import ModelRef
@@ -40,7 +41,7 @@ async def readyz(
     predictions: Predictions, _: ModelRef, request: HttpRequest, __: Caller
 ) -> HttpResponse:
     _check_open(predictions, request)
-    state = await predictions.readiness()
+    state = await readiness(predictions)
     return HttpResponse(readiness_document(state), 200 if state.ready else 503)
 
 
@@ -53,7 +54,7 @@ async def live(_: Predictions, __: ModelRef, ___: HttpRequest, ____: Caller) -> 
 async def ready(
     predictions: Predictions, _: ModelRef, __: HttpRequest, ___: Caller
 ) -> HttpResponse:
-    state = await predictions.readiness()
+    state = await readiness(predictions)
     return HttpResponse(orjson.dumps({"ready": state.ready}), 200 if state.ready else 503)
 
 
@@ -61,7 +62,7 @@ async def ready(
 def metrics() -> Response:
     if gateway().settings.public_metrics != "on":
         abort(404)
-    runner().run(gateway().predictions.readiness())  # the versions' states as they are now
+    runner().run(readiness(gateway().predictions))  # the versions' states as they are now
     body, content_type = gateway().telemetry.exposition()
     return Response(body, content_type=content_type)
 

@@ -20,11 +20,13 @@ from service.gateway.decode.slips import check_whole
 from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.encode.labels import keep_best
 from service.gateway.encode.numpy_files import encode_npy, encode_npz
+from service.gateway.encode.overlay import PNG, encode_overlay
 from service.gateway.encode.tfs_json import (
     encode_classifications,
     encode_predict,
     encode_regressions,
 )
+from service.gateway.explaining import NOT_ASKED, explain, explainable
 from service.gateway.http import JSON, HttpRequest, HttpResponse
 from service.gateway.predictions import LARGE, Predictions
 from service.gateway.query import TfsQuery
@@ -55,6 +57,7 @@ class QueryArguments(NamedTuple):
     signature_name: str | None = None
     resize: str = "stretch"
     top_k: int = 0  # 0: all that the model gives
+    explain: str = NOT_ASKED
 
 
 @at_model(":predict", "POST")
@@ -63,9 +66,15 @@ async def predict(
 ) -> HttpResponse:
     arguments = _arguments(request)
     decode, size = _decode(predictions, request, arguments)
+    asked = arguments.explain
+    if asked != NOT_ASKED:
+        decode = explainable(decode)
     query, answer = await predictions.infer(model, decode, caller, size=size)
     outputs = keep_best(answer.outputs, arguments.top_k) if arguments.top_k else answer.outputs
-    return await predictions.encoded(outputs, partial(_encode, outputs, query, request))
+    if asked == NOT_ASKED:
+        return await predictions.encoded(outputs, partial(_encode, outputs, query, request))
+    explained, why = await explain(predictions, model, query, answer, asked, caller)
+    return await predictions.aside(_encode_why, outputs, query, explained, why.outputs, request)
 
 
 @at_model(":classify", "POST")
@@ -176,7 +185,10 @@ def _arguments(request: HttpRequest) -> QueryArguments:
     if not (top_k.isascii() and top_k.isdigit() and len(top_k) < 9):
         raise errors.MalformedRequest(f"?top_k={top_k}: expected a number of labels")
     return QueryArguments(
-        given.get("signature_name"), resize_option(given.get("resize", "stretch")), int(top_k)
+        given.get("signature_name"),
+        resize_option(given.get("resize", "stretch")),
+        int(top_k),
+        given.get("explain", NOT_ASKED),
     )
 
 
@@ -188,6 +200,23 @@ def _encode(outputs: dict[str, Array], query: TfsQuery, request: HttpRequest) ->
     if kind == NPZ:
         return HttpResponse(encode_npz(outputs), content_type=NPZ)
     return HttpResponse(encode_predict(outputs, query))
+
+
+def _encode_why(
+    outputs: dict[str, Array],
+    query: TfsQuery,
+    explained: TfsQuery,
+    why: dict[str, Array],
+    request: HttpRequest,
+) -> HttpResponse:
+    """The same with the explanation, which was answered to `explained`."""
+    kind = request.best_of((JSON, NPY, NPZ, PNG))
+    if kind == PNG:
+        return HttpResponse(encode_overlay(explained, why), content_type=PNG)
+    if kind == JSON:
+        return HttpResponse(encode_predict(outputs, query, why))
+    beside = {f"explain_{name}": array for name, array in why.items()}
+    return _encode(outputs | beside, query, request)
 
 
 def _json(document: object) -> HttpResponse:

@@ -19,6 +19,7 @@ from service.gateway.encode.oip_proto import encode_model_infer
 from service.gateway.errors import NotFound, RequestError
 from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
+from service.gateway.readiness import readiness
 from service.gateway.rpc.edge import Method, read_message
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import inference_pb2 as inference
@@ -97,7 +98,7 @@ class Oip:
         return inference.ServerLiveResponse(live=True).SerializeToString()
 
     async def _ready(self, _: ModelRef, __: Any, ___: Caller) -> bytes:
-        state = await self._predictions.readiness()
+        state = await readiness(self._predictions)
         return inference.ServerReadyResponse(ready=state.ready).SerializeToString()
 
 

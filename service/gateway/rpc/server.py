@@ -8,6 +8,7 @@ from typing import Protocol
 import grpc
 
 from service.gateway.gateway import Gateway
+from service.gateway.readiness import readiness
 from service.gateway.rpc import oip, tfs
 from service.gateway.rpc.edge import QUIET_S, Edge
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE, PREDICTION_SERVICE
@@ -103,7 +104,7 @@ class GrpcServer:
     async def _keep_looking(self) -> None:
         while True:
             try:
-                ready = (await self._gateway.predictions.readiness()).ready
+                ready = (await readiness(self._gateway.predictions)).ready
             except Exception:  # a bug of ours: whoever watches is told, and the log has the trace
                 log.exception("Looking at readiness failed")
                 ready = False

@@ -16,7 +16,7 @@ from service.cli import main
 from service.gateway.access_log import AccessLog
 from service.gateway.app import create_app
 from service.gateway.front.admin import STALLED_S
-from service.gateway.predictions import PROBE_TIMEOUT_S
+from service.gateway.readiness import PROBE_TIMEOUT_S
 from service.gateway.servers import SERVICE_CONFIG
 from service.gateway.settings import Settings, environment_variable
 from service.gateway.telemetry import Telemetry
