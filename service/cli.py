@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from service.recipes import TrainCommand
+from service.refusals import WrongUsage, training_refusals
 from sluice.wire.nearest import nearest
 
 # By extra (pyproject.toml), what is imported from what it installs; a test holds the two together.
@@ -60,12 +61,6 @@ GRPC_PORT = click.option(
     show_default=True,
     help="Where the model server answers gRPC.",
 )
-
-
-class SettingError(click.ClickException):
-    """A setting that cannot be used: one line, and the status of a wrong command line."""
-
-    exit_code = 2
 
 
 # Commands that live with what they do, by the module that has them and the extras they need.
@@ -260,10 +255,8 @@ def train(recipe: str, **options: Any) -> None:
     _require("train", "training")
     import training
 
-    try:
+    with training_refusals():
         version = training.train(recipe, **options)
-    except training.TrainingError as error:
-        raise click.ClickException(str(error)) from None
     if version is None:
         click.echo("Trained; the first machine publishes")
         return
@@ -310,7 +303,7 @@ def _setting_errors() -> Iterator[None]:
     try:
         yield
     except InvalidSetting as error:
-        raise SettingError(str(error)) from None
+        raise WrongUsage(str(error)) from None
 
 
 def _check_access(settings: Any) -> None:

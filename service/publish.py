@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from service.refusals import training_refusals
+
 _MODES = "raw, scale01, scale11, imagenet-caffe, imagenet-torch"
 
 
@@ -152,12 +154,10 @@ def publish(model: Path, **options: Any) -> None:
     """
     import training
 
-    try:
+    with training_refusals():
         version = training.publish(
             model, ask=_ask, say=lambda line: click.echo(f"  {line}"), **options
         )
-    except training.TrainingError as error:
-        raise click.ClickException(str(error)) from None
     click.echo(f"Published {version}")
     click.echo(f"Serve it:  sluice up --model-repository {version.parent.parent}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.refusals import training_refusals
 from sluice.wire.nearest import nearest_first
 
 if TYPE_CHECKING:
@@ -29,12 +30,8 @@ def recipes(recipe: str | None) -> None:
 
     With RECIPE, all of its settings, with their defaults and bounds.
     """
-    from training import TrainingError
-
-    try:
+    with training_refusals():
         click.echo(_described(recipe) if recipe else _overview())
-    except TrainingError as error:
-        raise click.ClickException(str(error)) from None
 
 
 class TrainCommand(click.Command):

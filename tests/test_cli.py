@@ -100,6 +100,33 @@ def test_a_recipe_that_there_is_not_is_answered_with_the_nearest():
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "digts"], "there is no recipe 'digts'; known, nearest first: digits, "),
+        (["train", "digits", "--set", "epoch=3"], "recipe 'digits' has no setting 'epoch'; known"),
+        (["train", "digits", "--set", "epochs=0"], "epochs must be 1 to 100,000, not 0"),
+        (["train", "digits", "--set", "model=resnt"], "nearest first: resnet"),
+        (["train", "digits", "--name", "../evil"], "a model cannot be named '../evil'"),
+        (["publish", "any.keras", "--name", "../evil"], "a model cannot be named '../evil'"),
+        (["recipes", "digts"], "there is no recipe 'digts'"),
+    ],
+)
+def test_what_training_cannot_be_asked_for_has_the_status_of_a_wrong_command_line(
+    arguments, said, tmp_path
+):
+    repository = [] if arguments[0] == "recipes" else ["--model-repository", str(tmp_path)]
+    result = sluice(*arguments, *repository)
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: ")
+    assert said in result.output
+
+
+def test_what_training_may_be_asked_for_and_cannot_do_has_another(tmp_path):
+    result = sluice("train", "digits", "--resume", "--model-repository", str(tmp_path))
+    assert result.exit_code == 1, result.output
+
+
 def test_the_minutes_are_those_of_the_docs():
     page = (Path(__file__).parent.parent / "docs/models.md").read_text()
     rows = re.findall(r"^\| `sluice train (\w+)`.* \| ([\d.]+) \|$", page, re.M)

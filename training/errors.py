@@ -1,8 +1,9 @@
 """What can go wrong between a recipe and a published version; each message says what to do.
 
 TrainingError
-├── UnknownName          a recipe, model or setting that does not exist
-├── BadSetting           a setting whose value is not of its type, or out of range
+├── Misuse               what was asked for cannot be, whatever the data
+│   ├── UnknownName      a recipe, model or setting that does not exist
+│   └── BadSetting       a setting whose value is not of its type, or out of range
 ├── DataError            images or targets that cannot be trained on
 │   └── DataUnavailable  a data set that is nowhere on this machine
 ├── CannotResume         no checkpoint, or one of a run with other settings
@@ -25,7 +26,11 @@ class TrainingError(Exception):
     """The message is for people: which thing, what was expected, what came, what to do."""
 
 
-class UnknownName(TrainingError):
+class Misuse(TrainingError):
+    pass
+
+
+class UnknownName(Misuse):
     """`name` is not among `known`, which the message lists, nearest first.
 
     >>> print(UnknownName("there is no recipe", "digit", ["fashion", "digits"]))
@@ -37,7 +42,7 @@ class UnknownName(TrainingError):
         super().__init__(f"{said} {name!r}; known, nearest first: {listing}")
 
 
-class BadSetting(TrainingError):
+class BadSetting(Misuse):
     pass
 
 

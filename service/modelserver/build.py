@@ -60,7 +60,7 @@ def make_repository(
         _load,
         options=options,
         metrics=metrics,
-        session_config=_session_config(options),
+        session_config=session_config(options),
         batching=batching,
     )
     directory = Path(options.model_repository).absolute() if options.model_repository else None
@@ -219,16 +219,19 @@ def _collect() -> None:
     gc.collect()  # a TensorFlow graph is full of cycles
 
 
-def _session_config(options: Options) -> ConfigProto:
+def session_config(options: Options) -> ConfigProto:
     config = ConfigProto()
     if options.tensorflow_session_config_file:
         read_text_proto(options.tensorflow_session_config_file, config)
     both = options.tensorflow_session_parallelism
-    config.intra_op_parallelism_threads = options.tensorflow_intra_op_parallelism or both
-    config.inter_op_parallelism_threads = options.tensorflow_inter_op_parallelism or both
+    # A flag that is not given leaves what the file says.
+    if intra := options.tensorflow_intra_op_parallelism or both:
+        config.intra_op_parallelism_threads = intra
+    if inter := options.tensorflow_inter_op_parallelism or both:
+        config.inter_op_parallelism_threads = inter
     if options.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
-    else:
+    elif not config.HasField("gpu_options"):
         # TensorFlow's default is all of every GPU's memory, which another process may need.
         config.gpu_options.allow_growth = True
     if options.mixed_precision:

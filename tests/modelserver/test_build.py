@@ -14,6 +14,7 @@ from service.modelserver.build import (
     make_repository,
     make_runner,
     read_batching,
+    session_config,
 )
 from service.modelserver.errors import StartError
 from service.modelserver.metrics import Metrics
@@ -113,3 +114,30 @@ def test_it_listens_on_an_ipv6_address_for_calls_and_metrics(file, caplog):
 def test_metrics_are_off_unless_asked_for(file, text):
     options = Options(monitoring_config_file=file(text), rest_api_port=1)
     assert make_metrics_server(options, Metrics()) is None
+
+
+SESSION = """intra_op_parallelism_threads: 3  inter_op_parallelism_threads: 4
+    gpu_options { per_process_gpu_memory_fraction: 0.5 }"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "intra", "inter"),
+    [
+        ({}, 3, 4),
+        ({"tensorflow_session_parallelism": 1}, 1, 1),
+        ({"tensorflow_intra_op_parallelism": 2}, 2, 4),
+    ],
+    ids=str,
+)
+def test_a_session_file_counts_where_no_flag_says_otherwise(file, flags, intra, inter):
+    config = session_config(Options(tensorflow_session_config_file=file(SESSION), **flags))
+    assert config.intra_op_parallelism_threads == intra
+    assert config.inter_op_parallelism_threads == inter
+    assert config.gpu_options.per_process_gpu_memory_fraction == 0.5
+    assert not config.gpu_options.allow_growth
+
+
+def test_without_a_session_file_all_cores_are_used_and_gpus_shared():
+    config = session_config(Options())
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (0, 0)
+    assert config.gpu_options.allow_growth
