@@ -1,84 +1,57 @@
-"""What several suites need: the recorded models, and real model server processes."""
+"""What several suites need: the recorded models, model servers and gateways, and their order."""
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import os
-import random
-import re
-import signal
-import socket
+import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.processes import (
+    RUNNING,
+    START_TIMEOUT_S,
+    WAYS,
+    GatewayProcess,
+    ModelServerProcess,
+    free_port,
+)
+
 # How long an example takes is the machine's affair: no test asserts a time (CONTRIBUTING.md).
 settings.register_profile("sluice", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sluice")
 
-CONFORMANCE = Path(__file__).parent / "conformance"
-RUNNING = re.compile(r"Running gRPC ModelServer at \S+:(\d+)")
+TESTS = Path(__file__).parent
+CONFORMANCE = TESTS / "conformance"
+# A file is one worker's. Those whose tests take longest come first, so that none is begun when all
+# others are done and is waited for.
+LONGEST_FIRST = ("system", "training", "modelserver", "models", "pictures")
 
 
-class ModelServerProcess:
-    """A real `python -m service.modelserver`; `log` is what it has written so far."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-pictures", action="store_true", help="write the pictures of docs/images anew"
+    )
 
-    def __init__(self, *flags: str) -> None:
-        self.log = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "service.modelserver", "--port=0", *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
-    @property
-    def port(self) -> int:
-        found = RUNNING.search(self.log)
-        assert found, self.log
-        return int(found[1])
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than the cores: where tests wait for processes, another's have a core."""
+    return (os.cpu_count() or 1) + 1
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
 
-    def wait_for(self, text: str, timeout_s: float = 90) -> None:
-        """Until the log holds `text`, a regular expression."""
-        deadline = time.monotonic() + timeout_s
-        while not re.search(text, self.log):
-            ended = self.process.poll() is not None and not self._reader.is_alive()
-            if ended or time.monotonic() > deadline:
-                raise AssertionError(f"{text!r} was not logged:\n{self.log}")
-            time.sleep(0.02)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        room = item.path.relative_to(TESTS).parts[0]
+        return LONGEST_FIRST.index(room) if room in LONGEST_FIRST else len(LONGEST_FIRST)
 
-    def terminate(self, timeout_s: float = 60) -> int:
-        """SIGTERM, then the exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.wait(timeout_s)
-
-    def wait(self, timeout_s: float = 60) -> int:
-        """The exit status of a server that ends."""
-        try:
-            status = self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        self._reader.join()
-        self.process.stdout.close()
-        return status
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.log += line
+    items.sort(key=rank)
 
 
 LaunchModelServer = Callable[..., ModelServerProcess]
@@ -86,14 +59,15 @@ LaunchModelServer = Callable[..., ModelServerProcess]
 
 @pytest.fixture(scope="session")
 def launch_modelserver() -> Iterator[LaunchModelServer]:
-    """`launch_modelserver(*flags, ready=True)` -> a ModelServerProcess, ended with the session."""
+    """`launch_modelserver(*flags, ready=True, within=())` -> a ModelServerProcess, ended with the
+    session."""
     launched = []
 
-    def launch(*flags: str, ready: bool = True) -> ModelServerProcess:
-        server = ModelServerProcess(*flags)
+    def launch(*flags: str, ready: bool = True, within: Sequence[str] = ()) -> ModelServerProcess:
+        server = ModelServerProcess(*flags, within=within)
         launched.append(server)
         if ready:
-            server.wait_for(RUNNING.pattern)
+            server.wait_for(RUNNING.pattern, START_TIMEOUT_S)
         return server
 
     yield launch
@@ -103,14 +77,42 @@ def launch_modelserver() -> Iterator[LaunchModelServer]:
             server.wait()
 
 
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Within, no other process is that asks with the same file."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+MadeOnce = Callable[[str, Sequence[object]], Path]
+
+
 @pytest.fixture(scope="session")
-def conformance_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """`made_once(name, command)` -> the directory that `python *command directory` fills, for all
+    workers: the first to ask makes it while the others wait. It is not to be written to."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, command: Sequence[object]) -> Path:
+        directory, done = shared / name, shared / f"{name}.done"
+        with alone(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(directory, ignore_errors=True)
+                directory.mkdir()
+                command = [sys.executable, "-P", *map(str, command), str(directory)]
+                subprocess.run(command, check=True, capture_output=True)
+                done.touch()
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def conformance_models(made_once: MadeOnce) -> Path:
     """The models that the exchanges in conformance/ were recorded with, and models.config."""
-    directory = tmp_path_factory.mktemp("conformance-models")
-    subprocess.run(
-        [sys.executable, CONFORMANCE / "make_models.py", directory], check=True, capture_output=True
-    )
-    return directory
+    return made_once("conformance-models", [CONFORMANCE / "make_models.py"])
 
 
 @pytest.fixture(scope="session")
@@ -123,60 +125,6 @@ def modelserver(
         "--allow_version_labels_for_unavailable_models=true",
         "--check_input_shapes=false",  # as there is no such check there
     )
-
-
-class GatewayProcess(ModelServerProcess):
-    """A real `sluice gateway`: gunicorn, its workers, and `url`, where they answer."""
-
-    up = "Answering HTTP"  # what it logs once it is
-
-    def __init__(self, model_server: str, **settings: object) -> None:
-        self.log = ""
-        self.url = f"http://127.0.0.1:{free_port()}"
-        settings = {"http_host": "127.0.0.1"} | settings
-        settings |= {"model_server": model_server, "http_port": self.url.rpartition(":")[2]}
-        variables = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", *self._command()],
-            env=os.environ | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _command(self) -> list[str]:
-        return ["service.cli", "gateway"]
-
-
-class PlainGatewayProcess(GatewayProcess):
-    """The Flask application alone, under gunicorn's threads as under any WSGI server."""
-
-    up = "Booting worker"
-
-    def _command(self) -> list[str]:
-        return [
-            "gunicorn",
-            f"--bind={self.url.removeprefix('http://')}",
-            "--worker-class=gthread",
-            "--threads=8",
-            "--no-control-socket",
-            "service.gateway.app:from_environment()",
-        ]
-
-
-# By name, the ways in which HTTP is answered, and which are to give the same answers.
-WAYS = {"front": GatewayProcess, "wsgi": PlainGatewayProcess}
-
-
-def free_port() -> int:
-    """One of those that the system gives to no client, who could take it before its server does."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("0.0.0.0", port))
-            return port
 
 
 LaunchGateway = Callable[..., GatewayProcess]
@@ -241,24 +189,10 @@ def grpc_gateway(launch_grpc_gateway, modelserver) -> tuple[GatewayProcess, str]
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(made_once: MadeOnce) -> Path:
     """The directory of the model `digits`, trained for a few epochs and published as version 1."""
-    repository = tmp_path_factory.mktemp("model-repository")
-    subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "service.cli",
-            "train",
-            "digits",
-            "--epochs=8",
-            f"--model-repository={repository}",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return repository / "digits"
+    command = ["-m", "service.cli", "train", "digits", "--epochs=8", "--model-repository"]
+    return made_once("model-repository", command) / "digits"
 
 
 @pytest.fixture(scope="session")
@@ -269,27 +203,18 @@ def installed(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
     SLUICE_CLIENT_ENVS names the directory of the environments; pytest's cache else.
     """
     root = Path(os.environ.get("SLUICE_CLIENT_ENVS") or request.config.cache.mkdir("client-envs"))
+    root.mkdir(parents=True, exist_ok=True)
 
     def install(requirements: Path) -> Path:
         digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
         directory = root / f"{requirements.stem}-{digest}"
         done = directory / ".installed"
-        if not done.exists():
-            subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-            subprocess.run(
-                [
-                    directory / "bin" / "python",
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "-r",
-                    requirements,
-                ],
-                check=True,
-            )
-            done.touch()
+        pip = [directory / "bin/python", "-m", "pip", "install", "--disable-pip-version-check"]
+        with alone(root / f"{directory.name}.lock"):
+            if not done.exists():
+                subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+                subprocess.run([*pip, "--quiet", "-r", requirements], check=True)
+                done.touch()
         return directory / "bin"
 
     return install

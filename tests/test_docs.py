@@ -21,6 +21,7 @@ from service.gateway.access_log import AccessLog
 from service.gateway.error_responses import GRPC_CODE, STATUS
 from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable, range_of
 from service.gateway.telemetry import Telemetry
+from tests.processes import leashed
 
 ROOT = Path(__file__).parent.parent
 DOCS = [
@@ -117,13 +118,13 @@ def readme_server(tmp_path_factory):
     http_port, grpc_port = free_port(), free_port()
     log = (directory / "log").open("w+")
     server = subprocess.Popen(
-        [
+        leashed(
             "make",
             "serve",
             f"HTTP_PORT={http_port}",
             f"GRPC_PORT={grpc_port}",
             f"MODEL_REPOSITORY={directory}/model_repository",
-        ],
+        ),
         cwd=ROOT,
         stdout=log,
         stderr=log,

@@ -22,7 +22,7 @@ from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 from sluice.wire.tensors import decode_tensor, encode_tensor
 
-WAYS = ("front", "wsgi")  # of tests/conftest.py
+WAYS = ("front", "wsgi")  # of tests/processes.py
 
 Arrays = dict[str, np.ndarray]
 Post = Callable[..., requests.Response]

@@ -2,8 +2,6 @@
 
 import shutil
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,15 +91,9 @@ class Models:
 
 
 @pytest.fixture(scope="session")
-def own_models(tmp_path_factory) -> Path:
+def own_models(made_once) -> Path:
     """The models of make_models.py beside this file."""
-    directory = tmp_path_factory.mktemp("own-models")
-    subprocess.run(
-        [sys.executable, Path(__file__).with_name("make_models.py"), directory],
-        check=True,
-        capture_output=True,
-    )
-    return directory
+    return made_once("own-models", [Path(__file__).with_name("make_models.py")])
 
 
 @pytest.fixture(scope="module")

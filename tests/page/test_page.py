@@ -122,14 +122,21 @@ def answered(browser: webdriver.Chrome, output: str):
     return all_of(browser, f"[data-output={output}]")
 
 
-def test_a_digit_is_read(browser: webdriver.Chrome, url: str, repository: Path) -> None:
+def test_a_digit_is_read(
+    browser: webdriver.Chrome,
+    url: str,
+    repository: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
     browser.get(f"{url}/models/digits")
     choose(browser, "image", repository / "digits/1/samples/3-0.png")
     [block] = answered(browser, "label")
     labels = [each.text for each in block.find_elements(By.CLASS_NAME, "label")]
     assert labels[0] == "3"
     assert one(browser, "#answer > div > .quiet").text.startswith("Version 1: ")
-    browser.save_screenshot(str(IMAGES / "page.png"))
+    folder = IMAGES if request.config.getoption("--write-pictures") else tmp_path
+    assert browser.save_screenshot(str(folder / "page.png"))
 
 
 def test_a_sample_is_a_click_away_and_the_keyboard_will_do(

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,33 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import RUNNING, GatewayProcess, ModelServerProcess
+from tests.processes import RUNNING, START_TIMEOUT_S, GatewayProcess, ModelServerProcess, leashed
 from tests.system import toy_server
 
 
 class Up:
-    """A running `sluice up`; in a `terminal` (its end of a pty) the log is there alone."""
+    """A running `sluice up`; in a `terminal` (its end of a pty) the log is there alone. `within`:
+    the start of a command line that runs another."""
 
-    def __init__(self, repository: Path, terminal: int | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        terminal: int | None = None,
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
         self.http_port, self.grpc_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.log = ""
         self.process = subprocess.Popen(
-            [
+            leashed(
                 *([] if terminal is None else ["setsid", "--ctty"]),
+                *within,
                 *(sys.executable, "-P", "-m", "service.cli", "up"),
                 f"--model-repository={repository}",
                 f"--http-port={self.http_port}",
                 f"--grpc-port={self.grpc_port}",
-            ],
+            ),
             stdin=terminal,
             stdout=subprocess.PIPE if terminal is None else terminal,
             stderr=subprocess.STDOUT,
@@ -92,7 +100,7 @@ def up() -> Iterator[Callable[..., Up]]:
         running = Up(repository, **options)
         started.append(running)
         if ready:
-            running.wait_for("Try:|No model is in")
+            running.wait_for("Try:|No model is in", START_TIMEOUT_S)
         return running
 
     yield start

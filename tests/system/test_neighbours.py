@@ -11,7 +11,7 @@ import requests
 from sluice.wire.protos.serving_pb2 import PredictRequest, PredictResponse
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 from sluice.wire.tensors import decode_tensor
-from tests.conftest import free_port
+from tests.processes import free_port
 from tests.system.load import Question
 from tests.system.test_hanging_up import in_flight, wait_until
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import RUNNING, ModelServerProcess
+from tests.processes import RUNNING, ModelServerProcess
 from tests.system.conftest import free_port
 from tests.system.load import Outcome, Question, during, failed, told
 

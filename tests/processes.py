@@ -1,0 +1,133 @@
+"""Real processes of ours, as the suites start them: model servers and gateways."""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from service.up import leash
+
+START_TIMEOUT_S = 300  # of what loads TensorFlow, on a machine that does much else
+RUNNING = re.compile(r"Running gRPC ModelServer at \S+:(\d+)")
+
+
+def leashed(*command: str) -> list[str]:
+    """The command as one that does not outlive this process, even where that is killed."""
+    return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
+
+
+class ModelServerProcess:
+    """A real `python -m service.modelserver`; `log` is what it has written so far. `within`: the
+    start of a command line that runs another."""
+
+    def __init__(self, *flags: str, within: Sequence[str] = ()) -> None:
+        self.log = ""
+        self.process = subprocess.Popen(
+            [*within, sys.executable, "-m", "service.modelserver", "--port=0", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def port(self) -> int:
+        found = RUNNING.search(self.log)
+        assert found, self.log
+        return int(found[1])
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def wait_for(self, text: str, timeout_s: float = 90) -> None:
+        """Until the log holds `text`, a regular expression."""
+        deadline = time.monotonic() + timeout_s
+        while not re.search(text, self.log):
+            ended = self.process.poll() is not None and not self._reader.is_alive()
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"{text!r} was not logged:\n{self.log}")
+            time.sleep(0.02)
+
+    def terminate(self, timeout_s: float = 60) -> int:
+        """SIGTERM, then the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """The exit status of a server that ends."""
+        try:
+            status = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        self._reader.join()
+        self.process.stdout.close()
+        return status
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.log += line
+
+
+class GatewayProcess(ModelServerProcess):
+    """A real `sluice gateway`: gunicorn, its workers, and `url`, where they answer."""
+
+    up = "Answering HTTP"  # what it logs once it is
+
+    def __init__(self, model_server: str, **settings: object) -> None:
+        self.log = ""
+        self.url = f"http://127.0.0.1:{free_port()}"
+        settings = {"http_host": "127.0.0.1"} | settings
+        settings |= {"model_server": model_server, "http_port": self.url.rpartition(":")[2]}
+        variables = {f"SLUICE_{name.upper()}": str(value) for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", *self._command()],
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _command(self) -> list[str]:
+        return ["service.cli", "gateway"]
+
+
+class PlainGatewayProcess(GatewayProcess):
+    """The Flask application alone, under gunicorn's threads as under any WSGI server."""
+
+    up = "Booting worker"
+
+    def _command(self) -> list[str]:
+        return [
+            "gunicorn",
+            f"--bind={self.url.removeprefix('http://')}",
+            "--worker-class=gthread",
+            "--threads=8",
+            "--no-control-socket",
+            "service.gateway.app:from_environment()",
+        ]
+
+
+# By name, the ways in which HTTP is answered, and which are to give the same answers.
+WAYS = {"front": GatewayProcess, "wsgi": PlainGatewayProcess}
+
+
+def free_port() -> int:
+    """One of those that the system gives to no client, who could take it before its server does."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return port
