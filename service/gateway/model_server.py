@@ -17,6 +17,7 @@ from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE, State
 from sluice.wire.large_tensors import cut, paste_rows
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.reasons import plain_reason
 from sluice.wire.tensors import Array, decode_tensor
 
 PREDICT = f"/{PREDICTION_SERVICE}/Predict"
@@ -168,7 +169,8 @@ class ModelServer:
             )
 
     def _translated(self, error: Any, model: ModelRef, timeout_s: float) -> errors.GatewayError:
-        kind, details = ERRORS[error.code()], error.details() or error.code().name
+        kind = ERRORS[error.code()]
+        details = plain_reason(error.details() or error.code().name)
         if kind is errors.ModelServerUnavailable:
             lost = error.code() is grpc.StatusCode.CANCELLED or (
                 bool(_LOST.search(details)) and not _NEVER_CONNECTED.search(details)

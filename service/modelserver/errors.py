@@ -19,6 +19,8 @@ from typing import ClassVar
 import grpc
 import tensorflow as tf
 
+from sluice.wire.reasons import plain_reason
+
 # oneDNN's dnnl_invalid_arguments and dnnl_unimplemented: sizes that an op cannot take. TensorFlow
 # calls every exception of oneDNN's ABORTED, which tells a caller to try again.
 _ONEDNN_REFUSAL = re.compile(r"Operation received an exception:\s*Status: [23],")
@@ -73,9 +75,10 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, ServingError):
         return error.code, str(error)
     if isinstance(error, tf.errors.AbortedError) and _ONEDNN_REFUSAL.match(error.message):
-        return grpc.StatusCode.INVALID_ARGUMENT, error.message
+        return grpc.StatusCode.INVALID_ARGUMENT, plain_reason(error.message)
     if isinstance(error, tf.errors.OpError):  # TensorFlow's codes are gRPC's numbers
-        return _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message
+        code = _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN)
+        return code, plain_reason(error.message)
     if isinstance(error, FileNotFoundError):
         return grpc.StatusCode.NOT_FOUND, str(error)
     return grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}"

@@ -18,6 +18,7 @@ from service.modelserver.predict import PredictPlan
 from service.modelserver.servable import Servable
 from sluice.wire.contract import WARMUP_FILE
 from sluice.wire.protos.serving_pb2 import PredictionLog
+from sluice.wire.reasons import plain_reason
 
 MAX_RECORDS = 1000  # TensorFlow Serving's limit
 
@@ -74,5 +75,7 @@ def _run(servable: Servable, record: bytes, number: int) -> None:
         plan = servable.plan(_PLANS[kind], getattr(entry, kind).request)
         plan.respond(servable.run(plan.run), version=0)
     except (ServingError, tf.errors.OpError, DecodeError) as error:
-        reason = error.message if isinstance(error, tf.errors.OpError) else str(error)
+        reason = str(error)
+        if isinstance(error, tf.errors.OpError):
+            reason = plain_reason(error.message)
         raise InvalidArgument(f"warmup record {number} failed: {reason}") from error

@@ -21,7 +21,15 @@ NPY = b"\x93NUMPY"
 
 @click.command()
 @click.argument("model")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    "named",
+    multiple=True,
+    metavar="NAME=VALUE|@FILE",
+    callback=lambda _c, _p, given: [_name_and_value(each) for each in given],
+    help="A row of an input by its name: JSON, or text; @ and a file; may be given again.",
+)
 @click.option(
     "--url",
     envvar="SLUICE_URL",
@@ -48,6 +56,7 @@ NPY = b"\x93NUMPY"
 def predict(
     model: str,
     files: tuple[Path, ...],
+    named: list[tuple[str, str]],
     url: str,
     api_key: str | None,
     top_k: int,
@@ -57,12 +66,13 @@ def predict(
 ) -> None:
     """Ask MODEL about FILEs: pictures, or .npy arrays, batch first.
 
-    Several files are one batch. The model has a single input.
+    Several files are one batch of the model's only input. A model with more takes --input for
+    each: --input photo=@cat.png --input age=[3]. An input that is given again has one row more.
     """
-    rows, batch = _batch_of(files)
+    rows, inputs = _inputs_of(files, named)
     try:
         with Client(url, timeout_s=timeout_s, api_key=api_key) as client:
-            prediction = _ask(client, model, batch, options)
+            prediction = _ask(client, model, inputs, options)
     except Unavailable as error:
         raise click.ClickException(_one_line(error) + _how_to_start(url, error)) from None
     except (ClientError, ValueError) as error:
@@ -75,10 +85,10 @@ def predict(
         click.echo(table(["output", "dtype", "shape", "values"], value_lines(prediction)))
 
 
-def _ask(client: Client, model: str, batch: Any, options: dict[str, Any]) -> Prediction:
+def _ask(client: Client, model: str, inputs: Any, options: dict[str, Any]) -> Prediction:
     """The prediction; a model that is not there is answered with those that are, nearest first."""
     try:
-        return client.predict(model, batch, **options)
+        return client.predict(model, inputs, **options)
     except NotFound as error:
         try:
             known = client.models()
@@ -101,6 +111,49 @@ def _how_to_start(url: str, error: Unavailable) -> str:
     if error.code and not url.startswith("grpc"):
         return ""
     return f"; is a server at {url}? Start one with `sluice up`, or say where it is with --url"
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise click.BadParameter(f"expected NAME=VALUE or NAME=@FILE, got {text!r}")
+    return name, value
+
+
+def _inputs_of(
+    files: Sequence[Path], named: Sequence[tuple[str, str]]
+) -> tuple[list[str], dict[str, Any] | Any]:
+    """What each row is called, and the batch of the only input, or the batches by input: rows are
+    called as the first of these has them."""
+    if bool(files) == bool(named):
+        raise click.UsageError("give FILEs, for a model's only input, or --input for each by name")
+    if files:
+        return _batch_of(files)
+    given: dict[str, list[str]] = {}
+    for name, value in named:
+        given.setdefault(name, []).append(value)
+    batches = {name: _rows_of(values) for name, values in given.items()}
+    rows, _ = batches[named[0][0]]
+    return rows, {name: batch for name, (_, batch) in batches.items()}
+
+
+def _rows_of(values: Sequence[str]) -> tuple[list[str], Any]:
+    """The rows of one input, each as it was typed: its names and the batch."""
+    files = [Path(value[1:]) for value in values if value.startswith("@")]
+    if files and len(files) < len(values):
+        raise click.ClickException(f"{files[0]} is a file and other rows are none; give one kind")
+    if files:
+        return _batch_of(files)
+    return list(values), [_typed(value) for value in values]
+
+
+def _typed(value: str) -> Any:
+    """JSON, or else text; text as bytes, as the client takes a str for a path."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = value
+    return found.encode() if isinstance(found, str) else found
 
 
 def _batch_of(files: Sequence[Path]) -> tuple[list[str], Any]:

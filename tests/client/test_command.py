@@ -66,6 +66,47 @@ def test_arrays_and_their_values(ask, tmp_path):
     }
 
 
+def test_several_inputs_by_their_names(ask, tmp_path):
+    np.save(tmp_path / "images.npy", np.array([np.eye(2), np.ones((2, 2))])[..., None])
+    image, meta = f"--input=image=@{tmp_path}/images.npy", "--input=meta=[1, 2, 3]"
+    rows = json.loads(ask("pair", image, meta, "--input=meta=[4, 5, 6]", "--json"))["rows"]
+    assert [row["file"] for row in rows] == [f"{tmp_path}/images.npy[{row}]" for row in (0, 1)]
+    assert [row["outputs"]["score"] for row in rows] == [[8], [19]]
+    rows = json.loads(ask("pair", meta, "--input=image=[[[1], [2]], [[3], [4]]]", "--json"))["rows"]
+    assert [(row["file"], row["outputs"]["score"]) for row in rows] == [("[1, 2, 3]", [16])]
+
+
+def test_an_input_by_its_name_may_be_a_picture_or_text(ask, samples):
+    three, seven = f"--input=image=@{samples[3]}", f"--input=image=@{samples[7]}"
+    named = ask("digits", three, seven)
+    assert named == ask("digits", samples[3], samples[7])
+    given = ["i32=1", "i64=2", "u8=3", "f64=3", "flag=true"]
+    for text, said in (("3 birds", "3 BIRDS"), ('"3"', "3")):
+        inputs = [f"--input={each}" for each in [*given, f"text={text}"]]
+        [row] = json.loads(ask("dtypes", *inputs, "--json"))["rows"]
+        assert (row["outputs"]["text"], row["outputs"]["flag"]) == (said, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give FILEs, for a model's only input, or --input for each by name"),
+        (["x.png", "--input=image=@x.png"], "give FILEs, for a model's only input, or --input"),
+        (["--input=image"], "expected NAME=VALUE or NAME=@FILE, got 'image'"),
+    ],
+)
+def test_inputs_that_are_not_to_be_understood(arguments, said):
+    result = CliRunner().invoke(predict, ["pair", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_an_input_that_the_model_has_not_is_named(ask, samples):
+    assert "imgae" in ask.fails("digits", f"--input=imgae=@{samples[3]}")
+    mixed = ask.fails("digits", f"--input=image=@{samples[3]}", "--input=image=3")
+    assert "3-0.png is a file and other rows are none; give one kind" in mixed
+
+
 def test_a_version_a_label_a_signature(ask, tmp_path):
     np.save(tmp_path / "one.npy", np.array([1.0]))
     assert " 2.5\n" in ask("affine", tmp_path / "one.npy", "--version", 1)

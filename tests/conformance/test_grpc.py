@@ -52,6 +52,7 @@ def test_an_error_has_the_recorded_code_and_a_reason(channel, row):
         call(channel, row)
     assert caught.value.code().name == row["code"], caught.value.details()
     assert caught.value.details()
+    assert "{{" not in caught.value.details(), "a place in the graph, of which no caller knows"
 
 
 def unpacked(message):

@@ -103,7 +103,7 @@ class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
         self.contexts.append((dict(context.invocation_metadata()), context.time_remaining()))
         self.arrived.set()
         if self.refusal is not None:
-            context.abort(self.refusal, "as the test wants it")
+            context.abort(self.refusal, "as the test wants it\n\t [[{{node as_TensorFlow_adds}}]]")
         self.in_flight += 1
         go.wait(30)
         self.in_flight -= 1

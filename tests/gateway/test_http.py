@@ -431,6 +431,7 @@ def test_a_model_server_that_cannot_is_worth_another_try(slow_url, slow, code, s
     reply = ask_slow(slow_url)
     assert (reply.status_code, reply.headers["Retry-After"]) == (status, "1")
     assert "as the test wants it" in reply.json()["error"]
+    assert "node" not in reply.json()["error"]
 
 
 def test_more_than_there_are_places_for_are_turned_away(slow_url, slow):

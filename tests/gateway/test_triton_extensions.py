@@ -218,6 +218,19 @@ def test_statistics_of_all_the_named_models(listing):
     ]
 
 
+def test_a_model_called_stats_is_asked_as_any_other_but_for_its_metadata(
+    slow_gateway, slow, listing
+):
+    slow[0].go.set()
+    assert infer(slow_gateway.url, "stats").json()["model_name"] == "stats"
+    ready = requests.get(f"{slow_gateway.url}/v2/models/stats/ready", timeout=30)
+    assert ready.json() == {"name": "stats", "ready": True}
+    assert "model_stats" in requests.get(f"{listing}/v2/models/stats", timeout=30).json()
+    none = requests.get(f"{listing}/v2/models/stats/versions/1", timeout=30)
+    assert none.status_code == 404
+    assert "stats" in none.json()["error"]
+
+
 def test_grpc_lists_and_counts_as_http_does(launch_grpc_gateway, modelserver):
     gateway, address = launch_grpc_gateway(modelserver.address, models="affine,pair,nope")
     with grpc.insecure_channel(address) as channel:

@@ -79,7 +79,8 @@ async def repository_index(
 async def statistics(
     predictions: Predictions, model: ModelRef, _: HttpRequest, caller: Caller
 ) -> HttpResponse:
-    """Triton's statistics: of a model, or of all that are named."""
+    """Triton's statistics: of a model, or of all that are named. As there, this path is no model's:
+    one that is named `stats` has its metadata at its version's path."""
     found = await predictions.statistics(model, caller)
     return HttpResponse(orjson.dumps(encode_statistics(found)))
 
