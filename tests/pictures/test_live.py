@@ -12,14 +12,12 @@ import pytest
 from sluice import Client, ClientError
 from sluice.pictures.decoding import Unreadable
 from tests.pictures import make_model
-from tests.pictures.corpus import corpus
+from tests.pictures.corpus import FLAT, PHOTO, corpus, saved
 from tests.pictures.make_model import SHAPE
 from tests.pictures.verdicts import verdict
 from training.data.sources.picture import read_picture
 
-MODEL = "mirror"
-
-
+MODEL, OLD_MODEL = "mirror", "old-mirror"
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def twin(tmp_path_factory, launch_modelserver):
     directory = tmp_path_factory.mktemp("mirror")
     subprocess.run([sys.executable, "-m", make_model.__name__, directory], check=True, cwd=ROOT)
-    return launch_modelserver(f"--model_name={MODEL}", f"--model_base_path={directory}")
+    return launch_modelserver(f"--model_repository={directory}")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +45,9 @@ def ways(twin, launch_grpc_gateway, tmp_path_factory):
     def encoded(url):
         client = clients.enter_context(Client(url, timeout_s=60))
 
-        def ask(data):
+        def ask(data, model=MODEL):
             try:
-                return client.predict(MODEL, [data], signature="encoded")["pixels"][0]
+                return client.predict(model, [data], signature="encoded")["pixels"][0]
             except ClientError as error:
                 return str(error)
 
@@ -93,3 +91,21 @@ def test_no_way_shows_another_picture(ways):
             by_gateway = way == "twin gRPC" and isinstance(seen, str) and "the gateway" in seen
             wrong += [(name, way, fault)] if fault and not by_gateway else []
     assert wrong == []
+
+
+@pytest.mark.slow
+def test_a_version_from_before_these_rules_is_served_as_it_was(ways):
+    for kind, pixels in {
+        "PNG": PHOTO,
+        "JPEG": PHOTO,
+        "BMP": PHOTO,
+        "GIF": FLAT,
+        "WEBP": FLAT,
+    }.items():
+        data = saved(pixels, kind, **({"lossless": True} if kind == "WEBP" else {"quality": 95}))
+        for way in ("gateway HTTP", "gateway gRPC", "twin gRPC"):
+            seen = ways[way](data, OLD_MODEL)
+            if (kind, way) == ("WEBP", "twin gRPC"):
+                assert isinstance(seen, str) and "node" not in seen
+            else:
+                assert verdict(seen, pixels) == "", (kind, way)

@@ -122,7 +122,11 @@ def test_metrics_answer_on_the_one_port_and_no_other_is_opened(up, repository, i
 
 
 def test_an_admin_port_is_opened_where_one_is_set_and_all_at_the_host(up, tmp_path, free_port):
-    environment = {"SLUICE_ADMIN_PORT": str(free_port), "SLUICE_PUBLIC_METRICS": "off"}
+    environment = {
+        "SLUICE_ADMIN_PORT": str(free_port),
+        "SLUICE_PUBLIC_METRICS": "off",
+        "TF_CPP_MIN_LOG_LEVEL": "0",
+    }
     running = up(tmp_path, SLUICE_HTTP_HOST="::", **environment)
     running.wait_for("Answering HTTP")
     assert "Other machines reach both, without a password" in running.log
@@ -134,6 +138,7 @@ def test_an_admin_port_is_opened_where_one_is_set_and_all_at_the_host(up, tmp_pa
         )
         with Client(f"grpc://{host}:{running.grpc_port}") as client:
             assert client.ready()
+    assert "cpu_feature_guard" in running.log  # TensorFlow's level was set, so it is heard
 
 
 @pytest.mark.parametrize("name", ["admin_port", "grpc_port"])

@@ -102,3 +102,26 @@ def test_after_kill_9_in_the_middle_of_an_epoch(tmp_path):
     assert killed["heads"] == whole["heads"]
     for measure, values in whole["curves"].items():
         assert killed["curves"][measure] == pytest.approx(values, rel=1e-6, abs=1e-6), measure
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_first_epoch_says_how_it_goes_on(tmp_path):
+    command = [sys.executable, "-P", "-m", "service.cli", "train", "digits"]
+    with subprocess.Popen(
+        # Where pytest runs in a script's background, that signal is ignored below it.
+        ["env", "--default-signal=INT", *command, "--model-repository", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as run:
+        said = ""
+        for line in run.stdout:
+            said += line
+            if "Epoch 1/" in line:
+                run.send_signal(signal.SIGINT)
+    assert run.returncode == 1, said
+    assert "Interrupted. No epoch was finished: the same command starts again\n" in said
+    assert said.endswith("Aborted!\n")
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("digits/1"))
