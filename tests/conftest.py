@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, settings
 
 from tests.processes import (
     RUNNING,
-    START_TIMEOUT_S,
     WAYS,
     GatewayProcess,
     ModelServerProcess,
@@ -67,7 +66,7 @@ def launch_modelserver() -> Iterator[LaunchModelServer]:
         server = ModelServerProcess(*flags, within=within)
         launched.append(server)
         if ready:
-            server.wait_for(RUNNING.pattern, START_TIMEOUT_S)
+            server.wait_for(RUNNING.pattern)
         return server
 
     yield launch

@@ -11,11 +11,21 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
 
 from service.up import leash
 
+ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 300  # of what loads TensorFlow, on a machine that does much else
 RUNNING = re.compile(r"Running gRPC ModelServer at \S+:(\d+)")
+
+
+def needs_make_serve() -> None:
+    """Skip where it would install first, or into the environment of another checkout."""
+    if (ROOT / ".venv").is_symlink() or not (ROOT / ".venv/.installed").exists():
+        pytest.skip("make serve has not set .venv up here")
 
 
 def leashed(*command: str) -> list[str]:
@@ -48,7 +58,7 @@ class ModelServerProcess:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def wait_for(self, text: str, timeout_s: float = 90) -> None:
+    def wait_for(self, text: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Until the log holds `text`, a regular expression."""
         deadline = time.monotonic() + timeout_s
         while not re.search(text, self.log):

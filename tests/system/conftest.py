@@ -60,13 +60,15 @@ class Up:
         for line in self.process.stdout or ():
             self.log += line
 
-    def wait_until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
+    def wait_until(
+        self, condition: Callable[[], object], timeout_s: float = START_TIMEOUT_S
+    ) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
 
-    def wait_for(self, pattern: str, timeout_s: float = 90) -> None:
+    def wait_for(self, pattern: str, timeout_s: float = START_TIMEOUT_S) -> None:
         deadline = time.monotonic() + timeout_s
         while not re.search(pattern, self.log):
             assert self.process.poll() is None or self._reader.is_alive(), self.log
@@ -100,7 +102,7 @@ def up() -> Iterator[Callable[..., Up]]:
         running = Up(repository, **options)
         started.append(running)
         if ready:
-            running.wait_for("Try:|No model is in", START_TIMEOUT_S)
+            running.wait_for("Try:|No model is in")
         return running
 
     yield start

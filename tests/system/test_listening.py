@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 import psutil
@@ -14,9 +13,9 @@ import requests
 
 from service.up.ports import port_problem
 from sluice import Client
+from tests.processes import ROOT, needs_make_serve
 
 PNG = "image/png"
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("command", [["up"], ["up", "--check"]])
@@ -42,8 +41,7 @@ def test_a_port_in_use_is_named_before_anything_starts(repository, free_port, co
 
 
 def test_make_serve_finds_a_busy_port_before_it_trains(tmp_path, free_port):
-    if not (ROOT / ".venv/.installed").exists():
-        pytest.skip("make serve has not set .venv up here")
+    needs_make_serve()
     with socket.create_server(("", free_port)):
         outcome = subprocess.run(
             ["make", "serve", f"HTTP_PORT={free_port}", f"MODEL_REPOSITORY={tmp_path}/models"],
