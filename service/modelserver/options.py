@@ -142,6 +142,11 @@ class Options:
         True,
         "let callers of HandleReloadConfigRequest say which models are served",
     )
+    loading_patience_seconds: float = _flag(
+        "not in TensorFlow Serving",
+        0.0,
+        "seconds that health waits at the start for versions that load; 0: until all have ended",
+    )
     drain_seconds: float = _flag(
         "not in TensorFlow Serving",
         30.0,

@@ -55,7 +55,7 @@ async def serve(options: Options) -> None:
 
     gc.freeze()  # what TensorFlow's import left behind; models stay collectable
     repository.start()
-    await _until_loaded_or(stop, repository)
+    await _until_loaded_or(stop, repository, options.loading_patience_seconds or None)
     rereading = asyncio.create_task(_reread(options, repository))
     if not stop.is_set():
         await health.set(serving=True)
@@ -101,12 +101,17 @@ def _stop_event() -> asyncio.Event:
     return stop
 
 
-async def _until_loaded_or(stop: asyncio.Event, repository: Repository) -> None:
-    """Until every version there is has been loaded or has failed, or the server is to stop."""
-    loaded = asyncio.create_task(asyncio.to_thread(repository.wait_until_settled))
+async def _until_loaded_or(
+    stop: asyncio.Event, repository: Repository, patience_s: float | None
+) -> None:
+    """Until every version there is has been loaded or has failed, or the server is to stop; for
+    `patience_s` at the most."""
+    loaded = asyncio.create_task(asyncio.to_thread(repository.wait_until_settled, patience_s))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({loaded, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()  # `loaded` is a thread, which cannot be; repository.stop() ends its wait
+    if loaded.done() and not loaded.result():
+        log.warning("Versions are still loading after %g s; the others are served", patience_s)
 
 
 async def _reread(options: Options, repository: Repository) -> None:

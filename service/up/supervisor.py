@@ -219,6 +219,8 @@ class Supervisor:
             own = [
                 f"--bind_address={options.model_server_host}",
                 f"--allow_reload_config={reload_config}",
+                # Until its health says so the gateway asks it for no model.
+                f"--loading_patience_seconds={LOADING_PATIENCE_S:g}",
             ]
             return [*_python("service.modelserver"), *flags, *own]
         say(
