@@ -10,7 +10,6 @@ import shutil
 import socket
 import sys
 import tempfile
-from pathlib import Path
 
 from service.gateway.access.book import shared_book
 from service.gateway.access.guard import check_reach
@@ -35,7 +34,7 @@ loglevel = settings.log_level
 errorlog = "-"
 accesslog = None  # telemetry.py writes it
 control_socket_disable = True  # it would need a writable home directory
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="sluice-metrics-")

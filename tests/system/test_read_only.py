@@ -1,11 +1,13 @@
 """A machine on which nothing can be written: every file system read-only, /tmp and /dev/shm too."""
 
+import os
 import subprocess
 
 import pytest
 import requests
 
 from sluice import Client
+from tests.processes import START_TIMEOUT_S
 
 pytestmark = pytest.mark.root
 
@@ -24,18 +26,33 @@ def test_nothing_can_be_written_there(tmp_path):
         assert "Read-only file system" in touched.stderr, place
 
 
-def test_the_model_server_starts(launch_modelserver, conformance_models):
+def test_the_model_server_says_what_to_set(launch_modelserver, conformance_models):
+    """As training's libraries are here: TensorFlow takes Matplotlib where there is one."""
+    flags = ["--model_name=affine", f"--model_base_path={conformance_models}/affine"]
+    twin = launch_modelserver(*flags, ready=False, within=NOWHERE)
+    assert twin.wait(START_TIMEOUT_S) == 1
+    assert "TensorFlow wants a directory to write to; set TMPDIR to one. " in twin.log
+    assert "Traceback" not in twin.log
+
+
+def test_the_model_server_starts_where_it_is_alone(
+    launch_modelserver, conformance_models, tmp_path
+):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')")
+    path = f"PYTHONPATH={tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     twin = launch_modelserver(
-        "--model_name=affine", f"--model_base_path={conformance_models}/affine", within=NOWHERE
+        "--model_name=affine",
+        f"--model_base_path={conformance_models}/affine",
+        within=[*NOWHERE, "env", path],
     )
     with Client(f"grpc://{twin.address}") as client:
-        assert client.predict("affine", [1.0], version=2).version == 2
+        assert client.predict("affine", [1.0])["y"] == [2.0]
     assert twin.terminate() == 0
 
 
 def test_up_says_what_to_set(up, repository):
     running = up(repository, ready=False, within=NOWHERE)
-    assert running.process.wait(60) == 1
+    assert running.process.wait(START_TIMEOUT_S) == 1
     running.stop()
     assert "temporary files cannot be written" in running.log
     assert "set TMPDIR to a directory where they can\n" in running.log
