@@ -2,6 +2,7 @@
 one whose part was not installed says so in a line.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -268,12 +269,16 @@ def train(recipe: str, **options: Any) -> None:
 
 @main.command()
 @MODEL_REPOSITORY
-def models(model_repository: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For programs; says more than the table.")
+def models(model_repository: Path, as_json: bool) -> None:
     """List what is published: versions, signatures, and how good each was on its test images."""
-    from training.publishing.listing import table
+    from training.publishing import listing
 
     try:
-        click.echo(table(model_repository))
+        if as_json:
+            click.echo(json.dumps(listing.as_json(model_repository), indent=2))
+        else:
+            click.echo(listing.table(model_repository))
     except ModuleNotFoundError as error:  # TensorFlow reads what Sluice did not publish
         if (error.name or "").partition(".")[0] not in EXTRAS["training"]:
             raise

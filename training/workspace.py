@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.errors import DiskFull, Occupied, PublishError
-from training.surroundings.disk import room_for
+from training.errors import DiskFull, Occupied
+from training.surroundings.disk import room_for, writable
 
 LEFTOVER_AGE_S = 24 * 3600  # no run writes one thing for longer
 CHECKPOINT = "checkpoint.npz"
@@ -38,16 +38,10 @@ def open_workspace(model_directory: Path) -> Path:
     ('.training', True)
     """
     workspace = model_directory / ".training"
-    try:
-        with room_for("a folder", _existing(workspace)):
-            workspace.mkdir(parents=True, exist_ok=True)
-            for directory in (workspace, model_directory):
-                tempfile.TemporaryFile(dir=directory).close()
-    except OSError as error:
-        raise PublishError(
-            f"cannot write to {error.filename or workspace}: {error.strerror}; name another "
-            f"--model-repository, or see to its permissions"
-        ) from error
+    with writable(workspace), room_for("a folder", _existing(workspace)):
+        workspace.mkdir(parents=True, exist_ok=True)
+        for directory in (workspace, model_directory):
+            tempfile.TemporaryFile(dir=directory).close()
     for images in workspace.glob(f"{_IMAGES}*"):
         if time.time() - images.stat().st_mtime > LEFTOVER_AGE_S:
             shutil.rmtree(images, ignore_errors=True)

@@ -1,12 +1,17 @@
+import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from service.cli import main
 from sluice.wire.contract import METRICS_FILE
-from training.publishing.listing import published, table
+from sluice.wire.labels import LABELS_FILE, write_labels
+from training.publishing.listing import as_json, published, table
 
 DATA, INDEX = "variables/variables.data-00000-of-00001", "variables/variables.index"
 
@@ -67,6 +72,56 @@ def test_a_broken_version_is_shown_with_its_reason_beside_the_live_one(
     lines = table(tmp_path).splitlines()
     assert re.search(rf"^digits 3 is broken: .*{reason}", lines[-2])
     assert lines[-1].startswith("photos is no model: ") and "sluice publish" in lines[-1]
+
+
+def test_json_for_programs_says_what_the_table_does_and_more(version, tmp_path):
+    digits = tmp_path / "digits"
+    for name in ("1", "2", "3", ".withdrawn-4"):
+        shutil.copytree(version, digits / name)
+    cut(digits / "3" / "saved_model.pb")
+    write_labels(digits, {"stable": 1})
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "pets.keras").touch()
+    command = ["models", "--json", f"--model-repository={tmp_path}"]
+    listed = json.loads(CliRunner().invoke(main, command).output)
+
+    assert listed["repository"] == str(tmp_path)
+    assert [*listed["no_models"]] == ["photos"]
+    [model] = listed["models"]
+    assert (model["name"], model["live"]) == ("digits", 2)
+    assert (model["labels"], model["labels_fault"]) == ({"stable": 1}, None)
+    versions = model["versions"]
+    assert [(each["version"], each["state"], each["labels"]) for each in versions] == [
+        (1, "older", ["stable"]),
+        (2, "live", []),
+        (3, "broken", []),
+        (4, "withdrawn", []),
+    ]
+    assert [each["broken"] is None for each in versions] == [True, True, False, True]
+    size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
+    assert versions[1]["bytes"] == size
+    assert versions[1]["signatures"] == ["classify", "encoded", "serving_default"]
+    facts = json.loads((version / METRICS_FILE).read_text())
+    assert versions[1]["metrics"] == facts["heads"]
+
+
+def test_a_labels_file_that_is_none_is_said_and_stops_nothing(version, tmp_path):
+    shutil.copytree(version, tmp_path / "digits" / "1")
+    (tmp_path / "digits" / LABELS_FILE).write_text("{")
+    [model] = as_json(tmp_path)["models"]
+    assert model["labels"] == {}
+    assert "is no JSON" in model["labels_fault"]
+    assert model["live"] == 1
+
+
+def test_what_json_holds_is_documented(version, tmp_path):
+    shutil.copytree(version, tmp_path / "digits" / "1")
+    listed = as_json(tmp_path)
+    [model] = listed["models"]
+    documented = Path(__file__).parents[2].joinpath("docs/operations.md").read_text()
+    section = documented.partition("`sluice models --json`")[2].partition("\n## ")[0]
+    for key in (*listed, *model, *model["versions"][0]):
+        assert f"`{key}`" in section
 
 
 def cut(path):

@@ -1,7 +1,7 @@
 """Deciding what a model is: what the user said of it, what it says itself, and what was guessed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -9,9 +9,11 @@ import keras
 from training.adopting import guessing, naming, wrapping
 from training.adopting.guessing import Tensor
 from training.adopting.wrapping import Preprocess
-from training.data.heads import Chance, Classes, Head, Logits
+from training.data.heads import Chance, Classes, Head, Logits, Mask
 from training.errors import BadSetting, CannotAdopt, UnknownName
 from training.publishing.signatures import ImageShapes, image_inputs
+
+_LEAST_SIDE = 8  # of what may be a picture
 
 # Asked (what, choices) where the model does not tell; gives the answer, or None where nobody can.
 Ask = Callable[[str, Sequence[str]], str | None]
@@ -64,10 +66,12 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
     {'label': Classes(labels=('cat', 'dog'), weight=1.0)}
     """
     given = wrapping.inputs_of(model)
-    kinds = [_kind(tensor, wishes.inputs) for tensor in given]
+    kinds = _kinds(given, wishes.inputs)
     names = naming.name_inputs([(each.name, kind) for each, kind in zip(given, kinds, strict=True)])
-    _check_known(wishes.inputs, [*names, *(each.name for each in given)])
-    inputs = dict(zip(names, given, strict=True))
+    inputs = {
+        name: _with_channel(each) if kind == guessing.IMAGE else each
+        for name, each, kind in zip(names, given, kinds, strict=True)
+    }
     pictures = [name for name, kind in zip(names, kinds, strict=True) if kind == guessing.IMAGE]
     preprocess, pixels = _preprocess(model, wishes.preprocess, ask) if pictures else ("raw", "")
     outputs = _outputs(model, given, inputs[pictures[0]].shape[:2] if pictures else (), wishes)
@@ -76,6 +80,7 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
     notes = [
         *(
             f"input {_called(name, each)}: {kind}, {each.dtype}{_sizes(each)}"
+            f"{_perhaps_grey(name, each) if kind == guessing.NUMBERS else ''}"
             for (name, each), kind in zip(inputs.items(), kinds, strict=True)
         ),
         *([f"pixels: {pixels}"] if pictures else []),
@@ -107,21 +112,22 @@ def _outputs(
 ) -> dict[str, _Output]:
     """The model's outputs by the name that each is to have; pixels: (height, width) of the first
     picture. Raises BadSetting for labels that no output can have."""
+    labels = _checked(wishes.labels)
     tensors = wrapping.outputs_of(model, inputs)
     kinds = [guessing.head_kind(model, place, each, pixels) for place, each in enumerate(tensors)]
-    heads = [_head(kind, each, wishes.labels) for kind, each in zip(kinds, tensors, strict=True)]
-    if wishes.labels and not any(heads):
+    heads = [_head(kind, each, labels) for kind, each in zip(kinds, tensors, strict=True)]
+    if labels and not any(heads):
         raise BadSetting(
-            f"{len(wishes.labels)} labels were given, and no output has so many values: "
-            + ", ".join(f"{each.name} {_sizes(each)}" for each in tensors)
+            f"{len(labels)} labels were given ({', '.join(labels[:3])}, …), and no output has so "
+            f"many values: " + ", ".join(f"{each.name} {_sizes(each)}" for each in tensors)
         )
     names = naming.name_heads(
         [
-            (each.name, guessing.LABEL if head else kind)
+            (each.name, guessing.LABEL if head and kind != guessing.MASK else kind)
             for each, kind, head in zip(tensors, kinds, heads, strict=True)
         ]
     )
-    named = "labels given" if wishes.labels else "by number: say --labels FILE to name them"
+    named = "labels given" if labels else "by number: say --labels FILE to name them"
     return {
         name: _Output(
             each, head, f"{_sizes(each)}, {_classes(head) + named if head else 'as it is'}"
@@ -130,24 +136,71 @@ def _outputs(
     }
 
 
-def _kind(tensor: Tensor, wished: Mapping[str, str]) -> str:
-    guessed = guessing.input_kind(tensor)
-    [new] = naming.name_inputs([(tensor.name, guessed)])
-    kind = wished.get(tensor.name, wished.get(new, guessed))
+def _kinds(given: Sequence[Tensor], wished: Mapping[str, str]) -> list[str]:
+    """What each input is, by what its shape says or `wished` does, by Keras's name for it, the one
+    that is shown, or the one that it is to have."""
+    guesses = [guessing.input_kind(each) for each in given]
+    shown = naming.name_inputs(
+        [(each.name, kind) for each, kind in zip(given, guesses, strict=True)]
+    )
+    kinds = [
+        wished.get(each.name, wished.get(name, guess))
+        for each, name, guess in zip(given, shown, guesses, strict=True)
+    ]
+    for name in wished:
+        if name not in [*shown, *(each.name for each in given)]:
+            raise UnknownName("the model has no input", name, [*shown, *(x.name for x in given)])
+    for each, kind in zip(given, kinds, strict=True):
+        _check_kind(each, kind)
+    return kinds
+
+
+def _check_kind(tensor: Tensor, kind: str) -> None:
     if kind not in guessing.INPUT_KINDS:
         raise UnknownName("there is no kind of input", kind, guessing.INPUT_KINDS)
-    if kind == guessing.IMAGE and guessed != guessing.IMAGE:
+    described = f"input {tensor.name} is {tensor.dtype}{_sizes(tensor)}, which no"
+    if kind == guessing.IMAGE and guessing.input_kind(_with_channel(tensor)) != guessing.IMAGE:
         raise CannotAdopt(
-            f"input {tensor.name} is {tensor.dtype}{[*tensor.shape]}, which no picture can be: "
-            f"expected height, width and 1 or 3 channels"
+            f"{described} picture can be: expected height, width and 1 or 3 channels, or height "
+            f"and width"
         )
-    return kind
+    if (kind == guessing.TEXT) != (tensor.dtype == "string"):
+        raise CannotAdopt(
+            f"{described} {kind} can be: text is of dtype string, all else is not; of a subclassed "
+            f"model, keras.Model(text, model(text)) with text = keras.Input((1,), dtype='string')"
+        )
 
 
-def _check_known(wished: Mapping[str, str], known: Sequence[str]) -> None:
-    for name in wished:
-        if name not in known:
-            raise UnknownName("the model has no input", name, known)
+def _with_channel(tensor: Tensor) -> Tensor:
+    """A grey picture that the model takes as [N, H, W], as files and clients have it."""
+    if len(tensor.shape) != 2 or tensor.dtype == "string":
+        return tensor
+    return replace(tensor, shape=(*tensor.shape, 1))
+
+
+def _perhaps_grey(name: str, tensor: Tensor) -> str:
+    sides = [size or 0 for size in tensor.shape]
+    if len(sides) != 2 or min(sides) < _LEAST_SIDE or "int" in tensor.dtype:
+        return ""
+    return f"; where it is a grey picture, say --input {name}=image"
+
+
+def _checked(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names, one for each class. Raises BadSetting."""
+    if labels is None:
+        return None
+    if isinstance(labels, str | Mapping):
+        raise BadSetting(
+            f"labels are the classes' names in the order of the output, in a list; got "
+            f"{type(labels).__name__}"
+        )
+    named = tuple(str(label).strip() for label in labels)
+    if not all(named) or not named:
+        empty = f"number {named.index('') + 1} of {len(named)} is empty" if named else "got none"
+        raise BadSetting(f"expected the name of every class as its label; {empty}")
+    if twice := sorted({label for label in named if named.count(label) > 1}):
+        raise BadSetting(f"labels named twice: {', '.join(twice[:5])}")
+    return named
 
 
 def _preprocess(model: keras.Model, wished: Preprocess | None, ask: Ask) -> tuple[Preprocess, str]:
@@ -171,8 +224,10 @@ def _preprocess(model: keras.Model, wished: Preprocess | None, ask: Ask) -> tupl
     return answer, _in_words(answer)
 
 
-def _head(kind: str, output: Tensor, labels: Sequence[str] | None) -> Head | None:
+def _head(kind: str, output: Tensor, labels: tuple[str, ...] | None) -> Head | None:
     """What names classes; None for an output that is given as it is."""
+    if kind == guessing.MASK and labels and output.shape[-1] == len(labels):
+        return Mask(labels)
     if len(output.shape) != 1 or kind not in (
         guessing.LABEL,
         guessing.LOGITS,
@@ -185,10 +240,10 @@ def _head(kind: str, output: Tensor, labels: Sequence[str] | None) -> Head | Non
         # Classes have numbers where nobody knows their names; logits may be no classes at all.
         return Classes(tuple(map(str, range(width or 0)))) if kind == guessing.LABEL else None
     if kind == guessing.SCORE and len(labels) == 2:
-        return Chance(tuple(labels))
+        return Chance(labels)
     if width != len(labels):
         return None
-    return (Logits if kind in (guessing.LOGITS, guessing.VALUES) else Classes)(tuple(labels))
+    return (Logits if kind in (guessing.LOGITS, guessing.VALUES) else Classes)(labels)
 
 
 def _image_shapes(
@@ -199,6 +254,8 @@ def _image_shapes(
         for tensor in wrapped.inputs
         if resize and tensor.name in pictures and None in tensor.shape[1:]
     }
+    if resize and not free:
+        raise BadSetting("no input takes pictures of any size, so --resize has nothing to say")
     fixed = image_inputs([tensor for tensor in wrapped.inputs if tensor.name in pictures])
     return {name: {**fixed, **free}[name] for name in pictures if name in free or name in fixed}
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Arrays
 from training.data.heads import Head
+from training.publishing.listing import sizes_of_files
 from training.publishing.model_card import explained, listed, table
 from training.publishing.report import architecture, described_signature
 from training.publishing.trials import encode_png
@@ -31,10 +32,12 @@ def write(
     """facts: the card's lines by what they say: source, preprocessing, how it was tried."""
     parameters = model.count_params() if model is not None else None
     whole = {
-        "heads": {},  # nothing was measured: there are no true answers
+        "name": name,
+        "heads": {},  # where nothing was measured: there are no true answers
         **facts,
         "parameters": parameters,
         "signatures": {each: described_signature(found) for each, found in signatures.items()},
+        "files": sizes_of_files(directory),
         "versions": {
             "python": platform.python_version(),
             "keras": keras.__version__,

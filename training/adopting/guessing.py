@@ -37,7 +37,8 @@ _APPLICATIONS = {
     "imagenet-torch": ("densenet121", "densenet169", "densenet201"),
 }
 # Layers and operations that bring pixels to a range, where they are the first to see them.
-_SCALING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Subtract", "Multiply")
+_SCALING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Subtract", "Multiply", "Add")
+_REORDERING = ("GetItem", "Stack")  # of channels, as imagenet-caffe does before it
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,15 @@ def _first_scaling(model: keras.Model, layers: list[Any]) -> str | None:
             return f"layer {layer.name!r} ({type(layer).__name__})"
     inputs = {id(tensor) for tensor in getattr(model, "inputs", None) or []}
     for operation in getattr(model, "operations", ()):
-        if type(operation).__name__ in _SCALING and any(
-            id(tensor) in inputs
+        first = [
+            node
             for node in operation._inbound_nodes
-            for tensor in node.input_tensors
-        ):
+            if any(id(tensor) in inputs for tensor in node.input_tensors)
+        ]
+        if first and type(operation).__name__ in _SCALING:
             return f"the operation {operation.name!r}"
+        if first and type(operation).__name__ in _REORDERING:
+            inputs |= {id(tensor) for node in first for tensor in node.output_tensors}
     return None
 
 

@@ -29,7 +29,7 @@ def load(source: Path | keras.Model, custom: ModuleType | None, *, allow_code: b
             f"with model.save('model.keras')"
         )
     _check_runnable(model)
-    return model
+    return _with_free_batch(model)
 
 
 def import_module(name: str) -> ModuleType:
@@ -115,3 +115,15 @@ def _check_runnable(model: keras.Model) -> None:
                 f"alone; build the model with data_format='channels_last' and copy "
                 f"the weights"
             )
+
+
+def _with_free_batch(model: keras.Model) -> keras.Model:
+    """A Sequential that was built by the batch it was called on takes batches of that size alone;
+    its layers take any, but for those that keep state by row."""
+    inputs = getattr(model, "inputs", None)
+    if not (isinstance(model, keras.Sequential) and inputs and inputs[0].shape[0] is not None):
+        return model
+    if any(getattr(layer, "stateful", False) for layer in model._flatten_layers()):
+        return model
+    given = keras.Input(inputs[0].shape[1:], dtype=inputs[0].dtype, name=inputs[0].name)
+    return keras.Sequential([given, *model.layers], name=model.name)

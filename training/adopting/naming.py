@@ -6,6 +6,7 @@ run that builds the model, so what the tensor is stands in its place.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 _MADE_UP_INPUT = re.compile(
@@ -42,10 +43,16 @@ def name_heads(given: Iterable[tuple[str, str]]) -> list[str]:
 def _named(given: Iterable[tuple[str, str]], made_up: re.Pattern[str]) -> list[str]:
     names: list[str] = []
     for own, kind in given:
-        words = _NOT_WORDS.sub("_", own).strip("_")
+        words = _NOT_WORDS.sub("_", _plain(own)).strip("_")
         name = kind if not words or made_up.fullmatch(own) else words
         names.append(_free(name, names))
     return names
+
+
+def _plain(name: str) -> str:
+    """Letters without their accents, where they have any."""
+    parts = unicodedata.normalize("NFKD", name)
+    return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 def _free(name: str, taken: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
+_COLOURS = re.compile(r"\x1b\[\d*m")
 _SHOWN = 200  # characters of what the library says
 
 
@@ -57,7 +59,10 @@ def first_line(error: BaseException) -> str:
     >>> first_line(ValueError("no such\\n  thing")), first_line(KeyError())
     ('no such thing', 'KeyError')
     """
-    return " ".join(str(error).split())[:_SHOWN].strip() or type(error).__name__
+    text = _COLOURS.sub("", str(error))
+    # Keras says first that it could not infer a shape, and then why.
+    text = text.partition("Error encountered:")[2] or text
+    return " ".join(text.split())[:_SHOWN].strip() or type(error).__name__
 
 
 def _in_words(path: Path, error: BaseException) -> str:

@@ -2,13 +2,19 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sluice.wire.contract import METRICS_FILE
-from sluice.wire.versions import find_versions, survey, why_no_saved_model
+from sluice.wire.labels import read_labels
+from sluice.wire.versions import (
+    find_versions,
+    survey,
+    why_no_saved_model,
+    withdrawn_versions,
+)
 
 _SHARD = re.compile(r"variables\.data-\d+-of-(\d+)")
 
@@ -126,6 +132,63 @@ def _why_no_variables(directory: Path) -> str:
     if shards and not (directory / "variables.index").exists():
         return f"{directory / 'variables.index'} is missing: copy the version again"
     return ""
+
+
+def as_json(repository: Path) -> dict[str, Any]:
+    """What `sluice models --json` prints; docs/operations.md says what each key is.
+
+    >>> as_json(Path("no-such-folder"))
+    {'repository': 'no-such-folder', 'models': [], 'no_models': {}}
+    """
+    models, others = survey(repository) if repository.is_dir() else ({}, {})
+    by_model: dict[str, list[Published]] = {name: [] for name in models}
+    for each in published(repository):
+        by_model[each.model].append(each)
+    return {
+        "repository": str(repository),
+        "models": [_model_as_json(models[name], found) for name, found in by_model.items()],
+        "no_models": others,
+    }
+
+
+def _model_as_json(directory: Path, served: Sequence[Published]) -> dict[str, Any]:
+    fault, labels = None, {}
+    try:
+        labels = read_labels(directory)
+    except (ValueError, OSError) as error:
+        fault = str(error)
+    paths = find_versions(directory)
+    withdrawn = {
+        number: path
+        for number, path in withdrawn_versions(directory).items()
+        if number not in paths
+    }
+    taken_out = [_describe(directory.name, number, path) for number, path in withdrawn.items()]
+    versions = [
+        _version_as_json(each, paths[each.version], each.state or "older", labels)
+        for each in served
+    ] + [_version_as_json(each, withdrawn[each.version], "withdrawn", labels) for each in taken_out]
+    return {
+        "name": directory.name,
+        "live": next((each.version for each in served if each.live), None),
+        "labels": labels,
+        "labels_fault": fault,
+        "versions": sorted(versions, key=lambda each: int(each["version"])),
+    }
+
+
+def _version_as_json(
+    found: Published, path: Path, state: str, labels: Mapping[str, int]
+) -> dict[str, Any]:
+    return {
+        "version": found.version,
+        "state": state,
+        "broken": found.broken or None,
+        "labels": [label for label, number in labels.items() if number == found.version],
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "signatures": list(found.signatures),
+        "metrics": found.metrics,
+    }
 
 
 def table(repository: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sluice.wire.versions import find_versions, withdrawn_versions
-from training.surroundings.disk import room_for
+from training.surroundings.disk import room_for, writable
 from training.workspace import LEFTOVER_AGE_S
 
 _STAGING = ".publishing-"  # no integer, so no model server takes it for a version
@@ -22,17 +22,19 @@ def publish_directory(
     """Run `write` on a new hidden directory beside the versions; it becomes the next version.
 
     needed: bytes, about; 0 where nobody knows. Where `write` raises, nothing is left behind.
-    Raises DiskFull.
+    Raises DiskFull, PublishError where the repository cannot be written.
 
     >>> with tempfile.TemporaryDirectory() as repository:
     ...     write = lambda directory: None
     ...     [publish_directory(Path(repository, "digits"), write).name for _ in range(2)]
     ['1', '2']
     """
-    model_directory.mkdir(parents=True, exist_ok=True)
+    with writable(model_directory):
+        model_directory.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(model_directory)
     with room_for("a version", model_directory, needed):
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=model_directory))
+        with writable(model_directory):
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=model_directory))
         try:
             staging.chmod(0o755)  # mkdtemp's is 0700, and the server may be another user
             write(staging)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.errors import DiskFull
+from training.errors import DiskFull, PublishError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -30,6 +30,25 @@ def room_for(what: str, directory: Path, needed: int = 0) -> Iterator[None]:
         if not _is_full(error):
             raise
         raise _full(what, directory, needed) from error
+
+
+@contextlib.contextmanager
+def writable(directory: Path) -> Iterator[None]:
+    """Make or write `directory` within. Raises PublishError where the system refuses.
+
+    >>> with writable(Path("/proc/repository")):
+    ...     Path("/proc/repository").mkdir()
+    Traceback (most recent call last):
+    training.errors.PublishError: cannot write to /proc/repository: No such file or directory; \
+name another --model-repository, or see to its permissions
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PublishError(
+            f"cannot write to {error.filename or directory}: {error.strerror}; name another "
+            f"--model-repository, or see to its permissions"
+        ) from error
 
 
 def allocate(what: str, path: Path) -> None:

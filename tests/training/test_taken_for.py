@@ -1,0 +1,224 @@
+"""What models of all kinds are taken for, and what is said of those that cannot be served."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import training
+from training.adopting.adopt import Adopted, Wishes, adopt
+from training.adopting.loading import load
+from training.data.heads import Classes, Logits, Mask
+from training.errors import CannotAdopt, PublishError, TrainingError
+
+
+def take(model: keras.Model, **wishes: Any) -> Adopted:
+    return adopt(load(model, None, allow_code=False), Wishes(**wishes), lambda *_: None)
+
+
+def outputs_of(adopted: Adopted) -> list[str]:
+    rows = [np.zeros((1, *each.shape), np.float32) for each in adopted.inputs.values()]
+    return [*adopted.model(rows)]
+
+
+def flat_picture() -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    image = keras.Input((8, 8, 1), name="image")
+    return image, layers.Flatten()(layers.Rescaling(1 / 255)(image))
+
+
+class Pair(keras.Model):
+    """Takes a dict or a list of a picture and numbers, and answers in a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten, self.dense = layers.Flatten(), layers.Dense(3)
+
+    def call(self, inputs):
+        image, sizes = (inputs["image"], inputs["sizes"]) if isinstance(inputs, dict) else inputs
+        return {"second": self.dense(self.flatten(image)), "first": sizes}
+
+
+class Numpy(keras.Model):
+    def call(self, image):
+        return np.asarray(image).sum((1, 2))
+
+
+class TwoArguments(keras.Model):
+    def call(self, image, sizes):
+        return keras.ops.sum(image, axis=(1, 2)) + sizes
+
+
+def called(model: keras.Model, *batch: Any) -> keras.Model:
+    model(*batch)
+    return model
+
+
+def test_the_outputs_of_a_dict_keep_their_own_activations() -> None:
+    image, x = flat_picture()
+    adopted = take(
+        keras.Model(
+            image,
+            {"kind": layers.Dense(3, activation="softmax")(x), "age": layers.Dense(1)(x)},
+        ),
+        labels=["cat", "dog", "fish"],
+    )
+    assert adopted.heads == {"kind": Classes(("cat", "dog", "fish"))}
+
+
+def test_outputs_in_a_dict_of_dicts_and_lists_have_their_ways_as_names() -> None:
+    image, x = flat_picture()
+    outputs = {
+        "kind": {"animal": layers.Dense(3, activation="softmax")(x)},
+        "box": [layers.Dense(2)(x), layers.Dense(2)(x)],
+    }
+    assert outputs_of(take(keras.Model(image, outputs))) == ["box_0", "box_1", "kind_animal"]
+
+
+@pytest.mark.parametrize("form", [dict, list])
+def test_a_subclassed_model_that_takes_several_inputs(form: type) -> None:
+    batch = {"sizes": np.zeros((1, 4)), "image": np.zeros((1, 8, 8, 1))}
+    given = batch if form is dict else [batch["image"], batch["sizes"]]
+    adopted = take(called(Pair(), given), preprocess="raw")
+    assert {name: each.shape for name, each in adopted.inputs.items()} == (
+        {"sizes": (4,), "image": (8, 8, 1)}
+        if form is dict
+        else {"image": (8, 8, 1), "numbers": (4,)}
+    )
+    rows = [np.ones((5, *each.shape), np.float32) for each in adopted.inputs.values()]
+    assert {name: output.shape for name, output in adopted.model(rows).items()} == {
+        "first": (5, 4),
+        "second": (5, 3),
+    }
+
+
+def test_a_sequential_that_was_called_takes_any_number_of_rows() -> None:
+    model = keras.Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")])
+    model(np.zeros((1, 8, 8, 1)))
+    adopted = take(model, preprocess="raw")
+    pixels = np.ones((5, 8, 8, 1), np.float32)
+    assert np.allclose(adopted.model([pixels])["label"][:1], model(pixels[:1]))
+    assert len(adopted.model([pixels])["label"]) == 5
+
+
+def test_a_grey_picture_without_a_channel_is_a_picture_where_it_is_said_to_be() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28)),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    assert "say --input numbers=image" in take(model).notes[0]
+    adopted = take(model, inputs={"numbers": "image"})
+    assert adopted.images == {"image": (28, 28, 1)}
+    pixels = np.full((2, 28, 28, 1), 9, np.float32)
+    assert np.allclose(adopted.model([pixels])["label"], model(pixels[..., 0]))
+
+
+@pytest.mark.parametrize("network", ["vgg16", "mobilenet_v2", "densenet"])
+def test_a_networks_own_preprocessing_inside_the_model_is_not_done_again(network: str) -> None:
+    prepare = getattr(keras.applications, network).preprocess_input
+    image = keras.Input((32, 32, 3))
+    base = keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten()], name="vgg16")
+    adopted = take(keras.Model(image, layers.Dense(3)(base(prepare(image)))))
+    assert any("as they are" in note and "operation" in note for note in adopted.notes)
+
+
+def test_the_preprocessing_of_keras_applications_is_a_function_like_any() -> None:
+    image = keras.Input((2, 2, 3))
+    prepare = keras.applications.vgg16.preprocess_input
+    adopted = take(keras.Model(image, layers.Flatten()(image)), preprocess=prepare)
+    pixels = np.full((1, 2, 2, 3), 100, np.float32)
+    [output] = adopted.model([pixels]).values()
+    assert np.allclose(output, prepare(pixels.copy()).reshape(1, -1))
+
+
+def test_the_classes_of_a_mask_have_names_too() -> None:
+    image, _ = flat_picture()
+    mask = layers.Conv2D(2, 3, padding="same", activation="softmax")(image)
+    adopted = take(keras.Model(image, mask), preprocess="raw", labels=["ground", "cat"])
+    assert adopted.heads == {"mask": Mask(("ground", "cat"))}
+
+
+def test_names_in_other_letters_stay_words() -> None:
+    image, x = flat_picture()
+    outputs = {"größe/cm": layers.Dense(1)(x), "种类": layers.Dense(2, activation="softmax")(x)}
+    assert outputs_of(take(keras.Model(image, outputs))) == ["gro_e_cm", "label"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Numpy(), "call it once"),
+        (lambda: called(Numpy(), np.zeros((1, 8, 8, 1))), "symbolic tf.Tensor.*keras.Input"),
+        (
+            lambda: called(TwoArguments(), np.zeros((1, 8, 8, 1)), np.zeros((1, 1))),
+            "argument: 'sizes'.*a keras.Input for each",
+        ),
+        (lambda: keras.Model(*total()), "'sum' is .*one row for each row of the input"),
+        (lambda: keras.Model(*sparse()), "is sparse or ragged"),
+        (lambda: layers.Dense(3), "expected a Keras model"),
+    ],
+)
+def test_a_model_that_cannot_be_called_is_told_why(
+    make: Callable[[], keras.Model], words: str
+) -> None:
+    with pytest.raises(CannotAdopt, match=words) as raised:
+        take(make(), preprocess="raw")
+    assert "\n" not in str(raised.value)
+    assert "\x1b" not in str(raised.value)
+
+
+def total() -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    image, x = flat_picture()
+    return image, keras.ops.sum(x)
+
+
+def sparse() -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    words = keras.Input((10,), sparse=True)
+    return words, layers.Dense(2)(words)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"labels": "abc"}, "in a list; got str"),
+        ({"labels": {0: "a", 1: "b", 2: "c"}}, "in a list; got dict"),
+        ({"labels": []}, "got none"),
+        ({"labels": ["a", "", "c"]}, "number 2 of 3 is empty"),
+        ({"labels": ["a", "a", "c"]}, "named twice: a"),
+        ({"labels": ["a", "b"]}, r"2 labels were given \(a, b, …\).*\[N,3\]"),
+        ({"resize": (32, 32)}, "--resize has nothing to say"),
+        ({"inputs": {"image": "text"}}, "no text can be"),
+        ({"preprocess": lambda x: x.no_such}, "AttributeError: .*no_such"),
+        ({"preprocess": np.asarray}, "preprocessing by asarray fails on image"),
+        ({"preprocess": lambda x: x[:, 1:]}, r"cannot be called on .*\[\?,7,8,1\]"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_told(wishes: dict[str, Any], words: str) -> None:
+    image, x = flat_picture()
+    model = keras.Model(image, layers.Dense(3, activation="softmax")(x))
+    with pytest.raises(TrainingError, match=words):
+        take(model, **wishes)
+
+
+@pytest.mark.parametrize("labels", [np.array(["1", "2"]), [1, 2], (" 1", "2 ")])
+def test_labels_may_be_any_sequence_of_names(labels: Any) -> None:
+    image, x = flat_picture()
+    adopted = take(keras.Model(image, layers.Dense(2)(x)), labels=labels)
+    assert adopted.heads == {"label": Logits(("1", "2"))}
+
+
+def test_a_repository_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    image, x = flat_picture()
+    for repository in (tmp_path / "file", tmp_path / "file" / "models", Path("/proc/models")):
+        with pytest.raises(PublishError, match=f"cannot write to {repository}"):
+            training.publish(
+                keras.Model(image, x), name="pets", model_repository=repository, say=print
+            )
