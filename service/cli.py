@@ -141,6 +141,11 @@ def main() -> None:
     is_flag=True,
     help="Let gRPC clients change what is served (HandleReloadConfigRequest).",
 )
+@click.option(
+    "--tls-self-signed",
+    is_flag=True,
+    help="HTTPS with a certificate made for the time that it runs, for a try.",
+)
 @click.option("--check", is_flag=True, help="Only look whether it could start: ports, settings.")
 def up(check: bool, **options: Any) -> None:
     """Serve a model repository: a model server and the gateway before it, until stopped."""
@@ -153,6 +158,8 @@ def up(check: bool, **options: Any) -> None:
 
         settings = Settings.from_environment()
         _check_access(replace(settings, http_host=options["host"]))
+        _check_tls(settings)
+        _check_tls_of_up(settings, options["tls_self_signed"])
     given = supervisor.Options(
         **options,
         other_ports={
@@ -161,6 +168,7 @@ def up(check: bool, **options: Any) -> None:
         },
         drain_timeout_s=settings.drain_timeout_s,
         asks_for_keys=bool(settings.access_file),
+        tls=bool(settings.tls_certificate_file),
     )
     try:
         if not check:
@@ -198,7 +206,9 @@ def gateway(
     }
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     with _setting_errors():
-        _check_access(Settings.from_environment())
+        settings = Settings.from_environment()
+        _check_access(settings)
+        _check_tls(settings)
     keep_memory()
     # gRPC's core writes an error for each connection to a model server without a health service,
     # which is no error here; what does go wrong reaches the gateway's own log as an exception.
@@ -317,6 +327,30 @@ def _check_access(settings: Any) -> None:
 
     check_reach(settings)
     guard_of(settings)
+
+
+def _check_tls(settings: Any) -> None:
+    """Raises InvalidSetting."""
+    from service.gateway.tls.server import server_tls
+    from service.gateway.tls.upstream import upstream_tls
+
+    server_tls(settings)
+    upstream_tls(settings)
+
+
+def _check_tls_of_up(settings: Any, self_signed: bool) -> None:
+    """Raises InvalidSetting."""
+    from service.gateway.settings import InvalidSetting
+
+    if self_signed and settings.tls_certificate_file:
+        raise InvalidSetting(
+            "SLUICE_TLS_CERTIFICATE_FILE: --tls-self-signed makes a certificate; leave one out"
+        )
+    if settings.tls_model_server == "on":
+        raise InvalidSetting(
+            "SLUICE_TLS_MODEL_SERVER: `sluice up` starts its own model server, which is reached on "
+            "this machine without TLS; leave it out"
+        )
 
 
 def _key_and_value(text: str) -> tuple[str, str]:

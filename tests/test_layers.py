@@ -41,6 +41,7 @@ RULES = [
         {"grpc", "sluice.wire.protos.serving_pb2_grpc"},
         {
             "service/gateway/model_server.py",
+            "service/gateway/dialling.py",
             "service/gateway/servers.py",
             "service/gateway/rpc/edge.py",
             "service/gateway/rpc/server.py",

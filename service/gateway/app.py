@@ -18,7 +18,7 @@ from service.gateway.http import JSON
 from service.gateway.loops import AnyLoopRunner, OwnLoopRunner
 from service.gateway.routes import docs, oip, ops, page, tfs
 from service.gateway.routes.model_paths import CONVERTERS, FlaskView
-from service.gateway.settings import Settings
+from service.gateway.settings import InvalidSetting, Settings
 
 # They tell nothing of any model, and a browser needs them before it can show a key.
 OPEN_PAGES = ("page.static", "ops.root", "tfs.malformed")
@@ -58,6 +58,11 @@ def from_environment() -> Flask:
     """The application that SLUICE_* describes, for a WSGI server of one's own."""
     settings = Settings.from_environment()
     check_reach(settings)
+    if settings.tls_certificate_file:
+        raise InvalidSetting(
+            "SLUICE_TLS_CERTIFICATE_FILE: TLS is the affair of the WSGI server that runs this "
+            "application; give it the certificate, or run `sluice gateway`"
+        )
     set_up_logging(settings)
     return create_app(settings)
 

@@ -20,6 +20,7 @@ from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.predictions import Predictions
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
+from service.gateway.tls.server import ServerTls, server_tls
 from service.gateway.views import ModelView
 from sluice.wire.model_ref import ModelRef
 
@@ -44,6 +45,7 @@ class Gateway:
     telemetry: Telemetry
     admission: Admission
     guard: AnyGuard
+    tls: ServerTls | None
 
     @classmethod
     def of(cls, settings: Settings) -> "Gateway":
@@ -52,7 +54,7 @@ class Gateway:
         hear = telemetry.version_states.hear
         predictions = Predictions(settings, telemetry.statistics, hear, lambda: guard.remark)
         admission = Admission(settings, predictions.joining, telemetry)
-        return cls(settings, predictions, telemetry, admission, guard)
+        return cls(settings, predictions, telemetry, admission, guard, server_tls(settings))
 
     async def identify(
         self, headers: Mapping[str, str], peer: str, size: int, caller: Caller

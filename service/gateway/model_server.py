@@ -12,6 +12,7 @@ import grpc
 from service.gateway import errors
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
+from service.gateway.dialling import Dialling
 from service.gateway.servers import Server, Servers
 from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE, State
 from sluice.wire.large_tensors import cut, paste_rows
@@ -69,8 +70,8 @@ class ModelServer:
     `addresses` is HOST:PORT[,HOST:PORT...]. For the event loop in which `open` was called.
     """
 
-    def __init__(self, addresses: str) -> None:
-        self.servers = Servers(addresses)
+    def __init__(self, addresses: str, dialling: Dialling | None = None) -> None:
+        self.servers = Servers(addresses, dialling)
 
     async def open(self) -> None:
         await self.servers.open()

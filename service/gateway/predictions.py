@@ -25,6 +25,7 @@ from service.gateway.decode.images import (
     check_examples,
     graph_reads_all,
 )
+from service.gateway.dialling import Dialling
 from service.gateway.errors import (
     ModelNotFound,
     NotFound,
@@ -46,6 +47,7 @@ from service.gateway.servers import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
 from service.gateway.statistics import NO_VERSION, Statistics
+from service.gateway.tls.upstream import upstream_tls
 from service.gateway.traffic import Inputs, Kind, kind_of
 from sluice.wire.contract import TAKE_FILES, State
 from sluice.wire.explanations import with_best_class
@@ -93,7 +95,10 @@ class Predictions:
         self.settings = settings
         self.model_list = ModelList(settings)
         self._counted, self.hear, self.remark = counted, hear, remark
-        self.model_server = ModelServer(settings.model_server)
+        self.model_server = ModelServer(
+            settings.model_server,
+            Dialling(upstream_tls(settings), settings.tls_model_server_name),
+        )
         self.joining = Joining(
             self.model_server.servers,
             self._send,

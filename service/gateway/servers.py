@@ -17,7 +17,6 @@ Envoy's outlier detection works alike. A lone server is never ejected: there is 
 
 import asyncio
 import contextlib
-import json
 import logging
 import socket
 import time
@@ -27,7 +26,8 @@ from typing import Any
 
 import grpc
 
-from sluice.wire.channels import CHANNEL_OPTIONS
+from service.gateway.dialling import Dialling, host_of
+from service.gateway.tls.upstream import UpstreamTls
 from sluice.wire.contract import HEALTH_SERVICE
 
 RESOLVE_EVERY_S = 5.0  # new pods of a headless service are found within this
@@ -41,21 +41,8 @@ EJECTED = "ejected"
 HEALTH_CHECK = f"/{HEALTH_SERVICE}/Check"
 SMOOTHING = 0.3  # the share of the newest call in a server's mean time
 CLOSE_GRACE_S = 30.0
+RENEWED_LOOK_S = 0.05  # at whether a new channel is connected
 
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],  # client-side health checks need this policy
-    "healthCheckConfig": {"serviceName": ""},
-}
-OPTIONS: list[tuple[str, int | str]] = [
-    *CHANNEL_OPTIONS,
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    # An http_proxy in the environment is for the world outside; gRPC would take it for 127.0.0.1.
-    ("grpc.enable_http_proxy", 0),
-    # A connection that is cut without a word is found out while calls wait for it.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.use_local_subchannel_pool", 1),
-]
 READY = grpc.ChannelConnectivity.READY
 FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
@@ -66,8 +53,10 @@ UnaryCall = Callable[..., Any]
 class Server:
     """One address: its channel, its state, its calls in flight and how it has done lately."""
 
-    def __init__(self, target: str, changed: Callable[[], None]) -> None:
-        self.target = target
+    def __init__(
+        self, target: str, host: str, dialling: Dialling, changed: Callable[[], None]
+    ) -> None:
+        self.target, self.host, self.identity = target, host, dialling.identity
         self.in_flight = 0
         self.events: Counter[str] = Counter()  # EJECTED, or a status that its calls failed with
         self._usual_s = 0.0
@@ -76,7 +65,7 @@ class Server:
         self._probing: asyncio.Task[None] | None = None  # while it is ejected
         self._ejected_for_s = 0.0  # the last time
         self._returned_at = 0.0  # from then; 0: it never was
-        self._channel = grpc.aio.insecure_channel(target, OPTIONS)
+        self._channel = dialling.channel(target, host)
         self._methods: dict[str, UnaryCall] = {}
         self._changed = changed
         self.state = self._channel.get_state(try_to_connect=True)
@@ -186,8 +175,8 @@ class Servers:
     For one event loop, in which `open` must be called before anything else.
     """
 
-    def __init__(self, addresses: str) -> None:
-        self.addresses = addresses
+    def __init__(self, addresses: str, dialling: Dialling | None = None) -> None:
+        self.addresses, self._dialling = addresses, dialling or Dialling()
         self._servers: dict[str, Server] = {}
         self._turn = 0
         self._change = asyncio.Event()
@@ -204,6 +193,10 @@ class Servers:
             self._resolving.cancel()
         await asyncio.gather(*(server.close() for server in self._servers.values()))
         self._servers.clear()
+
+    @property
+    def tls(self) -> UpstreamTls | None:
+        return self._dialling.tls
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """To be called whenever a server has become READY, or has ceased to be."""
@@ -254,21 +247,44 @@ class Servers:
         while True:
             await asyncio.sleep(RESOLVE_EVERY_S)
             await self._resolve()
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """New channels with new certificates, for servers that take them."""
+        if self._dialling.tls is None:
+            return
+        await asyncio.to_thread(self._dialling.tls.look)
+        old = [each for each in self.all() if each.identity is not self._dialling.identity]
+        await asyncio.gather(*map(self._replace, old))
+
+    async def _replace(self, old: Server) -> None:
+        new = Server(old.target, old.host, self._dialling, self._changed)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESOLVE_EVERY_S):
+                while not new.is_ready:
+                    await asyncio.sleep(RENEWED_LOOK_S)
+        unused = old if new.is_ready and self._servers.get(old.target) is old else new
+        if unused is old:
+            self._servers[old.target] = new
+            self._changed()
+        elif new.state is FAILED:
+            log.error("%s: no connection with the new certificates", old.target)
+        asyncio.get_running_loop().create_task(unused.close())
 
     async def _resolve(self) -> None:
-        found: set[str] = set()
+        found: dict[str, str] = {}  # the host by target
         complete = True
         for address in filter(None, (each.strip() for each in self.addresses.split(","))):
             try:
-                found |= await _targets(address)
+                found |= dict.fromkeys(await _targets(address), host_of(address))
             except OSError as error:
                 log.warning("The model server %s cannot be looked up: %s", address, error)
                 complete = False
-        for target in found - self._servers.keys():
-            self._servers[target] = Server(target, self._changed)
+        for target in found.keys() - self._servers.keys():
+            self._servers[target] = Server(target, found[target], self._dialling, self._changed)
         if not complete:
             return  # what was known stays in use
-        for target in self._servers.keys() - found:
+        for target in self._servers.keys() - found.keys():
             gone = self._servers.pop(target)
             asyncio.get_running_loop().create_task(gone.close())
 
@@ -277,9 +293,9 @@ async def _targets(address: str) -> set[str]:
     """gRPC's names of the IP addresses behind HOST:PORT; `unix:PATH` is one already."""
     if address.startswith("unix:"):
         return {address}
-    host, _, port = address.rpartition(":")
+    port = address.rpartition(":")[2]
     infos = await asyncio.get_running_loop().getaddrinfo(
-        host.strip("[]"), int(port), type=socket.SOCK_STREAM
+        host_of(address), int(port), type=socket.SOCK_STREAM
     )
     return {
         f"ipv6:[{where[0]!s}]:{port}" if family == socket.AF_INET6 else f"ipv4:{where[0]!s}:{port}"

@@ -63,6 +63,22 @@ class Settings:
         "HOST:PORT of the model server's gRPC port; several, separated by commas, and several "
         "addresses of one name, share the calls",
     )
+    tls_model_server: str = _setting(
+        "off", "whether the model servers are reached over TLS", choices=("on", "off")
+    )
+    tls_model_server_ca_file: str = _setting(
+        "",
+        "PEM file of the authorities whose certificates the model servers have; without it those "
+        "that gRPC comes with",
+    )
+    tls_model_server_certificate_file: str = _setting(
+        "", "PEM file of the certificate that the gateway shows the model servers"
+    )
+    tls_model_server_key_file: str = _setting("", "PEM file of that certificate's key")
+    tls_model_server_name: str = _setting(
+        "",
+        "the name in the model servers' certificates, where SLUICE_MODEL_SERVER has another",
+    )
     models: str = _setting(
         "",
         "names of the served models, separated by commas: what /readyz waits for and what is "
@@ -109,6 +125,16 @@ class Settings:
         "port of /healthz, /readyz and /metrics for machines; 0: none",
         least=0,
         most=MOST_PORTS,
+    )
+    tls_certificate_file: str = _setting(
+        "",
+        "PEM file of the certificate, and those between it and the authority, for HTTPS and gRPC "
+        "over TLS; read again when it changes. Without it neither port speaks TLS",
+    )
+    tls_key_file: str = _setting("", "PEM file of the certificate's key, without a passphrase")
+    tls_client_ca_file: str = _setting(
+        "",
+        "PEM file of authorities: who connects must show a certificate of theirs",
     )
     public_health: str = _setting(
         "on", "/healthz and /readyz on the public port too", choices=("on", "off")

@@ -138,6 +138,24 @@ class Telemetry:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._certificate_expires = Gauge(
+            "sluice_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate in force expires; 0: none is.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._handshakes_failed = Counter(
+            "sluice_tls_handshakes_failed",
+            "Connections that ended before they spoke HTTP.",
+            ["reason"],
+            registry=registry,
+        )
+        self._certificate_problem = Gauge(
+            "sluice_tls_problem",
+            "1 while a certificate's files cannot be used as they are.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._connections = Gauge(
             "sluice_connections",
             "Open HTTP connections.",
@@ -240,6 +258,15 @@ class Telemetry:
     def access(self, problem: bool) -> None:
         """Whether the keys in force are others than the file of them says now."""
         self._access_problem.set(problem)
+
+    def certificates(self, expires: float, problem: bool) -> None:
+        """When the one that is shown to clients does, seconds since 1970, 0 where there is none;
+        whether any files of certificates are at fault now."""
+        self._certificate_expires.set(expires)
+        self._certificate_problem.set(problem)
+
+    def handshake_failed(self, reason: str) -> None:
+        self._handshakes_failed.labels(reason).inc()
 
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""

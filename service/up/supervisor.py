@@ -3,6 +3,8 @@
 import http.client
 import os
 import shutil
+import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -36,6 +38,8 @@ class Options:
 
     host: where HTTP and gRPC are listened on.
     asks_for_keys: whether the gateway does.
+    tls: whether the gateway is told to speak HTTPS, with certificates of the user's.
+    tls_self_signed: make a certificate for it.
     other_ports: of the gateway's own, by the variable that sets each; 0 is none.
     drain_timeout_s: how long the gateway may take to answer what it has accepted.
     """
@@ -48,6 +52,8 @@ class Options:
     drain_timeout_s: float
     allow_reload_config: bool = False
     asks_for_keys: bool = False
+    tls: bool = False
+    tls_self_signed: bool = False
 
     @property
     def model_server_host(self) -> str:
@@ -82,6 +88,7 @@ class Supervisor:
                 "where they can"
             ) from None
         self._config_file = self._work_dir / "models.config"
+        self._self_signed: tuple[Path, Path] | None = None
         self._models = Models(options.model_repository, self._config_file)
         self._model_server = dialled(options.model_server_host, options.grpc_port)
         self._client = Client(f"grpc://{self._model_server}", retries=0)
@@ -113,6 +120,10 @@ class Supervisor:
         self._wait_for(self._models_are_settled, LOADING_PATIENCE_S)
         if self._stop.received is not None:
             return
+        if self._options.tls_self_signed:
+            from service.up.self_signed import write_self_signed  # its library is for those alone
+
+            self._self_signed = write_self_signed(self._work_dir, self._options.host)
         say("Starting the gateway")
         self._start_service(
             Service(
@@ -133,6 +144,8 @@ class Supervisor:
                     options.http_port,
                     options.grpc_port,
                     options.asks_for_keys,
+                    "https" if self._speaks_tls else "http",
+                    str(self._self_signed[0]) if self._self_signed else "",
                 )
             )
 
@@ -189,8 +202,11 @@ class Supervisor:
 
     def _gateway_answers(self) -> bool:
         """Asked whether it is alive, not whether it is ready: without a model it is not. That page
-        is open whatever the settings close, and neither counted nor logged."""
+        is open whatever the settings close, and neither counted nor logged. Over TLS its handshake
+        tells as much, and needs no certificate that clients may have to show."""
         address = dialled(self._options.host, self._options.http_port)
+        if self._speaks_tls:
+            return _shakes_hands(address)
         connection = http.client.HTTPConnection(address, timeout=ASK_TIMEOUT_S)
         try:
             connection.request("GET", "/v2/health/live")
@@ -199,6 +215,10 @@ class Supervisor:
             return False
         finally:
             connection.close()
+
+    @property
+    def _speaks_tls(self) -> bool:
+        return self._options.tls or self._options.tls_self_signed
 
     def _model_server_command(self) -> list[str]:
         """The same flags either way, as the embedded server is TensorFlow Serving's twin; but for
@@ -237,6 +257,9 @@ class Supervisor:
             "SLUICE_PUBLIC_METRICS": "on",
             "SLUICE_MODEL_REPOSITORY": str(self._options.model_repository.resolve()),
         }
+        if self._self_signed:
+            certificate, key = map(str, self._self_signed)
+            unless_set |= {"SLUICE_TLS_CERTIFICATE_FILE": certificate, "SLUICE_TLS_KEY_FILE": key}
         return {
             "SLUICE_MODEL_SERVER": self._model_server,
             "SLUICE_MODEL_CONFIG_FILE": str(self._config_file),
@@ -244,6 +267,19 @@ class Supervisor:
             "SLUICE_HTTP_PORT": str(self._options.http_port),
             **{name: os.environ.get(name, value) for name, value in unless_set.items()},
         }
+
+
+def _shakes_hands(address: str) -> bool:
+    """Whether a TLS server is there, whoever it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), ASK_TIMEOUT_S) as plain:
+            context.wrap_socket(plain).close()
+    except OSError:
+        return False
+    return True
 
 
 def _python(module: str, *arguments: str) -> list[str]:

@@ -16,20 +16,24 @@ def welcome(
     http_port: int,
     grpc_port: int,
     asks_for_keys: bool,
+    scheme: str = "http",
+    ca_file: str = "",
 ) -> str:
-    """`names` are served, `missing` not or not yet."""
+    """`names` are served, `missing` not or not yet; `ca_file` is what to trust for HTTPS, where it
+    is no usual authority."""
     shown = "localhost" if is_loopback(host) or host in ANY else host
     shown = f"[{shown}]" if ":" in shown else shown
-    lines = [f"HTTP on http://{shown}:{http_port}, gRPC on {shown}:{grpc_port}"]
+    lines = [f"HTTP on {scheme}://{shown}:{http_port}, gRPC on {shown}:{grpc_port}"]
     lines.append(_reach(host, asks_for_keys))
     if names:
-        url = f"http://{shown}:{http_port}/v1/models/{names[0]}"
+        url = f"{scheme}://{shown}:{http_port}/v1/models/{names[0]}"
+        curl = f"curl --cacert {shlex.quote(ca_file)}" if ca_file else "curl"
         image = shlex.quote(str(_sample(repository / names[0])))
         lines += [
             f"Serving {', '.join(names)} from {repository}. Try:",
-            f"    curl {url}",
-            f"    curl --data-binary @{image} -H 'Content-Type: image/png' {url}:predict",
-            f"    curl -F image=@{image} {url}:predict",
+            f"    {curl} {url}",
+            f"    {curl} --data-binary @{image} -H 'Content-Type: image/png' {url}:predict",
+            f"    {curl} -F image=@{image} {url}:predict",
         ]
     elif not missing:
         lines += [

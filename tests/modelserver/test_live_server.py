@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from sluice import Client, ClientError
 from sluice.wire.protos import reflection_pb2_grpc, serving_pb2_grpc
 from sluice.wire.protos.reflection_pb2 import ServerReflectionRequest
 from sluice.wire.protos.serving_pb2 import (
@@ -170,6 +171,27 @@ def server(launch_modelserver, tmp_path_factory, certificates, config, metrics_p
     server.socket = f"unix:{directory}/socket"
     yield server
     assert server.terminate() == 0, server.log
+
+
+def test_the_gateway_shows_its_certificate_and_asks_for_the_servers(
+    server, certificates, launch_gateway, tmp_path
+):
+    files = {"ca": "ca.crt", "certificate": "client.crt", "key": "client.key"}
+    for name in files.values():
+        shutil.copy(certificates / name, tmp_path / name)
+    settings = {f"tls_model_server_{each}_file": tmp_path / files[each] for each in files}
+    settings["tls_model_server"] = "on"
+    gateway = launch_gateway(server.address.replace("127.0.0.1", "localhost"), **settings)
+    with Client(gateway.url) as client:
+        assert client.metadata("pair").signatures
+        with (tmp_path / "client.crt").open("a") as certificate:
+            certificate.write("\n")
+        gateway.wait_for("client.crt.* is in force")
+        assert client.metadata("pair").signatures
+    for spoiled in (settings | {"tls_model_server_name": "example.org"}, {}):
+        refused = launch_gateway(server.address, **spoiled)
+        with Client(refused.url, retries=0) as client, pytest.raises(ClientError):
+            client.metadata("pair")
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ class Up:
         repository: Path,
         terminal: int | None = None,
         within: Sequence[str] = (),
+        flags: Sequence[str] = (),
         **environment: str,
     ) -> None:
         self.http_port, self.grpc_port = free_port(), free_port()
@@ -45,6 +46,7 @@ class Up:
                 f"--model-repository={repository}",
                 f"--http-port={self.http_port}",
                 f"--grpc-port={self.grpc_port}",
+                *flags,
             ),
             stdin=terminal,
             stdout=subprocess.PIPE if terminal is None else terminal,

@@ -64,7 +64,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         self._refused = False
 
     def connection_made(self, transport: Any) -> None:
-        if len(self.worker.connections) >= self.worker.max_connections:
+        if self.worker.is_full():
             transport.abort()
             return
         self.worker.connections.add(self)
@@ -308,7 +308,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._body_receiver is not None:
             self._body_receiver.signal_disconnect()
         super()._resume_reading()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # TLS has no half that is closed
+            self.transport.write_eof()
         self.worker.loop.call_later(LINGER_S, self.transport.close)
 
     def _has_more(self) -> bool:

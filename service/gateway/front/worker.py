@@ -22,6 +22,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 from service.gateway.app import create_app, set_up_logging
 from service.gateway.front.admin import AdminServer
 from service.gateway.front.asgi import Front
+from service.gateway.front.handshake import Handshake
 from service.gateway.front.protocol import FrontProtocol
 from service.gateway.gateway import Gateway
 from service.gateway.loops import LoopRunner
@@ -40,11 +41,12 @@ log = logging.getLogger(__name__)
 
 
 class FrontWorker(ASGIWorker):  # type: ignore[misc]
-    """`connections` are the open ones of HTTP."""
+    """`connections` are the open ones of HTTP, `handshakes` those that do not speak it yet."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.connections: set[FrontProtocol] = set()
+        self.handshakes: set[Handshake] = set()
         self.max_connections = _raise_file_limit() - SPARE_FILES
         self._stopping = asyncio.Event()
 
@@ -56,8 +58,25 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         self.settings = Settings.from_environment()
         set_up_logging(self.settings)
         self.gateway = Gateway.of(self.settings)
+        self._looking_at_tls: asyncio.Future[None] = self.loop.create_future()
+        self._looking_at_tls.set_result(None)
         app = create_app(self.settings, self.gateway, LoopRunner(self.loop))
         self.asgi = Front(self.gateway, app)
+
+    def is_full(self) -> bool:
+        """Whether it has as many connections as it may."""
+        return len(self.connections) + len(self.handshakes) >= self.max_connections
+
+    def handshake_failed(self, peer: object, error: Exception) -> None:
+        self.gateway.telemetry.handshake_failed(type(error).__name__)
+        log.debug("%s: no TLS handshake: %r", peer, error)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Of a new connection."""
+        return Handshake(self, self._http) if self.gateway.tls else self._http()
+
+    def _http(self) -> FrontProtocol:
+        return FrontProtocol(self)
 
     def handle_exit_signal(self) -> None:
         super().handle_exit_signal()
@@ -81,13 +100,13 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
             listener.sock.setblocking(False)
             self.servers.append(
                 await self.loop.create_server(
-                    lambda: FrontProtocol(self), sock=listener.sock, backlog=self.cfg.backlog
+                    self._protocol, sock=listener.sock, backlog=self.cfg.backlog
                 )
             )
         gc.collect()
         gc.freeze()  # what was loaded stays: a full collection then walks requests' objects only
         gc.set_threshold(GC_AFTER)
-        log.info("Answering HTTP")
+        log.info("Answering HTTP%s", "S" if gateway.tls else "")
 
     async def _until_told_to_stop(self) -> None:
         idle_trim = IdleTrim()
@@ -103,12 +122,23 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         for connection in list(self.connections):
             connection.look(now, self.settings)
         admission, joining = self.gateway.admission, self.gateway.predictions.joining
-        self.gateway.telemetry.level(admission.in_flight, joining.waiting(), len(self.connections))
+        connections = len(self.connections) + len(self.handshakes)
+        self.gateway.telemetry.level(admission.in_flight, joining.waiting(), connections)
         self.gateway.telemetry.servers(self.gateway.predictions.model_server.servers.all())
         self.gateway.guard.look()
         self.gateway.telemetry.access(bool(self.gateway.guard.remark))
+        self._look_at_tls()
         if self._admin is not None:
             self._admin.beat(now)
+
+    def _look_at_tls(self) -> None:
+        """In a thread, as a file system may not answer; what is in force is so until it does."""
+        tls, upstream = self.gateway.tls, self.gateway.predictions.model_server.servers.tls
+        problem = any(each is not None and each.problem for each in (tls, upstream))
+        expires = tls.current.identity.expires if tls else 0
+        self.gateway.telemetry.certificates(expires, problem)
+        if tls and self._looking_at_tls.done():
+            self._looking_at_tls = self.loop.run_in_executor(None, tls.look)
 
     async def _drain(self) -> None:
         self.alive = False  # answers say Connection: close from now on
@@ -118,7 +148,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         linger_until = time.monotonic() + LINGER_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while self.connections and not self._quick_shutdown:
+                while (self.connections or self.handshakes) and not self._quick_shutdown:
                     self.notify()
                     if time.monotonic() > linger_until:
                         for connection in list(self.connections):
@@ -153,7 +183,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
             server.close()
         for each in accepted:
             each.setblocking(False)
-            await self.loop.connect_accepted_socket(lambda: FrontProtocol(self), each)
+            await self.loop.connect_accepted_socket(self._protocol, each)
 
 
 def _parent() -> int:

@@ -11,6 +11,7 @@ from service.gateway.gateway import Gateway
 from service.gateway.readiness import readiness
 from service.gateway.rpc import oip, tfs
 from service.gateway.rpc.edge import QUIET_S, Edge
+from service.gateway.tls.server import ServerTls
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE, PREDICTION_SERVICE
 from sluice.wire.health import HealthService, add_health
 from sluice.wire.lasting_server import LastingServer
@@ -44,6 +45,25 @@ class NoServer:
         pass
 
 
+class _Tls:
+    """The certificate in force, as gRPC takes it: it asks before each handshake, in its thread."""
+
+    def __init__(self, tls: ServerTls) -> None:
+        self._tls = tls
+
+    def credentials(self) -> grpc.ServerCredentials:
+        asks_clients = bool(self._tls.current.identity.authorities)
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(), self._configuration, asks_clients
+        )
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        identity = self._tls.current.identity
+        return grpc.ssl_server_certificate_configuration(
+            [(identity.key, identity.chain)], identity.authorities or None
+        )
+
+
 class GrpcServer:
     """Every worker binds the same port, and the kernel shares the connections out among them.
     Raises RuntimeError for a port that cannot be had."""
@@ -51,6 +71,7 @@ class GrpcServer:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._edge = Edge(gateway)
+        self._tls = None if gateway.tls is None else _Tls(gateway.tls)
         self._health = HealthService(SERVICES)
         self._server = LastingServer(self._made, gateway.settings.request_timeout_s)
 
@@ -63,6 +84,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
                 ("grpc.max_connection_age_grace_ms", int(settings.request_timeout_s * 1000)),
+                ("grpc.server_handshake_timeout_ms", int(settings.head_timeout_s * 1000)),
             ]
         )
         dialect = tfs.Tfs(predictions)
@@ -75,8 +97,15 @@ class GrpcServer:
         )
         add_health(server, self._health)
         add_reflection(server, SERVICES)
-        server.add_insecure_port(settings.address(settings.grpc_port))
+        self._open_port(server)
         return server
+
+    def _open_port(self, server: grpc.aio.Server) -> None:
+        address, tls = self._gateway.settings.address(self._gateway.settings.grpc_port), self._tls
+        if tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, tls.credentials())
 
     async def start(self) -> None:
         settings = self._gateway.settings

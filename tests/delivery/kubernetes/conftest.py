@@ -156,6 +156,12 @@ def overlay(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
 
 
 @pytest.fixture
+def over_tls(rendered: Path) -> Manifests:
+    """The base with the gateway's certificate."""
+    return read(rendered, "components/tls")
+
+
+@pytest.fixture
 def laptop(rendered: Path) -> Manifests:
     return read(rendered, "overlays/laptop")
 

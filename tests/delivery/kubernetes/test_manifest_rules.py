@@ -15,9 +15,9 @@ from google.protobuf import text_format
 from service.cli import main
 from service.gateway.access_log import AccessLog
 from service.gateway.app import create_app
+from service.gateway.dialling import SERVICE_CONFIG
 from service.gateway.front.admin import STALLED_S
 from service.gateway.readiness import PROBE_TIMEOUT_S
-from service.gateway.servers import SERVICE_CONFIG
 from service.gateway.settings import Settings, environment_variable
 from service.gateway.telemetry import Telemetry
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
@@ -723,3 +723,18 @@ def test_every_figure_of_the_page_is_a_measured_one():
     measured = (ROOT / "docs" / "benchmarks.md").read_text()
     assert figures
     assert all(f"| {figure} |" in measured for figure in figures)
+
+
+def test_the_gateways_certificate_is_read_from_the_secret_that_cert_manager_writes(over_tls):
+    pod = over_tls.pod("gateway")
+    (container,) = pod.spec["containers"]
+    (secret,) = [volume["secret"] for volume in pod.spec["volumes"] if "secret" in volume]
+    assert secret["secretName"] == over_tls.find("Certificate", "gateway")["spec"]["secretName"]
+    (folder,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == "tls"]
+    given = over_tls.environment(container)
+    # By these names does a Secret of the type kubernetes.io/tls hold them.
+    assert given["SLUICE_TLS_CERTIFICATE_FILE"] == f"{folder}/tls.crt"
+    assert given["SLUICE_TLS_KEY_FILE"] == f"{folder}/tls.key"
+    assert secret["defaultMode"] == 0o440
+    ports = {each["name"]: each for each in over_tls.find("Service", "gateway")["spec"]["ports"]}
+    assert "appProtocol" not in ports["grpc"]

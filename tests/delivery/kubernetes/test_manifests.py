@@ -20,6 +20,7 @@ UNKNOWN_KINDS = {
     "HealthCheckPolicy",
     "NodePool",
     "PodMonitoring",
+    "Certificate",
 }
 
 EVERYWHERE = ""
