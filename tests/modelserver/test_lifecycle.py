@@ -136,3 +136,10 @@ def test_its_memory_is_in_huge_pages_unless_told_otherwise(modelserver):
     assert restarted_with(GLIBC_TUNABLES="glibc.malloc.check=0")[2] == "glibc.malloc.check=0"
     variables = Path(f"/proc/{modelserver.process.pid}/environ").read_text().split("\0")
     assert f"GLIBC_TUNABLES={os.environ.get('GLIBC_TUNABLES', asked)}" in variables
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_it_has_no_keras_nor_what_that_brings(modelserver):
+    mapped = Path(f"/proc/{modelserver.process.pid}/maps").read_text()
+    assert "/tensorflow/" in mapped
+    assert [each for each in ("/matplotlib/", "/sklearn/", "/scipy/") if each in mapped] == []

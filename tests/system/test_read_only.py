@@ -1,6 +1,5 @@
 """A machine on which nothing can be written: every file system read-only, /tmp and /dev/shm too."""
 
-import os
 import subprocess
 
 import pytest
@@ -26,24 +25,9 @@ def test_nothing_can_be_written_there(tmp_path):
         assert "Read-only file system" in touched.stderr, place
 
 
-def test_the_model_server_says_what_to_set(launch_modelserver, conformance_models):
-    """As training's libraries are here: TensorFlow takes Matplotlib where there is one."""
-    flags = ["--model_name=affine", f"--model_base_path={conformance_models}/affine"]
-    twin = launch_modelserver(*flags, ready=False, within=NOWHERE)
-    assert twin.wait(START_TIMEOUT_S) == 1
-    assert "TensorFlow wants a directory to write to; set TMPDIR to one. " in twin.log
-    assert "Traceback" not in twin.log
-
-
-def test_the_model_server_starts_where_it_is_alone(
-    launch_modelserver, conformance_models, tmp_path
-):
-    (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')")
-    path = f"PYTHONPATH={tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+def test_the_model_server_starts(launch_modelserver, conformance_models):
     twin = launch_modelserver(
-        "--model_name=affine",
-        f"--model_base_path={conformance_models}/affine",
-        within=[*NOWHERE, "env", path],
+        "--model_name=affine", f"--model_base_path={conformance_models}/affine", within=NOWHERE
     )
     with Client(f"grpc://{twin.address}") as client:
         assert client.predict("affine", [1.0])["y"] == [2.0]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -243,9 +244,10 @@ def test_a_grid_of_images_has_no_blank_row(tmp_path, count, rows):
     assert pixels.shape[1] == 150 * min(count, 8)
 
 
-def test_the_next_version_gets_the_next_number(model, dataset, run_of, tmp_path):
-    for number in ("1", "2"):
-        assert publish(model, dataset, run_of(), tmp_path, "digits").name == number
+def test_the_next_version_gets_the_next_number(version, model, dataset, run_of, tmp_path):
+    assert version.name == "1"
+    shutil.copytree(version.parent, tmp_path / "digits")
+    assert publish(model, dataset, run_of(), tmp_path, "digits").name == "2"
 
 
 class TestRefusals:
@@ -293,8 +295,8 @@ class TestRefusals:
         saved_model.write(keras.Model(image, outputs), heads, tmp_path)
         checks.check_compatible(tmp_path, version)
 
-    def test_a_breaking_version_needs_leave(self, model, dataset, run_of, tmp_path):
-        publish(model, dataset, run_of(), tmp_path, "digits")
+    def test_a_breaking_version_needs_leave(self, version, dataset, run_of, tmp_path):
+        shutil.copytree(version.parent, tmp_path / "digits")
         stack = models.build("cnn_sequential", input_shape=(8, 8, 1), classes=10)
         renamed = keras.Model(
             stack.inputs, {"digit": keras.layers.Identity(name="digit")(stack.outputs[0])}
