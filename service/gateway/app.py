@@ -6,6 +6,7 @@ import time
 
 from flask import Flask, Response, current_app, g, render_template, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 
 from service.gateway import errors, plain
 from service.gateway.access.grant import STATUS
@@ -41,8 +42,10 @@ def create_app(
         "answer": plain.answer,
     }
     app.before_request(_begin)
+    app.before_request(_tell_of_origins)
     app.before_request(_admit)
     app.after_request(_observe_page)
+    app.after_request(_allow_origin)
     app.register_blueprint(tfs.routes)
     app.register_blueprint(docs.routes)
     app.register_blueprint(page.routes)
@@ -77,6 +80,29 @@ def set_up_logging(settings: Settings) -> None:
 
 def _begin() -> None:
     g.caller, g.reason = plain.gateway().caller(plain.request_head(), time.monotonic()), ""
+
+
+def _tell_of_origins() -> Response | None:
+    """A browser's question before the request of another site's page: it comes without a key."""
+    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+        return None
+    methods = [method for method in ("GET", "HEAD", "POST") if _is_answered(method)]
+    said = plain.gateway().cors.preflight(request.headers.get("Origin"), methods)
+    return Response(status=204, headers=said) if said and methods else None
+
+
+def _is_answered(method: str) -> bool:
+    """Whether a route takes the path, and not only to say that there is none."""
+    urls = current_app.create_url_adapter(request)
+    try:
+        return urls is not None and urls.match(method=method)[0] != "tfs.malformed"
+    except (HTTPException, RequestRedirect):
+        return False
+
+
+def _allow_origin(response: Response) -> Response:
+    response.headers.update(plain.gateway().cors.headers(request.headers.get("Origin")))
+    return response
 
 
 def _admit() -> None:

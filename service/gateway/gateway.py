@@ -12,6 +12,7 @@ from service.gateway.access.limits import BYTES, REQUESTS
 from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission, Arrival
 from service.gateway.caller import Caller
+from service.gateway.cors import Cors
 from service.gateway.decode.content_encoding import decompress
 from service.gateway.error_responses import error_response, limit_headers
 from service.gateway.errors import Forbidden, GatewayError, RateLimited, Unauthenticated
@@ -46,6 +47,7 @@ class Gateway:
     admission: Admission
     guard: AnyGuard
     tls: ServerTls | None
+    cors: Cors
 
     @classmethod
     def of(cls, settings: Settings) -> "Gateway":
@@ -54,7 +56,8 @@ class Gateway:
         hear = telemetry.version_states.hear
         predictions = Predictions(settings, telemetry.statistics, hear, lambda: guard.remark)
         admission = Admission(settings, predictions.joining, telemetry)
-        return cls(settings, predictions, telemetry, admission, guard, server_tls(settings))
+        tls, cors = server_tls(settings), Cors(settings.cors_origins)
+        return cls(settings, predictions, telemetry, admission, guard, tls, cors)
 
     async def identify(
         self, headers: Mapping[str, str], peer: str, size: int, caller: Caller
@@ -133,7 +136,7 @@ class Gateway:
             log.exception("%s %s failed", request.method, request.path)
             response, reason = error_response(error), f"{type(error).__name__}: {error}"
         self._observe(view, model, request, response, caller, client, reason)
-        return response
+        return self.cors.dressed(response, head.headers)
 
     async def _unpacked(self, body: bytes, head: HttpRequest, arrival: Arrival) -> bytes:
         """The body, its Content-Encoding undone."""

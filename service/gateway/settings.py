@@ -136,6 +136,9 @@ class Settings:
         "",
         "PEM file of authorities: who connects must show a certificate of theirs",
     )
+    cors_origins: str = _setting(
+        "", "other sites whose pages may ask, from a browser: the origin of each, by commas"
+    )
     public_health: str = _setting(
         "on", "/healthz and /readyz on the public port too", choices=("on", "off")
     )
@@ -302,8 +305,18 @@ def _is_host(text: str) -> bool:
     return True
 
 
+def _is_origins(text: str) -> bool:
+    """As browsers write them: lower-case, and with nothing behind the host."""
+    return all(
+        re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:-]+", each.strip())
+        for each in text.split(",")
+        if text
+    )
+
+
 # The texts that have a form: in words, and whether one has it.
 _FORMS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "model_server": ("HOST:PORT[,HOST:PORT...]", _is_addresses),
+    "cors_origins": ("SCHEME://HOST[:PORT][,...]", _is_origins),
     "http_host": ("a name or an address, without a port", _is_host),
 }
