@@ -24,10 +24,12 @@ class Sample(Protocol):
 
 @dataclass
 class Duration:
-    """How often something was done, and how long that took in all."""
+    """How often something was done, and how long that took in all. `within` has how often it took
+    so many seconds at most, as the histogram's buckets say."""
 
     count: float = 0.0
     seconds: float = 0.0
+    within: dict[float, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -77,6 +79,9 @@ def _add(found: Statistics, name: str, labels: Mapping[str, str], value: float) 
             step.count += value
         elif name.endswith("_sum"):
             step.seconds += value
+        elif name.endswith("_bucket"):
+            bound = float(labels["le"])
+            step.within[bound] = step.within.get(bound, 0.0) + value
 
 
 def _step(found: Statistics, name: str, version: str) -> Duration | None:

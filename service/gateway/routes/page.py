@@ -6,20 +6,32 @@ repository does not hold.
 """
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
+from math import isinf
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, abort, render_template, request, send_from_directory, url_for
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    jsonify,
+    render_template,
+    request,
+    send_from_directory,
+    url_for,
+)
 
 from service.gateway.errors import NotFound
 from service.gateway.plain import gateway, page_caller, runner
 from service.gateway.settings import Settings
 from service.gateway.showcase import Showcase
 from service.gateway.signatures import Signatures
-from sluice.wire.contract import ENCODED_SIGNATURE, State
+from service.gateway.statistics import Statistics
+from sluice.wire.contract import CLASSIFY_SIGNATURE, ENCODED_SIGNATURE, EXPLAINED_BY, State
 from sluice.wire.model_ref import ModelRef
-from sluice.wire.signature import TensorSpec
+from sluice.wire.signature import Signature, TensorSpec
 
 routes = Blueprint("page", __name__)
 
@@ -64,6 +76,8 @@ def page(model: str) -> str:
     facts = {
         "model": model,
         "signatures": _callable(signatures),
+        "explaining": _explaining(signatures),
+        "labels": _labels(shown[newest]["metrics"]) if newest else {},
         "grpc": _grpc_address(_settings()),
     }
     return render_template(
@@ -88,11 +102,39 @@ def picture(model: str, version: int, name: str) -> Response:
     return send_from_directory(path.parent, path.name, max_age=_YEAR_S)
 
 
+@routes.get("/models/<model>/now")
+def now(model: str) -> Response:
+    """What has been counted of the model's versions, of all workers: the model server is not asked.
+
+    By version `answered` and `failed`, and of each step [seconds, how many took at most so long].
+    """
+    counted = gateway().telemetry.statistics().get(model, {})
+    return jsonify(
+        {version: _counted(statistics) for version, statistics in sorted(counted.items())}
+    )
+
+
 @routes.get("/static/<digest>/<name>")
 def static(digest: str, name: str) -> Response:
     """The digest is of all files together, so that the modules name one another without it."""
     kept = digest == static_digest()
     return send_from_directory(_STATIC, name, max_age=_YEAR_S if kept else 0)
+
+
+def _counted(statistics: Statistics) -> dict[str, Any]:
+    steps = {"all": statistics.success, "queue": statistics.queue, "model": statistics.upstream}
+    return {
+        "answered": statistics.success.count,
+        "failed": statistics.fail.count,
+        # JSON has no infinity: the last bucket's bound is null.
+        **{
+            step: [
+                [None if isinf(bound) else bound, each.within[bound]]
+                for bound in sorted(each.within)
+            ]
+            for step, each in steps.items()
+        },
+    }
 
 
 def _settings() -> Settings:
@@ -128,14 +170,33 @@ def _callable(signatures: Signatures) -> list[dict[str, Any]]:
     """What can be asked by names, `encoded` first, as the scripts read it."""
     names = sorted(signatures.names(), key=lambda name: (name != ENCODED_SIGNATURE, name))
     return [
-        {
-            "name": name,
-            "inputs": [_described(spec) for spec in signatures.get(name).inputs.values()],
-            "outputs": [_described(spec) for spec in signatures.get(name).outputs.values()],
-        }
+        _described_signature(signatures.get(name))
         for name in names
-        if name != "classify"
+        if name not in (CLASSIFY_SIGNATURE, *EXPLAINED_BY.values())
     ]
+
+
+def _explaining(signatures: Signatures) -> dict[str, Any]:
+    """By a signature's name the one that says why it answers what it does."""
+    return {
+        name: _described_signature(signatures.get(by))
+        for name, by in EXPLAINED_BY.items()
+        if by in signatures
+    }
+
+
+def _labels(metrics: Mapping[str, Any]) -> dict[str, list[tuple[int, str]]]:
+    """By head (index, label) of each class."""
+    labels = metrics.get("labels") or {}
+    return {head: list(enumerate(names)) for head, names in labels.items() if names}
+
+
+def _described_signature(signature: Signature) -> dict[str, Any]:
+    return {
+        "name": signature.name,
+        "inputs": [_described(spec) for spec in signature.inputs.values()],
+        "outputs": [_described(spec) for spec in signature.outputs.values()],
+    }
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 // What a model answered, as what it is: labels as bars, masks over the picture, pictures, numbers.
 
 import {element, saveLink} from "./elements.js";
+import {overlay, painted} from "./overlay.js";
 
 const SHOWN = 12; // numbers of an array
 const SIDE = 288; // CSS pixels
@@ -41,9 +42,9 @@ function asWhatItIs(value, canvas) {
   const flat = value.flat(2);
   const highest = flat.reduce((most, each) => Math.max(most, each), -Infinity);
   const isPicture = [1, 3].includes(channels) && highest > 1.5;
-  if (isPicture) return picture(value, height, width, channels);
-  if (canvas && canvas.width === width && canvas.height === height) return mask(value, canvas, channels);
-  return [1, 3].includes(channels) ? picture(value, height, width, channels, 255) : numbers(value);
+  if (isPicture) return picture(value, width);
+  if (canvas && canvas.width === width && canvas.height === height) return overlay(canvas, mask(value, channels), "the mask");
+  return [1, 3].includes(channels) ? picture(value, width, 255) : numbers(value);
 }
 
 function bars(classes, scores) {
@@ -57,35 +58,22 @@ function bars(classes, scores) {
   return grid;
 }
 
-/** Classes of each pixel, or how sure one is, laid over the picture. */
-function mask(value, canvas, channels) {
-  const {width, height} = canvas;
-  const over = element("canvas", {width, height, role: "img", "aria-label": "the mask"});
-  const context = over.getContext("2d");
-  const image = context.createImageData(width, height);
-  value.flat().forEach((scores, at) => {
+/** Classes of each pixel, or how sure one is. */
+function mask(value, channels) {
+  return painted(value, (scores) => {
     const best = channels === 1 ? (scores[0] > 0.5 ? 1 : 0) : scores.indexOf(Math.max(...scores));
-    if (best > 0) image.data.set([...colour(best), 255], 4 * at);
+    return best > 0 ? [...colour(best), 255] : [0, 0, 0, 0];
   });
-  context.putImageData(image, 0, 0);
-  const under = element("canvas", {width, height, role: "img", "aria-label": "the picture"});
-  under.getContext("2d").drawImage(canvas, 0, 0);
-  over.style.opacity = 0.6;
-  const slider = element("input", {type: "range", min: 0, max: 1, step: 0.05, value: 0.6, "aria-label": "How strong the mask is"});
-  slider.addEventListener("input", () => (over.style.opacity = slider.value));
-  return element("div", {}, element("div", {class: "overlay"}, under, over), slider);
 }
 
 /** [H][W][C] of 0..255, or of 0..1 with a scale of 255. */
-function picture(value, height, width, channels, scale = 1) {
-  const canvas = element("canvas", {width, height, role: "img", "aria-label": "a picture that the model made"});
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  value.flat().forEach((pixel, at) => {
+function picture(value, width, scale = 1) {
+  const canvas = painted(value, (pixel) => {
     const [red, green = red, blue = red] = pixel.map((each) => each * scale);
-    image.data.set([red, green, blue, 255], 4 * at);
+    return [red, green, blue, 255];
   });
-  context.putImageData(image, 0, 0);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "a picture that the model made");
   canvas.style.width = `${Math.min(SIDE, Math.max(width, 144))}px`;
   return canvas;
 }

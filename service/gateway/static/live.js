@@ -3,63 +3,77 @@
 import {element} from "./elements.js";
 
 const EVERY_MS = 2000;
-const KEPT = 60;
+const KEPT = 30; // looks: a minute of them
+const STEPS = {all: "in all", queue: "waiting", model: "in the model"};
 
 /** details: an element that is open while somebody looks. */
 export function watch(model, details, shown) {
-  const rates = [];
-  let last = null;
+  let looks = [];
 
   async function look() {
     if (!details.open || document.hidden) {
-      last = null;
+      looks = [];
       return;
     }
-    const reply = await fetch(`/v2/models/${encodeURIComponent(model)}/stats`);
-    if (!reply.ok) return;
-    const now = totals(await reply.json());
-    if (last) {
-      const seconds = (now.at - last.at) / 1000;
-      const answered = now.count - last.count;
-      rates.push(answered / seconds);
-      rates.splice(0, rates.length - KEPT);
-      shown.replaceChildren(...lines(now, last, answered, seconds), chart(rates));
+    let reply;
+    try {
+      reply = await fetch(`/models/${encodeURIComponent(model)}/now`);
+    } catch {
+      shown.replaceChildren("The gateway does not answer.");
+      return;
     }
-    last = now;
+    if (!reply.ok) return;
+    looks.push({at: performance.now(), versions: await reply.json()});
+    looks.splice(0, looks.length - KEPT - 1);
+    if (looks.length > 1) shown.replaceChildren(table(looks[0], looks.at(-1)), chart(rates(looks)));
   }
 
   setInterval(look, EVERY_MS);
   details.addEventListener("toggle", look);
 }
 
-function totals(document) {
-  const sum = (kind, what) => document.model_stats.reduce((all, each) => all + Number(each.inference_stats[kind]?.[what] ?? 0), 0);
-  return {
-    at: performance.now(),
-    count: sum("success", "count"),
-    failed: sum("fail", "count"),
-    success_ns: sum("success", "ns"),
-    queue_ns: sum("queue", "ns"),
-    model_ns: sum("compute_infer", "ns"),
-  };
+/** A row for each version: of the requests of the last minute, or since somebody looks. */
+function table(first, last) {
+  const seconds = (last.at - first.at) / 1000;
+  const names = ["version", "requests a second", "errors",
+    ...Object.values(STEPS).flatMap((name) => [`p50 ${name}`, `p99 ${name}`])];
+  const rows = Object.entries(last.versions).map(([version, now]) => {
+    const before = first.versions[version];
+    const since = (what) => now[what] - (before?.[what] ?? 0);
+    const times = Object.keys(STEPS).flatMap((step) => {
+      const counts = now[step].map(([bound, count], at) => [bound, count - (before?.[step][at]?.[1] ?? 0)]);
+      return [quantile(0.5, counts), quantile(0.99, counts)];
+    });
+    return [version || "none answered", (since("answered") / seconds).toFixed(1), String(since("failed")), ...times];
+  });
+  return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "Now"},
+    element("p", {class: "quiet"}, `In the last ${seconds.toFixed(0)} s`),
+    element("table", {},
+      element("thead", {}, element("tr", {}, ...names.map((name) => element("th", {scope: "col"}, name)))),
+      element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {class: "number"}, cell)))))));
 }
 
-function lines(now, last, answered, seconds) {
-  const mean = (what) => (answered ? `${((now[what] - last[what]) / answered / 1e6).toFixed(1)} ms` : "–");
-  const rows = [
-    ["requests a second", (answered / seconds).toFixed(1)],
-    ["errors since the start", String(now.failed)],
-    ["mean time in all", mean("success_ns")],
-    ["of it waiting", mean("queue_ns")],
-    ["of it in the model", mean("model_ns")],
-  ];
-  return [element("table", {}, element("tbody", {}, ...rows.map(([name, value]) =>
-    element("tr", {}, element("th", {scope: "row"}, name), element("td", {class: "number"}, value)))))];
+/** Within the bucket where it lies, as Prometheus' histogram_quantile has it. */
+function quantile(share, counts) {
+  const all = counts.at(-1)?.[1] ?? 0;
+  if (!all) return "–";
+  const at = counts.findIndex(([, count]) => count >= share * all);
+  const [low, below] = at ? counts[at - 1] : [0, 0];
+  const [high, upTo] = counts[at];
+  if (high === null) return `> ${1000 * low} ms`;
+  const ms = 1000 * (low + (high - low) * ((share * all - below) / (upTo - below)));
+  return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
 }
 
-function chart(rates) {
-  const most = Math.max(1, ...rates);
-  const points = rates.map((rate, at) => `${(at / (KEPT - 1)) * 100},${40 - (rate / most) * 38}`).join(" ");
+/** Requests a second between each two looks. */
+function rates(looks) {
+  const answered = (look) => Object.values(look.versions).reduce((sum, each) => sum + each.answered, 0);
+  return looks.slice(1).map((look, at) => (1000 * (answered(look) - answered(looks[at]))) / (look.at - looks[at].at));
+}
+
+function chart(heights) {
+  const most = Math.max(1, ...heights);
+  const points = heights.map((height, at) => `${(at / (KEPT - 1)) * 100},${40 - (height / most) * 38}`).join(" ");
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "line");
   svg.setAttribute("viewBox", "0 0 100 40");

@@ -5,6 +5,7 @@ import {field} from "./inputs.js";
 import {predict, snippets} from "./requests.js";
 import {render} from "./answers.js";
 import {watch} from "./live.js";
+import {why} from "./why.js";
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const form = document.getElementById("form");
@@ -44,17 +45,21 @@ async function ask(event) {
     const wanted = [versionChoice.value, ...(besideChoice?.value ? [besideChoice.value] : [])];
     const answers = [];
     for (const version of wanted) answers.push(await predict(facts.model, version, signature(), inputs));
-    show(answers);
+    show(answers, inputs);
   } catch (error) {
     said.textContent = error.message;
     said.className = "bad";
   }
 }
 
-function show(answers) {
-  const canvases = fields.find((each) => each.picture)?.canvases() ?? [];
-  answerPlace.replaceChildren(...answers.map((each) =>
-    element("div", {}, element("p", {class: "quiet"}, times(each)), ...render(each.outputs, canvases))));
+function show(answers, inputs) {
+  const pictures = Object.fromEntries(fields.filter((each) => each.picture).map((each) => [each.name, each.canvases()]));
+  const explaining = facts.explaining[signature().name];
+  const asked = {model: facts.model, inputs, explaining, labels: facts.labels};
+  answerPlace.replaceChildren(...answers.map((each) => element("div", {},
+    element("p", {class: "quiet"}, times(each)),
+    ...render(each.outputs, Object.values(pictures)[0] ?? []),
+    ...(explaining ? [why(asked, each, pictures)] : []))));
   said.textContent = "";
   const lines = snippets(facts.model, versionChoice.value, signature(), fields, facts.grpc);
   document.getElementById("lines").replaceChildren(...Object.entries(lines).flatMap(([name, text]) => [
