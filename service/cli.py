@@ -34,6 +34,7 @@ EXTRAS = {
         "PIL",
         "prometheus_client",
         "pybase64",
+        "redis",
         "simdjson",
         "tomlkit",
     ),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 
 from service.gateway import errors
 from service.gateway.access.account import Standing
@@ -91,15 +92,17 @@ def limit_headers(standings: Sequence[Standing]) -> dict[str, str]:
     """
     if not standings:
         return {}
-    policies = [
-        f'"{each.kind}";q={each.quota};w={each.window_s}{_unit(each)}' for each in standings
-    ]
+    policies = _policies(tuple((each.kind, each.quota, each.window_s) for each in standings))
     left = [f'"{each.kind}";r={each.left};t={each.reset_s}' for each in standings]
-    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(left)}
+    return {"RateLimit-Policy": policies, "RateLimit": ", ".join(left)}
 
 
-def _unit(standing: Standing) -> str:
-    return ';qu="content-bytes"' if standing.kind == BYTES else ""
+@lru_cache(1024)
+def _policies(quotas: tuple[tuple[str, int, int], ...]) -> str:
+    units = {BYTES: ';qu="content-bytes"'}
+    return ", ".join(
+        f'"{kind}";q={quota};w={window_s}{units.get(kind, "")}' for kind, quota, window_s in quotas
+    )
 
 
 def error_body(message: str) -> bytes:

@@ -122,8 +122,8 @@ class Gateway:
                     body = await self._unpacked(body, head, arrival)
                 request = HttpRequest(head.method, head.path, head.query, head.headers, body)
                 response = await view.handler(self.predictions, model, request, caller)
-                if caller.account.standings:
-                    limits = limit_headers(caller.account.standings)
+                if standings := caller.account.standings():
+                    limits = limit_headers(standings)
                     response = response._replace(headers={**response.headers, **limits})
                 if TIMING in head.headers:
                     response = _with_timing(response, caller)

@@ -11,13 +11,13 @@ import socket
 import sys
 import tempfile
 
-from service.gateway.access.book import shared_book
+from service.gateway.access.book import book_of
 from service.gateway.access.guard import check_reach
 from service.gateway.settings import Settings
 
 settings = Settings.from_environment()
 check_reach(settings)
-shared_book()  # which the workers have from here, as they are forked
+book_of(settings.workers)  # which the workers have from here, as they are forked
 
 wsgi_app = "service.gateway.app:from_environment()"  # the worker makes its own, beside its front
 bind = settings.address(settings.http_port)

@@ -112,6 +112,20 @@ class Settings:
         least=0,
         most=16,
     )
+    limits_store: str = _setting(
+        "",
+        "redis://[USER:PASSWORD@]HOST:PORT/DB, or rediss:// over TLS: where several gateways count "
+        "what callers use of their limits; each gateway's memory if not given",
+    )
+    limits_away: str = _setting(
+        "open",
+        "while that Redis does not answer: open: each gateway counts for itself; shut: who has "
+        "limits is refused",
+        choices=("open", "shut"),
+    )
+    limits_timeout_s: float = _setting(
+        0.04, "what a request waits for that Redis at the most, seconds", least=0.001, most=10
+    )
     http_host: str = _setting("0.0.0.0", "address to listen on")
     http_port: int = _setting(8080, "port to listen on", most=MOST_PORTS)
     grpc_port: int = _setting(

@@ -32,11 +32,11 @@ def test_a_rate_lets_through_what_it_says_and_no_more(per_s, burst, asks):
     rate, used, now, passed = Rate(REQUESTS, per_s, burst), 0.0, 1000.0, []
     for pause_s, cost in asks:
         now += pause_s
-        wait_s = rate.wait_s(used, now, cost)
+        wait_s, spent, _ = rate.spend(used, now, cost)
         if wait_s:
-            assert not rate.wait_s(used, now + wait_s, cost)  # it says when to come again
+            assert not rate.spend(used, now + wait_s, cost)[0]  # it says when to come again
             continue
-        used, _ = rate.spent(used, now, cost)
+        used = spent
         passed.append((now, cost))
     for index, (began, _) in enumerate(passed):
         for ended, last in passed[index:]:
@@ -48,19 +48,19 @@ def test_a_rate_lets_through_what_it_says_and_no_more(per_s, burst, asks):
 def test_a_rate_counts_down_and_comes_back():
     rate, used = Rate(REQUESTS, 2, 4), 0.0
     for left in (3, 2, 1, 0):
-        assert rate.wait_s(used, 100.0, 1) == 0
-        used, forgotten_at = rate.spent(used, 100.0, 1)
+        wait_s, used, forgotten_at = rate.spend(used, 100.0, 1)
+        assert wait_s == 0
         assert rate.left(used, 100.0) == (left, 2 - left // 2)
-    assert rate.wait_s(used, 100.0, 1) == pytest.approx(0.5)
+    assert rate.spend(used, 100.0, 1)[0] == pytest.approx(0.5)
     assert forgotten_at == 102.0
     assert rate.left(used, 102.0) == (4, 0)
 
 
 def test_what_is_larger_than_a_burst_passes_alone_and_is_paid_back():
     rate = Rate(BYTES, 10, 10)
-    assert rate.wait_s(0, 100.0, 50) == 0
-    used, _ = rate.spent(0, 100.0, 50)
-    assert rate.wait_s(used, 100.0, 1) == pytest.approx(4.1)
+    wait_s, used, _ = rate.spend(0, 100.0, 50)
+    assert wait_s == 0
+    assert rate.spend(used, 100.0, 1)[0] == pytest.approx(4.1)
 
 
 def spend(book, *spendings):

@@ -10,6 +10,7 @@ from service.gateway.access.limits import (
     REQUESTS,
     ROWS,
     Limits,
+    Outcome,
     Quota,
     Rate,
     Spending,
@@ -25,6 +26,10 @@ _TOO_MANY = {
 }
 
 
+_ALL = (REQUESTS, ROWS, BYTES, DAY)
+_SHOWN = (REQUESTS, DAY)  # of what passes; of what is refused, all that it was held to
+
+
 class Standing(NamedTuple):
     """Of one limit: so much of `quota` in `window_s` is left, and all of it again in `reset_s`."""
 
@@ -38,56 +43,68 @@ class Standing(NamedTuple):
 class FreeAccount:
     """Of a caller without limits."""
 
-    standings: tuple[Standing, ...] = ()
     places: int | None = None
     name = ""
+
+    def standings(self) -> tuple[Standing, ...]:
+        return ()
 
     async def spend(self, costs: Mapping[str, float]) -> None:
         del costs
 
 
 class Account:
-    """Of the caller that `name` says: its key's, or an address's. `standings` are as of the last
-    request."""
+    """Of the caller that `name` says: its key's, or an address's."""
 
     def __init__(self, name: str, limits: Limits, store: Store) -> None:
         self.name, self.places = name, limits.places
-        self.standings: tuple[Standing, ...] = ()
         self._store = store
         self._limits = {each.kind: each for each in limits.rates}
+        self._last: tuple[list[Spending], Outcome] | None = None
 
     async def spend(self, costs: Mapping[str, float]) -> None:
         """So much of each kind, all or nothing; a request is one of the day's too. Raises
         RateLimited."""
+        limits = self._limits
         spendings = [
-            Spending(self.name, limit, cost)
+            Spending(self.name, limits[kind], cost)
             for kind, cost in costs.items()
-            if (limit := self._limits.get(kind)) is not None and cost
+            if cost and kind in limits
         ]
-        if REQUESTS in costs and DAY in self._limits:
-            spendings.append(Spending(self.name, self._limits[DAY], costs[REQUESTS]))
+        if REQUESTS in costs and DAY in limits:
+            spendings.append(Spending(self.name, limits[DAY], costs[REQUESTS]))
         if not spendings:
             return
         outcome = await self._store.spend(spendings)
-        standings = tuple(
-            _standing(each.limit, used, outcome.now)
-            for each, used in zip(spendings, outcome.used, strict=True)
-        )
-        if REQUESTS in costs:
-            self.standings = standings
         if outcome.refused is not None:
-            wait_s = max(math.ceil(outcome.wait_s), 1)
-            raise RateLimited(
-                f"{_over(outcome.refused)}; try again in {wait_s} s", wait_s, standings
-            )
+            again_s = max(math.ceil(outcome.wait_s), 1)
+            message = f"{_over(outcome.refused)}; try again in {again_s} s"
+            raise RateLimited(message, again_s, _standings(spendings, outcome, _ALL))
+        if REQUESTS in costs:
+            self._last = spendings, outcome
+
+    def standings(self) -> tuple[Standing, ...]:
+        """As of the last request that passed."""
+        if self._last is None:
+            return ()
+        return _standings(*self._last, _SHOWN)
 
 
 AnyAccount = Account | FreeAccount
 FREE = FreeAccount()
 
 
-def _standing(limit: Rate | Quota, used: float, now: float) -> Standing:
-    return Standing(limit.kind, *limit.quota, *limit.left(used, now))
+def _standings(
+    spendings: list[Spending], outcome: Outcome, kinds: tuple[str, ...]
+) -> tuple[Standing, ...]:
+    now = outcome.now
+    return tuple(
+        [
+            Standing(limit.kind, *limit.quota, *limit.left(used, now))
+            for (_, limit, _), used in zip(spendings, outcome.used, strict=True)
+            if limit.kind in kinds
+        ]
+    )
 
 
 def _over(limit: Rate | Quota) -> str:

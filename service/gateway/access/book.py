@@ -24,10 +24,13 @@ _SIZE = _SLOT.size
 
 
 class Book:
-    """For one event loop in each process. A lock that the system takes back from a process that
-    dies is held while numbers are read and written."""
+    """For one event loop in each process; where several have it, it `is_shared`. A lock that the
+    system takes back from a process that dies is held then while numbers are read and written."""
 
-    def __init__(self) -> None:
+    problem = ""
+
+    def __init__(self, is_shared: bool = True) -> None:
+        self._is_shared = is_shared
         with tempfile.TemporaryFile() as file:
             file.truncate((SLOTS + NEAR) * _SIZE)
             self._memory = mmap.mmap(file.fileno(), 0)
@@ -36,49 +39,55 @@ class Book:
 
     async def spend(self, spendings: list[Spending]) -> Outcome:
         """See Store."""
-        now = time.monotonic()
-        used: list[float] = []
+        if not self._is_shared:
+            return self._spend(spendings)
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
-            places = [self._find(_key(each), now, used) for each in spendings]
-            for each, number in zip(spendings, used, strict=True):
-                wait_s = each.limit.wait_s(number, now, each.cost)
-                if wait_s:
-                    return Outcome(each.limit, wait_s, used, now)
-            for index, (each, (place, key)) in enumerate(zip(spendings, places, strict=True)):
-                used[index], until = each.limit.spent(used[index], now, each.cost)
-                _SLOT.pack_into(self._memory, place, key, until, used[index])
+            return self._spend(spendings)
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    async def close(self) -> None:
+        pass
+
+    def _spend(self, spendings: list[Spending]) -> Outcome:
+        now = time.monotonic()
+        found = [self._find(_key(name, limit.kind), now) for name, limit, _ in spendings]
+        used, entries = [], []
+        for (_, limit, cost), (place, key, before) in zip(spendings, found, strict=True):
+            wait_s, after, until = limit.spend(before, now, cost)
+            if wait_s:
+                return Outcome(limit, wait_s, [number for _, _, number in found], now)
+            used.append(after)
+            entries.append((place, key, until, after))
+        for entry in entries:
+            _SLOT.pack_into(self._memory, *entry)
         return Outcome(None, 0.0, used, now)
 
-    def _find(self, key: int, now: float, used: list[float]) -> tuple[int, int]:
-        """Where the number of a name is, or may be written; the number goes behind `used`."""
+    def _find(self, key: int, now: float) -> tuple[int, int, float]:
+        """Where the number of a name is, or may be written; its key, and the number."""
         start = key % SLOTS * _SIZE
         best, best_until = start, float("inf")
         for place in range(start, start + NEAR * _SIZE, _SIZE):
             there, until, number = _SLOT.unpack_from(self._memory, place)
             if there == key:
-                used.append(number if until > now else 0.0)
-                return place, key
+                return place, key, number if until > now else 0.0
             if until < best_until:
                 best, best_until = place, until
-        used.append(0.0)
-        return best, key
+        return best, key, 0.0
 
 
-def _key(spending: Spending) -> int:
-    kind = spending.limit.kind
-    return _hash(spending.name, f"{DAY}{int(time.time() // DAY_S)}" if kind == DAY else kind)
+def _key(name: str, kind: str) -> int:
+    return _hash(name, kind, int(time.time() // DAY_S) if kind == DAY else 0)
 
 
 @lru_cache(1 << 14)
-def _hash(name: str, kind: str) -> int:
-    digest = hashlib.blake2b(f"{kind} {name}".encode(), digest_size=8).digest()
+def _hash(name: str, kind: str, day: int) -> int:
+    digest = hashlib.blake2b(f"{kind} {day} {name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) or 1
 
 
 @lru_cache(1)
-def shared_book() -> Book:
-    """The one of this process and of those forked from it once it has been asked for."""
-    return Book()
+def book_of(workers: int) -> Book:
+    """The one of this process, and of so many that are forked from it once it was asked for."""
+    return Book(is_shared=workers > 1)

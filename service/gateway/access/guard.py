@@ -8,7 +8,7 @@ from pathlib import Path
 from service.gateway.access.access_list import KeyEntry, read_access
 from service.gateway.access.account import FREE, Account, AnyAccount
 from service.gateway.access.addresses import address_of
-from service.gateway.access.book import shared_book
+from service.gateway.access.book import book_of
 from service.gateway.access.credentials import credential_of
 from service.gateway.access.grant import EVERYTHING, Grant
 from service.gateway.access.keys import PREFIX, digest_of, id_of, is_key, new_key
@@ -32,6 +32,9 @@ class OpenGuard:
     remark = ""
 
     def look(self) -> None:
+        pass
+
+    async def close(self) -> None:
         pass
 
     async def identify(self, headers: Mapping[str, str]) -> Grant:
@@ -61,7 +64,10 @@ class Guard:
             return "the file of keys cannot be used as it is (the log says why); the one before is"
         if self._tokens.problem(self._file.current.issuers.values()):
             return "the keys of an issuer of tokens cannot be had (the log says why)"
-        return ""
+        return self._store.problem
+
+    async def close(self) -> None:
+        await self._store.close()
 
     def look(self) -> None:
         """Begin to see whether the file has changed, in an event loop: also while nobody asks."""
@@ -117,9 +123,22 @@ def guard_of(settings: Settings) -> AnyGuard:
     if not path:
         return OpenGuard()
     try:
-        return Guard(Path(path), shared_book(), settings.trusted_proxies)
+        return Guard(Path(path), _store_of(settings), settings.trusted_proxies)
     except ValueError as error:
         raise InvalidSetting(f"SLUICE_ACCESS_FILE: {error}") from None
+
+
+def _store_of(settings: Settings) -> Store:
+    """Raises InvalidSetting, which does not repeat an address that may hold a password."""
+    if not settings.limits_store:
+        return book_of(settings.workers)
+    from service.gateway.access.redis_store import RedisStore  # its library takes a while to load
+
+    fallback = book_of(settings.workers) if settings.limits_away == "open" else None
+    try:
+        return RedisStore(settings.limits_store, fallback, settings.limits_timeout_s)
+    except ValueError as error:
+        raise InvalidSetting(f"SLUICE_LIMITS_STORE: {error}") from None
 
 
 def check_reach(settings: Settings) -> None:

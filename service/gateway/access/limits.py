@@ -8,6 +8,7 @@ else is, and is paid back before the next.
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 REQUESTS, ROWS, BYTES, DAY = "requests", "rows", "bytes", "day"
@@ -21,11 +22,9 @@ class Limit(Protocol):
 
     kind: str
 
-    def wait_s(self, used: float, now: float, cost: float) -> float:
-        """How long until so much may be spent; 0 for now."""
-
-    def spent(self, used: float, now: float, cost: float) -> tuple[float, float]:
-        """The number after so much is spent, and when it may be forgotten."""
+    def spend(self, used: float, now: float, cost: float) -> tuple[float, float, float]:
+        """How long until so much may be spent, 0 for now; the number after it is spent; and when
+        that may be forgotten."""
 
     def left(self, used: float, now: float) -> tuple[int, int]:
         """How much may be spent now, and in how many seconds all of it may be."""
@@ -43,19 +42,18 @@ class Rate:
     per_s: float
     burst: float
 
-    def wait_s(self, used: float, now: float, cost: float) -> float:
-        wait_s = max(used - now, 0) + (min(cost, self.burst) - self.burst) / self.per_s
-        return wait_s if wait_s > _DUST_S else 0.0
-
-    def spent(self, used: float, now: float, cost: float) -> tuple[float, float]:
-        back_at = max(used, now) + cost / self.per_s
-        return back_at, back_at
+    def spend(self, used: float, now: float, cost: float) -> tuple[float, float, float]:
+        start, burst = (used if used > now else now), self.burst
+        wait_s = start - now - (burst - cost) / self.per_s if cost < burst else start - now
+        back_at = start + cost / self.per_s
+        return (wait_s if wait_s > _DUST_S else 0.0), back_at, back_at
 
     def left(self, used: float, now: float) -> tuple[int, int]:
-        back_in_s = max(used - now, 0)
-        return max(int(self.burst - back_in_s * self.per_s + _DUST_S), 0), math.ceil(back_in_s)
+        back_in_s = used - now if used > now else 0.0
+        left = int(self.burst - back_in_s * self.per_s + _DUST_S)
+        return left if left > 0 else 0, math.ceil(back_in_s)
 
-    @property
+    @cached_property
     def quota(self) -> tuple[int, int]:
         return int(self.burst), math.ceil(self.burst / self.per_s)
 
@@ -67,18 +65,15 @@ class Quota:
     most: int
     kind: str = DAY
 
-    def wait_s(self, used: float, now: float, cost: float) -> float:
-        del now
-        return 0.0 if used + cost <= self.most else _until_midnight_s()
-
-    def spent(self, used: float, now: float, cost: float) -> tuple[float, float]:
-        return used + cost, now + _until_midnight_s()
+    def spend(self, used: float, now: float, cost: float) -> tuple[float, float, float]:
+        left_s, used = _until_midnight_s(), used + cost
+        return (0.0 if used <= self.most else left_s), used, now + left_s
 
     def left(self, used: float, now: float) -> tuple[int, int]:
         del now
         return max(self.most - int(used), 0), math.ceil(_until_midnight_s())
 
-    @property
+    @cached_property
     def quota(self) -> tuple[int, int]:
         return self.most, DAY_S
 
@@ -114,10 +109,15 @@ class Outcome(NamedTuple):
 
 
 class Store(Protocol):
-    """Where what has been spent is kept."""
+    """Where what has been spent is kept. `problem` says why it is kept elsewhere for now."""
+
+    problem: str
 
     async def spend(self, spendings: list[Spending]) -> Outcome:
         """All of them, or none."""
+
+    async def close(self) -> None:
+        """At the end of the process."""
 
 
 def _until_midnight_s() -> float:

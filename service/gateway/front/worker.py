@@ -160,6 +160,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         if self._admin is not None:
             self._admin.close()
         await self.gateway.predictions.close()
+        await self.gateway.guard.close()
         self.gateway.telemetry.flush()
 
     async def _until_drained(self, draining: asyncio.Task[None]) -> None:

@@ -1,0 +1,213 @@
+"""Limits that several gateways share, in a real Redis: one limit, and what becomes of it when Redis
+is away."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from service.gateway.access.book import Book
+from service.gateway.access.guard import guard_of
+from service.gateway.access.keys import digest_of, new_key
+from service.gateway.access.limits import BYTES, REQUESTS, Quota, Rate, Spending
+from service.gateway.access.redis_store import AWAY_AFTER, RedisStore
+from service.gateway.errors import Busy
+from service.gateway.settings import InvalidSetting, Settings
+from tests.conftest import free_port
+
+PATIENCE_S = 10.0  # late answers are taken, as the tests may have to wait for a processor
+KEY = new_key("shared")
+
+
+class RedisProcess:
+    """A real redis-server on a port of its own."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.address = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["redis-server", f"--port {self.port}", "--bind 127.0.0.1", "--save", ""],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def redis():
+    if shutil.which("redis-server") is None:
+        pytest.skip("Debian's redis-server is not installed")
+    server = RedisProcess()
+    yield server
+    server.stop()
+
+
+@pytest.mark.root
+def test_it_counts_as_the_book_does(redis):
+    """The same spendings, one after another, come to the same in both."""
+    rate, large, day = Rate(REQUESTS, 0.01, 3), Rate(BYTES, 0.01, 10), Quota(4)
+
+    async def run():
+        store, book = RedisStore(redis.address, None, PATIENCE_S), Book()
+        for cost in (4, 4, 50, 1, 1, 1):
+            spendings = [Spending("a", rate, 1), Spending("a", large, cost), Spending("a", day, 1)]
+            ours, theirs = await book.spend(spendings), await store.spend(spendings)
+            assert theirs.refused == ours.refused
+            assert theirs.wait_s == pytest.approx(ours.wait_s, abs=1)
+            for each, here, there in zip(spendings, ours.used, theirs.used, strict=True):
+                left, reset_s = each.limit.left(here, ours.now)
+                assert each.limit.left(there, theirs.now) == (left, pytest.approx(reset_s, abs=1))
+        await store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.root
+def test_without_it_the_book_counts_or_nobody_is_answered_until_it_is_back(redis):
+    spendings = [Spending("a", Rate(REQUESTS, 0.001, 2), 1)]
+
+    async def run():
+        is_open, is_shut = (
+            RedisStore(redis.address, Book(), PATIENCE_S),
+            RedisStore(redis.address, None, PATIENCE_S),
+        )
+        for store in (is_open, is_shut):
+            assert (await store.spend([Spending("b", Quota(5), 1)])).refused is None
+        redis.stop()
+        assert [(await is_open.spend(spendings)).refused is None for _ in range(3)] == [
+            True,
+            True,
+            False,
+        ]
+        for _ in range(3):
+            with pytest.raises(Busy, match="cannot be counted"):
+                await is_shut.spend(spendings)
+        assert is_open.problem and is_shut.problem
+        redis.start()
+        async with asyncio.timeout(30):
+            while is_open.problem or is_shut.problem:
+                await asyncio.sleep(0.05)
+        assert (await is_shut.spend(spendings)).refused is None
+        await is_open.close()
+        await is_shut.close()
+
+    asyncio.run(run())
+
+
+def test_one_that_takes_connections_and_says_nothing_holds_nobody_up():
+    """Those who meet it first wait, not for long; the others are not asked to."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        async def run():
+            store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", Book(), 0.04)
+            spendings = [Spending("a", Rate(REQUESTS, 1000, 1000), 1)]
+            waited = []
+            real = asyncio.timeout
+            try:
+                asyncio.timeout = lambda delay: waited.append(delay) or real(delay)
+                for _ in range(100):
+                    assert (await store.spend(spendings)).refused is None
+            finally:
+                asyncio.timeout = real
+            assert waited == [0.04] * AWAY_AFTER
+            await store.close()
+
+        asyncio.run(run())
+
+
+def test_an_address_that_is_none_is_not_repeated(tmp_path):
+    path = tmp_path / "access.toml"
+    path.write_text("")
+    given = Settings(access_file=str(path), limits_store="rediz://:secret-word@host")
+    with pytest.raises(InvalidSetting, match=r"^SLUICE_LIMITS_STORE: ") as refusal:
+        guard_of(given)
+    assert "secret-word" not in str(refusal.value)
+
+
+@pytest.fixture
+def two_gateways(launch_gateway, slow, redis, tmp_path):
+    """`two_gateways(limits, **settings)`: before one model server, with one Redis."""
+    service, model_server = slow
+    service.go.set()
+
+    def launch(limits, **settings):
+        path = tmp_path / "access.toml"
+        path.write_text(f'[keys.shared]\nsha256 = "{digest_of(KEY)}"\nmodels = ["*"]\n{limits}')
+        settings |= {"access_file": path, "limits_store": redis.address}
+        settings["limits_timeout_s"] = PATIENCE_S
+        return [launch_gateway(model_server, **settings) for _ in range(2)]
+
+    return launch
+
+
+def statuses(gateways, seconds):
+    """Of requests to both, as fast as they answer."""
+    until = time.monotonic() + seconds
+
+    def ask(gateway):
+        session, found = requests.Session(), []
+        while not found or time.monotonic() < until:
+            reply = session.post(
+                f"{gateway.url}/v1/models/m:predict",
+                data='{"instances": [1.0]}',
+                headers={"X-API-Key": KEY},
+                timeout=30,
+            )
+            found.append(reply.status_code)
+        return found
+
+    with ThreadPoolExecutor(len(gateways)) as threads:
+        return [status for found in threads.map(ask, gateways) for status in found]
+
+
+def until_all_are(status, gateways):
+    deadline = time.monotonic() + 30
+    while set(statuses(gateways, 0.2)) != {status}:
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.root
+def test_two_gateways_keep_one_limit(two_gateways):
+    gateways = two_gateways("requests_per_s = 5\nburst = 5", limits_away="shut")
+    statuses(gateways, 0.2)
+    began = time.monotonic()
+    found = statuses(gateways, 8)
+    allowed = 5 * (time.monotonic() - began)
+    assert set(found) == {200, 429}
+    assert len(found) > 5 * allowed
+    assert 0.95 * allowed <= found.count(200) <= 1.05 * (allowed + 5)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("away, status", [("open", 200), ("shut", 503)])
+def test_a_redis_that_dies_under_load_costs_what_the_setting_says(
+    two_gateways, redis, away, status
+):
+    gateways = two_gateways("requests_per_s = 100000", limits_away=away)
+    until_all_are(200, gateways)
+    redis.stop()
+    assert set(statuses(gateways, 1)) == {status}
+    for gateway in gateways:
+        gateway.wait_for("Redis is away")
+    redis.start()
+    for gateway in gateways:
+        gateway.wait_for("Redis is back")
+    until_all_are(200, gateways)
