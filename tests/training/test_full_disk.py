@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import leashed
+
 pytestmark = pytest.mark.root
 
 HOLD = 'mount -t tmpfs -o size=600k none "$1" && echo mounted && exec sleep infinity'
@@ -18,7 +20,9 @@ def on_the_disk(tmp_path: Path) -> Iterator[Run]:
     """`on_the_disk(*command)` runs a command that sees a small disk at tmp_path, which nobody else
     does."""
     holder = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", HOLD, "sh", tmp_path], stdout=subprocess.PIPE, text=True
+        leashed("unshare", "--mount", "sh", "-c", HOLD, "sh", str(tmp_path)),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout
     assert holder.stdout.readline() == "mounted\n"
