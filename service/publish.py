@@ -147,6 +147,12 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     is_flag=True,
     help="Publish even if the signatures break those of the version before.",
 )
+@click.option(
+    "--novelty/--no-novelty",
+    default=True,
+    show_default=True,
+    help="Say of each picture how unlike the samples it is, where 200 and more are given.",
+)
 def publish(model: Path, **options: Any) -> None:
     """Publish MODEL, a .keras or .h5 file or a SavedModel directory, as the next version.
 

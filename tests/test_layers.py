@@ -86,7 +86,7 @@ TRAINING = [
     {"settings"},
     {"data"},
     {"inference", "build"},
-    {"fitting", "explaining"},
+    {"fitting", "explaining", "novelty"},
     {"publishing"},
     {"adopting"},
     {"run"},

@@ -85,6 +85,7 @@ def publish(
     custom_objects: str | None = None,
     allow_code: bool = False,
     allow_breaking: bool = False,
+    novelty: bool = True,
     ask: Callable[[str, Sequence[str]], str | None] | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -100,10 +101,12 @@ def publish(
     inputs: image, numbers or text by an input's name, where its shape does not tell.
     resize: (height, width) that image files are brought to, where the model takes any size.
     samples: image files and folders, or `.npz` files, to try the model on; else random numbers.
+        200 and more teach it what its pictures look like.
     explain_layer: the layer whose maps the signature `explain` looks at, by name; the last
         convolution where not given.
     custom_objects: the module, by name or file, that defines the model's own layers.
     allow_code: run the Python code that Lambda layers keep in the file.
+    novelty: say of each picture how unlike the samples it is, where there are enough.
     ask: answers a question (what, choices) that the model leaves open, or gives None.
     say: is told in a line each what the model was taken for.
     Raises TrainingError, whose message is meant for the user.
@@ -132,6 +135,7 @@ def publish(
             custom_objects=custom_objects,
             allow_code=allow_code,
             allow_breaking=allow_breaking,
+            novelty=novelty,
             ask=ask or (lambda _what, _choices: None),
             say=say,
         )

@@ -31,6 +31,9 @@ CLASSES_SUFFIX, SCORES_SUFFIX = "_classes", "_scores"
 CLASS, SCORE, HEATMAP = "class", "score", "heatmap"
 BEST_CLASS = -1  # asks for the one with the highest score
 
+# Of `encoded`, where a version has it: how unlike the training images a row is; above 1, unlike.
+NOVELTY = "novelty"
+
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 OIP_SERVICE = "inference.GRPCInferenceService"

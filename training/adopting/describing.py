@@ -15,7 +15,7 @@ from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Arrays
 from training.data.heads import Head
 from training.publishing.listing import sizes_of_files
-from training.publishing.model_card import explained, listed, table
+from training.publishing.model_card import explained, listed, novelty, table
 from training.publishing.report import architecture, described_signature
 from training.publishing.trials import encode_png
 
@@ -83,6 +83,7 @@ def _card(name: str, facts: Mapping[str, Any]) -> str:
         facts["tried"],
         "## What `explain` looks at",
         explained(facts["explained"]),
+        *novelty(facts["novelty"]),
         "## Signatures",
         table(
             ("signature", "inputs", "outputs"),

@@ -7,11 +7,12 @@ from pathlib import Path
 import keras
 
 from training.adopting import describing, loading, samples, saved_models
-from training.adopting.adopt import Ask, Wishes, adopt
+from training.adopting.adopt import Adopted, Ask, Wishes, adopt
 from training.adopting.reading import reading
 from training.adopting.recognising import check_is_model, is_saved_model
 from training.data.dataset import Arrays
 from training.explaining.explainer import looked_at
+from training.novelty.fitting import LEAST, LEFT_OUT, Novelty, facts_of, fit_samples
 from training.publishing import checks, saved_model, warmup
 from training.publishing.trials import Trials, trials
 from training.publishing.version_directory import publish_directory
@@ -26,6 +27,7 @@ def publish(
     custom_objects: str | None = None,
     allow_code: bool = False,
     allow_breaking: bool = False,
+    novelty: bool = True,
     ask: Ask,
     say: Callable[[str], None],
 ) -> Path:
@@ -45,19 +47,21 @@ def publish(
     adopted = adopt(model, wishes, ask)
     for line in adopted.notes:
         say(line)
-    rows = (
-        samples.read_samples(wishes.samples, adopted.inputs, adopted.images)
-        if wishes.samples
-        else samples.random_samples(adopted.inputs, adopted.images)
-    )
+    rows, found = _samples(adopted, wishes, novelty=novelty)
+    told = found if isinstance(found, Novelty) else None
 
     def write(staging: Path) -> None:
         graphs = saved_model.write(
-            adopted.model, adopted.heads, staging, adopted.images, wishes.explain_layer
+            adopted.model,
+            adopted.heads,
+            staging,
+            adopted.images,
+            wishes.explain_layer,
+            told.spread if told else None,
         )
         signatures = saved_model.signature_defs(staging)
         asked = trials(
-            adopted.model, rows, adopted.heads, signatures, adopted.images, graphs.explainer
+            adopted.model, rows, adopted.heads, signatures, adopted.images, graphs.explainer, told
         )
         checks.check_parity(staging, asked)
         _finish(staging, asked, repository / name, allow_breaking)
@@ -67,12 +71,30 @@ def publish(
             "notes": adopted.notes,
             "tried": _tried(rows, wishes.samples),
             "explained": looked_at(graphs.explainer),
+            "novelty": facts_of(found),
         }
         describing.write(staging, name, facts, signatures, adopted.model)
         if wishes.samples:
             describing.write_samples(staging / "samples", rows, adopted.images)
 
     return publish_directory(repository / name, write)
+
+
+def _samples(
+    adopted: Adopted, wishes: Wishes, *, novelty: bool
+) -> tuple[Arrays, Novelty | str]:
+    """Rows to try the model on, and what all samples together teach of its pictures."""
+    if not wishes.samples:
+        rows = samples.random_samples(adopted.inputs, adopted.images)
+        return rows, f"no samples were given, of which {2 * LEAST} are needed"
+    most = samples.most_of(adopted.images) if novelty else samples.TRIED
+    every = samples.read_samples(wishes.samples, adopted.inputs, adopted.images, most)
+    rows = {name: array[: samples.TRIED] for name, array in every.items()}
+    if not novelty:
+        return rows, LEFT_OUT
+    if not adopted.images:
+        return rows, "the model takes no picture"
+    return rows, fit_samples(adopted.model, adopted.heads, every)
 
 
 def _publish_saved_model(
@@ -99,6 +121,7 @@ def _publish_saved_model(
             "notes": notes,
             "tried": "Loaded as a model server does, and asked with random numbers once.",
             "explained": {},
+            "novelty": facts_of("a SavedModel is published as it is"),
         }
         describing.write(staging, name, facts, signatures, model=None)
 

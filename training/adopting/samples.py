@@ -1,5 +1,6 @@
 """What a model is tried on before it is published: the user's own pictures, or random ones."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,31 +11,34 @@ from sluice.wire.tensors import Array
 from training.adopting import guessing
 from training.adopting.guessing import Tensor
 from training.adopting.reading import reading
-from training.data.dataset import Arrays
+from training.data.dataset import Arrays, spaced
 from training.data.sources.picture import read_picture
 from training.errors import DataError
 from training.publishing.signatures import ImageShapes
 from training.publishing.trials import Trial
 
 TRIED = 16  # rows: each is run through every signature
+_MOST = 2000  # samples that are read
+_MOST_BYTES = 300_000_000  # of their pixels
 _ANY_SIZE = 16  # of an axis that may have any; of an image, _ANY_SIDE
 _ANY_SIDE = 64
 _WORDS = (b"a cat on a mat", b"one two three", b"", "Straße".encode())
 
 
 def read_samples(
-    paths: Sequence[Path], inputs: Mapping[str, Tensor], images: ImageShapes
+    paths: Sequence[Path], inputs: Mapping[str, Tensor], images: ImageShapes, most: int = TRIED
 ) -> Arrays:
-    """The user's samples, at most TRIED of them, by input name.
+    """The user's samples, at most `most` of them, from all over, by input name.
 
     paths: image files and folders of them for a model of one image; `.npz` files, with an array
     for each input, for any other. Raises DataError.
     """
-    files = [file for path in paths for file in _files(path)][:TRIED]
+    every = [file for path in paths for file in _files(path)]
+    files = [every[place] for place in spaced(len(every), most)]
     if not files:
         raise DataError(f"no sample in {', '.join(map(str, paths))}: name image files or folders")
     if all(file.suffix.lower() == ".npz" for file in files):
-        return _read_arrays(files, inputs, images)
+        return _read_arrays(files, inputs, images, most)
     if len(inputs) == 1 and not images and guessing.input_kind(*inputs.values()) == guessing.IMAGE:
         raise DataError(
             "this model takes pictures of any size: say with --resize HEIGHT,WIDTH which one "
@@ -47,6 +51,16 @@ def read_samples(
         )
     [(name, shape)] = images.items()
     return {name: np.stack([_read_image(file, shape) for file in files])}
+
+
+def most_of(images: ImageShapes) -> int:
+    """How many samples are read to learn what a model's pictures look like.
+
+    >>> most_of({"image": (8, 8, 1)}), most_of({"image": (1000, 1000, 3)})
+    (2000, 100)
+    """
+    row = sum(math.prod(shape) for shape in images.values())
+    return max(TRIED, min(_MOST, _MOST_BYTES // max(1, row)))
 
 
 def random_samples(inputs: Mapping[str, Tensor], images: ImageShapes) -> Arrays:
@@ -100,7 +114,7 @@ def _read_image(file: Path, shape: tuple[int, int, int]) -> Array:
 
 
 def _read_arrays(
-    files: Sequence[Path], inputs: Mapping[str, Tensor], images: ImageShapes
+    files: Sequence[Path], inputs: Mapping[str, Tensor], images: ImageShapes, most: int
 ) -> Arrays:
     rows: dict[str, list[Array]] = {name: [] for name in inputs}
     for file in files:
@@ -120,7 +134,7 @@ def _read_arrays(
             raise DataError(f"{file} holds rows of {counts}: expected as many of each, and one")
         for name, array in found.items():
             rows[name].append(array)
-    return {name: np.concatenate(each)[:TRIED] for name, each in rows.items()}
+    return {name: np.concatenate(each)[:most] for name, each in rows.items()}
 
 
 def _as_rows(array: Array, what: str, tensor: Tensor, *, pixels: bool) -> Array:

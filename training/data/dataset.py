@@ -3,10 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from sluice.wire.tensors import Array
 from training.data.heads import Head
 
 Arrays = Mapping[str, Array]
+
+
+def spaced(count: int, most: int) -> Array:
+    """The numbers of `most` of `count` rows, from all over: a folder's lie by class.
+
+    >>> spaced(9, 3).tolist(), spaced(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 @dataclass(frozen=True)

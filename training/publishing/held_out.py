@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sluice.wire.tensors import Array
-from training.data.dataset import Arrays, Dataset
+from training.data.dataset import Arrays, Dataset, spaced
 
 FILE = "held-out.npz"
 _MOST_BYTES = 32_000_000  # of pixels: of a folder of photographs it keeps some
@@ -37,7 +37,7 @@ def of(dataset: Dataset) -> HeldOut:
     """The test split, or as much of it as is kept, from all over it: a folder's lies by class."""
     row = sum(array[:1].nbytes for array in dataset.test.inputs.values())
     count = max(1, min(len(dataset.test), _MOST_BYTES // row))
-    kept = dataset.test.take(np.linspace(0, len(dataset.test) - 1, count).astype(np.int64))
+    kept = dataset.test.take(spaced(len(dataset.test), count))
     labels = {name: tuple(head.labels) for name, head in dataset.heads.items()}
     return HeldOut(kept.inputs, kept.targets, labels)
 

@@ -14,7 +14,13 @@ _PICTURES = {
 
 
 def render(facts: Mapping[str, Any], directory: Path) -> str:
-    sections = (*_head(facts), *_results(facts, directory), *_data(facts), *_signatures(facts))
+    sections = (
+        *_head(facts),
+        *_results(facts, directory),
+        *_data(facts),
+        *novelty(facts["novelty"]),
+        *_signatures(facts),
+    )
     return "\n\n".join([*sections, *_making(facts)]) + "\n"
 
 
@@ -57,6 +63,26 @@ def _data(facts: Mapping[str, Any]) -> Iterator[str]:
         f"{examples['validation']:,} to watch the training by, "
         f"{examples['test']:,} held out for the figures above."
     )
+
+
+def novelty(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What the card says of it.
+
+    >>> [*novelty({"absent": "it was left out"})]
+    ['## Novelty', 'Not given: it was left out.']
+    """
+    yield "## Novelty"
+    if "absent" in facts:
+        yield f"Not given: {facts['absent']}."
+        return
+    yield (
+        f"`encoded` says in `novelty` how unlike {facts['images']:,} images of its training a row "
+        f"is. Above 1 it is unlike: {facts['quantile']:.1%} of {facts['held_out']:,} images held "
+        f"out lie below (the threshold is a distance of "
+        f"{facts['threshold']:.4g}, of {facts['features']:,} features)."
+    )
+    if "test" in facts:
+        yield f"False alarms on {facts['test']:,} test images: {facts['false_alarms']:.2%}."
 
 
 def _signatures(facts: Mapping[str, Any]) -> Iterator[str]:

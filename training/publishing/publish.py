@@ -6,6 +6,7 @@ import keras
 
 from training.data.dataset import Dataset
 from training.explaining.explainer import looked_at
+from training.novelty.fitting import LEFT_OUT, Novelty, facts_of, fit_trained
 from training.publishing import (
     checks,
     comparison,
@@ -44,23 +45,32 @@ def publish(
         _compare(model, dataset, live, None if allow_worse else run.recipe.margin)
     tried = dataset.test.take(slice(_TRIED)).inputs
     kept = held_out.of(dataset)
+    novelty = fit_trained(model, dataset) if run.recipe.novelty else LEFT_OUT
+    told = novelty if isinstance(novelty, Novelty) else None
 
     def write(staging: Path) -> None:
         graphs = saved_model.write(
-            model, dataset.heads, staging, explain_layer=run.recipe.explain_layer
+            model,
+            dataset.heads,
+            staging,
+            explain_layer=run.recipe.explain_layer,
+            spread=told.spread if told else None,
         )
         signatures = saved_model.signature_defs(staging)
-        asked = trials(model, tried, dataset.heads, signatures, explainer=graphs.explainer)
+        asked = trials(
+            model, tried, dataset.heads, signatures, explainer=graphs.explainer, novelty=told
+        )
         checks.check_parity(staging, asked)
         if live and not allow_breaking:
             checks.check_compatible(staging, previous=live)
         warmup.write(asked, name, staging)
-        explained = looked_at(graphs.explainer)
-        report.write(staging, model, dataset, run, signatures, explained, name)
+        extra = {"explained": looked_at(graphs.explainer), "novelty": facts_of(novelty)}
+        report.write(staging, model, dataset, run, signatures, extra, name)
         samples.write(staging / "samples", dataset)
         held_out.write(staging, kept)
 
     needed = sum(variable.value.numpy().nbytes for variable in model.variables)
+    needed += sum(array.nbytes for array in told.spread.arrays().values()) if told else 0
     needed += held_out.stored_bytes(kept) + _GRAPHS_AND_PICTURES
     return publish_directory(model_directory, write, needed)
 

@@ -17,7 +17,6 @@ import tensorflow as tf
 import models
 from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Dataset
-from training.explaining.explainer import LookedAt
 from training.fitting.checkpoint import Progress
 from training.publishing import gallery, model_card
 from training.publishing.checks import described
@@ -61,11 +60,11 @@ def write(
     dataset: Dataset,
     run: TrainingRun,
     signatures: Mapping[str, Any],
-    explained: LookedAt,
+    extra: Mapping[str, Any],
     name: str,
 ) -> None:
     facts = _gather(model, dataset, run, signatures, name) | {
-        "explained": explained,
+        **extra,
         "files": sizes_of_files(directory),
     }
     (directory / METRICS_FILE).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")

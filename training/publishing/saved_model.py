@@ -14,6 +14,7 @@ from sluice.wire.contract import CLASSIFY_METHOD, CLASSIFY_SIGNATURE
 from sluice.wire.tensors import Array
 from sluice.wire.versions import SAVED_MODEL, published_versions
 from training.data.heads import Head
+from training.novelty.spread import Spread
 from training.publishing.signatures import ImageShapes, SignatureGraphs, input_name
 
 SERVING_TAG = "serve"  # model servers load the graph that has this tag and no other
@@ -26,10 +27,11 @@ def write(
     directory: Path,
     images: ImageShapes | None = None,
     explain_layer: str = "",
+    spread: Spread | None = None,
 ) -> SignatureGraphs:
     """The model's signatures as a SavedModel in `directory`, of a model in float32.
 
-    images, explain_layer: as `SignatureGraphs` takes them.
+    images, explain_layer, spread: as `SignatureGraphs` takes them.
     """
     root = tf.Module()
     # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
@@ -39,7 +41,8 @@ def write(
     root.tables = [
         layer.lookup_table for layer in model._flatten_layers() if hasattr(layer, "lookup_table")
     ]
-    graphs = SignatureGraphs(model, heads, images, explain_layer)
+    graphs = SignatureGraphs(model, heads, images, explain_layer, spread)
+    root.spread = graphs.spread
     tf.saved_model.save(root, str(directory), signatures=graphs.by_name())
     _correct(directory)
     return graphs

@@ -15,12 +15,15 @@ from sluice.wire.contract import (
     ENCODED_SIGNATURE,
     EXPLAIN_ENCODED_SIGNATURE,
     EXPLAIN_SIGNATURE,
+    NOVELTY,
     SCORES_SUFFIX,
 )
 from training.data.heads import Classes, Head, naming
 from training.decoding import decode_images
 from training.explaining.explainer import explainer_of
 from training.inference import answering, call
+from training.novelty.features import features
+from training.novelty.spread import Spread, distance
 
 GENERATE = "generate"  # a GAN's
 TOP = 5  # classes named in an answer, where the head has that many
@@ -39,13 +42,21 @@ class SignatureGraphs:
         heads: Mapping[str, Head],
         images: ImageShapes | None = None,
         explain_layer: str = "",
+        spread: Spread | None = None,
     ) -> None:
         """images: of the inputs that files are decoded for, [H, W, C]; None: all that look it.
-        explain_layer: whose maps `explain` looks at; "": the last convolution's."""
+        explain_layer: whose maps `explain` looks at; "": the last convolution's.
+        spread: of the features in training, in units of the threshold; None: `novelty` is left out.
+        """
         self._model, self._inputs = model, answering(model).inputs
         self._images = image_inputs(self._inputs) if images is None else images
         self._naming = naming(heads)
         self.explainer = explainer_of(model, heads, self._images, explain_layer)
+        # Variables, for TensorFlow Serving optimizes constants, and keeps copies.
+        self.spread = {
+            name: tf.Variable(array, trainable=False)
+            for name, array in (spread.arrays() if spread else {}).items()
+        }
 
     def by_name(self) -> dict[str, Any]:
         """One traced `tf.function` for each, as `tf.saved_model.save` takes them."""
@@ -75,7 +86,11 @@ class SignatureGraphs:
         return call(self._model, inputs, training=False)
 
     def _predict_encoded(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = self._predict(**self._decode(inputs))
+        pixels = self._decode(inputs)
+        outputs = self._predict(**pixels)
+        if self.spread:
+            found = features([outputs[name] for name in self._naming], pixels.values())
+            outputs = {**outputs, NOVELTY: distance(found, self.spread)}
         for name, head in self._naming.items():
             classes, scores = _best(outputs[name], head)
             outputs = {

@@ -17,6 +17,7 @@ from sluice.wire.contract import (
     ENCODED_SIGNATURE,
     EXPLAIN_ENCODED_SIGNATURE,
     EXPLAIN_SIGNATURE,
+    NOVELTY,
 )
 from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.tensors import Array
@@ -24,6 +25,7 @@ from training.data.dataset import Arrays
 from training.data.heads import Head, naming
 from training.explaining.explainer import Explainer
 from training.inference import answering, as_dtype, predict
+from training.novelty.fitting import Novelty
 from training.publishing.signatures import GENERATE, TOP
 
 _DEVICE = "/CPU:0"  # where the written graph is tried too: a GPU sums in another order
@@ -50,11 +52,13 @@ def trials(
     signatures: Iterable[str],
     images: Collection[str] | None = None,
     explainer: Explainer | None = None,
+    novelty: Novelty | None = None,
 ) -> Trials:
     """By signature: those of the model that `signatures` names.
 
     images: the inputs, uint8 [N, H, W, C], that are sent as files where files are taken; None: all.
     explainer: of the signatures that explain.
+    novelty: what `encoded` says of it, where it does.
     """
     dtypes = {tensor.name: tensor.dtype for tensor in answering(model).inputs}
     files = {
@@ -63,11 +67,12 @@ def trials(
     }
     with tf.device(_DEVICE):
         answers = predict(model, inputs)
+        told = {NOVELTY: novelty.scores(model, heads, inputs)} if novelty else {}
     every = {
         DEFAULT_SIGNATURE: Trial(
             {name: as_dtype(array, dtypes[name]) for name, array in inputs.items()}, answers
         ),
-        ENCODED_SIGNATURE: Trial(files, answers),
+        ENCODED_SIGNATURE: Trial(files, {**answers, **told}),
     }
     if CLASSIFY_SIGNATURE in signatures:
         name, head = next(iter(naming(heads).items()))

@@ -40,6 +40,7 @@ class Recipe:
     precision: str = "auto"  # auto, float32, mixed_bfloat16, mixed_float16
     deterministic: bool = False  # the same numbers to the bit in every run; slower on a GPU
     seed: int = 0
+    novelty: bool = True  # say of each picture how unlike the training images it is
     margin: float = 1.0  # points, of 100, by which a version may be worse than the live one
     explain_layer: str = ""  # whose maps `explain` looks at; the last convolution's if not said
 

@@ -67,6 +67,7 @@ BOUNDS: dict[str, Bounds] = {
     ),
     "deterministic": Bounds("the same numbers to the bit in every run; slower on a GPU"),
     "seed": Bounds("of everything that is drawn by chance", 0, 2**32 - 1),
+    "novelty": Bounds("whether the version says how unlike its training images a picture is"),
     "margin": Bounds("points, of 100, that a version may be worse than the live one", 0, 100),
     "explain_layer": Bounds(
         "the layer whose maps `explain` looks at, by name; not set: the last convolution"

@@ -1,0 +1,92 @@
+"""What of a model's answer tells a strange picture: the statistics of its last maps."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import tensorflow as tf
+
+# What has weights. Before the first of them there are only pixels, prepared.
+_LEARNT = {
+    "Conv2D",
+    "Conv3D",
+    "DepthwiseConv2dNative",
+    "MatMul",
+    "BatchMatMulV2",
+    "Einsum",
+    "ResourceGather",
+}
+_MATRIX_PRODUCT = "MatMul"
+
+
+def features(outputs: Iterable[tf.Tensor], inputs: Iterable[tf.Tensor]) -> tf.Tensor | None:
+    """What stands behind the outputs [N, ...] of a graph: float32 [N, d], or None where nothing.
+
+    Of each map [N, h, w, C] (or sequence [N, T, C]) that is flattened or pooled on the way to the
+    outputs, the channels' means and deviations; without any, what the last dense layers take. Of
+    each number the square root, as large ones vary the more.
+
+    inputs: the model's, of the same graph; what lies before them is not looked at.
+    """
+    known = {tensor.name for tensor in inputs}
+    outputs = [*outputs]
+    maps = [*_nearest(outputs, known, _is_map)]
+    if maps:
+        return tf.concat([_root(each) for each in map(_moments, maps)], axis=-1)
+    taken = [each.op.inputs[0] for each in _nearest(outputs, known, _is_product)]
+    dense = [tf.cast(each, tf.float32) for each in taken if each.shape[-1] is not None]
+    return _root(tf.concat(dense, axis=-1)) if dense else None
+
+
+def _nearest(
+    outputs: Iterable[tf.Tensor], inputs: set[str], wanted: Callable[[tf.Tensor], bool]
+) -> Iterator[tf.Tensor]:
+    """On each way back from the outputs, the first tensor that is wanted and has weights behind."""
+    seen, waiting = set(inputs), [*outputs]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.name in seen or not tensor.dtype.is_floating:
+            continue
+        seen.add(tensor.name)
+        if wanted(tensor) and _is_learnt(tensor, inputs):
+            yield tensor
+        else:
+            waiting.extend(tensor.op.inputs)
+
+
+def _is_map(tensor: tf.Tensor) -> bool:
+    shape = tensor.shape
+    return (shape.rank or 0) > 2 and shape[0] is None and shape[-1] is not None
+
+
+def _is_product(tensor: tf.Tensor) -> bool:
+    return tensor.op.type == _MATRIX_PRODUCT and tensor.shape[0] is None
+
+
+def _is_learnt(tensor: tf.Tensor, inputs: set[str]) -> bool:
+    seen, waiting = set(inputs), [tensor]
+    while waiting:
+        each = waiting.pop()
+        if each.name in seen:
+            continue
+        if each.op.type in _LEARNT:
+            return True
+        seen.add(each.name)
+        waiting.extend(each.op.inputs)
+    return False
+
+
+def _moments(tensor: tf.Tensor) -> tf.Tensor:
+    """[N, ..., C] -> means and deviations over the places, float32 [N, 2 C]."""
+    places = [*range(1, tensor.shape.rank - 1)]
+    mean, variance = tf.nn.moments(tf.cast(_well_shaped(tensor), tf.float32), axes=places)
+    return tf.concat([mean, tf.sqrt(variance)], axis=-1)
+
+
+def _well_shaped(tensor: tf.Tensor) -> tf.Tensor:
+    """oneDNN's pooling gives no rows another shape than the graph says, which fails further on."""
+    none = tf.zeros([0, *(size or 1 for size in tensor.shape[1:])], tensor.dtype)
+    kept = tf.cond(tf.shape(tensor)[0] > 0, lambda: tensor, lambda: none)
+    return tf.ensure_shape(kept, tensor.shape)
+
+
+def _root(values: tf.Tensor) -> tf.Tensor:
+    return tf.sign(values) * tf.sqrt(tf.abs(values))
