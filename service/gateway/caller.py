@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from service.gateway.access.account import FREE, AnyAccount
 from service.gateway.access.grant import EVERYTHING, Grant
+from sluice.wire.tensors import Array
 
 REQUEST_ID = "x-request-id"
 _TRACE = ("traceparent", "tracestate")  # W3C's, which the model server gets as they came
@@ -38,6 +39,7 @@ class Caller:
     queued_s: float = 0.0
     upstream_s: float = 0.0
     decode_s: float = 0.0
+    novelty: Array | None = None  # as the model says it of each row
 
     @classmethod
     def within(cls, seconds: float) -> "Caller":

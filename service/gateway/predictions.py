@@ -49,7 +49,7 @@ from service.gateway.signatures import Signatures, validate
 from service.gateway.statistics import NO_VERSION, Statistics
 from service.gateway.tls.upstream import upstream_tls
 from service.gateway.traffic import Inputs, Kind, kind_of
-from sluice.wire.contract import TAKE_FILES, State
+from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY, TAKE_FILES, State
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
@@ -146,6 +146,8 @@ class Predictions:
             kind = kind_of(model, query.signature.name, wanted, inputs)
             answer = await self.joining.ask(kind, inputs, rows, caller)
         caller.version = answer.version
+        if query.signature.name == ENCODED_SIGNATURE:
+            caller.novelty = answer.outputs.get(NOVELTY)
         self._forget_if_replaced(model, answer.version)
         return query, answer
 

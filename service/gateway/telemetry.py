@@ -26,6 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
+from service.gateway.novelty import BUCKETS, readings
 from service.gateway.servers import EJECTED, Server
 from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
 from service.gateway.version_states import VersionStates
@@ -116,6 +117,13 @@ class Telemetry:
             "Size of a request's body.",
             ["dialect"],
             buckets=BYTES,
+            registry=registry,
+        )
+        self._novelty = _Histogram(
+            "sluice_novelty",
+            "How unlike the training images a row is, as the model says; above 1, unlike.",
+            ["model", "version"],
+            buckets=BUCKETS,
             registry=registry,
         )
         self._refused = Counter(
@@ -232,6 +240,8 @@ class Telemetry:
             of.rows.inc(sum(caller.rows for caller in called))
             # Of one call they add up to 1.
             of.calls.inc(sum(caller.rows / caller.joined for caller in called))
+        if novelty := readings(caller.novelty for _, caller in group):
+            self._novelty.labels(model, version).observe_all(novelty)
         if model and verb in PREDICTING and status not in ANSWERED:
             failed_s = sum(exchange.seconds for exchange, _ in group)
             self._failed.labels(model, version).inc(failed_s)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sluice.client.drawing import html
 from sluice.client.tables import guess_lines, table, value_lines
-from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX, State
+from sluice.wire.contract import CLASSES_SUFFIX, NOVELTY, SCORES_SUFFIX, State
 from sluice.wire.protos.serving_pb2 import ModelVersionStatus, SignatureDefMap
 from sluice.wire.signature import Signature, callable_signatures, dtype_name, shape_text
 from sluice.wire.tensors import Array
@@ -73,6 +73,12 @@ class Prediction(Mapping[str, Array]):
             if name.endswith(CLASSES_SUFFIX)
             and name.removesuffix(CLASSES_SUFFIX) + SCORES_SUFFIX in self
         )
+
+    @property
+    def novelty(self) -> Array | None:
+        """How unlike the training images each row is, float32 [N]: above 1, unlike. None where the
+        version does not say it."""
+        return self.get(NOVELTY)
 
     @property
     def labels(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from sluice.wire.contract import NOVELTY
 from sluice.wire.signature import dtype_name, shape_text
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ SHOWN_VALUES = 8
 def guess_lines(
     prediction: "Prediction", top_k: int, rows: Sequence[str] | None = None
 ) -> Iterator[list[str]]:
-    """Row, head, label and score of the `top_k` best guesses; `rows` is what each row is called,
-    its number if it is not said.
+    """Row, head, label and score of the `top_k` best guesses, then the rows that are unlike the
+    training images; `rows` is what each row is called, its number if it is not said.
 
     >>> import numpy as np
     >>> from sluice.client.results import Prediction
@@ -24,12 +25,20 @@ def guess_lines(
     >>> outputs = {"label_classes": classes, "label_scores": scores}
     >>> list(guess_lines(Prediction(outputs, "digits", 1, "encoded"), 1, ["three.png"]))
     [['three.png', 'label', '3', '0.7500']]
+    >>> outputs = {"novelty": np.float32([2.5]), **outputs}
+    >>> list(guess_lines(Prediction(outputs, "digits", 1, "encoded"), 1))[1]
+    ['0', 'novelty', 'unlike the training images', '2.5000']
     """
     for head in prediction.heads:
         ranked = prediction.ranked(head)
         for row, guesses in zip(rows or map(str, range(len(ranked))), ranked, strict=True):
             for guess in guesses[:top_k]:
                 yield [row, head, guess.label, f"{guess.score:.4f}"]
+    novelty = prediction.novelty
+    if novelty is not None:
+        for row, value in zip(rows or map(str, range(len(novelty))), novelty, strict=True):
+            if value > 1:
+                yield [row, NOVELTY, "unlike the training images", f"{value:.4f}"]
 
 
 def value_lines(prediction: "Prediction") -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import requests
 from keras import layers
 from sklearn.metrics import roc_auc_score
 
@@ -23,6 +24,7 @@ from training.publishing.saved_model import write as write_saved_model
 from training.publishing.trials import encode_png
 from training.recipes import RECIPES
 
+NOISE = np.random.default_rng(0).integers(256, size=(8, 8, 1), dtype=np.uint8)
 HEADS = {"label": Classes(("cat", "dog"))}
 
 
@@ -211,3 +213,19 @@ class TestAdopted:
         assert "Not given: it was left out" in (unwanted / "model-card.md").read_text()
         for version in (none, unwanted):
             assert "novelty" not in signature_defs(version)[ENCODED_SIGNATURE].outputs
+
+
+def test_what_is_asked_over_http_is_counted_in_the_metrics(
+    digits, launch_modelserver, launch_gateway
+):
+    server = launch_modelserver(f"--model_repository={digits.parent.parent}")
+    url = launch_gateway(server.address).url
+    for body in (next((digits / "samples").glob("*.png")).read_bytes(), encode_png(NOISE)):
+        answer = requests.post(f"{url}/v1/models/digits:predict", data=body, timeout=60)
+        assert answer.status_code == 200, answer.text
+        [row] = answer.json()["predictions"]
+        assert (row["novelty"] > 1) == (body == encode_png(NOISE))
+        assert {*row} == {"label", "label_classes", "label_scores", "novelty"}
+    said = requests.get(f"{url}/metrics", timeout=60).text
+    assert 'sluice_novelty_count{model="digits",version="1"} 2.0' in said
+    assert 'sluice_novelty_bucket{le="1.0",model="digits",version="1"} 1.0' in said

@@ -80,9 +80,7 @@ def publish(
     return publish_directory(repository / name, write)
 
 
-def _samples(
-    adopted: Adopted, wishes: Wishes, *, novelty: bool
-) -> tuple[Arrays, Novelty | str]:
+def _samples(adopted: Adopted, wishes: Wishes, *, novelty: bool) -> tuple[Arrays, Novelty | str]:
     """Rows to try the model on, and what all samples together teach of its pictures."""
     if not wishes.samples:
         rows = samples.random_samples(adopted.inputs, adopted.images)

@@ -22,6 +22,7 @@ function oneRow(outputs, row, canvas) {
   const parts = [];
   for (const [name, values] of Object.entries(outputs)) {
     if (/_(classes|scores)$/.test(name) && outputs[name.replace(/_\w+$/, "_classes")]) continue;
+    if (name === "novelty" && typeof values[row] === "number") continue;
     const classes = outputs[`${name}_classes`]?.[row];
     const block = element("div", {"data-output": name}, element("h3", {}, name));
     if (classes) {
@@ -32,7 +33,17 @@ function oneRow(outputs, row, canvas) {
     }
     parts.push(block);
   }
+  const novelty = outputs.novelty?.[row];
+  if (typeof novelty === "number") parts.push(said(novelty));
   return parts;
+}
+
+/** How unlike the training images the row is; the threshold is 1 (docs/novelty.md). */
+function said(novelty) {
+  const number = `Novelty ${+novelty.toPrecision(3)}; above 1 is unlike.`;
+  return novelty > 1
+    ? element("p", {"data-output": "novelty"}, element("strong", {}, "Unlike anything it was trained on."), ` This answer is worth little. ${number}`)
+    : element("p", {class: "quiet", "data-output": "novelty"}, `Like what it was trained on. ${number}`);
 }
 
 function asWhatItIs(value, canvas) {
