@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-load test-remote lint bench bench-peers bench-modelserver protos images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-load test-remote lint bench bench-peers bench-modelserver bench-explain protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -69,6 +69,9 @@ bench-peers: $(INSTALLED)  ## The same beside other Python servers too, and writ
 
 bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside TensorFlow alone
 	$(BIN)/python benchmarks/modelserver.py
+
+bench-explain: $(INSTALLED)  ## Measure how well strange pictures are told, and write docs/novelty.md
+	$(BIN)/python benchmarks/novelty.py --docs $(BENCH)
 
 protos: $(INSTALLED)  ## Generate the message classes from sluice/wire/protos/*.proto
 	$(BIN)/python -m sluice.wire.protos.generate
