@@ -1,5 +1,6 @@
 """What of a model's answer tells a strange picture: the statistics of its last maps."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
@@ -76,16 +77,27 @@ def _is_learnt(tensor: tf.Tensor, inputs: set[str]) -> bool:
 
 def _moments(tensor: tf.Tensor) -> tf.Tensor:
     """[N, ..., C] -> means and deviations over the places, float32 [N, 2 C]."""
-    places = [*range(1, tensor.shape.rank - 1)]
-    mean, variance = tf.nn.moments(tf.cast(_well_shaped(tensor), tf.float32), axes=places)
+    values = tf.cast(_in_a_row(tensor), tf.float32)
+    mean = tf.reduce_mean(values, axis=1)
+    variance = tf.reduce_mean(tf.math.squared_difference(values, mean[:, tf.newaxis]), axis=1)
     return tf.concat([mean, tf.sqrt(variance)], axis=-1)
 
 
-def _well_shaped(tensor: tf.Tensor) -> tf.Tensor:
-    """oneDNN's pooling gives no rows another shape than the graph says, which fails further on."""
-    none = tf.zeros([0, *(size or 1 for size in tensor.shape[1:])], tensor.dtype)
-    kept = tf.cond(tf.shape(tensor)[0] > 0, lambda: tensor, lambda: none)
-    return tf.ensure_shape(kept, tensor.shape)
+def _in_a_row(tensor: tf.Tensor) -> tf.Tensor:
+    """[N, ..., C] -> [N, places, C].
+
+    Of no rows too, which oneDNN's pooling gives another shape than the graph says.
+    """
+    *places, channels = tensor.shape[1:]
+    if None not in places:
+        return tf.reshape(tensor, [-1, math.prod(places), channels])
+    sizes = tf.shape(tensor)
+    wanted = [sizes[0], tf.reduce_prod(sizes[1:-1]), channels]
+    return tf.cond(
+        sizes[0] > 0,
+        lambda: tf.reshape(tensor, wanted),
+        lambda: tf.zeros([0, 1, channels], tensor.dtype),
+    )
 
 
 def _root(values: tf.Tensor) -> tf.Tensor:

@@ -23,8 +23,9 @@ class Spread:
     arXiv:2003.00402), of which the largest `r` directions are kept and the rest is taken as equally
     wide (Tipping and Bishop's probabilistic PCA).
 
-    centre, scale: of each feature, [d]. directions: [d, r], orthonormal.
-    weights: of a direction's squared coordinate, [r]. rest: of the squared length.
+    directions: [d, r], which give a row its coordinates; origin: those of the mean, [r].
+    weights: of a coordinate's square, [r].
+    rest: the features' mean, and their weights where the rest counts: [2, d], or [2, 0].
 
     >>> rng = np.random.default_rng(0)
     >>> spread = Spread.of(rng.normal(size=(1000, 3)) * [1, 10, 100])
@@ -32,9 +33,8 @@ class Spread:
     [0.0, 4.0, 4.0]
     """
 
-    centre: Array
-    scale: Array
     directions: Array
+    origin: Array
     weights: Array
     rest: Array
 
@@ -49,26 +49,23 @@ class Spread:
         solver = "covariance_eigh" if width <= _SOLVED_WHOLE else "randomized"
         found = PCA(rank, svd_solver=solver, random_state=0).fit(features / scale)
         floor = _FLOOR * found.explained_variance_.mean() or 1.0
-        rest = 1 / (found.noise_variance_ + floor) if rank < width else 0.0
-        arrays = {
-            "centre": features.mean(axis=0),
-            "scale": scale,
-            "directions": found.components_.T,
-            "weights": 1 / (found.explained_variance_ + floor) - rest,
-            "rest": np.array(rest),
-        }
-        return cls(**{name: array.astype(np.float32) for name, array in arrays.items()})
+        left = 1 / (found.noise_variance_ + floor) if rank < width else 0.0
+        centre, directions = features.mean(axis=0), found.components_.T / scale[:, np.newaxis]
+        rest = np.stack([centre, np.sqrt(left) / scale]) if left else np.empty((2, 0))
+        weights = 1 / (found.explained_variance_ + floor) - left
+        arrays = (directions, centre @ directions, weights, rest)
+        return cls(*(array.astype(np.float32) for array in arrays))
 
     def in_units_of(self, threshold: float) -> "Spread":
         """The same, whose distance 1 is this one's `threshold`."""
-        weights, rest = self.weights / threshold**2, self.rest / threshold**2
-        return replace(self, weights=weights, rest=rest)
+        rest = self.rest / np.float32([[1], [threshold]])
+        return replace(self, weights=self.weights / threshold**2, rest=rest)
 
     def arrays(self) -> Mapping[str, Array]:
         """The statistics by name, float32.
 
         >>> [*Spread.of(np.eye(3)).arrays()]
-        ['centre', 'scale', 'directions', 'weights', 'rest']
+        ['directions', 'origin', 'weights', 'rest']
         """
         return dict(vars(self))
 
@@ -80,8 +77,9 @@ class Spread:
 
 def distance(features: tf.Tensor, spread: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """float32 [N], of features [N, d] and what `Spread.arrays` gives, as arrays or variables."""
-    scaled = (features - spread["centre"]) / spread["scale"]
-    along = tf.matmul(scaled, spread["directions"])  # [N, r]
+    along = tf.matmul(features, spread["directions"]) - spread["origin"]  # [N, r]
     squared = tf.linalg.matvec(tf.square(along), spread["weights"])
-    squared += spread["rest"] * tf.reduce_sum(tf.square(scaled), axis=-1)
+    if spread["rest"].shape[-1]:
+        centre, weights = tf.unstack(spread["rest"])
+        squared += tf.reduce_sum(tf.square((features - centre) * weights), axis=-1)
     return tf.sqrt(tf.nn.relu(squared))
