@@ -58,7 +58,7 @@ class Spread:
 
     def in_units_of(self, threshold: float) -> "Spread":
         """The same, whose distance 1 is this one's `threshold`."""
-        rest = self.rest / np.float32([[1], [threshold]])
+        rest = self.rest / np.array([[1], [threshold]], np.float32)
         return replace(self, weights=self.weights / threshold**2, rest=rest)
 
     def arrays(self) -> Mapping[str, Array]:
