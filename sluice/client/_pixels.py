@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 
+from sluice.wire.contract import HEATMAP
 from sluice.wire.signature import CHANNELS
 from sluice.wire.tensors import Array
 
 MOST_SIDE = 256  # pixels that an array is drawn with, each way
-HEATMAP = re.compile(r"(^|_)heatmap(_|$)")
+IS_HEATMAP = re.compile(rf"(^|_){HEATMAP}(_|$)")
 _MASK, _HEAT = 150, 190  # of 255: what covers the picture as far as that
 
 
@@ -77,7 +78,7 @@ def is_unit(values: Array) -> bool:
 
 def is_mask(name: str, values: Array) -> bool:
     """Whether [N, h, w, C] sorts the pixels of a picture, as `mask` takes it."""
-    if HEATMAP.search(name) or not values.size or values.dtype.kind not in "fiub":
+    if IS_HEATMAP.search(name) or not values.size or values.dtype.kind not in "fiub":
         return False
     if values.ndim != 4:
         return values.ndim == 3 and values.dtype.kind in "iub"
@@ -88,7 +89,7 @@ def is_mask(name: str, values: Array) -> bool:
 
 def is_heat(name: str, values: Array) -> bool:
     """Whether [N, h, w] says where a model looked: what `explain` answers with."""
-    return bool(HEATMAP.search(name)) and values.ndim == 3 and values.dtype.kind == "f"
+    return bool(IS_HEATMAP.search(name)) and values.ndim == 3 and values.dtype.kind == "f"
 
 
 def _smaller(values: Array) -> Array:

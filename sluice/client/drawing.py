@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sluice.client._pixels import (
-    HEATMAP,
+    IS_HEATMAP,
     MOST_SIDE,
     heat,
     is_heat,
@@ -125,7 +125,7 @@ def _as_what_it_is(name: str, array: Array, row: int, pictures: dict[str, str]) 
 
 def _picture_under(name: str, pictures: dict[str, str]) -> str:
     """The picture that an output lies over: of several the one that its name ends with."""
-    named = [each for each in pictures if HEATMAP.search(name) and name.endswith(f"_{each}")]
+    named = [each for each in pictures if IS_HEATMAP.search(name) and name.endswith(f"_{each}")]
     return pictures[named[0]] if named else next(iter(pictures.values()), "")
 
 

@@ -45,10 +45,11 @@ def shown(output):
 
 
 @pytest.mark.slow
-def test_its_cells_show_labels_pictures_and_a_mask(drawn):
+def test_its_cells_show_labels_pictures_heat_and_a_mask(drawn):
     assert drawn["connect"] == "['digits']"
     assert "<th" in drawn["ask"] and ">3</th>" in drawn["ask"] and 'alt="image"' in drawn["ask"]
     assert "['3']" in drawn["use"] and "LABEL" in drawn["use"]
     assert drawn["batch"].count('alt="image"') == 8
     assert "and 2 more rows" in drawn["batch"]
+    assert 'alt="where the model looked"' in drawn["explain"]
     assert 'alt="the mask"' in drawn["mask"]
