@@ -322,6 +322,17 @@ def test_what_cannot_be_used_is_named_at_the_start(folder, spoil, message):
         server_tls(settings)
 
 
+def test_comments_between_certificates_are_in_any_script(folder):
+    authorities = "Центр\n".encode() + Path(folder["ca.pem"]).read_bytes()
+    folder.replace("ca.pem", authorities)
+    tls = server_tls(Settings(**folder.settings(folder["ca.pem"])))
+    assert len(tls.current.context.get_ca_certs()) == 1
+    again = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    folder.replace("ca.pem", authorities + again)
+    with pytest.raises(InvalidSetting, match=r"SLUICE_TLS_CLIENT_CA_FILE: "):
+        server_tls(Settings(**folder.settings(folder["ca.pem"])))
+
+
 def test_a_certificate_without_its_key_is_no_setting(folder):
     with pytest.raises(InvalidSetting, match=r"SLUICE_TLS_KEY_FILE: .* is not given"):
         server_tls(Settings(tls_certificate_file=folder["server.pem"]))

@@ -141,6 +141,10 @@ def server_context(files: Files, identity: Identity) -> ssl.SSLContext:
     if (files.chain.read(), files.key.read()) != (identity.chain, identity.key):
         raise files.chain.bad("changed while it was read")
     if identity.authorities:
-        context.load_verify_locations(cadata=identity.authorities.decode("latin-1"))
+        text = identity.authorities.decode("ascii", "ignore")  # names in comments are in any script
+        try:
+            context.load_verify_locations(cadata=text)
+        except ssl.SSLError as error:
+            raise files.authorities.bad(f"is refused by OpenSSL ({error})") from None
         context.verify_mode = ssl.CERT_REQUIRED
     return context
