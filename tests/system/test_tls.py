@@ -356,7 +356,7 @@ def test_two_files_that_change_one_after_the_other_are_no_problem(folder):
 def test_sluice_up_makes_a_certificate_and_says_how_to_trust_it(up, repository):
     running = up(repository, flags=["--tls-self-signed"])
     assert re.search(rf"HTTP on https://localhost:{running.http_port}", running.log)
-    lines = re.findall(r"^ *(curl --cacert .*)$", running.log, re.M)
+    lines = re.findall(r"(curl --cacert .*)$", running.log, re.M)
     answers = [
         subprocess.run(["bash", "-c", f"{line} -sS"], capture_output=True, check=True).stdout
         for line in lines
