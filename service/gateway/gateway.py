@@ -14,7 +14,7 @@ from service.gateway.admission import Admission, Arrival
 from service.gateway.caller import Caller
 from service.gateway.cors import Cors
 from service.gateway.decode.content_encoding import decompress
-from service.gateway.error_responses import error_response, limit_headers
+from service.gateway.error_responses import error_response
 from service.gateway.errors import Forbidden, GatewayError, RateLimited, Unauthenticated
 from service.gateway.exchange import Exchange
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
@@ -122,9 +122,6 @@ class Gateway:
                     body = await self._unpacked(body, head, arrival)
                 request = HttpRequest(head.method, head.path, head.query, head.headers, body)
                 response = await view.handler(self.predictions, model, request, caller)
-                if standings := caller.account.standings():
-                    limits = limit_headers(standings)
-                    response = response._replace(headers={**response.headers, **limits})
                 if TIMING in head.headers:
                     response = _with_timing(response, caller)
         except GatewayError as error:

@@ -220,8 +220,7 @@ def test_without_a_key_each_address_has_its_own(doors, way):
     def ask(forwarded):
         return HTTP["json"](doors[way], "affine", {"X-Forwarded-For": forwarded})
 
-    first = ask("1.1.1.1")
-    assert (first.status, first.headers["ratelimit"][:14]) == (200, '"requests";r=1')
+    assert ask("1.1.1.1").status == 200
     assert [ask("6.6.6.6, 1.1.1.1").status for _ in range(2)] == [200, 429]
     assert ask("1.1.1.1, 2.2.2.2").status == 200
 

@@ -26,10 +26,6 @@ _TOO_MANY = {
 }
 
 
-_ALL = (REQUESTS, ROWS, BYTES, DAY)
-_SHOWN = (REQUESTS, DAY)  # of what passes; of what is refused, all that it was held to
-
-
 class Standing(NamedTuple):
     """Of one limit: so much of `quota` in `window_s` is left, and all of it again in `reset_s`."""
 
@@ -46,9 +42,6 @@ class FreeAccount:
     places: int | None = None
     name = ""
 
-    def standings(self) -> tuple[Standing, ...]:
-        return ()
-
     async def spend(self, costs: Mapping[str, float]) -> None:
         del costs
 
@@ -60,7 +53,6 @@ class Account:
         self.name, self.places = name, limits.places
         self._store = store
         self._limits = {each.kind: each for each in limits.rates}
-        self._last: tuple[list[Spending], Outcome] | None = None
 
     async def spend(self, costs: Mapping[str, float]) -> None:
         """So much of each kind, all or nothing; a request is one of the day's too. Raises
@@ -79,31 +71,17 @@ class Account:
         if outcome.refused is not None:
             again_s = max(math.ceil(outcome.wait_s), 1)
             message = f"{_over(outcome.refused)}; try again in {again_s} s"
-            raise RateLimited(message, again_s, _standings(spendings, outcome, _ALL))
-        if REQUESTS in costs:
-            self._last = spendings, outcome
-
-    def standings(self) -> tuple[Standing, ...]:
-        """As of the last request that passed."""
-        if self._last is None:
-            return ()
-        return _standings(*self._last, _SHOWN)
+            raise RateLimited(message, again_s, _standings(spendings, outcome))
 
 
 AnyAccount = Account | FreeAccount
 FREE = FreeAccount()
 
 
-def _standings(
-    spendings: list[Spending], outcome: Outcome, kinds: tuple[str, ...]
-) -> tuple[Standing, ...]:
-    now = outcome.now
+def _standings(spendings: list[Spending], outcome: Outcome) -> tuple[Standing, ...]:
     return tuple(
-        [
-            Standing(limit.kind, *limit.quota, *limit.left(used, now))
-            for (_, limit, _), used in zip(spendings, outcome.used, strict=True)
-            if limit.kind in kinds
-        ]
+        Standing(each.limit.kind, *each.limit.quota, *each.limit.left(used, outcome.now))
+        for each, used in zip(spendings, outcome.used, strict=True)
     )
 
 
