@@ -70,7 +70,8 @@ bench-peers: $(INSTALLED)  ## The same beside other Python servers too, and writ
 bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside TensorFlow alone
 	$(BIN)/python benchmarks/modelserver.py
 
-bench-explain: $(INSTALLED)  ## Measure how well strange pictures are told, and write docs/novelty.md
+bench-explain: $(INSTALLED)  ## Measure explanations and how well strange pictures are told; write docs/explain.md, docs/novelty.md
+	$(BIN)/python benchmarks/explain.py --docs
 	$(BIN)/python benchmarks/novelty.py --docs $(BENCH)
 
 protos: $(INSTALLED)  ## Generate the message classes from sluice/wire/protos/*.proto

@@ -98,6 +98,16 @@ class Trained:
         return NAMING.get(self.family, ("label",))
 
     @property
+    def prefixes(self) -> dict[str, str]:
+        """By head, what its names in `explain` begin with."""
+        return {head: f"{head}_" if len(self.naming) > 1 else "" for head in self.naming}
+
+    @property
+    def heatmaps(self) -> list[str]:
+        several = INPUTS.get(self.family, ())
+        return [f"heatmap_{name}" for name in several] or ["heatmap"]
+
+    @property
     def heads(self) -> set[str]:
         return {*self.naming, *MEASURING.get(self.family, ())}
 
@@ -212,6 +222,14 @@ def test_signatures_have_the_familys_names(trained):
     }
     if naming:
         expected["classify"] = {"inputs": {"inputs"}, "outputs": {"classes", "scores"}}
+        expected["explain"] = expected["explain_encoded"] = {
+            "inputs": images | {f"{before}class" for before in trained.prefixes.values()},
+            "outputs": {
+                f"{before}{what}"
+                for before in trained.prefixes.values()
+                for what in ("class", "score", *trained.heatmaps)
+            },
+        }
     if trained.family == "gan":
         expected["generate"] = {"inputs": {"noise", "label"}, "outputs": {"image"}}
     assert trained.signatures() == expected
@@ -259,6 +277,31 @@ def ask_with_examples(trained):
     )
 
 
+def ask_why(trained):
+    assert_explained(
+        trained, "explain", {name: images.tolist() for name, images in trained.images.items()}
+    )
+
+
+def ask_why_with_files(trained):
+    files = {name: [*map(as_file, images)] for name, images in trained.images.items()}
+    assert_explained(trained, "explain_encoded", files)
+
+
+def assert_explained(trained, signature, pictures):
+    """Of the best class and of two that are asked for."""
+    classes = {f"{before}class": [-1, 0, 1] for before in trained.prefixes.values()}
+    answered = trained.predict(signature, {**pictures, **classes})
+    for head, before in trained.prefixes.items():
+        expected = trained.keras_answers[head]
+        assert answered[f"{before}class"] == [expected[0].argmax(), 0, 1]
+        assert_close(answered[f"{before}score"], expected[range(3), answered[f"{before}class"]])
+        for name in trained.heatmaps:
+            heat = np.array(answered[before + name])
+            assert heat.ndim == 3 and len(heat) == ROWS
+            assert set(heat.max(axis=(1, 2))) <= {0, 1} and heat.min() >= 0
+
+
 def ask_for_pictures(trained):
     [(_, latent), _] = trained.model.generator.input_shape
     noise = np.random.default_rng(0).standard_normal((ROWS, latent)).astype(np.float32)
@@ -271,6 +314,8 @@ ASKED = {
     "serving_default": ask_with_arrays,
     "encoded": ask_with_files,
     "classify": ask_with_examples,
+    "explain": ask_why,
+    "explain_encoded": ask_why_with_files,
     "generate": ask_for_pictures,
 }
 

@@ -5,5 +5,6 @@ graph.py      what a tensor of a TensorFlow graph is computed from
 looking.py    where to look: the last convolution's maps, or the picture itself
 scoring.py    the score that is explained, before the softmax
 heat.py       maps and gradients -> heat of 0..1
+judging.py    is an explanation one? pixels taken away, weights shuffled
 explainer.py  these together: the graph behind the signature `explain`
 """

@@ -1,5 +1,6 @@
 """The graph behind the signature `explain`: pixels and the classes asked -> heat."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from sluice.wire.contract import CLASS, HEATMAP, SCORE
 from training.data.heads import Classes, Head, naming
+from training.errors import BadSetting
 from training.explaining import heat, looking, scoring
 from training.explaining.graph import Tensors
 from training.explaining.looking import Place
@@ -74,7 +76,7 @@ class Explainer:
         return {name: value[:rows] for name, value in answer.items()}
 
     def _answer(self, inputs: Tensors) -> Tensors:
-        with recorded(self._model) as given:
+        with recorded(answering(self._model)) as given:
             outputs = call(self._model, inputs, training=False)
         looking.check_named(given, self._named)
         answer: Tensors = {}
@@ -113,20 +115,23 @@ def explainer_of(
     model: keras.Model, heads: Mapping[str, Head], images: Collection[str], layer: str = ""
 ) -> Explainer | None:
     """None for a model without a picture or a head that names classes, with an input of that name
-    already, or with operations that have no gradient.
+    already, or with operations that have no gradient. Raises BadSetting for a layer of such a one.
 
     >>> import models
     >>> explainer_of(models.build("unet", (16, 16, 1), 2, width=2, depth=1), {}, ["image"]) is None
     True
     """
     classifying = naming(heads)
-    taken = {each.name for each in answering(model).inputs}
-    if not classifying or not images or taken & {*_asking(classifying).values()}:
-        return None
-    try:
-        return Explainer(model, classifying, images, layer)
-    except LookupError:
-        return None
+    taken = {each.name for each in answering(model).inputs} & {*_asking(classifying).values()}
+    if classifying and images and not taken:
+        with contextlib.suppress(LookupError):
+            return Explainer(model, classifying, images, layer)
+    if layer:
+        raise BadSetting(
+            f"explain_layer is {layer!r}, and nothing of this model can be explained: that takes "
+            f"a picture, a head that names classes, and operations that have a gradient"
+        )
+    return None
 
 
 def looked_at(explainer: Explainer | None) -> LookedAt:

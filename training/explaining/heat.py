@@ -6,15 +6,17 @@ import tensorflow as tf
 def grad_cam(maps: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     """Feature maps [N, h, w, C] and the score's gradient to them -> heat [N, h, w] of 0..1.
 
-    Each map counts by the mean of its gradient, and what speaks against the class is left out:
-    Selvaraju et al., "Grad-CAM" (arXiv:1610.02391), equations 1 and 2.
+    What speaks against the class is left out, as in Selvaraju et al., "Grad-CAM"
+    (arXiv:1610.02391), equations 1 and 2; but each place counts by its own gradient, and not by its
+    map's mean: Draelos and Carin, "HiResCAM" (arXiv:2011.08891). Before a global average pooling
+    the two are one; before a flatten, where every place has weights of its own, the mean points
+    elsewhere (docs/explain.md has figures).
 
     >>> maps = tf.constant([[[[1.0, 0.0], [0.0, 4.0]]]])
     >>> grad_cam(maps, tf.constant([[[[2.0, 1.0], [0.0, 1.0]]]])).numpy().tolist()
-    [[[0.25, 1.0]]]
+    [[[0.5, 1.0]]]
     """
-    weights = tf.reduce_mean(gradient, axis=[1, 2])  # [N, C]
-    return _normalised(tf.einsum("nhwc,nc->nhw", maps, weights))
+    return _normalised(tf.reduce_sum(maps * gradient, axis=-1))
 
 
 def input_gradient(gradient: tf.Tensor) -> tf.Tensor:

@@ -49,8 +49,9 @@ def find(
     """Where the evidence of `image` [N, H, W, C] for `score` lies; None where it has none to give.
 
     The maps of the last convolution before a flatten or a global pooling, as they are after its
-    normalisation, sum and activation. The picture itself where there is no convolution on the way,
-    or attention stands between: what it moves about is then no map any more.
+    normalisation, sum and activation, and where branches have met again. The picture
+    itself where there is no convolution on the way, or attention stands between: what it moves
+    about is then no map any more.
 
     given: what the layers gave in the graph that `image` and `score` are of.
     named: layers to look at instead, by name or path, where one is on the way.
@@ -62,9 +63,14 @@ def find(
     for each in reversed(maps):
         if {each.path, each.name} & {*named} and image.name in behind(each.output):
             return Place(each.path, each.output)
-    for each in reversed(maps):
-        if not isinstance(each.layer, _NOT_LOOKED_AT) and _from_convolution(each.output, image):
-            return _unless_attention(each, used, image)
+    convolved = [
+        each
+        for each in reversed(maps)
+        if not isinstance(each.layer, _NOT_LOOKED_AT) and _from_convolution(each.output, image)
+    ]
+    if convolved:
+        chosen = next((each for each in convolved if _is_all(each, image, score)), convolved[0])
+        return _unless_attention(chosen, used, image)
     return _picture(image)
 
 
@@ -92,6 +98,12 @@ def _from_convolution(tensor: tf.Tensor, image: tf.Tensor) -> bool:
     """Made of `image` by a convolution, and a map all the way: not out of tokens."""
     maps = behind(tensor, through=lambda each: each.shape.rank == 4)
     return image.name in maps and any(each.op.type in _CONVOLUTIONS for each in maps.values())
+
+
+def _is_all(each: Given, image: tf.Tensor, score: tf.Tensor) -> bool:
+    """Whether the score sees the image through these maps alone: not one branch of several."""
+    round_it = behind(score, through=lambda tensor: tensor.name != each.output.name)
+    return image.name not in round_it
 
 
 def _picture(image: tf.Tensor) -> Place | None:
