@@ -26,6 +26,13 @@ def features(outputs: Iterable[tf.Tensor], inputs: Iterable[tf.Tensor]) -> tf.Te
     each number the square root, as large ones vary the more.
 
     inputs: the model's, of the same graph; what lies before them is not looked at.
+
+    >>> @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 1])], autograph=False)
+    ... def look(image):
+    ...     maps = tf.nn.conv2d(image, tf.ones([3, 3, 1, 4]), strides=1, padding="VALID")
+    ...     return features([tf.reduce_mean(maps, axis=[1, 2])], [image])
+    >>> look(tf.ones([5, 8, 8, 1])).shape
+    TensorShape([5, 8])
     """
     known = {tensor.name for tensor in inputs}
     outputs = [*outputs]

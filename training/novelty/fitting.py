@@ -27,7 +27,11 @@ Facts = dict[str, float | int | str]  # of metrics.json
 
 @dataclass(frozen=True)
 class Novelty:
-    """spread: in units of the threshold. facts: how it was come by."""
+    """spread: in units of the threshold. facts: how it was come by.
+
+    >>> Novelty(Spread.of(np.eye(3)), {"images": 3}).facts
+    {'images': 3}
+    """
 
     spread: Spread
     facts: Facts
@@ -101,7 +105,14 @@ def fit_trained(model: keras.Model, dataset: Dataset) -> Novelty | str:
 
 
 def fit_samples(model: keras.Model, heads: Mapping[str, Head], samples: Arrays) -> Novelty | str:
-    """`fit` on samples of which nobody says what they are: every other one is held out."""
+    """`fit` on samples of which nobody says what they are: every other one is held out.
+
+    >>> import models
+    >>> from training.data.heads import Classes
+    >>> model = models.build("mlp", (8, 8, 1), 2, units=(4,))
+    >>> fit_samples(model, {"label": Classes(("cat", "dog"))}, {"image": np.zeros((16, 8, 8, 1))})
+    '8 images are too few for a threshold, of which 100 are needed'
+    """
     seen = {name: array[::2] for name, array in samples.items()}
     held_out = {name: array[1::2] for name, array in samples.items()}
     return fit(model, heads, seen, held_out)

@@ -57,7 +57,12 @@ class Spread:
         return cls(*(array.astype(np.float32) for array in arrays))
 
     def in_units_of(self, threshold: float) -> "Spread":
-        """The same, whose distance 1 is this one's `threshold`."""
+        """The same, whose distance 1 is this one's `threshold`.
+
+        >>> spread = Spread.of(np.random.default_rng(0).normal(size=(1000, 1)))
+        >>> spread.in_units_of(3).distances(np.array([[6]])).round().tolist()
+        [2.0]
+        """
         rest = self.rest / np.array([[1], [threshold]], np.float32)
         return replace(self, weights=self.weights / threshold**2, rest=rest)
 
@@ -76,7 +81,12 @@ class Spread:
 
 
 def distance(features: tf.Tensor, spread: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """float32 [N], of features [N, d] and what `Spread.arrays` gives, as arrays or variables."""
+    """float32 [N], of features [N, d] and what `Spread.arrays` gives, as arrays or variables.
+
+    >>> spread = Spread.of(np.random.default_rng(0).normal(size=(1000, 3)))
+    >>> distance(tf.constant([[0.0, 0.0, 9.0]]), spread.arrays()).numpy().round().tolist()
+    [9.0]
+    """
     along = tf.matmul(features, spread["directions"]) - spread["origin"]  # [N, r]
     squared = tf.linalg.matvec(tf.square(along), spread["weights"])
     if spread["rest"].shape[-1]:
