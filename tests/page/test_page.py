@@ -2,13 +2,16 @@
 without a request that leaves the host.
 """
 
+import base64
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
-import axe_core_python
 import keras
 import numpy as np
 import pytest
@@ -27,7 +30,10 @@ pytestmark = pytest.mark.root
 PATIENCE_S = 120
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-AXE = files(axe_core_python).joinpath("axe.min.js").read_text()
+AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
+EXPLAINABLE = Path(__file__).parents[1] / "gateway" / "make_models.py"
+ODD = "größe <b> 50% & \"x\" 'y' ?#+"
+LABELS = [f"<img src=x onerror=document.title={number}>" for number in range(1000)]
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +49,25 @@ def repository(published: Path) -> Path:
     noise = keras.Input((4,), name="noise")
     drawn = layers.Dense(8 * 8 * 3, activation="sigmoid", name="drawn")(noise)
     drawing = keras.Model(noise, layers.Reshape((8, 8, 3), name="picture")(drawn))
-    for name, model in {"pair": pair, "mask": mask, "drawing": drawing, "versions": mask}.items():
+    flat = layers.Flatten()(image)
+    many = keras.Model(image, {"kind": layers.Dense(1000, activation="softmax")(flat)})
+    untrained = {"pair": pair, "mask": mask, "drawing": drawing, "versions": mask, ODD: many}
+    for name, model in untrained.items():
         for _ in range(2 if name == "versions" else 1):
             options = {"model_repository": repository, "name": name, "preprocess": "scale01"}
-            training.publish(model, say=lambda _: None, **options)
+            labels = LABELS if name == ODD else None
+            training.publish(model, labels=labels, say=lambda _: None, **options)
+    subprocess.run([sys.executable, EXPLAINABLE, repository], check=True, capture_output=True)
     return repository
 
 
 @pytest.fixture(scope="module")
 def url(repository: Path, launch_modelserver, launch_gateway) -> str:
-    names = ["digits", "pair", "mask", "drawing", "versions"]
+    names = ["digits", "pair", "mask", "drawing", "versions", "why", "whys", ODD]
     config = repository / "models.config"
     policy = "model_version_policy { all {} }"
     entries = "".join(
-        f'config {{ name: "{name}" base_path: "{repository / name}" '
+        f"config {{ name: {json.dumps(name)} base_path: {json.dumps(str(repository / name))} "
         f'model_platform: "tensorflow" {policy} }}'
         for name in names
     )
@@ -122,6 +133,15 @@ def answered(browser: webdriver.Chrome, output: str):
     return all_of(browser, f"[data-output={output}]")
 
 
+def tab_to(browser: webdriver.Chrome, is_it) -> None:
+    """Until what is wanted has the focus."""
+    for _ in range(50):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        if is_it(browser.switch_to.active_element):
+            return
+    raise AssertionError("Tab does not lead to it")
+
+
 def test_a_digit_is_read(
     browser: webdriver.Chrome,
     url: str,
@@ -143,13 +163,99 @@ def test_a_sample_is_a_click_away_and_the_keyboard_will_do(
     browser: webdriver.Chrome, url: str
 ) -> None:
     browser.get(f"{url}/models/digits")
-    for _ in range(30):  # Tab leads to it
-        ActionChains(browser).send_keys(Keys.TAB).perform()
-        if browser.switch_to.active_element.get_attribute("aria-label") == "Sample 7-0":
-            break
+    tab_to(browser, lambda focused: focused.get_attribute("aria-label") == "Sample 7-0")
     ActionChains(browser).send_keys(Keys.ENTER).perform()
     [block] = answered(browser, "label")
     assert block.find_elements(By.CLASS_NAME, "label")[0].text == "7"
+
+
+def test_a_picture_is_dropped(browser: webdriver.Chrome, url: str, repository: Path) -> None:
+    browser.get(f"{url}/models/digits")
+    content = base64.b64encode((repository / "digits/1/samples/3-0.png").read_bytes()).decode()
+    browser.execute_script(
+        """
+        const bytes = Uint8Array.from(atob(arguments[0]), (each) => each.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], "three.png", {type: "image/png"}));
+        const drop = new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true});
+        document.querySelector(".drop").dispatchEvent(drop);
+        """,
+        content,
+    )
+    [block] = answered(browser, "label")
+    assert block.find_elements(By.CLASS_NAME, "label")[0].text == "3"
+
+
+def test_why_is_a_heat_over_the_picture_of_the_class_chosen(
+    browser: webdriver.Chrome, url: str, picture: Path
+) -> None:
+    """With the keyboard alone, once the picture is there."""
+    browser.get(f"{url}/models/why")
+    choose(browser, "image", picture)
+    until(browser, lambda b: all_of(b, ".why button"))
+    tab_to(browser, lambda focused: focused.text == "Why?")
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    until(browser, lambda b: all_of(b, "[data-why=label] figcaption"))
+    best = one(browser, "[data-why=label] figcaption").text.partition(":")[0]
+    options = [each.text for each in Select(one(browser, "[data-why=label] select")).options]
+    assert options[0] == "the best class"
+    assert best in options[1:]
+    [other] = {"left", "middle", "right"} & {*options[1:]} - {best}
+    Select(one(browser, "[data-why=label] select")).select_by_visible_text(other)
+    until(browser, lambda b: one(b, "[data-why=label] figcaption").text.startswith(other))
+    over = one(browser, "[data-why=label] .overlay canvas.heat")
+    assert over.get_attribute("aria-label") == "the heat"
+    tab_to(browser, lambda focused: focused.get_attribute("type") == "range")
+    ActionChains(browser).send_keys(Keys.HOME).perform()
+    assert over.value_of_css_property("opacity") == "0"
+
+
+def test_every_head_is_explained_in_every_picture(
+    browser: webdriver.Chrome, url: str, picture: Path
+) -> None:
+    browser.get(f"{url}/models/whys")
+    choose(browser, "above", picture)
+    choose(browser, "below", picture)
+    one(browser, "button.main").click()
+    until(browser, lambda b: all_of(b, ".why button"))
+    one(browser, ".why button").click()
+    for head in ("first", "second"):
+        until(browser, lambda b, head=head: all_of(b, f"[data-why={head}] canvas.heat"))
+        shown = all_of(browser, f"[data-why={head}] canvas.heat")
+        said = [each.get_attribute("aria-label") for each in shown]
+        assert said == ["the heat in above", "the heat in below"]
+
+
+def test_names_and_labels_are_text_whatever_they_hold(
+    browser: webdriver.Chrome, url: str, picture: Path
+) -> None:
+    """A thousand of them, of a model whose name no address carries as it is."""
+    browser.get(f"{url}/models/")
+    one(browser, f"a[href='/models/{quote(ODD)}']").click()
+    until(browser, lambda b: all_of(b, "fieldset[data-input=image]"))
+    assert one(browser, "h1").text == ODD
+    choose(browser, "image", picture)
+    [block] = answered(browser, "kind")
+    assert {each.text for each in block.find_elements(By.CLASS_NAME, "label")} < {*LABELS}
+    assert not all_of(browser, "img[src=x]")
+    assert browser.title == f"{ODD} · Sluice"
+    one(browser, "nav a[href^='/docs/']").click()
+    until(browser, lambda b: b.title.startswith(ODD) or ODD in one(b, "h1").text)
+
+
+def test_a_server_that_is_away_is_said_in_words(
+    browser: webdriver.Chrome, launch_modelserver, launch_gateway, repository: Path, picture: Path
+) -> None:
+    twin = launch_modelserver("--model_name=why", f"--model_base_path={repository / 'why'}")
+    url = launch_gateway(twin.address, models="why", request_timeout_s=2).url
+    browser.get(f"{url}/models/why")
+    twin.terminate()
+    choose(browser, "image", picture)
+    until(browser, lambda b: all_of(b, "#said.bad"))
+    assert one(browser, "#said").text
+    browser.get(f"{url}/models/why")
+    assert one(browser, "main .bad").text
+    assert one(browser, "a[href='/models/']")
 
 
 def test_several_inputs_have_a_field_each(
@@ -205,7 +311,7 @@ def test_what_goes_wrong_is_said_in_the_gateways_words(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("width", [1200, 360])
 def test_the_page_is_for_everybody(
     browser: webdriver.Chrome, url: str, repository: Path, scheme: str, width: int
 ) -> None:
@@ -214,11 +320,14 @@ def test_the_page_is_for_everybody(
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
     )
-    for path in ("/models/", "/models/digits"):
+    for path in ("/models/", "/models/digits", "/models/why", f"/models/{quote(ODD)}"):
         browser.get(f"{url}{path}")
-        if path == "/models/digits":
+        if path != "/models/":
             choose(browser, "image", repository / "digits/1/samples/3-0.png")
-            answered(browser, "label")
+            answered(browser, "kind" if "%" in path else "label")
+            for button in all_of(browser, ".why button"):
+                button.click()
+                until(browser, lambda b: all_of(b, "canvas.heat"))
             browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = 1)")
         browser.execute_script(AXE)
         found = browser.execute_async_script("axe.run().then(arguments[0])")
@@ -251,21 +360,56 @@ def test_no_request_leaves_the_host_and_nothing_is_wrong_in_the_console(
     assert wrong == []
 
 
-def test_now_asks_only_while_somebody_looks(browser: webdriver.Chrome, url: str) -> None:
+def asked(browser: webdriver.Chrome) -> int:
+    """Requests of the page since it was loaded."""
+    return browser.execute_script("return performance.getEntriesByType('resource').length")
+
+
+def test_nothing_is_asked_while_nobody_looks(browser: webdriver.Chrome, url: str) -> None:
+    browser.get(f"{url}/models/digits")
+    one(browser, "#now summary").click()
+    until(browser, lambda b: all_of(b, "#now-shown table"))
+    one(browser, "#now summary").click()
+    time.sleep(1)  # what is on its way may come
+    before = asked(browser)
+    time.sleep(5)
+    assert asked(browser) == before
+
+
+def test_now_tells_of_each_version_while_somebody_looks(
+    browser: webdriver.Chrome, url: str, repository: Path
+) -> None:
     browser.get(f"{url}/models/digits")
     assert not all_of(browser, "#now-shown table")
     one(browser, "#now summary").click()
     until(browser, lambda b: all_of(b, "#now-shown table"))
+    choose(browser, "image", repository / "digits/1/samples/3-0.png")
+    until(browser, lambda b: "ms" in one(b, "#now-shown tbody").text)
+    [row] = all_of(browser, "#now-shown tbody tr")
+    version, rate, errors, *times = [each.text for each in row.find_elements(By.TAG_NAME, "td")]
+    assert (version, errors, len(times)) == ("1", "0", 6)
+    assert float(rate) > 0
+    assert all(each.endswith(" ms") for each in times)
     assert all_of(browser, "#now-shown svg polyline")
 
 
 def test_the_page_is_small(browser: webdriver.Chrome, url: str) -> None:
-    """What is sent without the pictures."""
+    """What is sent without the pictures. The first paint is printed: it is the machine's affair."""
+    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     browser.get(f"{url}/models/digits")
+    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
     sizes = browser.execute_script(
         "return [...performance.getEntriesByType('navigation'),"
         " ...performance.getEntriesByType('resource')]"
-        ".filter(each => !each.name.endsWith('.png')).map(each => each.encodedBodySize)"
+        ".filter(each => !each.name.endsWith('.png')).map(each => each.transferSize)"
     )
     assert len(sizes) > 5
+    assert all(sizes)
     assert sum(sizes) < 150_000
+    first_paint = until(
+        browser,
+        lambda b: b.execute_script(
+            "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+        ),
+    )
+    print(f"first paint {first_paint:.0f} ms, {len(sizes)} requests, {sum(sizes)} bytes")

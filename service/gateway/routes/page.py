@@ -16,6 +16,7 @@ from flask import (
     Blueprint,
     Response,
     abort,
+    g,
     jsonify,
     render_template,
     request,
@@ -23,7 +24,8 @@ from flask import (
     url_for,
 )
 
-from service.gateway.errors import NotFound
+from service.gateway.error_responses import error_response
+from service.gateway.errors import DeadlineExceeded, GatewayError, ModelServerError, NotFound
 from service.gateway.plain import gateway, page_caller, runner
 from service.gateway.settings import Settings
 from service.gateway.showcase import Showcase
@@ -60,6 +62,18 @@ def _check_open() -> None:
 def _protect(response: Response) -> Response:
     response.headers.update(HEADERS)
     return response
+
+
+@routes.errorhandler(NotFound)
+@routes.errorhandler(DeadlineExceeded)
+@routes.errorhandler(ModelServerError)
+def _problem(error: GatewayError) -> Response:
+    """For whoever looks, in place of the machines' document."""
+    g.reason = str(error)
+    refusal = error_response(error)
+    model = (request.view_args or {}).get("model", "Sluice")
+    text = render_template("problem.html", model=model, problem=str(error), digest=static_digest())
+    return Response(text, refusal.status, refusal.headers)
 
 
 @routes.get("/models/")
