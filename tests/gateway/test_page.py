@@ -104,11 +104,36 @@ def test_it_says_which_version_answered_and_where_the_time_went_where_it_is_aske
     assert "Server-Timing" not in requests.post(address, body, timeout=30).headers
 
 
+def test_now_tells_how_many_took_how_long(url: str) -> None:
+    requests.post(f"{url}/v1/models/affine:predict", '{"instances": [1.0]}', timeout=30)
+    counted = get(f"{url}/models/affine/now").json()
+    [version] = counted.values()
+    assert version["answered"] >= 1
+    assert version["failed"] == 0
+    for step in ("all", "queue", "model"):
+        bounds, counts = zip(*version[step], strict=True)
+        assert bounds[-1] is None
+        assert list(counts) == sorted(counts)
+        assert counts[-1] == version["answered"]
+    assert get(f"{url}/models/nope/now").json() == {}
+
+
+def test_what_is_wrong_with_a_model_is_said_to_whoever_looks(url: str) -> None:
+    page = get(f"{url}/models/nope<b>")
+    assert page.status_code == 404
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    assert 'role="alert"' in page.text
+    assert "nope&lt;b&gt;" in page.text
+    assert "<b>" not in page.text
+
+
 def test_a_setting_turns_it_off(launch_gateway, modelserver, repository: Path) -> None:
     url = launch_gateway(
         modelserver.address, models="affine", page="off", model_repository=str(repository)
     ).url
-    for path in ("models/", "models/affine", "models/affine/1/training.png", "static/0/page.js"):
+    models = ("", "affine", "affine/1/training.png", "affine/now")
+    for path in (*(f"models/{name}" for name in models), "static/0/page.js"):
         assert get(f"{url}/{path}").status_code == 404
     assert get(url, Accept="text/html").url == f"{url}/docs"
 
