@@ -126,7 +126,8 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     "samples",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="An image, a folder of them, or an .npz file, to try the model on; may be given again.",
+    help="An image, a folder of them, or an .npz file, to try the model on; may be given again. "
+    "A folder with a folder of images for each label is measured on too.",
 )
 @click.option(
     "--explain-layer",
@@ -152,6 +153,11 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     default=True,
     show_default=True,
     help="Say of each picture how unlike the samples it is, where 200 and more are given.",
+)
+@click.option(
+    "--allow-worse",
+    is_flag=True,
+    help="Publish even if the version before is better on the same labelled samples.",
 )
 def publish(model: Path, **options: Any) -> None:
     """Publish MODEL, a .keras or .h5 file or a SavedModel directory, as the next version.

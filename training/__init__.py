@@ -86,6 +86,7 @@ def publish(
     allow_code: bool = False,
     allow_breaking: bool = False,
     novelty: bool = True,
+    allow_worse: bool = False,
     ask: Callable[[str, Sequence[str]], str | None] | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -101,12 +102,14 @@ def publish(
     inputs: image, numbers or text by an input's name, where its shape does not tell.
     resize: (height, width) that image files are brought to, where the model takes any size.
     samples: image files and folders, or `.npz` files, to try the model on; else random numbers.
-        200 and more teach it what its pictures look like.
+        200 and more teach it what its pictures look like. On a folder with a folder for each label
+        it is measured, and held against the version before.
     explain_layer: the layer whose maps the signature `explain` looks at, by name; the last
         convolution where not given.
     custom_objects: the module, by name or file, that defines the model's own layers.
     allow_code: run the Python code that Lambda layers keep in the file.
     novelty: say of each picture how unlike the samples it is, where there are enough.
+    allow_worse: publish also where the version before is better on the same labelled samples.
     ask: answers a question (what, choices) that the model leaves open, or gives None.
     say: is told in a line each what the model was taken for.
     Raises TrainingError, whose message is meant for the user.
@@ -136,6 +139,7 @@ def publish(
             allow_code=allow_code,
             allow_breaking=allow_breaking,
             novelty=novelty,
+            allow_worse=allow_worse,
             ask=ask or (lambda _what, _choices: None),
             say=say,
         )

@@ -1,5 +1,6 @@
 """What models of all kinds are taken for, and what is said of those that cannot be served."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,39 @@ def test_a_repository_that_cannot_be_written_is_told(tmp_path: Path) -> None:
             training.publish(
                 keras.Model(image, x), name="pets", model_repository=repository, say=print
             )
+
+
+@pytest.fixture
+def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    return tmp_path
+
+
+def thousand(name: str) -> keras.Model:
+    image, x = flat_picture()
+    return keras.Model(image, layers.Dense(1000, activation="softmax")(x), name=name)
+
+
+def test_imagenets_labels_are_those_that_keras_has_on_the_disk(keras_home: Path) -> None:
+    index = keras_home / "models" / "imagenet_class_index.json"
+    adopted = take(thousand("vgg16"))
+    assert adopted.heads["label"].labels[:2] == ("0", "1")
+    assert f"ImageNet's would be taken from {index}" in adopted.notes[-1]
+
+    index.parent.mkdir()
+    names = ["tench", "crane", "crane", *(f"class {number}" for number in range(3, 1000))]
+    index.write_text(
+        json.dumps({str(number): [f"n{number}", name] for number, name in enumerate(names)})
+    )
+    adopted = take(thousand("vgg16"))
+    assert adopted.heads["label"].labels[:3] == ("tench", "crane (n1)", "crane (n2)")
+    assert f"ImageNet's labels, of {index}" in adopted.notes[-1]
+
+    # A network of another name may have other classes: who is at a terminal says.
+    assert take(thousand("mine")).heads["label"].labels[0] == "0"
+    asked = adopt(thousand("mine"), Wishes(), lambda *_: "yes")
+    assert asked.heads["label"].labels[0] == "tench"
+
+    index.write_text("{")
+    with pytest.raises(CannotAdopt, match="is damaged or cut short"):
+        take(thousand("vgg16"))

@@ -1,18 +1,19 @@
 """Deciding what a model is: what the user said of it, what it says itself, and what was guessed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
 
-from training.adopting import guessing, naming, wrapping
+from training.adopting import guessing, labels, naming, wrapping
 from training.adopting.guessing import Tensor
 from training.adopting.wrapping import Preprocess
 from training.data.heads import Chance, Classes, Head, Logits, Mask
 from training.errors import BadSetting, CannotAdopt, UnknownName
 from training.publishing.signatures import ImageShapes, image_inputs
 
+_IMAGENET = "The model names 1,000 classes. Are they ImageNet's, as keras.applications has them"
 _LEAST_SIDE = 8  # of what may be a picture
 
 # Asked (what, choices) where the model does not tell; gives the answer, or None where nobody can.
@@ -74,7 +75,8 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
     }
     pictures = [name for name, kind in zip(names, kinds, strict=True) if kind == guessing.IMAGE]
     preprocess, pixels = _preprocess(model, wishes.preprocess, ask) if pictures else ("raw", "")
-    outputs = _outputs(model, given, inputs[pictures[0]].shape[:2] if pictures else (), wishes)
+    sides = inputs[pictures[0]].shape[:2] if pictures else ()
+    outputs = _outputs(model, given, sides, wishes, ask)
     wrapped = wrapping.wrap(model, inputs, dict.fromkeys(pictures, preprocess), [*outputs])
     images = _image_shapes(wrapped, pictures, wishes.resize)
     notes = [
@@ -109,16 +111,17 @@ def _outputs(
     inputs: Sequence[Tensor],
     pixels: Sequence[int | None],
     wishes: Wishes,
+    ask: Ask,
 ) -> dict[str, _Output]:
     """The model's outputs by the name that each is to have; pixels: (height, width) of the first
     picture. Raises BadSetting for labels that no output can have."""
-    labels = _checked(wishes.labels)
     tensors = wrapping.outputs_of(model, inputs)
     kinds = [guessing.head_kind(model, place, each, pixels) for place, each in enumerate(tensors)]
-    heads = [_head(kind, each, labels) for kind, each in zip(kinds, tensors, strict=True)]
-    if labels and not any(heads):
+    classes, named = _labels(model, zip(kinds, tensors, strict=True), wishes.labels, ask)
+    heads = [_head(kind, each, classes) for kind, each in zip(kinds, tensors, strict=True)]
+    if classes and not any(heads):
         raise BadSetting(
-            f"{len(labels)} labels were given ({', '.join(labels[:3])}, …), and no output has so "
+            f"{len(classes)} labels were given ({', '.join(classes[:3])}, …), and no output has so "
             f"many values: " + ", ".join(f"{each.name} {_sizes(each)}" for each in tensors)
         )
     names = naming.name_heads(
@@ -127,7 +130,6 @@ def _outputs(
             for each, kind, head in zip(tensors, kinds, heads, strict=True)
         ]
     )
-    named = "labels given" if labels else "by number: say --labels FILE to name them"
     return {
         name: _Output(
             each, head, f"{_sizes(each)}, {_classes(head) + named if head else 'as it is'}"
@@ -185,22 +187,26 @@ def _perhaps_grey(name: str, tensor: Tensor) -> str:
     return f"; where it is a grey picture, say --input {name}=image"
 
 
-def _checked(labels: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Names, one for each class. Raises BadSetting."""
-    if labels is None:
-        return None
-    if isinstance(labels, str | Mapping):
-        raise BadSetting(
-            f"labels are the classes' names in the order of the output, in a list; got "
-            f"{type(labels).__name__}"
-        )
-    named = tuple(str(label).strip() for label in labels)
-    if not all(named) or not named:
-        empty = f"number {named.index('') + 1} of {len(named)} is empty" if named else "got none"
-        raise BadSetting(f"expected the name of every class as its label; {empty}")
-    if twice := sorted({label for label in named if named.count(label) > 1}):
-        raise BadSetting(f"labels named twice: {', '.join(twice[:5])}")
-    return named
+def _labels(
+    model: keras.Model,
+    outputs: Iterable[tuple[str, Tensor]],
+    wished: Sequence[str] | None,
+    ask: Ask,
+) -> tuple[tuple[str, ...] | None, str]:
+    """The classes' names where they are known, and in words whose they are."""
+    by_number = "by number: say --labels FILE to name them"
+    if wished is not None:
+        return labels.checked(wished), "labels given"
+    if not any(
+        kind == guessing.LABEL and x.shape == (labels.IMAGENET_CLASSES,) for kind, x in outputs
+    ):
+        return None, by_number
+    found = labels.imagenet()
+    if found is None:
+        return None, f"{by_number}; ImageNet's would be taken from {labels.index_file()}"
+    if guessing.is_application(model) or ask(_IMAGENET, ("yes", "no")) == "yes":
+        return found, f"ImageNet's labels, of {labels.index_file()}"
+    return None, by_number
 
 
 def _preprocess(model: keras.Model, wished: Preprocess | None, ask: Ask) -> tuple[Preprocess, str]:
@@ -224,10 +230,10 @@ def _preprocess(model: keras.Model, wished: Preprocess | None, ask: Ask) -> tupl
     return answer, _in_words(answer)
 
 
-def _head(kind: str, output: Tensor, labels: tuple[str, ...] | None) -> Head | None:
+def _head(kind: str, output: Tensor, classes: tuple[str, ...] | None) -> Head | None:
     """What names classes; None for an output that is given as it is."""
-    if kind == guessing.MASK and labels and output.shape[-1] == len(labels):
-        return Mask(labels)
+    if kind == guessing.MASK and classes and output.shape[-1] == len(classes):
+        return Mask(classes)
     if len(output.shape) != 1 or kind not in (
         guessing.LABEL,
         guessing.LOGITS,
@@ -236,14 +242,14 @@ def _head(kind: str, output: Tensor, labels: tuple[str, ...] | None) -> Head | N
     ):
         return None
     width = output.shape[0]
-    if labels is None:
+    if classes is None:
         # Classes have numbers where nobody knows their names; logits may be no classes at all.
         return Classes(tuple(map(str, range(width or 0)))) if kind == guessing.LABEL else None
-    if kind == guessing.SCORE and len(labels) == 2:
-        return Chance(labels)
-    if width != len(labels):
+    if kind == guessing.SCORE and len(classes) == 2:
+        return Chance(classes)
+    if width != len(classes):
         return None
-    return (Logits if kind in (guessing.LOGITS, guessing.VALUES) else Classes)(labels)
+    return (Logits if kind in (guessing.LOGITS, guessing.VALUES) else Classes)(classes)
 
 
 def _image_shapes(

@@ -15,7 +15,7 @@ from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Arrays
 from training.data.heads import Head
 from training.publishing.listing import sizes_of_files
-from training.publishing.model_card import explained, listed, novelty, table
+from training.publishing.model_card import explained, listed, novelty, results, table
 from training.publishing.report import architecture, described_signature
 from training.publishing.trials import encode_png
 
@@ -46,7 +46,7 @@ def write(
         },
     }
     (directory / METRICS_FILE).write_text(json.dumps(whole, indent=2) + "\n")
-    (directory / "model-card.md").write_text(_card(name, whole))
+    (directory / "model-card.md").write_text(_card(name, whole, directory))
     if model is not None:
         (directory / "architecture.txt").write_text(architecture(model))
 
@@ -72,7 +72,7 @@ def fingerprint(source: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _card(name: str, facts: Mapping[str, Any]) -> str:
+def _card(name: str, facts: Mapping[str, Any], directory: Path) -> str:
     size = f", {facts['parameters']:,} parameters" if facts["parameters"] else ""
     lines = [
         f"# {name}",
@@ -84,6 +84,7 @@ def _card(name: str, facts: Mapping[str, Any]) -> str:
         "## What `explain` looks at",
         explained(facts["explained"]),
         *novelty(facts["novelty"]),
+        *(results(facts, directory) if facts["heads"] else ()),
         "## Signatures",
         table(
             ("signature", "inputs", "outputs"),

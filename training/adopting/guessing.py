@@ -36,6 +36,8 @@ _APPLICATIONS = {
     ),
     "imagenet-torch": ("densenet121", "densenet169", "densenet201"),
 }
+# Those that have their preprocessing inside.
+_SCALED_INSIDE = ("efficientnet", "mobilenetv3", "convnext", "regnet", "resnet_rs")
 # Layers and operations that bring pixels to a range, where they are the first to see them.
 _SCALING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Subtract", "Multiply", "Add")
 _REORDERING = ("GetItem", "Stack")  # of channels, as imagenet-caffe does before it
@@ -79,6 +81,18 @@ def preprocessing(model: keras.Model) -> tuple[str, str] | None:
             if isinstance(layer, keras.Model) and _is_one_of(name, families):
                 return mode, f"it is built on keras.applications' {layer.name}"
     return None
+
+
+def is_application(model: keras.Model) -> bool:
+    """Whether it is one of keras.applications' networks itself, by the name that it has then.
+
+    >>> is_application(keras.Sequential(name="vgg16")), is_application(keras.Sequential())
+    (True, False)
+    """
+    name = str(model.name).lower()
+    return name.startswith(_SCALED_INSIDE) or any(
+        _is_one_of(name, families) for families in _APPLICATIONS.values()
+    )
 
 
 def head_kind(model: keras.Model, place: int, tensor: Tensor, pixels: Iterable[int | None]) -> str:

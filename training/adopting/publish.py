@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from training.adopting import describing, loading, samples, saved_models
+from training.adopting import describing, loading, measuring, samples, saved_models
 from training.adopting.adopt import Adopted, Ask, Wishes, adopt
 from training.adopting.reading import reading
 from training.adopting.recognising import check_is_model, is_saved_model
@@ -14,6 +14,7 @@ from training.data.dataset import Arrays
 from training.explaining.explainer import looked_at
 from training.novelty.fitting import LEAST, LEFT_OUT, Novelty, facts_of, fit_samples
 from training.publishing import checks, saved_model, warmup
+from training.publishing.comparison import Comparison
 from training.publishing.trials import Trials, trials
 from training.publishing.version_directory import publish_directory
 
@@ -28,6 +29,7 @@ def publish(
     allow_code: bool = False,
     allow_breaking: bool = False,
     novelty: bool = True,
+    allow_worse: bool = False,
     ask: Ask,
     say: Callable[[str], None],
 ) -> Path:
@@ -47,6 +49,12 @@ def publish(
     adopted = adopt(model, wishes, ask)
     for line in adopted.notes:
         say(line)
+    dataset = measuring.labelled(wishes.samples, adopted.inputs, adopted.images, adopted.heads)
+    if live := saved_model.live_version(repository / name):
+        compared = measuring.compare(adopted.model, adopted.heads, dataset, live)
+        say(str(compared))
+        if isinstance(compared, Comparison) and not allow_worse:
+            compared.check(measuring.MARGIN, "--allow-worse publishes it all the same")
     rows, found = _samples(adopted, wishes, novelty=novelty)
     told = found if isinstance(found, Novelty) else None
 
@@ -73,8 +81,10 @@ def publish(
             "explained": looked_at(graphs.explainer),
             "novelty": facts_of(found),
         }
+        if dataset:
+            facts |= measuring.write(staging, dataset, adopted.model)
         describing.write(staging, name, facts, signatures, adopted.model)
-        if wishes.samples:
+        if wishes.samples and not dataset:
             describing.write_samples(staging / "samples", rows, adopted.images)
 
     return publish_directory(repository / name, write)

@@ -50,7 +50,7 @@ def read_samples(
             f"for each (numpy.savez('sample.npz', {', '.join(f'{name}=…' for name in inputs)}))"
         )
     [(name, shape)] = images.items()
-    return {name: np.stack([_read_image(file, shape) for file in files])}
+    return {name: np.stack([read_image(file, shape) for file in files])}
 
 
 def most_of(images: ImageShapes) -> int:
@@ -106,7 +106,14 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _read_image(file: Path, shape: tuple[int, int, int]) -> Array:
+def read_image(file: Path, shape: tuple[int, int, int]) -> Array:
+    """uint8 [H, W, C]. Raises DataError.
+
+    >>> read_image(Path("no such.png"), (8, 8, 1))
+    Traceback (most recent call last):
+    training.errors.DataError: sample no such.png cannot be read as a picture: No such file or \
+directory
+    """
     try:
         return read_picture(file, shape)
     except Unreadable as error:

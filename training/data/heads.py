@@ -73,6 +73,9 @@ class Chance(Classes):
     def probabilities(self, output: tf.Tensor) -> tf.Tensor:
         return tf.concat([1 - output, output], axis=-1)
 
+    def metrics(self, target: Array, output: Array) -> dict[str, Any]:
+        return super().metrics(target, np.concatenate([1 - output, output], axis=-1))
+
 
 @dataclass(frozen=True)
 class Mask(Classes):

@@ -44,15 +44,14 @@ class Comparison:
     samples: int
     figures: Sequence[Figure]
 
-    def check(self, margin: float) -> None:
+    def check(self, margin: float, way_out: str) -> None:
         """Raises Worse where a figure fell by more than `margin` points, of 100."""
         worse = [each for each in self.figures if each.new < each.live - margin / 100 - _ROUNDING]
         if worse:
             raise Worse(
                 f"not published: on the {self.samples:,} held-out samples of version "
                 f"{self.version}, it is worse than that version by more than its margin of "
-                f"{margin:g} in 100: {'; '.join(map(str, worse))}. The same command with "
-                f"--resume --allow-worse publishes it all the same; `margin` is a setting"
+                f"{margin:g} in 100: {'; '.join(map(str, worse))}. {way_out}"
             )
 
     def __str__(self) -> str:
@@ -62,7 +61,13 @@ class Comparison:
 
 def compare(model: keras.Model, dataset: Dataset, live: Path) -> Comparison | str:
     """On the samples that `live` keeps, else on the dataset's; or why it cannot be said."""
-    samples = held_out.read(live) or held_out.of(dataset)
+    return compare_on(held_out.read(live) or held_out.of(dataset), model, dataset.heads, live)
+
+
+def compare_on(
+    samples: HeldOut, model: keras.Model, heads: Mapping[str, Head], live: Path
+) -> Comparison | str:
+    """The model and the live version on the same samples; or why it cannot be said."""
     expected = {tensor.name: tuple(tensor.shape[1:]) for tensor in answering(model).inputs}
     if expected != {name: array.shape[1:] for name, array in samples.inputs.items()}:
         return f"Not compared with version {live.name}, whose held-out samples have another shape"
@@ -74,7 +79,7 @@ def compare(model: keras.Model, dataset: Dataset, live: Path) -> Comparison | st
     ours = predict(model, samples.inputs)
     figures = [
         Figure(name, measure, live_figure, _measured(head, head.labels, samples, name, ours[name]))
-        for name, head in dataset.heads.items()
+        for name, head in heads.items()
         if name in samples.targets and name in theirs and (measure := _measure(head))
         for live_figure in [
             _measured(head, samples.labels[name], samples, name, theirs[name]),

@@ -24,6 +24,13 @@ def draw(
     """training.png; `confusion-<head>.png` and `mistakes-<head>.png` of every head with classes,
     the first one's without its name; masks.png; samples.png of a GAN."""
     pictures.draw_curves(curves, directory / "training.png")
+    draw_answers(directory, dataset, evaluation)
+    if isinstance(model, GAN):
+        pictures.draw_grid(_drawn(model, dataset.classes), [], directory / "samples.png")
+
+
+def draw_answers(directory: Path, dataset: Dataset, evaluation: Evaluation) -> None:
+    """What is drawn of any model: all but its curves, and what a GAN draws."""
     image = _side_by_side(dataset.test.inputs)
     for number, (name, head) in enumerate(dataset.heads.items()):
         suffix = f"-{name}" if number else ""
@@ -40,8 +47,6 @@ def draw(
                 directory / f"confusion{suffix}.png",
             )
             _draw_mistakes(image, target, output, head, directory / f"mistakes{suffix}.png")
-    if isinstance(model, GAN):
-        pictures.draw_grid(_drawn(model, dataset.classes), [], directory / "samples.png")
 
 
 def _draw_mistakes(image: Array, target: Array, output: Array, head: Classes, path: Path) -> None:

@@ -36,10 +36,18 @@ class HeldOut:
 def of(dataset: Dataset) -> HeldOut:
     """The test split, or as much of it as is kept, from all over it: a folder's lies by class."""
     row = sum(array[:1].nbytes for array in dataset.test.inputs.values())
-    count = max(1, min(len(dataset.test), _MOST_BYTES // row))
-    kept = dataset.test.take(spaced(len(dataset.test), count))
+    kept = dataset.test.take(spread(len(dataset.test), row))
     labels = {name: tuple(head.labels) for name, head in dataset.heads.items()}
     return HeldOut(kept.inputs, kept.targets, labels)
+
+
+def spread(count: int, row: int) -> Array:
+    """As many of `count` rows as are kept, `row` bytes each, from all over them.
+
+    >>> spread(3, row=10).tolist(), len(spread(100, row=1_000_000))
+    ([0, 1, 2], 32)
+    """
+    return spaced(count, max(1, _MOST_BYTES // row))
 
 
 def write(directory: Path, samples: HeldOut) -> None:

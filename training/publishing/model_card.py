@@ -16,7 +16,7 @@ _PICTURES = {
 def render(facts: Mapping[str, Any], directory: Path) -> str:
     sections = (
         *_head(facts),
-        *_results(facts, directory),
+        *results(facts, directory),
         *_data(facts),
         *novelty(facts["novelty"]),
         *_signatures(facts),
@@ -33,7 +33,13 @@ def _head(facts: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _results(facts: Mapping[str, Any], directory: Path) -> Iterator[str]:
+def results(facts: Mapping[str, Any], directory: Path) -> Iterator[str]:
+    """What was measured: by head and class, and the pictures of it that lie in `directory`.
+
+    >>> facts = {"guessing": {"label": 0.5}, "heads": {"label": {"accuracy": 0.98}}}
+    >>> next(results(facts, Path("no such version")))
+    '## Results'
+    """
     yield "## Results"
     guessing = facts["guessing"]
     yield table(

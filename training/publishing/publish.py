@@ -80,4 +80,8 @@ def _compare(model: keras.Model, dataset: Dataset, live: Path, margin: float | N
     compared = comparison.compare(model, dataset, live)
     print(compared, flush=True)
     if isinstance(compared, comparison.Comparison) and margin is not None:
-        compared.check(margin)
+        compared.check(
+            margin,
+            "The same command with --resume --allow-worse publishes it all the same; `margin` is a "
+            "setting",
+        )
