@@ -16,8 +16,14 @@ Json = dict[str, Any]
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/bmp", "image/webp")
 BINARY: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 ERROR: Json = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+KEYS: Json = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 ERRORS = {
     "400": "The body, a name, a dtype, a shape or a value does not fit.",
+    "401": "No key, or one that does not hold, where keys are asked for.",
+    "403": "The key is not for this model or operation.",
     "404": "No such model or version.",
     "406": "No form that the client accepts can carry the outputs.",
     "408": "The rest of the body did not come in time.",
@@ -61,14 +67,15 @@ def document(models: Mapping[str, Signatures], url: str) -> Json:
         },
         "servers": [{"url": url}],
         "paths": paths,
-        "components": {"schemas": {"Error": ERROR}},
+        "components": {"schemas": {"Error": ERROR}, "securitySchemes": KEYS},
+        "security": [{}, *({name: []} for name in KEYS)],  # where the gateway asks for keys
     }
 
 
 def _operations() -> Json:
     plain = _answer("application/json", {"type": "object"})
     ready = {"200": plain, "503": plain}
-    listed = {"200": plain} | _errors("429", "500", "503", "504")
+    listed = {"200": plain} | _errors("401", "403", "429", "500", "503", "504")
     index = listed | {"200": _answer("application/json", {"type": "array"})}
     return {
         "/healthz": {"get": _operation("The process is alive", {"200": plain})},
@@ -92,7 +99,7 @@ def _operations() -> Json:
 
 
 def _model_paths(name: str, signatures: Signatures) -> Json:
-    errors = _errors("404", "429", "500", "501", "503", "504")
+    errors = _errors("401", "403", "404", "429", "500", "501", "503", "504")
     plain = {"200": _answer("application/json", {"type": "object"})} | errors
     return {
         f"/v1/models/{name}": {"get": _operation("Versions and their states", plain, name)},

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from sluice.client.errors import BadRequest
 from sluice.client.results import ModelMetadata
-from sluice.wire.contract import ENCODED_SIGNATURE
+from sluice.wire.contract import TAKE_FILES
 from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import Array, string_array
 
@@ -84,7 +84,7 @@ def to_array(
         return array if spec is None else cast_to(spec, array, metadata)
     files: Any = value if isinstance(value, list | tuple) else [value]
     if spec is None or spec.is_string or takes_pictures(spec):
-        str_is_text = spec is not None and spec.is_string and signature != ENCODED_SIGNATURE
+        str_is_text = spec is not None and spec.is_string and signature not in TAKE_FILES
         return string_array(_content(file, name, str_is_text) for file in files)
     raise BadRequest(
         f'{metadata.name} takes numbers as "{name}" ({spec}) and was given files or text; its '

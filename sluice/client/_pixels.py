@@ -67,8 +67,9 @@ def class_colour(number: int) -> tuple[int, ...]:
 
 
 def is_picture(values: Array) -> bool:
-    """Whether [N, H, W, C] may be pictures."""
-    return values.ndim == 4 and values.dtype.kind in "fiu" and values.shape[3] in CHANNELS
+    """Whether [N, H, W, C] may be pictures: none of no height or width."""
+    is_image = values.ndim == 4 and values.dtype.kind in "fiu" and values.shape[3] in CHANNELS
+    return is_image and 0 not in values.shape[1:]
 
 
 def is_unit(values: Array) -> bool:

@@ -121,6 +121,7 @@ def test_metrics_answer_on_the_one_port_and_no_other_is_opened(up, repository, i
 
 def test_an_admin_port_is_opened_where_one_is_set_and_all_at_the_host(up, tmp_path, free_port):
     environment = {
+        "SLUICE_ACCESS": "open",
         "SLUICE_ADMIN_PORT": str(free_port),
         "SLUICE_PUBLIC_METRICS": "off",
         "TF_CPP_MIN_LOG_LEVEL": "0",

@@ -13,6 +13,7 @@ from sluice.wire.contract import METRICS_FILE
 from sluice.wire.labels import LABELS_FILE, write_labels
 from training.publishing.listing import as_json, published, table
 
+SIGNATURES = ("classify", "encoded", "explain", "explain_encoded", "serving_default")
 DATA, INDEX = "variables/variables.data-00000-of-00001", "variables/variables.index"
 
 
@@ -30,7 +31,7 @@ def test_every_version_with_its_signatures_and_metrics(version, tmp_path):
         ("ours", 10),
         ("theirs", 1),
     ]
-    assert {each.signatures for each in found} == {("classify", "encoded", "serving_default")}
+    assert {each.signatures for each in found} == {SIGNATURES}
     assert found[0].measured.startswith("label accuracy 0.")
     assert found[2].measured == ""
 
@@ -100,7 +101,7 @@ def test_json_for_programs_says_what_the_table_does_and_more(version, tmp_path):
     assert [each["broken"] is None for each in versions] == [True, True, False, True]
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     assert versions[1]["bytes"] == size
-    assert versions[1]["signatures"] == ["classify", "encoded", "serving_default"]
+    assert versions[1]["signatures"] == [*SIGNATURES]
     facts = json.loads((version / METRICS_FILE).read_text())
     assert versions[1]["metrics"] == facts["heads"]
 

@@ -97,11 +97,11 @@ def test_a_margin_is_of_points_and_for_every_head():
         figures = [Figure("a", "accuracy", 0.5, 0.9), Figure("b", "iou", live, new)]
         return Comparison("3", 100, figures)
 
-    compared(0.95, 0.94).check(margin=1)
-    with pytest.raises(Worse, match=r"b iou 93\.9%"):
-        compared(0.95, 0.939).check(margin=1)
+    compared(0.95, 0.94).check(1, "")
+    with pytest.raises(Worse, match=r"b iou 93\.9%.*Do this"):
+        compared(0.95, 0.939).check(1, "Do this")
     with pytest.raises(Worse):
-        compared(0.95, 0.949).check(margin=0)
+        compared(0.95, 0.949).check(0, "")
 
 
 def test_samples_of_every_kind_come_back_as_they_were(tmp_path):

@@ -45,7 +45,12 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A model with the contract's names round it, and in words what it was taken for."""
+    """A model with the contract's names round it, and in words what it was taken for.
+
+    >>> image = keras.Input((8, 8, 1), name="image")
+    >>> Adopted(keras.Model(image, image), {}, {"image": image}, {"image": (8, 8, 1)}, ()).heads
+    {}
+    """
 
     model: keras.Model
     heads: Mapping[str, Head]
