@@ -115,7 +115,8 @@ def test_they_are_what_they_say(engine, images):
 def test_their_sizes(engine, images):
     sizes = {name: engine.image(image)["Size"] / MEGABYTE for name, image in images.items()}
     print({name: f"{size:.0f} MB" for name, size in sizes.items()})
-    assert sizes["gateway"] <= 200
+    said = re.search(r"the gateway's \((\d+) MB\)", (ROOT / "README.md").read_text())[1]
+    assert sizes["gateway"] == pytest.approx(int(said), rel=0.05)
 
 
 @pytest.fixture(params=["gateway", "modelserver"])
