@@ -134,7 +134,7 @@ def sluice_json(text):
         (b"data:image/png;base64," + base64.b64encode(PNG), "it is a file in base64"),
         ('{"instances": [1]}'.encode("utf-16"), "it is UTF-16 or UTF-32; send UTF-8"),
         ('{"instances": [1]}'.encode("utf-16-le"), "it is UTF-16 or UTF-32; send UTF-8"),
-        (gzip.compress(b'{"instances": [1]}'), "the header Content-Encoding: gzip"),
+        (gzip.compress(b'{"instances": [1]}', mtime=0), "the header Content-Encoding: gzip"),
         (b"<html></html>", "it is HTML or XML"),
         (PNG, "it is a picture, which POST /v1/models/MODEL:predict takes"),
         (numpy_file(np.save), "it is a numpy file, which POST /v1/models/MODEL:predict takes"),
