@@ -154,7 +154,9 @@ def test_a_digit_is_read(
     [block] = answered(browser, "label")
     labels = [each.text for each in block.find_elements(By.CLASS_NAME, "label")]
     assert labels[0] == "3"
-    assert one(browser, "#answer > div > .quiet").text.startswith("Version 1: ")
+    times = one(browser, "#answer > div > .quiet:not([data-output])").text
+    assert times.startswith("Version 1: ")
+    assert "Like what it was trained on" in one(browser, "[data-output=novelty]").text
     folder = IMAGES if request.config.getoption("--write-pictures") else tmp_path
     assert browser.save_screenshot(str(folder / "page.png"))
 
