@@ -61,6 +61,7 @@ _LOST = re.compile(
     "endpoint clos|recvmsg|rst_stream",
     re.IGNORECASE,
 )
+_NOT_SERVED = "Servable not found"  # TensorFlow Serving's words; a graph has NOT_FOUNDs of its own
 _NEVER_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.I)
 
 
@@ -132,7 +133,7 @@ class ModelServer:
             if failed:
                 server.events[error.code().name] += 1
             if isinstance(translated, errors.ModelNotFound) and method != GET_STATUS:
-                await self._raise_if_loading(server, model)
+                await self._raise_if_loading(server, model, str(translated))
             raise translated from error
         finally:
             now = time.monotonic()
@@ -155,7 +156,7 @@ class ModelServer:
         reply = await self.call(GET_STATUS, request.SerializeToString(), model, caller)
         return list(serving.GetModelStatusResponse.FromString(reply).model_version_status)
 
-    async def _raise_if_loading(self, server: Server, model: ModelRef) -> None:
+    async def _raise_if_loading(self, server: Server, model: ModelRef, said: str) -> None:
         """TensorFlow Serving says NOT_FOUND of a model that it is about to serve."""
         request = serving.GetModelStatusRequest(model_spec=serving.ModelSpec(name=model.name))
         try:
@@ -167,6 +168,12 @@ class ModelServer:
         if states & {State.START, State.LOADING} and State.AVAILABLE not in states:
             raise errors.ModelServerUnavailable(
                 f'The model "{model.name}" is loading; try again in a moment', begun=False
+            )
+        available = {each.version for each in statuses if each.state == State.AVAILABLE}
+        wanted = available if model.version is None else available & {model.version}
+        if wanted and model.label is None and _NOT_SERVED in said:  # it has been loaded since
+            raise errors.ModelServerUnavailable(
+                f'The model "{model.name}" was loading; try again', begun=False
             )
 
     def _translated(self, error: Any, model: ModelRef, timeout_s: float) -> errors.GatewayError:
