@@ -17,7 +17,7 @@ from collections import Counter as Tally
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -39,6 +39,7 @@ COUNT_AFTER_S = 0.1
 COUNT_AT = 64  # observations: more would hold up the event loop for longer than a request
 
 Observed = tuple[Exchange, Caller]
+_OfWorkers = Literal["livesum", "livemin", "livemax"]
 
 
 class _Histogram(Histogram):
@@ -99,15 +100,13 @@ class Telemetry:
             buckets=SECONDS,
             registry=registry,
         )
-        self._queued = self._histogram("queued", "Waiting for a call to be free.")
-        self._upstream = self._histogram("upstream", "The call to the model server.")
-        self._decode = self._histogram("decode", "Reading and checking the body.")
-        self._joined = _Histogram(
-            "sluice_joined_rows",
-            "Rows of the call that a request went with, its own included.",
-            ["model", "version"],
-            buckets=ROWS,
-            registry=registry,
+        self._queued = self._histogram("queued_seconds", "Waiting for a call to be free.", SECONDS)
+        self._upstream = self._histogram(
+            "upstream_seconds", "The call to the model server.", SECONDS
+        )
+        self._decode = self._histogram("decode_seconds", "Reading and checking the body.", SECONDS)
+        self._joined = self._histogram(
+            "joined_rows", "Rows of the call that a request went with, its own included.", ROWS
         )
         self._rows = self._counter_of("rows", "Rows answered.")
         self._calls = self._counter_of("calls", "Calls to the model server that answered them.")
@@ -119,12 +118,10 @@ class Telemetry:
             buckets=BYTES,
             registry=registry,
         )
-        self._novelty = _Histogram(
-            "sluice_novelty",
+        self._novelty = self._histogram(
+            "novelty",
             "How unlike the training images a row is, as the model says; above 1, unlike.",
-            ["model", "version"],
-            buckets=BUCKETS,
-            registry=registry,
+            BUCKETS,
         )
         self._refused = Counter(
             "sluice_refused", "Requests turned away before any work.", ["reason"], registry=registry
@@ -138,19 +135,19 @@ class Telemetry:
         self._ejections = Counter(
             "sluice_ejections", "Times that a server got no calls.", ["server"], registry=registry
         )
-        self._in_flight = self._gauge("in_flight", "Requests being worked on.")
-        self._waiting = self._gauge("waiting", "Of these, requests that wait to be sent on.")
-        self._access_problem = Gauge(
-            "sluice_access_problem",
-            "1 while the file of keys, or what it names, cannot be used as it is.",
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._in_flight = self._gauge("requests_in_flight", "Requests being worked on.", "livesum")
+        self._waiting = self._gauge(
+            "requests_waiting", "Of these, requests that wait to be sent on.", "livesum"
         )
-        self._certificate_expires = Gauge(
-            "sluice_tls_certificate_expiry_timestamp_seconds",
+        self._access_problem = self._gauge(
+            "access_problem",
+            "1 while the file of keys, or what it names, cannot be used as it is.",
+            "livemax",
+        )
+        self._certificate_expires = self._gauge(
+            "tls_certificate_expiry_timestamp_seconds",
             "When the certificate in force expires; 0: none is.",
-            registry=registry,
-            multiprocess_mode="livemin",
+            "livemin",
         )
         self._handshakes_failed = Counter(
             "sluice_tls_handshakes_failed",
@@ -158,18 +155,10 @@ class Telemetry:
             ["reason"],
             registry=registry,
         )
-        self._certificate_problem = Gauge(
-            "sluice_tls_problem",
-            "1 while a certificate's files cannot be used as they are.",
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._certificate_problem = self._gauge(
+            "tls_problem", "1 while a certificate's files cannot be used as they are.", "livemax"
         )
-        self._connections = Gauge(
-            "sluice_connections",
-            "Open HTTP connections.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
+        self._connections = self._gauge("connections", "Open HTTP connections.", "livesum")
         # prometheus_client looks a child up by all its labels at every call; these are few.
         self._counter = lru_cache(4096)(self._requests.labels)
         self._children = lru_cache(1024)(self._children_of)
@@ -312,19 +301,17 @@ class Telemetry:
     def _counter_of(self, name: str, meaning: str) -> Counter:
         return Counter(f"sluice_{name}", meaning, ["model", "version"], registry=self._registry)
 
-    def _histogram(self, step: str, meaning: str) -> "_Histogram":
+    def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> "_Histogram":
         return _Histogram(
-            f"sluice_{step}_seconds",
+            f"sluice_{name}",
             meaning,
             ["model", "version"],
-            buckets=SECONDS,
+            buckets=buckets,
             registry=self._registry,
         )
 
-    def _gauge(self, name: str, meaning: str) -> Gauge:
+    def _gauge(self, name: str, meaning: str, of_workers: _OfWorkers) -> Gauge:
+        """of_workers: which of the workers' values a scrape shows, or their sum."""
         return Gauge(
-            f"sluice_requests_{name}",
-            meaning,
-            registry=self._registry,
-            multiprocess_mode="livesum",
+            f"sluice_{name}", meaning, registry=self._registry, multiprocess_mode=of_workers
         )
