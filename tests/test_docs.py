@@ -19,7 +19,8 @@ import pytest
 from service.gateway import errors
 from service.gateway.access_log import AccessLog
 from service.gateway.error_responses import GRPC_CODE, STATUS
-from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable, range_of
+from service.gateway.setting_values import range_of
+from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable
 from service.gateway.telemetry import Telemetry
 from tests.processes import leashed, needs_make_serve
 

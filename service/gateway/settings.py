@@ -2,14 +2,22 @@
 meaning; and the variables SLUICE_* that are not its, so that a mistyped one is found out.
 """
 
-import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from service.gateway.setting_values import (
+    ADDRESSES,
+    ANY_TEXT,
+    HOST,
+    MOST_PORTS,
+    ORIGINS,
+    Form,
+    parse,
+)
 from sluice.wire.nearest import nearest
 
 
@@ -28,16 +36,12 @@ OTHER_VARIABLES = {
     "SLUICE_CLIENT_ENVS": "where `make test-marked` keeps other projects' clients",
 }
 
-MOST_PORTS = 65535
 MOST_PROCESSES = 1024  # and threads
 DAY_S = 86_400.0
-# HOST:PORT, and what gRPC takes beside it; several, separated by commas.
-_ADDRESS = r"(unix:[^,\s]+|[^,\s]+:\d{1,5})"
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE_LINK = re.compile(
     r"(\w+?)_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-_ADDRESSES = re.compile(rf"\s*{_ADDRESS}(\s*,\s*{_ADDRESS})*\s*,?\s*")
 
 
 def _setting(
@@ -47,10 +51,11 @@ def _setting(
     least: float = 1,
     most: float = math.inf,
     choices: tuple[str, ...] = (),
+    form: Form = ANY_TEXT,
 ) -> Any:
-    """A number is from `least` to `most`; a text is one of `choices`, where there are any.
-    `range_of` words it."""
-    bounds = {"least": least, "most": most, "choices": choices}
+    """A number is from `least` to `most`; a text is one of `choices`, where there are any, or has
+    the `form`. `range_of` words it."""
+    bounds = {"least": least, "most": most, "choices": choices, "form": form}
     return field(default=default, metadata={"meaning": meaning, **bounds})
 
 
@@ -62,6 +67,7 @@ class Settings:
         "127.0.0.1:8500",
         "HOST:PORT of the model server's gRPC port; several, separated by commas, and several "
         "addresses of one name, share the calls",
+        form=ADDRESSES,
     )
     tls_model_server: str = _setting(
         "off", "whether the model servers are reached over TLS", choices=("on", "off")
@@ -126,7 +132,7 @@ class Settings:
     limits_timeout_s: float = _setting(
         0.04, "what a request waits for that Redis at the most, seconds", least=0.001, most=10
     )
-    http_host: str = _setting("0.0.0.0", "address to listen on")
+    http_host: str = _setting("0.0.0.0", "address to listen on", form=HOST)
     http_port: int = _setting(8080, "port to listen on", most=MOST_PORTS)
     grpc_port: int = _setting(
         0,
@@ -151,7 +157,9 @@ class Settings:
         "PEM file of authorities: who connects must show a certificate of theirs",
     )
     cors_origins: str = _setting(
-        "", "other sites whose pages may ask, from a browser: the origin of each, by commas"
+        "",
+        "other sites whose pages may ask, from a browser: the origin of each, by commas",
+        form=ORIGINS,
     )
     public_health: str = _setting(
         "on", "/healthz and /readyz on the public port too", choices=("on", "off")
@@ -228,7 +236,7 @@ class Settings:
         there is not."""
         check_variables(environment)
         given = {
-            each.name: _parse(each, variable, environment[variable])
+            each.name: _read(each, variable, environment[variable])
             for each in fields(cls)
             if (variable := environment_variable(each.name)) in environment
         }
@@ -238,6 +246,13 @@ class Settings:
         """HOST:PORT to listen on, an IPv6 host in brackets."""
         host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
         return f"{host}:{port}"
+
+
+def _read(setting: Field[Any], variable: str, text: str) -> Any:
+    try:
+        return parse(setting, text)
+    except ValueError as error:
+        raise InvalidSetting(f"{variable}: {error}") from None
 
 
 def environment_variable(setting: str) -> str:
@@ -266,71 +281,3 @@ def _is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
     SLUICE_WEB_PORT and the like, beside SLUICE_WEB_SERVICE_HOST."""
     link = _SERVICE_LINK.fullmatch(variable)
     return link is not None and f"{link[1]}_SERVICE_HOST" in environment
-
-
-def range_of(setting: Field[Any]) -> str:
-    """What values there are, in a few words; "" where any text will do."""
-    least, most, choices = (setting.metadata[key] for key in ("least", "most", "choices"))
-    if setting.type is str:
-        return " or ".join(choices) or (_FORMS[setting.name][0] if setting.name in _FORMS else "")
-    return f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
-
-
-def _parse(setting: Field[Any], variable: str, text: str) -> Any:
-    """The value that a text stands for. Raises InvalidSetting."""
-    kind: Any = setting.type
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan  # which no range holds
-    if not _fits(setting, value):
-        words = {int: "a whole number, ", float: "a number, "}.get(kind, "")
-        advice = (
-            " (Kubernetes sets it for a Service of that name: enableServiceLinks: false)"
-            if text.startswith("tcp://")
-            else ""
-        )
-        raise InvalidSetting(
-            f"{variable}: expected {words}{range_of(setting)}, got {text!r}{advice}"
-        )
-    return value
-
-
-def _fits(setting: Field[Any], value: Any) -> bool:
-    least, most, choices = (setting.metadata[key] for key in ("least", "most", "choices"))
-    if isinstance(value, str):
-        has_form = _FORMS[setting.name][1] if setting.name in _FORMS else lambda _: True
-        return value in choices if choices else has_form(value)
-    return bool(least <= value <= most and value != math.inf)
-
-
-def _is_addresses(text: str) -> bool:
-    ports = re.findall(r":(\d+)\s*(?:,|$)", text)
-    return bool(_ADDRESSES.fullmatch(text)) and all(0 < int(port) <= MOST_PORTS for port in ports)
-
-
-def _is_host(text: str) -> bool:
-    if ":" not in text:
-        return bool(re.fullmatch(r"[^\s/\[\]]+", text))
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_origins(text: str) -> bool:
-    """As browsers write them: lower-case, and with nothing behind the host."""
-    return all(
-        re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:-]+", each.strip())
-        for each in text.split(",")
-        if text
-    )
-
-
-# The texts that have a form: in words, and whether one has it.
-_FORMS: dict[str, tuple[str, Callable[[str], bool]]] = {
-    "model_server": ("HOST:PORT[,HOST:PORT...]", _is_addresses),
-    "cors_origins": ("SCHEME://HOST[:PORT][,...]", _is_origins),
-    "http_host": ("a name or an address, without a port", _is_host),
-}
