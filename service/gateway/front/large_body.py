@@ -39,6 +39,8 @@ class LargeBody(asyncio.BufferedProtocol):
         self._came += nbytes
         self._left -= nbytes
         if not self._left:
+            # An empty view keeps all of the room, and uvloop keeps who it has read for.
+            self._room = memoryview(b"")
             self._pass_to(self._front)
         self._front.body_came(piece, whole=not self._left)
 
