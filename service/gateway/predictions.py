@@ -6,11 +6,10 @@ that wait, and asked. What comes back is arrays.
 """
 
 import asyncio
-import fnmatch
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -26,12 +25,7 @@ from service.gateway.decode.images import (
     graph_reads_all,
 )
 from service.gateway.dialling import Dialling
-from service.gateway.errors import (
-    ModelNotFound,
-    NotFound,
-    RequestError,
-    did_you_mean,
-)
+from service.gateway.errors import ModelNotFound, NotFound, RequestError, did_you_mean
 from service.gateway.joining import Joining
 from service.gateway.model_list import ModelList
 from service.gateway.model_server import (
@@ -42,7 +36,9 @@ from service.gateway.model_server import (
     decode_predict_response,
     encode_predict_request,
 )
+from service.gateway.patterns import any_of
 from service.gateway.query import ExamplesQuery, Query
+from service.gateway.remembered import Remembered
 from service.gateway.servers import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
@@ -65,16 +61,9 @@ Remark = Callable[[], str]
 Hear = Callable[[str, Sequence[serving.ModelVersionStatus]], None]
 
 SIGNATURES_MAY_BE_STALE_S = 1.0
-MAX_REMEMBERED = 1000  # models whose signatures are kept; names come from clients
 # What takes a millisecond and more is not done in the event loop: reading or writing so many bytes.
 LARGE = 1 << 16
 LARGE_CALL = 1 << 20  # bytes of tensors, which are only copied
-
-
-class _Remembered(NamedTuple):
-    signatures: Signatures
-    version: int
-    at: float  # on the monotonic clock
 
 
 class Predictions:
@@ -104,12 +93,11 @@ class Predictions:
             self._send,
             max_rows=settings.max_joined_rows,
             max_wait_s=settings.max_wait_s,
-            joins=_matcher(settings.join_models),
+            joins=_is_named_by(settings.join_models),
         )
         self._deadlines = Deadlines()
         self._pool = ThreadPoolExecutor(settings.threads, "work")
-        self._remembered: dict[ModelRef, _Remembered] = {}
-        self._names: set[str] = set()  # of models that have answered
+        self._remembered = Remembered()
 
     async def open(self) -> None:
         await self.model_server.open()
@@ -148,7 +136,7 @@ class Predictions:
         caller.version = answer.version
         if query.signature.name == ENCODED_SIGNATURE:
             caller.novelty = answer.outputs.get(NOVELTY)
-        self._forget_if_replaced(model, answer.version)
+        self._remembered.forget_if_replaced(model, answer.version)
         return query, answer
 
     async def classify(
@@ -197,23 +185,16 @@ class Predictions:
 
         Raises ModelNotFound, UnknownLabel, or a ModelServerError.
         """
-        known = self._remembered.get(model)
         age_s = self.settings.metadata_ttl_s if max_age_s is None else max_age_s
-        now = time.monotonic()
-        if known and now - known.at < age_s:
-            return known.signatures
+        known = self._remembered.get(model, age_s)
+        if known is not None:
+            return known
+        asked = time.monotonic()
         reply = await self.metadata(model, caller)
         found = serving.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(found)
         signatures = Signatures(dict(found.signature_def))
-        if known and known.signatures == signatures:
-            signatures = known.signatures  # keep what is parsed already
-        while len(self._remembered) >= MAX_REMEMBERED:
-            self._remembered.pop(next(iter(self._remembered)), None)
-        if len(self._names) < MAX_REMEMBERED:
-            self._names.add(model.name)
-        self._remembered[model] = _Remembered(signatures, reply.model_spec.version.value, now)
-        return signatures
+        return self._remembered.keep(model, signatures, reply.model_spec.version.value, asked)
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises as `signatures` does."""
@@ -270,7 +251,7 @@ class Predictions:
 
     def knows(self, model: str) -> bool:
         """Whether a model of this name has ever answered: what may be a label of a metric."""
-        return model in self._names
+        return self._remembered.knows(model)
 
     async def encoded(self, outputs: dict[str, Array], encode: Callable[[], Result]) -> Result:
         """What `encode` makes of outputs, in a thread where these are large."""
@@ -348,11 +329,6 @@ class Predictions:
             return work(*arguments)
         return await self.aside(work, *arguments)
 
-    def _forget_if_replaced(self, model: ModelRef, version: int) -> None:
-        known = self._remembered.get(model)
-        if known and known.version != version:
-            self._remembered.pop(model, None)
-
 
 def _examples_of(given: serving.Input) -> int:
     lists = given.example_list.examples, given.example_list_with_context.examples
@@ -364,9 +340,7 @@ def _rows(signature: Signature, inputs: Inputs) -> int | None:
     return len(next(iter(inputs.values()))) if signature.is_batched else None
 
 
-def _matcher(patterns: str) -> Callable[[str], bool]:
+def _is_named_by(patterns: str) -> Callable[[str], bool]:
     """Whether a name fits one of the shell patterns, which commas separate."""
-    wanted = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
-    if wanted == ["*"]:
-        return lambda _: True
-    return lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
+    wanted = any_of(pattern.strip() for pattern in patterns.split(",") if pattern.strip())
+    return lambda name: wanted.match(name) is not None

@@ -1,12 +1,12 @@
 """What one caller may ask, and the operations that there are."""
 
-import fnmatch
 import re
 from dataclasses import dataclass
 from functools import cached_property
 
 from service.gateway.access.limits import NO_LIMITS, Limits
 from service.gateway.errors import Forbidden, shown
+from service.gateway.patterns import any_of
 
 PREDICT, METADATA, STATUS = "predict", "metadata", "status"
 OPERATIONS = (PREDICT, METADATA, STATUS)
@@ -72,7 +72,7 @@ class Grant:
     @cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
         lists = (self.models,) if self.within is None else (self.models, self.within)
-        return [re.compile("|".join(map(fnmatch.translate, each)) or "(?!)") for each in lists]
+        return [any_of(each) for each in lists]
 
     @property
     def _holder(self) -> str:
