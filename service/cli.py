@@ -7,40 +7,17 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
+from service.commands import EXTRAS, Commands, missing, require
 from service.recipes import TrainCommand
 from service.refusals import WrongUsage, training_refusals
-from sluice.wire.nearest import nearest
-
-# By extra (pyproject.toml), what is imported from what it installs; a test holds the two together.
-EXTRAS = {
-    "gateway": (
-        "a2wsgi",
-        "cryptography",
-        "flask",
-        "grpc_health",
-        "gunicorn",
-        "jwt",
-        "orjson",
-        "PIL",
-        "prometheus_client",
-        "pybase64",
-        "redis",
-        "simdjson",
-        "tomlkit",
-    ),
-    "modelserver": ("tensorflow", "grpc_health"),
-    "training": ("keras", "tensorflow", "sklearn", "matplotlib", "PIL", "tensorboard"),
-}
 
 MODEL_REPOSITORY = click.option(
     "--model-repository",
@@ -63,57 +40,6 @@ GRPC_PORT = click.option(
     show_default=True,
     help="Where the model server answers gRPC.",
 )
-
-
-# Commands that live with what they do, by the module that has them and the extras they need.
-ELSEWHERE = {
-    "predict": ("sluice.client.command", ()),
-    "keys": ("service.keys", ("gateway",)),
-    "label": ("service.versions", ()),
-    "rm": ("service.versions", ()),
-    "rollback": ("service.versions", ()),
-    "publish": ("service.publish", ("training",)),
-    "recipes": ("service.recipes", ()),
-}
-
-
-class Commands(click.Group):
-    """Add those from elsewhere when they are asked for: their libraries are not every command's.
-    Its help says whole sentences, where click cuts them at the first line's end."""
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return sorted([*super().list_commands(context), *ELSEWHERE])
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in ELSEWHERE:
-            return super().get_command(context, name)
-        module, _ = ELSEWHERE[name]
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def resolve_command(
-        self, context: click.Context, arguments: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if arguments and arguments[0] in ELSEWHERE:
-            _require(arguments[0], *ELSEWHERE[arguments[0]][1])
-        try:
-            return super().resolve_command(context, arguments)
-        except click.exceptions.NoSuchCommand as error:
-            known = self.list_commands(context)
-            meant = nearest(error.command_name, known)
-            advice = f"did you mean {meant!r}?" if meant else f"there are {', '.join(known)}."
-            raise click.UsageError(
-                f"No such command {error.command_name!r}; {advice}", context
-            ) from None
-
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = []
-        for name in self.list_commands(context):
-            command = self.get_command(context, name)
-            if command is not None and not command.hidden:
-                rows.append((name, (command.help or "").partition("\n\n")[0]))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -153,7 +79,7 @@ def up(check: bool, **options: Any) -> None:
     from service.up import supervisor
 
     has_model_server = shutil.which(supervisor.TENSORFLOW_MODEL_SERVER) is not None
-    _require("up", "gateway", *([] if has_model_server else ["modelserver"]))
+    require("up", "gateway", *([] if has_model_server else ["modelserver"]))
     with _setting_errors():
         from service.gateway.settings import Settings
 
@@ -195,7 +121,7 @@ def gateway(
     admin_port: int | None,
 ) -> None:
     """Run the gateway, HTTP and gRPC, under gunicorn; every setting is a variable SLUICE_*."""
-    _require("gateway", "gateway")
+    require("gateway", "gateway")
     from service.gateway.memory import keep_memory
     from service.gateway.settings import Settings
 
@@ -224,7 +150,7 @@ def gateway(
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def modelserver(flags: tuple[str, ...]) -> None:
     """Run the embedded model server; takes tensorflow_model_server's flags (try --help)."""
-    _require("modelserver", "modelserver")
+    require("modelserver", "modelserver")
     from service.modelserver.__main__ import main as serve
     from service.modelserver.__main__ import use_huge_pages
 
@@ -264,7 +190,7 @@ def modelserver(flags: tuple[str, ...]) -> None:
 )
 def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and publish the model as the next version in the repository."""
-    _require("train", "training")
+    require("train", "training")
     import training
 
     with training_refusals():
@@ -293,22 +219,7 @@ def models(model_repository: Path, as_json: bool) -> None:
     except ModuleNotFoundError as error:  # TensorFlow reads what Sluice did not publish
         if (error.name or "").partition(".")[0] not in EXTRAS["training"]:
             raise
-        raise _missing("models", ["training"]) from None
-
-
-def _require(command: str, *extras: str) -> None:
-    """One line where an extra is missing. Asked beforehand, as children import it as well; a
-    ModuleNotFoundError that comes up later is a fault of ours, and stays a traceback."""
-    missing = [extra for extra in extras if not all(map(find_spec, EXTRAS[extra]))]
-    if missing:
-        raise _missing(command, missing)
-
-
-def _missing(command: str, extras: Sequence[str]) -> click.ClickException:
-    return click.ClickException(
-        f'"sluice {command}" needs the {" and ".join(extras)} '
-        f"extra{'s' if len(extras) > 1 else ''}: pip install 'sluice[{','.join(extras)}]'"
-    )
+        raise missing("models", ["training"]) from None
 
 
 @contextmanager

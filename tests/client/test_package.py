@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sluice
-from service.cli import EXTRAS
+from service.commands import EXTRAS
 
 ROOT = Path(__file__).parents[2]
 UNWANTED = ("tensorflow", "keras", "flask", "gunicorn")
