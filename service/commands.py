@@ -83,8 +83,8 @@ class Commands(click.Group):
 
 
 def require(command: str, *extras: str) -> None:
-    """Refuse in one line where an extra is missing. Asked beforehand, as children import it as well; a
-    ModuleNotFoundError that comes up later is a fault of ours, and stays a traceback."""
+    """Refuse in one line where an extra is missing. Asked beforehand, as children import it as
+    well; a ModuleNotFoundError that comes up later is a fault of ours, and stays a traceback."""
     lacking = [extra for extra in extras if not all(map(find_spec, EXTRAS[extra]))]
     if lacking:
         raise missing(command, lacking)
