@@ -18,7 +18,7 @@ import click
 from service.gateway.access.access_list import AccessList, KeyEntry, read_access
 from service.gateway.access.fields import BadAccessFile
 from service.gateway.access.grant import OPERATIONS
-from service.gateway.access.keys import ID_FORM, digest_of, new_key
+from service.gateway.access.keys import ID_FORM, ID_IN_WORDS, digest_of, new_key
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -68,7 +68,7 @@ def keys() -> None:
 def new(key_id: str, file: Path, expires: str | None, note: str, **grant: Any) -> None:
     """Make a key called ID, and show it: once, as the file has only its SHA-256."""
     if not ID_FORM.fullmatch(key_id):
-        raise click.UsageError("ID is of letters, digits, '-' and '.', up to 64 of them")
+        raise click.UsageError(f"ID is {ID_IN_WORDS}")
     import tomlkit
 
     entry = tomlkit.table()

@@ -64,7 +64,7 @@ def test_what_a_file_says():
         ("keyz = 1", "keyz is not known; did you mean keys?"),
         ("keys = 1", "keys: expected a table, got 1"),
         ("keys.a = 1", "keys.a: expected a table"),
-        ("[keys.'a b']", "keys.a b: an id is letters"),
+        ("[keys.'a b']", "keys.a b: a name is of letters"),
         ("[keys.a]", "keys.a.sha256: expected 64 hexadecimal digits"),
         (f'[keys.a]\nsha256="{DIGEST}"', "keys.a.models is missing"),
         (f'[keys.a]\nsha256="{DIGEST}"\nmodels="m"', "keys.a.models: expected a list"),

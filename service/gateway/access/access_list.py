@@ -30,12 +30,13 @@ from service.gateway.access.fields import (
     check_names,
     grant_of,
     is_a,
+    named_table,
     table_of,
     value_of,
 )
 from service.gateway.access.grant import Grant
 from service.gateway.access.issuers import Issuer, read_issuer
-from service.gateway.access.keys import DIGEST_FORM, ID_FORM
+from service.gateway.access.keys import DIGEST_FORM
 
 ANONYMOUS = "anonymous"
 _TABLES = ("keys", "issuers", ANONYMOUS)
@@ -86,11 +87,7 @@ def read_access(text: str) -> AccessList:
 
 
 def _entry(key_id: str, given: object) -> KeyEntry:
-    place = f"keys.{key_id}"
-    if not ID_FORM.fullmatch(key_id):
-        raise BadAccessFile(f"{place}: an id is letters, digits, '-' and '.', up to 64 of them")
-    table = table_of(place, given)
-    check_names(place, table, _OF_A_KEY)
+    place, table = named_table("keys", key_id, given, _OF_A_KEY)
     digest = table.get("sha256")
     if not (isinstance(digest, str) and DIGEST_FORM.fullmatch(digest)):  # it may be the key itself
         raise BadAccessFile(f"{place}.sha256: expected 64 hexadecimal digits, in lower case")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.gateway.access.grant import ALL_MODELS, OPERATIONS, Grant
+from service.gateway.access.keys import ID_FORM, ID_IN_WORDS
 from service.gateway.access.limits import BYTES, NO_LIMITS, REQUESTS, ROWS, Limits, Quota, Rate
 from sluice.wire.nearest import nearest
 
@@ -87,6 +88,19 @@ def value_of(
     if not fits(value):
         raise BadAccessFile(f"{place}.{name}: expected {expected}, got {value!r}")
     return value
+
+
+def named_table(
+    tables: str, name: str, given: object, known: tuple[str, ...]
+) -> tuple[str, Mapping[str, Any]]:
+    """The place of one of `tables` in the file, and its fields, of those that are `known`. Raises
+    BadAccessFile."""
+    place = f"{tables}.{name}"
+    if not ID_FORM.fullmatch(name):
+        raise BadAccessFile(f"{place}: a name is {ID_IN_WORDS}")
+    table = table_of(place, given)
+    check_names(place, table, known)
+    return place, table
 
 
 def table_of(place: str, given: object) -> Mapping[str, Any]:

@@ -22,15 +22,13 @@ from service.gateway.access.fields import (
     LIMITS,
     BadAccessFile,
     are_texts,
-    check_names,
     grant_of,
     is_a,
+    named_table,
     number_of,
-    table_of,
     value_of,
 )
 from service.gateway.access.grant import Grant
-from service.gateway.access.keys import ID_FORM
 from sluice.wire.hosts import is_loopback
 
 # What is signed with a key of which the public half is known: no HMAC, whose key signs too, and
@@ -64,11 +62,7 @@ class Issuer:
 
 def read_issuer(name: str, given: object) -> Issuer:
     """Raises BadAccessFile."""
-    place = f"issuers.{name}"
-    if not ID_FORM.fullmatch(name):
-        raise BadAccessFile(f"{place}: a name is letters, digits, '-' and '.', up to 64 of them")
-    table = table_of(place, given)
-    check_names(place, table, _FIELDS)
+    place, table = named_table("issuers", name, given, _FIELDS)
     text = is_a(str)
     algorithms = value_of(
         place, table, "algorithms", _are_algorithms, f"some of {', '.join(ALGORITHMS)}"

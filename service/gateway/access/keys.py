@@ -12,6 +12,7 @@ import secrets
 
 PREFIX = "sluice_"
 ID_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+ID_IN_WORDS = "of letters, digits, '-' and '.', up to 64 of them"
 DIGEST_FORM = re.compile(r"[0-9a-f]{64}")
 _KEY_FORM = re.compile(rf"{PREFIX}({ID_FORM.pattern})_[0-9a-f]{{64}}")
 _SECRET_BYTES = 32

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from service.gateway.file_state import state_of
 
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 0.25  # with a file system that does not answer; what was read last is in force then
@@ -27,7 +28,7 @@ class Watched(Generic[Content]):
         self._path, self._read = path, read
         self._looking: asyncio.Task[None] | None = None
         self.problem = ""
-        self._seen = self._state()
+        self._seen = state_of(self._path)
         self.current = self._load()
         self._looked = time.monotonic()
 
@@ -52,7 +53,7 @@ class Watched(Generic[Content]):
 
     def look(self) -> None:
         """Read the file if it has changed."""
-        seen = self._state()
+        seen = state_of(self._path)
         if seen == self._seen:
             return
         self._seen = seen
@@ -71,11 +72,3 @@ class Watched(Generic[Content]):
             raise ValueError(f"{self._path} cannot be read ({error.strerror})") from None
         except ValueError as error:  # and a text that is no UTF-8
             raise ValueError(f"{self._path}: {error}") from None
-
-    def _state(self) -> tuple[int, ...]:
-        """Another one whenever the file is another; () where it is not there."""
-        try:
-            found = os.stat(self._path)  # noqa: PTH116 (follows a mounted Secret's links alike)
-        except OSError:
-            return ()
-        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -2,12 +2,12 @@
 
 import logging
 import math
-import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+from service.gateway.file_state import state_of
 from service.gateway.settings import InvalidSetting
 
 Content = TypeVar("Content")
@@ -40,14 +40,6 @@ class Source(NamedTuple):
 
     def bad(self, why: str) -> InvalidSetting:
         return InvalidSetting(f"{self.setting}: {self.path} {why}")
-
-    def state(self) -> tuple[int, ...]:
-        """Another one whenever the file is another; () where it is not there."""
-        try:
-            found = os.stat(self.path)  # noqa: PTH116 (follows a mounted Secret's links alike)
-        except OSError:
-            return ()
-        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class Identity(NamedTuple):
@@ -88,7 +80,7 @@ class Files(NamedTuple):
         return ", ".join(source.path for source in self if source.path)
 
     def state(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(source.state() for source in self)
+        return tuple(state_of(source.path) for source in self)
 
 
 class Kept(Generic[Made]):
