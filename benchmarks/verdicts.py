@@ -65,12 +65,12 @@ class Measured:
         return found
 
     def best(self, names: tuple[str, ...], kinds: tuple[str, ...], connections: int) -> str:
-        """The name with the highest rate in any of these kinds."""
+        """The name with the highest rate in any of these kinds: of those who answered at all."""
         rates = [
             (rate, name)
             for name in names
             for kind in kinds
-            if (rate := self._results.get(name, kind, connections, RATE)) is not None
+            if (rate := self._results.get(name, kind, connections, RATE))
         ]
         if not rates:
             raise _Missing
