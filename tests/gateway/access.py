@@ -46,6 +46,7 @@ def _http(path: str, **body: object) -> Callable[[str, str, dict[str, str]], Rep
         )
         status = 200 if reply.status_code == NO_PICTURES else reply.status_code
         message = "" if status == 200 else reply.json()["error"]
+        assert status == 200 or reply.json() == {"error": message}
         return Reply(status, message, {name.lower(): text for name, text in reply.headers.items()})
 
     return ask

@@ -4,10 +4,8 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -225,28 +223,39 @@ def test_without_a_key_each_address_has_its_own(doors, way):
     assert ask("1.1.1.1, 2.2.2.2").status == 200
 
 
-def test_places_are_each_keys_own(launch_gateway, slow, tmp_path):
-    service, address = slow
-    path = tmp_path / "access.toml"
+@pytest.fixture(scope="module")
+def one_worker(doors, launch_grpc_gateway, slow_server, tmp_path_factory):
+    """By way, where it is asked, of gateways with one worker: places are each worker's."""
+    path = tmp_path_factory.mktemp("places") / "access.toml"
     path.write_text(f'[keys.busy]\nsha256 = "{digest_of(BUSY)}"\nmodels = ["*"]\nplaces = 1')
-    gateway = launch_gateway(address, access_file=path)
+    front, address = launch_grpc_gateway(slow_server[1], access_file=path)
+    where = {"front": front.url, "wsgi": doors["wsgi"], "grpc": address}
+    return where | {"processes": [front]}
 
-    def ask():
-        return requests.post(
-            f"{gateway.url}/v1/models/m:predict",
-            data='{"instances": [1.0]}',
-            headers={"X-API-Key": BUSY},
-            timeout=30,
-        )
 
-    first = threading.Thread(target=ask)
-    first.start()
+@pytest.mark.parametrize("way, dialect", CASES, ids=map(" ".join, CASES))
+def test_who_has_all_of_its_places_is_told_to_try_again(one_worker, slow, way, dialect):
+    service, _ = slow
+    headers, held = {"X-API-Key": BUSY}, []
+    holder_url = one_worker["front" if way == "grpc" else way]
+    holder = threading.Thread(
+        target=lambda: held.append(HTTP["json"](holder_url, "m", headers).status)
+    )
+    holder.start()
     assert service.arrived.wait(30)
-    refused = ask()
-    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
-    assert refused.json()["error"] == "All 1 places that you have are taken; try again"
+    refused = (HTTP | GRPC)[dialect](one_worker[way], "m", headers)
     service.go.set()
-    first.join()
-    deadline = time.monotonic() + 30
-    while ask().status_code != 200:
-        assert time.monotonic() < deadline
+    holder.join()
+    assert held == [200]
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert refused.message == "All 1 places that you have are taken; try again"
+    assert (HTTP | GRPC)[dialect](one_worker[way], "m", headers).status == 200
+
+
+def test_no_key_is_in_the_log_of_a_refusal(one_worker, slow):
+    (gateway,) = one_worker["processes"]
+    slow[0].go.set()
+    HTTP["json"](gateway.url, "m", {"Authorization": f"Bearer {BUSY}", "X-Request-Id": "the-last"})
+    gateway.wait_for(r"busy@127\.0\.0\.1 the-last POST /v1/models/m:predict 200 ")
+    secrets = (BUSY, BUSY[-64:], digest_of(BUSY))
+    assert not [secret for secret in secrets if secret in gateway.log]

@@ -174,10 +174,15 @@ def test_what_is_believed(doors, way, dialect):
     assert reply.status == 403
 
 
-def test_the_log_has_the_subject_and_no_token(doors):
+def test_the_log_has_the_subject_and_nothing_of_a_token(doors):
+    shown = [each for each, _ in table().values()]
+    parts = {part for each in shown for part in each.split(".") if len(part) > 8}
     for process in doors[1]:
-        process.wait_for(r"login:joe@127\.0\.0\.1 \S+ POST /v1/models/affine:predict 200")
-        assert token().split(".")[0] not in process.log and "secret-words" not in process.log
+        for each in shown:
+            HTTP["json"](process.url, "affine", {"Authorization": f"Bearer {each}"})
+        HTTP["json"](process.url, "affine", {"X-API-Key": token(), "X-Request-Id": "the-last"})
+        process.wait_for(r"login:joe@127\.0\.0\.1 the-last POST /v1/models/affine:predict 200")
+        assert not [part for part in parts if part in process.log]
 
 
 def grant_of(shown, jwks, **fields):
