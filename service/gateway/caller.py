@@ -28,6 +28,7 @@ class Caller:
     request_id: str = ""
     metadata: Metadata = ()  # for the model server
     began: float = field(default_factory=time.monotonic)
+    certificate: bytes = b""  # of the client, PEM, as TLS has verified it; b"" for none
     # What it may ask, and how much, once it has been let in.
     grant: Grant = EVERYTHING
     account: AnyAccount = FREE
@@ -48,9 +49,12 @@ class Caller:
         return cls(now + seconds, began=now)
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], began: float, seconds: float) -> "Caller":
+    def of(
+        cls, headers: Mapping[str, str], began: float, seconds: float, certificate: bytes = b""
+    ) -> "Caller":
         """Whoever sent a request with these headers, or gRPC metadata, by lower-case name, whose
-        first byte came at `began` and whose answer is of use for `seconds` from then on.
+        first byte came at `began` and whose answer is of use for `seconds` from then on, over a
+        connection for which its client showed the certificate.
 
         A request id that is no printable ASCII, or none, is replaced by one of ours; a trace that
         is none, or too long, is not passed on.
@@ -62,7 +66,8 @@ class Caller:
             for name in _TRACE
             if _is_metadata(value := headers.get(name, "")) and len(value) <= _MAX_TRACE
         )
-        return cls(began + seconds, request_id, ((REQUEST_ID, request_id), *traces), began)
+        metadata = ((REQUEST_ID, request_id), *traces)
+        return cls(began + seconds, request_id, metadata, began, certificate)
 
     def at(self, peer: str) -> str:
         """What the log calls it: the address that it calls from, and before that its key's id."""

@@ -66,7 +66,7 @@ class Gateway:
         gRPC metadata, by lower-case name, and count it: before anything is read or done for it.
         Raises Unauthenticated, RateLimited."""
         try:
-            caller.grant = await self.guard.identify(headers)
+            caller.grant = await self.guard.identify(headers, caller.certificate)
             caller.account = self.guard.account(caller.grant, peer, headers)
             await caller.account.spend({REQUESTS: 1, BYTES: size})
         except (Unauthenticated, RateLimited) as error:
@@ -89,7 +89,7 @@ class Gateway:
         asked = request.headers.get(TIMEOUT_MS, "")
         if asked.isascii() and asked.isdigit() and len(asked) < 10:
             seconds = min(seconds, int(asked) / 1000)
-        return Caller.of(request.headers, began, seconds)
+        return Caller.of(request.headers, began, seconds, request.certificate)
 
     async def answer(
         self,

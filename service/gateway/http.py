@@ -17,13 +17,15 @@ JSON = "application/json"
 
 class HttpRequest(NamedTuple):
     """`path` is percent-decoded, `headers` have lower-case names, `body` is as it was sent, less
-    its Content-Encoding."""
+    its Content-Encoding. `certificate` is the client's, PEM, as TLS has verified it; b"" for none.
+    """
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
     body: bytes
+    certificate: bytes = b""
 
     @property
     def length(self) -> int:

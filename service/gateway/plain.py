@@ -30,7 +30,14 @@ def request_head() -> HttpRequest:
     """Flask's current request less its body."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     query = request.query_string.decode("latin-1")
-    return HttpRequest(request.method, request.path, query, headers, b"")
+    return HttpRequest(request.method, request.path, query, headers, b"", _certificate())
+
+
+def _certificate() -> bytes:
+    """The client's, where the front has it; under another server TLS is that server's affair."""
+    scope = request.environ.get("asgi.scope", {})
+    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", [])
+    return chain[0].encode() if chain else b""
 
 
 def page_caller() -> Caller:

@@ -77,12 +77,32 @@ def test_what_a_file_says():
             "keys.a.expires: expected a time with its zone",
         ),
         (f'[keys.a]\nsha256="{DIGEST}"\nmodels=[]\nrevoked=1', "keys.a.revoked: expected true or"),
+        ("[keys.a]\ncertificates=[]\nmodels=[]", "keys.a.sha256: expected 64 hexadecimal digits"),
+        ('[keys.a]\ncertificates="DNS:a"\nmodels=[]', "keys.a.certificates: expected a list of"),
+        *(
+            (
+                f'[keys.a]\ncertificates=["DNS:a", "{name}"]\nmodels=[]',
+                "keys.a.certificates: expected names of one of the kinds subject, DNS, URI, email",
+            )
+            for name in ("a.example", "dns:a", "CN:a", "DNS:", "IP:a", "subject:a", "subject:CN")
+        ),
+        (
+            '[keys.a]\ncertificates=["DNS:A"]\nmodels=[]\n[keys.b]\ncertificates=["DNS:a"]\nmodels=[]',
+            "keys.b.certificates: DNS:a is the key a's already",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_with_the_place(text, message):
     with pytest.raises(BadAccessFile) as refusal:
         read_access(text)
     assert str(refusal.value).startswith(message)
+
+
+def test_certificates_are_for_a_gateway_that_asks_for_them():
+    text = '[keys.a]\ncertificates=["DNS:A.example"]\nmodels=[]'
+    assert read_access(text).certificates == {"DNS:a.example": "a"}
+    with pytest.raises(BadAccessFile, match=r"^keys\.a\.certificates: .* SLUICE_TLS_CLIENT_"):
+        read_access(text, asks_clients=False)
 
 
 def test_a_key_in_place_of_its_hash_is_not_repeated():

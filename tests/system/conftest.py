@@ -20,7 +20,9 @@ import psutil
 import pytest
 
 from tests.processes import RUNNING, START_TIMEOUT_S, GatewayProcess, ModelServerProcess, leashed
+from tests.processes import free_port as server_port
 from tests.system import toy_server
+from tests.system.certificates import Folder
 
 
 class Up:
@@ -249,3 +251,23 @@ def launch_front() -> Iterator[Callable[..., FrontProcess]]:
     yield launch
     for gateway in launched:
         gateway.terminate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """Of the test's own certificates."""
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def launch_tls(folder: Folder, launch_toy, launch_front) -> Callable[..., FrontProcess]:
+    """`launch_tls(**settings)` -> a gateway over TLS before a toy server, with its gRPC port."""
+
+    def start(**settings: object) -> FrontProcess:
+        port = server_port()
+        given = folder.settings() | {"grpc_port": port, "workers": 1, "public_metrics": "off"}
+        gateway = launch_front(launch_toy().address, **given | settings)
+        gateway.grpc_port = port
+        return gateway
+
+    return start

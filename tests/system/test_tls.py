@@ -1,6 +1,5 @@
 """TLS at the gateway's doors: real handshakes over HTTP and gRPC, and files that change."""
 
-import datetime
 import http.client
 import json
 import re
@@ -26,68 +25,9 @@ from service.cli import main
 from service.gateway.settings import InvalidSetting, Settings
 from service.gateway.tls.server import server_tls
 from sluice import Client, ClientError
-from tests.conftest import free_port
+from tests.system.certificates import DAY, EXPIRED, NOW
 
-NOW = datetime.datetime.now(datetime.UTC)
-DAY = datetime.timedelta(days=1)
-EXPIRED = {"not_before": NOW - 9 * DAY, "not_after": NOW - DAY}
 PATIENCE_S = 60
-
-
-class Folder:
-    """Certificates as files: `server.pem`, `server.key`, and `ca.pem` of `authority`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.authority = path, trustme.CA()
-        self.authority.cert_pem.write_to_path(self["ca.pem"])
-        trustme.CA().cert_pem.write_to_path(self["foreign.pem"])
-        self.renew()
-
-    def __getitem__(self, name: str) -> str:
-        return str(self.path / name)
-
-    def renew(self, **dates) -> None:
-        """Another certificate of the server's, each file replaced at once."""
-        issued = self.authority.issue_cert("localhost", "127.0.0.1", **dates)
-        self.replace("server.key", issued.private_key_pem.bytes())
-        self.replace("server.pem", b"".join(each.bytes() for each in issued.cert_chain_pems))
-
-    def replace(self, name: str, content: bytes) -> None:
-        beside = self.path / f"{name}.new"
-        beside.write_bytes(content)
-        beside.replace(self.path / name)
-
-    def settings(self, client_ca: str = "") -> dict[str, str]:
-        return {
-            "tls_certificate_file": self["server.pem"],
-            "tls_key_file": self["server.key"],
-            "tls_client_ca_file": client_ca,
-        }
-
-    def client_context(self, certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self["ca.pem"])
-        if certificate is not None:
-            certificate.configure_cert(context)
-        return context
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def launch(folder, launch_toy, launch_front):
-    """`launch(**settings)` -> a gateway over TLS before a toy server, with its gRPC port."""
-
-    def start(**settings):
-        port = free_port()
-        given = folder.settings() | {"grpc_port": port, "workers": 1, "public_metrics": "off"}
-        gateway = launch_front(launch_toy().address, **given | settings)
-        gateway.grpc_port = port
-        return gateway
-
-    return start
 
 
 def serial_of(port: int, context: ssl.SSLContext) -> str:
@@ -117,8 +57,8 @@ def predict(url: str, ca_file: str) -> list[float]:
         return client.predict("m", np.float32([1, 2]))["y"].tolist()
 
 
-def test_both_doors_answer_over_tls_and_nothing_else(launch, folder):
-    gateway = launch(head_timeout_s=1)
+def test_both_doors_answer_over_tls_and_nothing_else(launch_tls, folder):
+    gateway = launch_tls(head_timeout_s=1)
     for url in (f"https://localhost:{gateway.http_port}", f"grpcs://localhost:{gateway.grpc_port}"):
         assert predict(url, folder["ca.pem"]) == [2, 4]
         with pytest.raises(ClientError):
@@ -191,8 +131,8 @@ def _is_closed(connection):
         return True
 
 
-def test_clients_show_a_certificate_of_the_authoritys(launch, folder):
-    gateway = launch(**folder.settings(folder["ca.pem"]))
+def test_clients_show_a_certificate_of_the_authoritys(launch_tls, folder):
+    gateway = launch_tls(**folder.settings(folder["ca.pem"]))
     issue = folder.authority.issue_cert
     ports = (gateway.http_port, gateway.grpc_port)
     for port in ports:
@@ -228,8 +168,8 @@ def _lets_in(port, context):
         return False
 
 
-def test_certificates_change_under_load_without_a_failed_request(launch, folder):
-    gateway = launch()
+def test_certificates_change_under_load_without_a_failed_request(launch_tls, folder):
+    gateway = launch_tls()
     ports, context = (gateway.http_port, gateway.grpc_port), folder.client_context()
     failures, answered, stop = [], [], threading.Event()
 
@@ -261,8 +201,8 @@ def test_certificates_change_under_load_without_a_failed_request(launch, folder)
     assert all(answer == [2, 4] for answer in answered)
 
 
-def test_a_bad_file_changes_nothing_and_is_told(launch, folder):
-    gateway = launch()
+def test_a_bad_file_changes_nothing_and_is_told(launch_tls, folder):
+    gateway = launch_tls()
     context, port = folder.client_context(), gateway.http_port
     serial = serial_of(port, context)
     wait_until(lambda: metric(gateway, "sluice_tls_certificate_expiry_timestamp_seconds"))
@@ -282,8 +222,8 @@ def test_a_bad_file_changes_nothing_and_is_told(launch, folder):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
-def test_openssl_finds_the_chain_and_the_protocol(launch, folder):
-    gateway = launch()
+def test_openssl_finds_the_chain_and_the_protocol(launch_tls, folder):
+    gateway = launch_tls()
     said = subprocess.run(
         shlex.split(
             f"openssl s_client -connect localhost:{gateway.http_port} -alpn http/1.1 "

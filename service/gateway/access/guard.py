@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from service.gateway.access.access_list import KeyEntry, read_access
+from service.gateway.access.access_list import AccessList, KeyEntry, read_access
 from service.gateway.access.account import FREE, Account, AnyAccount
 from service.gateway.access.addresses import address_of
 from service.gateway.access.book import book_of
@@ -21,6 +22,7 @@ from sluice.wire.hosts import is_loopback
 
 # Compared with where there is no key of an id, so that no time tells which ids there are.
 _NOBODYS = digest_of(new_key("nobody"))
+MOST_NAMES = 5  # of a certificate, in a message
 MOST_ACCOUNTS = 10_000  # that are kept at hand; what was spent is in the book
 _HOW = "`Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
@@ -29,6 +31,7 @@ class OpenGuard:
     """Asks nobody."""
 
     asks = False
+    takes_certificates = False
     remark = ""
 
     def look(self) -> None:
@@ -37,8 +40,8 @@ class OpenGuard:
     async def close(self) -> None:
         pass
 
-    async def identify(self, headers: Mapping[str, str]) -> Grant:
-        del headers
+    async def identify(self, headers: Mapping[str, str], certificate: bytes) -> Grant:
+        del headers, certificate
         return EVERYTHING
 
     def account(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> AnyAccount:
@@ -47,15 +50,21 @@ class OpenGuard:
 
 
 class Guard:
-    """Knows callers by the file of keys. Raises ValueError where that cannot be used at first."""
+    """Knows callers by the file of keys; `asks_clients`, whether they are asked for certificates.
+    Raises ValueError where the file cannot be used at first."""
 
     asks = True
 
-    def __init__(self, path: Path, store: Store, proxies: int) -> None:
-        self._file = Watched(path, read_access)
+    def __init__(self, path: Path, store: Store, proxies: int, asks_clients: bool) -> None:
+        self._file = Watched(path, partial(read_access, asks_clients=asks_clients))
         self._store, self._proxies = store, proxies
         self._tokens = Tokens()
         self._accounts: dict[str, tuple[Grant, Account]] = {}
+
+    @property
+    def takes_certificates(self) -> bool:
+        """Whether a certificate may stand for a key."""
+        return bool(self._file.current.certificates)
 
     @property
     def remark(self) -> str:
@@ -74,15 +83,14 @@ class Guard:
         self._file.begin_look()
         self._tokens.look(self._file.current.issuers.values())
 
-    async def identify(self, headers: Mapping[str, str]) -> Grant:
-        """What the caller may who sent these headers, or gRPC metadata, by lower-case name. Raises
-        Unauthenticated."""
+    async def identify(self, headers: Mapping[str, str], certificate: bytes) -> Grant:
+        """What the caller may who sent these headers, or gRPC metadata, by lower-case name, over a
+        connection whose client showed this certificate (PEM, b"" for none). What is shown with the
+        request counts before it. Raises Unauthenticated."""
         access = await self._file.fresh()
         credential = credential_of(headers)
         if not credential:
-            if access.anonymous is None:
-                raise Unauthenticated(f"A key is needed here: {_HOW}", was_shown=False)
-            return access.anonymous
+            return _of_certificate(certificate, access)
         if access.issuers and not credential.startswith(PREFIX):
             return await self._tokens.grant(credential, access.issuers)
         return _of_key(credential, access.keys)
@@ -123,7 +131,8 @@ def guard_of(settings: Settings) -> AnyGuard:
     if not path:
         return OpenGuard()
     try:
-        return Guard(Path(path), _store_of(settings), settings.trusted_proxies)
+        asks_clients = bool(settings.tls_client_ca_file)
+        return Guard(Path(path), _store_of(settings), settings.trusted_proxies, asks_clients)
     except ValueError as error:
         raise InvalidSetting(f"SLUICE_ACCESS_FILE: {error}") from None
 
@@ -157,8 +166,34 @@ def _of_key(key: str, keys: Mapping[str, KeyEntry]) -> Grant:
     """Raises Unauthenticated; what became of a key is told to who has it, and to nobody else."""
     key_id = id_of(key) or ""
     entry = keys.get(key_id)
-    if not is_key(key, entry.digest if entry else _NOBODYS) or entry is None:
+    if not is_key(key, (entry and entry.digest) or _NOBODYS) or entry is None:
         raise Unauthenticated("The key is not known here")
+    return _in_force(key_id, entry)
+
+
+def _of_certificate(certificate: bytes, access: AccessList) -> Grant:
+    """What its holder may, or whoever has none, or none that a key goes by. Raises
+    Unauthenticated."""
+    names: tuple[str, ...] = ()
+    if certificate and access.certificates:
+        from service.gateway.tls.names import read_certificate  # for those who have certificates
+
+        names, expires = read_certificate(certificate)
+        for name in names:
+            if name in access.certificates:
+                if time.time() >= expires:  # while the connection was open
+                    raise Unauthenticated("The client's certificate has expired")
+                key_id = access.certificates[name]
+                return _in_force(key_id, access.keys[key_id])
+    if access.anonymous is None:
+        shown = f", or a certificate; no key goes by {', '.join(names[:MOST_NAMES])}"
+        message = f"A key is needed here: {_HOW}{shown if names else ''}"
+        raise Unauthenticated(message, was_shown=False)
+    return access.anonymous
+
+
+def _in_force(key_id: str, entry: KeyEntry) -> Grant:
+    """Raises Unauthenticated."""
     if entry.revoked:
         raise Unauthenticated(f'The key "{key_id}" has been revoked')
     if time.time() >= entry.expires:

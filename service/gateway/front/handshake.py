@@ -6,6 +6,7 @@ where it speaks plain HTTP.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -107,6 +108,13 @@ class Handshake(asyncio.Protocol):
         self._worker.handshake_failed(self._transport.get_extra_info("peername"), error)
         if not self._transport.is_closing():
             self._transport.abort()
+
+
+def certificate_of(transport: Any) -> bytes:
+    """The client's, PEM, which TLS has verified as it was asked for; b"" where none was."""
+    secured = transport.get_extra_info("ssl_object")
+    shown = secured and secured.getpeercert(binary_form=True)
+    return ssl.DER_cert_to_PEM_cert(shown).encode() if shown else b""
 
 
 def _hear(transport: Any, data: bytes) -> None:

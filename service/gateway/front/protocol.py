@@ -16,6 +16,7 @@ from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver, _get_cached_date_
 
 from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
+from service.gateway.front.handshake import certificate_of
 from service.gateway.front.large_body import LEAST_CAME, LEAST_LEFT, LargeBody
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.settings import Settings
@@ -68,6 +69,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
             transport.abort()
             return
         self.worker.connections.add(self)
+        self._certificate = certificate_of(transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -248,7 +250,9 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers_bytes
         }
-        head = HttpRequest(request.method, request.path, request.query, headers, b"")
+        head = HttpRequest(
+            request.method, request.path, request.query, headers, b"", self._certificate
+        )
         receiver = self._body_receiver
         client = peername[0] if isinstance(peername, tuple) else "-"
         try:
@@ -265,6 +269,14 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         if not body.done:
             await body.read_out()
         return not closes
+
+    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
+        """For Flask's pages, with the client's certificate where ASGI's TLS extension has it."""
+        scope = super()._build_http_scope(request, sockname, peername)
+        if self._certificate:
+            chain = [self._certificate.decode()]
+            scope.setdefault("extensions", {})["tls"] = {"client_cert_chain": chain}
+        return scope
 
     async def _respond(
         self, request: Any, response: HttpResponse, caller: Caller, closes: bool

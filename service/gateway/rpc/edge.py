@@ -113,8 +113,17 @@ class Edge:
         seconds = self._gateway.settings.request_timeout_s
         left_s = context.time_remaining()
         return Caller.of(
-            headers, time.monotonic(), seconds if left_s is None else min(seconds, left_s)
+            headers,
+            time.monotonic(),
+            seconds if left_s is None else min(seconds, left_s),
+            self._certificate(context),
         )
+
+    def _certificate(self, context: Context) -> bytes:
+        """The client's, PEM, which TLS has verified, where it may stand for a key."""
+        if not self._gateway.guard.takes_certificates:
+            return b""
+        return next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
 
     def _observe(
         self,
