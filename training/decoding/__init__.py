@@ -56,7 +56,7 @@ def decode_image(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
         image = _on_white(image)
         # Small as it then is, the picture is turned at no cost.
         size = tf.where(is_on_its_side(orientation), (width, height), (height, width))
-        image = tf.image.resize(image, size, antialias=True)
+        image = _resized(image, size)
         image = turned(_match_channels(image, channels), orientation)
         return tf.ensure_shape(image, shape)
 
@@ -99,6 +99,16 @@ def _on_white(image: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.round(colours * alpha + _WHITE * (1 - alpha)), tf.uint8)
 
     return tf.cond(tf.shape(image)[-1] % 2 == 0, blended, lambda: image)
+
+
+def _resized(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[h, w, C] -> [*size, C], float32. What has that size already is not filtered, which would
+    give the same numbers for as long as a small JPEG takes to decode."""
+    return tf.cond(
+        tf.reduce_all(tf.shape(image)[:2] == size),
+        lambda: tf.cast(image, tf.float32),
+        lambda: tf.image.resize(image, size, antialias=True),
+    )
 
 
 def _match_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
