@@ -73,3 +73,15 @@ def test_a_worker_runs_with_these_settings_unless_others_are_set(
     (worker,) = psutil.Process(gateway.process.pid).children()
     environment = worker.environ()
     assert {name: environment[name] for name in MALLOC} == MALLOC | {"MALLOC_ARENA_MAX": "3"}
+
+
+def test_what_is_off_is_not_loaded():
+    """Keys, TLS and Redis have libraries that would make every worker a fifth larger."""
+    script = (
+        "import sys, service.gateway.app, service.gateway.front.worker\n"
+        "print(*({'cryptography', 'httpx', 'jwt', 'redis', 'tomlkit'} & sys.modules.keys()))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout == "\n"

@@ -14,7 +14,6 @@ from service.gateway.access.credentials import credential_of
 from service.gateway.access.grant import EVERYTHING, Grant
 from service.gateway.access.keys import PREFIX, digest_of, id_of, is_key, new_key
 from service.gateway.access.limits import NO_LIMITS, Store
-from service.gateway.access.tokens import Tokens
 from service.gateway.access.watched import Watched
 from service.gateway.errors import Unauthenticated
 from service.gateway.settings import InvalidSetting, Settings
@@ -58,6 +57,8 @@ class Guard:
     def __init__(self, path: Path, store: Store, proxies: int, asks_clients: bool) -> None:
         self._file = Watched(path, partial(read_access, asks_clients=asks_clients))
         self._store, self._proxies = store, proxies
+        from service.gateway.access.tokens import Tokens  # its libraries take 13 MB
+
         self._tokens = Tokens()
         self._accounts: dict[str, tuple[Grant, Account]] = {}
 
