@@ -20,7 +20,7 @@ PLACES = sorted(
     for kind in ("overlays", "components", "training")
     for path in (DEPLOY / kind).glob("*/kustomization.yaml")
 )
-KSERVE = "kserve"
+KSERVE = sorted(str(path.relative_to(DEPLOY))[:-5] for path in (DEPLOY / "kserve").glob("*.yaml"))
 
 
 class Pod(NamedTuple):
@@ -36,6 +36,10 @@ class Pod(NamedTuple):
 
     def container(self, name: str) -> Document:
         return next(each for each in self.containers() if each["name"] == name)
+
+    def running(self, image: str) -> Document:
+        """The container of this image, whatever its tag."""
+        return next(each for each in self.containers() if each["image"].startswith(f"{image}:"))
 
 
 class Manifests:
@@ -61,18 +65,29 @@ class Manifests:
                     template["spec"],
                 )
         for owner in self.of("InferenceService"):
-            yield Pod("InferenceService", owner["metadata"]["name"], {}, owner["spec"]["predictor"])
+            yield Pod("InferenceService", owner["metadata"]["name"], {}, self._predictor(owner))
+
+    def _predictor(self, service: Document) -> Document:
+        """The pod that KServe makes: a runtime gives its containers and volumes, and no more."""
+        predictor = service["spec"]["predictor"]
+        if "model" not in predictor:
+            return predictor
+        runtime = self.find("ServingRuntime", predictor["model"]["runtime"])["spec"]
+        return predictor | {each: runtime[each] for each in ("containers", "volumes")}
 
     def pod(self, name: str) -> Pod | None:
         return next((each for each in self.pods() if each.name == name), None)
 
     def environment(self, container: Document) -> dict[str, str]:
-        """What `env` and the ConfigMaps of `envFrom` give it."""
+        """What `env` and the ConfigMaps of `envFrom` give it; of a field of the pod, its path."""
         given: dict[str, str] = {}
         for source in container.get("envFrom", []):
             if "configMapRef" in source:
                 given |= self.find("ConfigMap", source["configMapRef"]["name"])["data"]
-        return given | {each["name"]: each["value"] for each in container.get("env", [])}
+        for each in container.get("env", []):
+            field = each.get("valueFrom", {}).get("fieldRef", {})
+            given[each["name"]] = each["value"] if "value" in each else field["fieldPath"]
+        return given
 
     def file(self, pod: Pod, container: Document, path: str) -> str:
         """The text of a ConfigMap's file, by the path at which the container sees it."""
@@ -125,9 +140,9 @@ def rendered(kustomize: Callable[[Path], str], tmp_path_factory: pytest.TempPath
                 )
             )
         (folder / f"{place.replace('/', '-')}.yaml").write_text(kustomize(source))
-    example = DEPLOY / KSERVE / "inferenceservice.yaml"
-    documents = yaml.safe_load_all(example.read_text())
-    (folder / f"{KSERVE}.yaml").write_text(yaml.safe_dump_all(documents))
+    for place in KSERVE:
+        documents = yaml.safe_load_all((DEPLOY / f"{place}.yaml").read_text())
+        (folder / f"{place.replace('/', '-')}.yaml").write_text(yaml.safe_dump_all(documents))
     return folder
 
 
@@ -137,7 +152,7 @@ def read(rendered: Path, place: str) -> Manifests:
     return Manifests([each for each in yaml.safe_load_all(text) if each])
 
 
-@pytest.fixture(params=[*PLACES, KSERVE])
+@pytest.fixture(params=[*PLACES, *KSERVE])
 def manifests(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
     """Each place in turn."""
     return read(rendered, request.param)
@@ -172,6 +187,13 @@ def gpu(rendered: Path) -> Manifests:
     return read(rendered, "overlays/gpu")
 
 
+@pytest.fixture(params=KSERVE)
+def kserve(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
+    """Each way to run under KServe in turn."""
+    return read(rendered, request.param)
+
+
 @pytest.fixture
-def kserve(rendered: Path) -> Manifests:
-    return read(rendered, KSERVE)
+def runtime(rendered: Path) -> Manifests:
+    """KServe's own way: a runtime, and an InferenceService that names it."""
+    return read(rendered, "kserve/servingruntime")

@@ -171,8 +171,8 @@ def test_two_of_the_largest_pictures_fit_into_the_model_servers_memory(overlay):
 
 def test_in_kserves_pod_too(kserve):
     (pod,) = kserve.pods()
-    settings = Settings.from_environment(kserve.environment(pod.container("kserve-container")))
-    limit = pod.container("modelserver")["resources"]["limits"]["memory"]
+    settings = Settings.from_environment(kserve.environment(pod.running("sluice-gateway")))
+    limit = pod.running("tensorflow/serving")["resources"]["limits"]["memory"]
     assert MODELS_BYTES + 2 * PIXEL_BYTES * settings.max_image_pixels < bytes_of(limit)
 
 
@@ -206,23 +206,23 @@ def test_the_model_server_stops_after_the_last_request(serving):
 
 def test_in_kserves_pod_the_model_server_outlives_the_gateway(kserve):
     (pod,) = kserve.pods()
-    gateway = pod.container("kserve-container")
+    gateway = pod.running("sluice-gateway")
     settings = Settings.from_environment(kserve.environment(gateway))
     gateway_ends_s = pre_stop_s(gateway) + settings.drain_timeout_s
     assert pre_stop_s(gateway) >= ENDPOINTS_S
-    assert pre_stop_s(pod.container("modelserver")) >= gateway_ends_s
+    assert pre_stop_s(pod.running("tensorflow/serving")) >= gateway_ends_s
     assert pod.spec["terminationGracePeriodSeconds"] > gateway_ends_s
 
 
 def test_in_kserves_pod_the_model_server_batches_as_elsewhere_and_is_watched(kserve):
     (pod,) = kserve.pods()
-    server = pod.container("modelserver")
+    server = pod.running("tensorflow/serving")
     options = parse(server["args"])[0]
     batching = text_format.Parse(
         kserve.file(pod, server, options.batching_parameters_file), BatchingParameters()
     )
     assert batching.max_enqueued_batches.value >= options.grpc_max_threads
-    gateway = Settings.from_environment(kserve.environment(pod.container("kserve-container")))
+    gateway = Settings.from_environment(kserve.environment(pod.running("sluice-gateway")))
     assert gateway.max_joined_rows == batching.max_batch_size.value
     assert f'path: "{DEFAULT_PATH}"' in kserve.file(pod, server, options.monitoring_config_file)
     assert all(
@@ -230,7 +230,36 @@ def test_in_kserves_pod_the_model_server_batches_as_elsewhere_and_is_watched(kse
         for each in pod.containers()
     )
     notes = kserve.of("InferenceService")[0]["metadata"]["annotations"]
-    assert notes["prometheus.io/port"] == str(gateway.admin_port)
+    for each in kserve.of("ServingRuntime"):
+        assert notes["serving.kserve.io/enable-prometheus-scraping"] == "true"
+        notes = each["spec"]["annotations"]
+    (port,) = [value for name, value in notes.items() if name.endswith("/port")]
+    assert port == str(gateway.admin_port)
+
+
+def test_kserves_runtime_has_its_parts_where_kserve_looks_for_them(runtime):
+    """pkg/controller/v1beta1/inferenceservice of KServe: the Service gets the ports of the
+    container `transformer-container`, the first as port 80; the model is mounted at /mnt/models of
+    `kserve-container`; a name in braces is filled in there, and each pod has the label."""
+    (pod,) = runtime.pods()
+    gateway, server = pod.container("transformer-container"), pod.container("kserve-container")
+    assert gateway is pod.running("sluice-gateway") and server is pod.running("tensorflow/serving")
+    settings = Settings.from_environment(runtime.environment(gateway))
+    http, grpc = gateway["ports"]
+    assert http["containerPort"] == settings.http_port
+    assert grpc["containerPort"] == settings.grpc_port and "grpc" in grpc["name"]
+    options = parse(server["args"])[0]
+    assert (options.model_name, options.model_base_path) == ("{{.Name}}", "/mnt/models")
+    assert settings.models == "metadata.labels['serving.kserve.io/inferenceservice']"
+    assert settings.model_server == f"127.0.0.1:{options.port}"
+
+
+def test_kserves_runtime_speaks_both_protocols_and_is_chosen_by_name(runtime):
+    (spec,) = [each["spec"] for each in runtime.of("ServingRuntime")]
+    (service,) = [each["spec"]["predictor"] for each in runtime.of("InferenceService")]
+    assert {"v1", "v2", "grpc-v2"} == set(spec["protocolVersions"])
+    assert service["model"]["protocolVersion"] in spec["protocolVersions"]
+    assert service["model"]["modelFormat"] in spec["supportedModelFormats"]
 
 
 def test_a_rollout_is_given_up_later_than_the_slowest_start(overlay):

@@ -3,8 +3,11 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.clients
 
@@ -17,6 +20,7 @@ UNKNOWN_KINDS = {
     "ServiceMonitor",
     "PrometheusRule",
     "InferenceService",
+    "ServingRuntime",
     "HealthCheckPolicy",
     "NodePool",
     "PodMonitoring",
@@ -66,6 +70,19 @@ def test_every_document_keeps_to_kubernetes_schemas(tools, rendered, version):
     assert not problems, "\n".join(problems)
     assert set(re.findall(r"Couldn't find schema for kind (\w+)", said)) <= UNKNOWN_KINDS
     assert all(file.name in said for file in files), said
+
+
+def test_kserves_own_classes_know_every_field(installed):
+    python = installed(ROOT / "tests/clients/kserve-requirements.txt") / "python"
+    files = sorted((ROOT / "deploy/kubernetes/kserve").iterdir())
+    outcome = subprocess.run(
+        [python, Path(__file__).with_name("through_kserve.py"), *files],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert set(outcome.stdout.split()) == {"InferenceService", "ServingRuntime"}
 
 
 def test_checkov_finds_nothing_but_what_is_excused(tools, rendered):
