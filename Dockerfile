@@ -52,11 +52,9 @@ HEALTHCHECK --start-period=30s CMD ["python", "-c", "import urllib.request as ht
 ENTRYPOINT ["sluice", "gateway"]
 
 FROM build AS tensorflow
-# tensorflow[and-cuda] for NVIDIA GPUs.
-ARG TENSORFLOW=tensorflow
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --constraint constraints.txt '.[modelserver]' "$TENSORFLOW" \
+      --constraint constraints.txt '.[modelserver]' \
  && rm -r /opt/sluice/lib/python3.*/site-packages/tensorflow/include  # 450 MB, for C++
 
 FROM ${BASE} AS modelserver
@@ -96,3 +94,18 @@ USER 10001:10001
 HEALTHCHECK NONE
 ENTRYPOINT ["sluice", "train"]
 CMD ["digits", "--model-repository=/models"]
+
+# What tensorflow[and-cuda] adds to TensorFlow, 3 GB, as a layer on top of the same images.
+FROM build AS cuda
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    grep '^nvidia-' constraints.txt > nvidia.txt \
+ && /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
+      --no-deps --requirement nvidia.txt
+
+FROM training AS training-gpu
+COPY --from=cuda /opt/sluice /opt/sluice
+LABEL org.opencontainers.image.title="sluice-training-gpu"
+
+FROM modelserver AS modelserver-gpu
+COPY --from=cuda /opt/sluice /opt/sluice
+LABEL org.opencontainers.image.title="sluice-modelserver-gpu"

@@ -6,6 +6,7 @@ TrainingError
 │   └── BadSetting       a setting whose value is not of its type, or out of range
 ├── DataError            images or targets that cannot be trained on
 │   └── DataUnavailable  a data set that is nowhere on this machine
+├── NoGpu                fewer GPUs than the run was promised
 ├── CannotResume         no checkpoint, or one of a run with other settings
 ├── Diverged             a loss that became infinite or NaN
 ├── CannotAdopt          a model of the user's own that cannot be published
@@ -51,6 +52,10 @@ class DataError(TrainingError):
 
 
 class DataUnavailable(DataError):
+    pass
+
+
+class NoGpu(TrainingError):
     pass
 
 

@@ -32,6 +32,7 @@ OTHER_VARIABLES = {
     "SLUICE_API_KEY": "the key that `sluice predict` shows the server",
     "SLUICE_GRPC": "HOST:PORT of the gRPC port that `make test-remote` asks too",
     "SLUICE_FASHION_MNIST_DIR": "folder of Fashion-MNIST's files, for `sluice train`",
+    "SLUICE_GPUS": "the least number of GPUs that `sluice train` must see; it ends at once else",
     "SLUICE_VERSION": "tag of the images in `deploy/compose.yaml`",
     "SLUICE_CLIENT_ENVS": "where `make test-marked` keeps other projects' clients",
 }

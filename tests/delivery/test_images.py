@@ -5,10 +5,12 @@ import re
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import requests
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1e6
@@ -40,6 +42,24 @@ def test_the_context_holds_what_the_dockerfile_copies_and_no_more():
     ]
     assert (ignored, caches) == ("*", "**/__pycache__")
     assert sorted(let_in) == sorted({f"!{path}" for paths in copied for path in paths.split()})
+
+
+def test_nvidias_libraries_are_pinned_and_are_those_that_tensorflow_wants():
+    pinned = dict(
+        re.findall(r"^(nvidia-\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    )
+    wanted = [Requirement(each) for each in requires("tensorflow") if "and-cuda" in each]
+    assert {each.name for each in wanted} == set(pinned)
+    assert all(pinned[each.name] in each.specifier for each in wanted)
+
+
+@pytest.mark.parametrize("name", ["training", "modelserver"])
+def test_an_image_for_gpus_is_the_image_and_nvidias_libraries_alone(name):
+    _, stage = (ROOT / "Dockerfile").read_text().split(f"\nFROM {name} AS {name}-gpu\n")
+    assert stage.partition("\n\n")[0].splitlines() == [
+        "COPY --from=cuda /opt/sluice /opt/sluice",
+        f'LABEL org.opencontainers.image.title="sluice-{name}-gpu"',
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,10 @@ import sys
 
 import pytest
 
+import training
+from training.errors import BadSetting, NoGpu
+from training.fitting import devices
+
 # Without random layers, which draw on each device on its own: the same numbers but for rounding.
 ALIKE = "digits"
 # With what each device has for itself: a batch normalisation's statistics, a generator's noise.
@@ -31,6 +35,22 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from training.fitting import devices
 devices.strategy_for = lambda recipe: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 """
+
+
+@pytest.mark.parametrize(
+    ("promised", "kind", "words"),
+    [
+        ("64", NoGpu, "sees .* of the 64 GPUs that SLUICE_GPUS promises: train in the image"),
+        ("all", BadSetting, "SLUICE_GPUS is 'all': expected the number"),
+    ],
+)
+def test_a_run_without_the_gpus_it_was_promised_ends_at_once(
+    tmp_path, monkeypatch, promised, kind, words
+):
+    monkeypatch.setenv(devices.GPUS_VARIABLE, promised)
+    with pytest.raises(kind, match=words) as caught:
+        training.train("digits", model_repository=tmp_path)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def start(script, name, repository, **environment):

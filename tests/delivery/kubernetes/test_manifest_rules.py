@@ -18,7 +18,7 @@ from service.gateway.app import create_app
 from service.gateway.dialling import SERVICE_CONFIG
 from service.gateway.front.admin import STALLED_S
 from service.gateway.readiness import PROBE_TIMEOUT_S
-from service.gateway.settings import Settings, environment_variable
+from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable
 from service.gateway.telemetry import Telemetry
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
 from service.modelserver.options import Options, parse
@@ -99,6 +99,7 @@ def test_every_command_of_ours_is_one(manifests):
 
 def test_every_setting_of_the_gateway_exists_and_is_valid(manifests):
     known = {environment_variable(name) for name in Settings.__dataclass_fields__}
+    known |= set(OTHER_VARIABLES)
     for pod in manifests.pods():
         for container in pod.containers():
             given = {
@@ -731,6 +732,16 @@ def test_the_gpu_overlay_asks_for_gpus(overlay):
     # What is set once a node is there keeps an autoscaler from making the first one.
     assert "nvidia.com/gpu.present" not in json.dumps(overlay.documents)
     assert 0 < server_options(overlay).per_process_gpu_memory_fraction < 1
+
+
+def test_a_run_that_is_given_gpus_has_their_libraries_and_must_see_them(manifests):
+    for pod in manifests.pods():
+        for container in pod.containers():
+            if container.get("command", [])[:2] == ["sluice", "train"]:
+                given = container["resources"]["limits"].get("nvidia.com/gpu", 0)
+                image = container["image"].partition(":")[0]
+                assert image == ("sluice-training-gpu" if given else "sluice-training")
+                assert manifests.environment(container).get("SLUICE_GPUS", "0") == str(given)
 
 
 def test_options_are_read_as_written():
