@@ -363,6 +363,17 @@ def test_only_the_gateway_and_labelled_clients_dial_the_model_server(overlay):
     assert set(others) <= {"metrics"}
 
 
+def test_clients_of_grpc_are_led_to_the_gateway_and_nothing_of_ours_is_an_exception(serving):
+    for route in serving.of("GRPCRoute") + serving.of("HTTPRoute"):
+        backends = [each for rule in route["spec"]["rules"] for each in rule["backendRefs"]]
+        assert {each["name"] for each in backends} == {"gateway"}
+    for ingress in serving.of("Ingress"):
+        assert '"name": "modelserver"' not in json.dumps(ingress)
+    # No proxy, no port of a node and no load balancer leads to the model servers.
+    assert serving.find("Service", "modelserver")["spec"]["clusterIP"] == "None"
+    assert not [pod.name for pod in serving.pods() if "sluice/grpc-client" in pod.labels]
+
+
 def test_only_monitoring_reaches_the_gateways_admin_port(serving):
     gateway = {"app.kubernetes.io/name": "gateway"}
     for policy in serving.of("NetworkPolicy"):
