@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from google.protobuf import text_format
 
 from service.cli import main
@@ -767,6 +768,17 @@ def test_every_directory_that_the_page_applies_exists():
     applied = re.findall(r"-k (deploy/\S+)", OPERATIONS.read_text())
     assert applied
     assert all((ROOT / each / "kustomization.yaml").exists() for each in applied)
+
+
+def test_what_git_rolls_out_is_there():
+    """The examples for Argo CD and Flux are YAML, and lead to folders that kubectl applies."""
+    page = (ROOT / "docs/decisions/0019-no-chart.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    documents = [each for block in blocks for each in yaml.safe_load_all(block)]
+    assert {each["kind"] for each in documents} == {"Application", "GitRepository", "Kustomization"}
+    paths = re.findall(r"path: ([\w./]+)", page)
+    assert len(paths) == 2
+    assert all((ROOT / each / "kustomization.yaml").exists() for each in paths)
 
 
 def test_every_figure_of_the_page_is_a_measured_one():
