@@ -28,7 +28,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 FROM build AS gateway-build
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --constraint constraints.txt '.[gateway]' \
+      --constraint constraints.txt '.[gateway,otel]' \
  && { /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
         --constraint constraints.txt gunicorn_h1c || echo "No compiler: HTTP is parsed in Python"; } \
  && find /opt/sluice -type d -name tests -prune -exec rm -r {} + \

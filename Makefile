@@ -92,7 +92,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "Sluice needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo not found). Try: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing everything into .venv, which takes some minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gateway,modelserver,training,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gateway,otel,modelserver,training,dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt gunicorn_h1c 2>/dev/null || \
 	  echo "No C compiler, no gunicorn_h1c: HTTP is parsed in Python, which takes 20 µs longer a request"
 	@touch $@

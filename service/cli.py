@@ -87,6 +87,7 @@ def up(check: bool, **options: Any) -> None:
         _check_access(replace(settings, http_host=options["host"]))
         _check_tls(settings)
         _check_tls_of_up(settings, options["tls_self_signed"])
+        _check_tracing(settings)
     given = supervisor.Options(
         **options,
         other_ports={
@@ -136,6 +137,7 @@ def gateway(
         settings = Settings.from_environment()
         _check_access(settings)
         _check_tls(settings)
+        _check_tracing(settings)
     keep_memory()
     # gRPC's core writes an error for each connection to a model server without a health service,
     # which is no error here; what does go wrong reaches the gateway's own log as an exception.
@@ -248,6 +250,13 @@ def _check_tls(settings: Any) -> None:
 
     server_tls(settings)
     upstream_tls(settings)
+
+
+def _check_tracing(settings: Any) -> None:
+    """Raises InvalidSetting."""
+    from service.gateway.tracing.tracers import check_tracing
+
+    check_tracing(settings)
 
 
 def _check_tls_of_up(settings: Any, self_signed: bool) -> None:

@@ -60,6 +60,9 @@ def _text(exchange: Exchange, caller: Caller) -> str:
         caller.queued_s * 1e3,
         caller.upstream_s * 1e3,
     )
+    ids = caller.trace.ids
+    if ids:
+        line = f"{line} trace_id={ids[0]} span_id={ids[1]}"
     if exchange.reason:
         line = f'{line} reason="{exchange.reason}"'
     return (line if line.isprintable() else line.translate(_CONTROL)) + "\n"
@@ -86,6 +89,9 @@ def _json(exchange: Exchange, caller: Caller) -> str:
         "queued_s": round(caller.queued_s, 6),
         "upstream_s": round(caller.upstream_s, 6),
     }
+    ids = caller.trace.ids
+    if ids:
+        entry["trace_id"], entry["span_id"] = ids
     if exchange.reason:
         entry["reason"] = exchange.reason
     try:

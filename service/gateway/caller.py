@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 
 from service.gateway.access.account import FREE, AnyAccount
 from service.gateway.access.grant import EVERYTHING, Grant
+from service.gateway.tracing.trace import NO_TRACE, Metadata, Trace
 from sluice.wire.tensors import Array
 
 REQUEST_ID = "x-request-id"
 _TRACE = ("traceparent", "tracestate")  # W3C's, which the model server gets as they came
 _MAX_ID = 128  # characters of a client's own request id
 _MAX_TRACE = 1024  # W3C has 512 passed on at the least; gRPC takes 8 kB of metadata in all
-
-Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
@@ -32,6 +31,7 @@ class Caller:
     # What it may ask, and how much, once it has been let in.
     grant: Grant = EVERYTHING
     account: AnyAccount = FREE
+    trace: Trace = NO_TRACE
     # Filled in on the way.
     signature: str = ""
     version: int | None = None

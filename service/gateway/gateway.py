@@ -22,6 +22,8 @@ from service.gateway.predictions import Predictions
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.tls.server import ServerTls, server_tls
+from service.gateway.tracing.trace import Tracer
+from service.gateway.tracing.tracers import tracer_of
 from service.gateway.views import ModelView
 from sluice.wire.model_ref import ModelRef
 
@@ -48,6 +50,7 @@ class Gateway:
     guard: AnyGuard
     tls: ServerTls | None
     cors: Cors
+    tracer: Tracer
 
     @classmethod
     def of(cls, settings: Settings) -> "Gateway":
@@ -57,7 +60,8 @@ class Gateway:
         predictions = Predictions(settings, telemetry.statistics, hear, lambda: guard.remark)
         admission = Admission(settings, predictions.joining, telemetry)
         tls, cors = server_tls(settings), Cors(settings.cors_origins)
-        return cls(settings, predictions, telemetry, admission, guard, tls, cors)
+        tracer = tracer_of(settings)
+        return cls(settings, predictions, telemetry, admission, guard, tls, cors, tracer)
 
     async def identify(
         self, headers: Mapping[str, str], peer: str, size: int, caller: Caller
@@ -109,6 +113,7 @@ class Gateway:
         try:
             if view.is_probe:
                 return await view.handler(self.predictions, model, head, caller)
+            caller.trace = self.tracer.begin(head.method, view.route, caller.metadata, caller.began)
             await self.identify(head.headers, client, head.length, caller)
             self.permit(caller, model.name, view.verb)
             with self.admission.arriving(
@@ -118,6 +123,7 @@ class Gateway:
                 if not head.length and body:  # in chunks, of which no head tells
                     await caller.account.spend({BYTES: len(body)})
                 arrival.take_place()
+                caller.trace.step("admit", caller.began)
                 if CONTENT_ENCODING in head.headers:
                     body = await self._unpacked(body, head, arrival)
                 request = HttpRequest(head.method, head.path, head.query, head.headers, body)

@@ -154,6 +154,7 @@ class Joining:
         for part in parts:
             part.caller.queued_s = now - part.since
             part.caller.joined = rows
+            part.caller.trace.step("queue", part.since)
         task = asyncio.get_running_loop().create_task(self._run(traffic, server, parts, rows))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -260,7 +261,9 @@ def _caller_for(parts: Sequence[Part]) -> Caller:
     if len(parts) == 1:
         return parts[0].caller
     deadline = max(part.caller.deadline for part in parts)
-    return Caller(deadline, metadata=parts[0].caller.metadata)
+    first = parts[0].caller
+    trace = first.trace.joined([part.caller.trace for part in parts])
+    return Caller(deadline, metadata=first.metadata, trace=trace)
 
 
 def _cancel_when_all_left(task: asyncio.Task[None], parts: Sequence[Part]) -> None:

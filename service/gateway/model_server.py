@@ -119,9 +119,10 @@ class ModelServer:
         server.begin(began)
         failed, left = True, False
         try:
-            reply: bytes = await server.method(method)(
-                request, timeout=timeout_s, metadata=caller.metadata
-            )
+            with caller.trace.call(method, server.target, caller.metadata) as metadata:
+                reply: bytes = await server.method(method)(
+                    request, timeout=timeout_s, metadata=metadata
+                )
             failed = False
             return reply
         except asyncio.CancelledError:

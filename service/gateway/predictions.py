@@ -253,9 +253,14 @@ class Predictions:
         """Whether a model of this name has ever answered: what may be a label of a metric."""
         return self._remembered.knows(model)
 
-    async def encoded(self, outputs: dict[str, Array], encode: Callable[[], Result]) -> Result:
+    async def encoded(
+        self, outputs: dict[str, Array], encode: Callable[[], Result], caller: Caller
+    ) -> Result:
         """What `encode` makes of outputs, in a thread where these are large."""
-        return await self._work(sum(array.nbytes for array in outputs.values()), encode)
+        began = time.monotonic()
+        found = await self._work(sum(array.nbytes for array in outputs.values()), encode)
+        caller.trace.step("encode", began)
+        return found
 
     async def aside(self, work: Callable[..., Result], *arguments: object) -> Result:
         """`work(*arguments)` in a thread: what may take long however small it looks."""
@@ -302,6 +307,7 @@ class Predictions:
                 return await self._work(size, self._decode, decode, fresh)
         finally:
             caller.decode_s = time.monotonic() - began
+            caller.trace.step("decode", began)
 
     def _decode(
         self, decode: Decode[AnyQuery], signatures: Signatures

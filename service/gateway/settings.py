@@ -230,6 +230,11 @@ class Settings:
         choices=("debug", "info", "warning", "error"),
     )
     access_log: str = _setting("text", "one line for each request", choices=("text", "json", "off"))
+    tracing: str = _setting(
+        "off",
+        "whether requests are traced by OpenTelemetry, as its own variables OTEL_* say",
+        choices=("on", "off"),
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

@@ -168,6 +168,7 @@ class Telemetry:
     def observe(self, exchange: Exchange, caller: Caller) -> None:
         """Count and log a request that has been answered: soon, where an event loop runs, at once
         elsewhere."""
+        caller.trace.end(exchange, caller)
         self._new.append((exchange, caller))
         try:
             loop = asyncio.get_running_loop()

@@ -15,11 +15,12 @@ PROBE = "probe"
 
 @dataclass(frozen=True)
 class ModelView:
-    """A handler, and what the metrics call it."""
+    """A handler, and what metrics and traces call it."""
 
     handler: Handler
     dialect: str
     verb: str
+    route: str  # the path, as Flask's URL map has it
 
     @property
     def is_probe(self) -> bool:

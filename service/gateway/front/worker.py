@@ -162,6 +162,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         await self.gateway.predictions.close()
         await self.gateway.guard.close()
         self.gateway.telemetry.flush()
+        await self.loop.run_in_executor(None, self.gateway.tracer.close)
 
     async def _until_drained(self, draining: asyncio.Task[None]) -> None:
         """Until the calls in flight have ended, unless a second signal says not to wait."""

@@ -52,9 +52,9 @@ def model_paths(
 
     def at(suffix: str, *methods: str) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            view = FlaskView(ModelView(handler, dialect, handler.__name__))
             for place in places:
                 path = f"{root}{place}{suffix}"
+                view = FlaskView(ModelView(handler, dialect, handler.__name__, path))
                 routes.add_url_rule(path, f"{handler.__name__} {path}", view, methods=methods)
             return handler
 

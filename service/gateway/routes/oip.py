@@ -42,7 +42,7 @@ async def infer(
     query, answer = await predictions.infer(
         model, decode, caller, size=len(request.body), outputs=OipQuery.wanted
     )
-    return await predictions.encoded(answer.outputs, partial(_encode, answer, model, query))
+    return await predictions.encoded(answer.outputs, partial(_encode, answer, model, query), caller)
 
 
 @at_model("", "GET")

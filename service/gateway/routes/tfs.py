@@ -72,7 +72,8 @@ async def predict(
     query, answer = await predictions.infer(model, decode, caller, size=size)
     outputs = keep_best(answer.outputs, arguments.top_k) if arguments.top_k else answer.outputs
     if asked == NOT_ASKED:
-        return await predictions.encoded(outputs, partial(_encode, outputs, query, request))
+        encode = partial(_encode, outputs, query, request)
+        return await predictions.encoded(outputs, encode, caller)
     explained, why = await explain(predictions, model, query, answer, asked, caller)
     return await predictions.aside(_encode_why, outputs, query, explained, why.outputs, request)
 

@@ -84,6 +84,7 @@ class Edge:
         caller = self._caller(headers, context)
         model, code, details, reply = ModelRef(""), "OK", "", b""
         trailers: tuple[tuple[str, str], ...] = ()
+        caller.trace = self._gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
         try:
             if self._refusing:
                 raise ShuttingDown("The gateway is shutting down; call another one")
@@ -94,6 +95,7 @@ class Edge:
             with self._gateway.admission.place(
                 model.name, len(data), caller.time_left_s(), caller.account
             ):
+                caller.trace.step("admit", caller.began)
                 reply = await method.answer(model, request, caller)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)

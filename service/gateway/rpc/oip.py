@@ -63,7 +63,7 @@ class Oip:
             outputs=OipQuery.wanted,
         )
         return await self._predictions.encoded(
-            answer.outputs, partial(_encode, answer, model, query)
+            answer.outputs, partial(_encode, answer, model, query), caller
         )
 
     async def _metadata(self, model: ModelRef, _: Any, caller: Caller) -> bytes:

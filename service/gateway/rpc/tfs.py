@@ -88,7 +88,7 @@ class Tfs:
             outputs=lambda _: tuple(request.output_filter),
         )
         return await self._predictions.encoded(
-            answer.outputs, partial(encode_predict, answer, model, query.signature.name)
+            answer.outputs, partial(encode_predict, answer, model, query.signature.name), caller
         )
 
     async def _forward(self, path: str, model: ModelRef, call: PassedOn, caller: Caller) -> bytes:
