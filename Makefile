@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-load test-remote lint bench bench-peers bench-modelserver bench-explain protos images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-load test-remote lint audit bench bench-peers bench-modelserver bench-explain protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -60,6 +60,9 @@ lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit: $(INSTALLED)  ## Ask whether a pinned package is known to be unsafe, where that can be asked
+	@.ci/audit
 
 bench: $(INSTALLED)  ## Measure the gateway beside hello worlds, TensorFlow alone and MODEL_SERVER=, PEER_REST=
 	$(BIN)/python benchmarks/gateway.py $(BENCH)
