@@ -15,8 +15,7 @@ from sluice.wire.contract import (
     CLASSIFY_SIGNATURE,
     DEFAULT_SIGNATURE,
     ENCODED_SIGNATURE,
-    EXPLAIN_ENCODED_SIGNATURE,
-    EXPLAIN_SIGNATURE,
+    EXPLAINED_BY,
     NOVELTY,
 )
 from sluice.wire.protos.tensorflow_pb2 import Example
@@ -79,10 +78,9 @@ def trials(
         best = np.sort(head.probabilities(answers[name]), axis=-1)[:, ::-1][:, :TOP]
         every[CLASSIFY_SIGNATURE] = Trial({"inputs": _as_examples(files)}, {"scores": best})
     if explainer:
-        pixels = every[DEFAULT_SIGNATURE].inputs
-        classes, explained = _explained(explainer, pixels)
-        every[EXPLAIN_SIGNATURE] = Trial({**pixels, **classes}, explained)
-        every[EXPLAIN_ENCODED_SIGNATURE] = Trial({**files, **classes}, explained)
+        classes, explained = _explained(explainer, every[DEFAULT_SIGNATURE].inputs)
+        for name, by in EXPLAINED_BY.items():
+            every[by] = Trial({**every[name].inputs, **classes}, explained)
     if isinstance(model, GAN):
         every[GENERATE] = _generated(model, len(files["image"]))
     return {name: every[name] for name in signatures}
