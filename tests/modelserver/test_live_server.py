@@ -3,7 +3,6 @@
 import re
 import shutil
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,6 +11,7 @@ import grpc
 import ml_dtypes
 import numpy as np
 import pytest
+import trustme
 from google.protobuf import text_format
 
 from sluice import Client, ClientError
@@ -32,59 +32,13 @@ from sluice.wire.tensors import decode_tensor, encode_tensor
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory) -> Path:
-    """ca, server and client: .key and .crt each, the latter two signed by the first."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command to make certificates")
-    directory = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    openssl(
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test ca",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.crt",
-    )
-    (directory / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    """ca, server and client: .crt each, and .key of the latter two, which the first has signed."""
+    directory, authority = tmp_path_factory.mktemp("certificates"), trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.crt")
     for name in ("server", "client"):
-        openssl(
-            "req",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            f"/CN={name}",
-            "-keyout",
-            f"{name}.key",
-            "-out",
-            f"{name}.csr",
-        )
-        openssl(
-            "x509",
-            "-req",
-            "-in",
-            f"{name}.csr",
-            "-CA",
-            "ca.crt",
-            "-CAkey",
-            "ca.key",
-            "-days",
-            "2",
-            "-extfile",
-            "names",
-            "-out",
-            f"{name}.crt",
-        )
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        issued.private_key_pem.write_to_path(directory / f"{name}.key")
+        issued.cert_chain_pems[0].write_to_path(directory / f"{name}.crt")
     return directory
 
 
