@@ -19,6 +19,7 @@ from service.gateway.access.access_list import AccessList, KeyEntry, read_access
 from service.gateway.access.fields import BadAccessFile
 from service.gateway.access.grant import OPERATIONS
 from service.gateway.access.keys import ID_FORM, ID_IN_WORDS, digest_of, new_key
+from service.gateway.dates import utc
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -185,9 +186,7 @@ def _time_of(text: str) -> datetime:
 
 
 def _shown(expires: float) -> str:
-    if expires == float("inf"):
-        return "never"
-    return datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "never" if expires == float("inf") else utc(expires)
 
 
 def _state(entry: KeyEntry, now: float) -> str:

@@ -8,10 +8,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 
 import orjson
 
 from service.gateway.caller import Caller
+from service.gateway.dates import utc
 from service.gateway.exchange import Exchange
 
 # What a client sent may not end a line, or talk to a terminal.
@@ -22,6 +24,8 @@ _TEXT = (
     "%s %s %s %s %s %s %.1fms dialect=%s model=%s version=%s signature=%s rows=%d joined=%d "
     "in=%d out=%d decode=%.1fms queued=%.1fms upstream=%.1fms"
 )
+
+_at = lru_cache(1)(utc)  # many lines are of one second
 
 
 class AccessLog:
@@ -106,13 +110,5 @@ def _word(text: str) -> str:
     return text.replace(" ", "\\x20") if " " in text else text
 
 
-_second = (0, "")
-
-
 def _now() -> str:
-    """RFC 3339 in UTC, to the second; formatted once for each."""
-    global _second
-    now = int(time.time())
-    if now != _second[0]:
-        _second = (now, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
-    return _second[1]
+    return _at(int(time.time()))

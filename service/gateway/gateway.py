@@ -27,16 +27,15 @@ from service.gateway.tracing.tracers import tracer_of
 from service.gateway.views import ModelView
 from sluice.wire.model_ref import ModelRef
 
+# Headers of a request.
 TIMEOUT_MS = "x-request-timeout-ms"
 CONTENT_ENCODING = "content-encoding"
+TIMING = "x-sluice-timing"
 _HUNG_UP = HttpResponse(b"", 499)  # nginx's number for it; nobody is there to read it
 
 ReadBody = Callable[[Callable[[int], None]], Awaitable[bytes]]
 
 log = logging.getLogger(__name__)
-
-
-TIMING = "x-sluice-timing"  # a request's header
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from service.gateway.access.grant import EVERYTHING, Grant
 from service.gateway.access.keys import PREFIX, digest_of, id_of, is_key, new_key
 from service.gateway.access.limits import NO_LIMITS, Store
 from service.gateway.access.watched import Watched
+from service.gateway.dates import utc
 from service.gateway.errors import Unauthenticated
 from service.gateway.settings import InvalidSetting, Settings
 from sluice.wire.hosts import is_loopback
@@ -198,6 +198,5 @@ def _in_force(key_id: str, entry: KeyEntry) -> Grant:
     if entry.revoked:
         raise Unauthenticated(f'The key "{key_id}" has been revoked')
     if time.time() >= entry.expires:
-        when = datetime.fromtimestamp(entry.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        raise Unauthenticated(f'The key "{key_id}" has expired at {when}')
+        raise Unauthenticated(f'The key "{key_id}" has expired at {utc(entry.expires)}')
     return entry.grant

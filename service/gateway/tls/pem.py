@@ -3,7 +3,6 @@ expires, and slim images have no openssl command. Loaded where there is a certif
 there."""
 
 import time
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -12,6 +11,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+
+from service.gateway.dates import utc
 
 
 class Certificate(NamedTuple):
@@ -49,15 +50,11 @@ def check_dates(certificate: Certificate) -> None:
     """Raises ValueError, as above, for one that is not valid now."""
     now = time.time()
     if now >= certificate.expires:
-        raise ValueError(f"has expired at {_text(certificate.expires)}")
+        raise ValueError(f"has expired at {utc(certificate.expires)}")
     if now < certificate.begins:
-        raise ValueError(f"is not valid before {_text(certificate.begins)}")
+        raise ValueError(f"is not valid before {utc(certificate.begins)}")
 
 
 def _der(public_key: Any) -> bytes:
     encoded: bytes = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return encoded
-
-
-def _text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
