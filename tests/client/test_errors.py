@@ -9,7 +9,7 @@ import pytest
 from service.gateway import error_responses
 from service.gateway.errors import GatewayError, InvalidInput
 from service.gateway.model_server import ERRORS as GATEWAY_ERRORS
-from sluice.client import _grpc, _http, errors
+from sluice.client import _grpc, _http, _http_messages, errors
 from sluice.client._calls import IsReady, ListModels
 
 
@@ -42,7 +42,7 @@ STATUSES = {
 
 
 def answer(status, body=b'{"error": "why"}', **headers):
-    return _http.HttpReply(status, httpx.Headers(headers), body)
+    return _http_messages.HttpReply(status, httpx.Headers(headers), body)
 
 
 def test_the_tree_is_drawn_as_it_is():
@@ -56,7 +56,7 @@ def test_every_status_of_the_gateway_is_known():
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_an_http_status_is_an_error_with_the_servers_words(status):
-    error = _http.error_of_status(answer(status))
+    error = _http_messages.error_of_status(answer(status))
     assert (type(error), str(error), error.code) == (STATUSES[status], "why", str(status))
 
 
@@ -70,7 +70,7 @@ def test_a_grpc_status_is_the_error_that_the_gateway_makes_of_it(code):
         assert type(error) is errors.Cancelled
         return
     status = error_responses.status_of(GATEWAY_ERRORS[code]("why"))
-    assert type(error) is type(_http.error_of_status(answer(status)))
+    assert type(error) is type(_http_messages.error_of_status(answer(status)))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_grpc_status_is_the_error_that_the_gateway_makes_of_it(code):
 )
 def test_an_error_of_the_gateway_is_the_same_over_http_and_grpc(kind):
     error = kind("x", "this", "that") if issubclass(kind, InvalidInput) else kind(1)
-    over_http = _http.error_of_status(answer(error_responses.status_of(error)))
+    over_http = _http_messages.error_of_status(answer(error_responses.status_of(error)))
     over_grpc = _grpc.error_of(
         ListModels(), Refusal(grpc.StatusCode[error_responses.grpc_code_of(error)], str(error))
     )
@@ -116,13 +116,13 @@ def test_every_failure_of_httpx_is_an_error(kind):
     ("header", "seconds"), [("7", 7), ("", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0)]
 )
 def test_retry_after(header, seconds):
-    error = _http.error_of_status(answer(429, **{"Retry-After": header}))
+    error = _http_messages.error_of_status(answer(429, **{"Retry-After": header}))
     assert error.retry_after_s == seconds
 
 
 @pytest.mark.parametrize("body", [b"<h1>Not\n here</h1>", b'{"detail": 1}', b"[]", b"\xff", b""])
 def test_a_page_that_is_no_error_document_is_quoted(body):
-    message = str(_http.error_of_status(answer(404, body)))
+    message = str(_http_messages.error_of_status(answer(404, body)))
     assert message.startswith("HTTP status 404: ")
     assert "\n" not in message
 
@@ -130,7 +130,7 @@ def test_a_page_that_is_no_error_document_is_quoted(body):
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"models": 1, "status": "ready"}'])
 def test_an_answer_of_something_else_is_a_bad_reply(body):
     with pytest.raises(errors.BadReply, match="cannot be read"):
-        _http.decode_reply(ListModels(), answer(200, body))
+        _http_messages.decode_reply(ListModels(), answer(200, body))
 
 
 class Refusal(grpc.RpcError):
