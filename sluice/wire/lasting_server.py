@@ -47,7 +47,7 @@ class LastingServer:
                 if not await self._server.wait_for_termination(LOOK_EVERY_S):
                     return
                 continue
-            except Exception as error:
+            except Exception as error:  # whatever ended its loop, which it hands on
                 log.warning("grpcio has given its server up, which is made anew: %s", error)
             ended = asyncio.get_running_loop().create_task(self._server.stop(self._grace_s))
             self._given_up[ended] = self._server

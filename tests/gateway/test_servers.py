@@ -16,6 +16,7 @@ from service.gateway import servers as servers_module
 from service.gateway.caller import Caller
 from service.gateway.errors import (
     DeadlineExceeded,
+    GatewayError,
     ModelServerFailed,
     ModelServerOverloaded,
     ModelServerUnavailable,
@@ -189,7 +190,7 @@ async def many(client, count, seconds=10.0):
     for _ in range(count):
         try:
             outcomes.append(await call(client, seconds))
-        except Exception as error:
+        except GatewayError as error:
             outcomes.append(error)
     return outcomes
 

@@ -26,7 +26,7 @@ def room_for(what: str, directory: Path, needed: int = 0) -> Iterator[None]:
         raise _full(what, directory, needed)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # TensorFlow, h5py and others have errors of their own for it
         if not _is_full(error):
             raise
         raise _full(what, directory, needed) from error
