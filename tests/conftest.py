@@ -30,7 +30,7 @@ TESTS = Path(__file__).parent
 CONFORMANCE = TESTS / "conformance"
 # A file is one worker's. Those whose tests take longest come first, so that none is begun when all
 # others are done and is waited for.
-LONGEST_FIRST = ("system", "training", "modelserver", "models", "pictures")
+LONGEST_FIRST = ("test_docs.py", "system", "training", "modelserver", "models", "pictures")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -143,8 +143,10 @@ def launch_gateway() -> Iterator[LaunchGateway]:
         return gateway
 
     yield launch
+    for gateway in launched:  # all are told, and then waited for
+        gateway.process.terminate()
     for gateway in launched:
-        gateway.terminate()
+        gateway.wait()
 
 
 @pytest.fixture(scope="session", params=WAYS)
