@@ -7,15 +7,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-import psutil
 import pytest
 import requests
 
 from service.up.ports import port_problem
 from sluice import Client
 from tests.processes import ROOT, needs_make_serve
-
-PNG = "image/png"
 
 
 @pytest.mark.parametrize("command", [["up"], ["up", "--check"]])
@@ -99,24 +96,6 @@ def test_it_knows_that_the_gateway_is_up_whatever_the_settings_close(up, tmp_pat
     with Client(url) as client:
         assert client.models() == []
     assert "/v2/health/live" not in running.log
-
-
-def test_metrics_answer_on_the_one_port_and_no_other_is_opened(up, repository, image):
-    running = up(repository)
-    url = f"{running.url}/v1/models/digits:predict"
-    reply = requests.post(url, data=image, headers={"Content-Type": PNG}, timeout=30)
-    assert reply.ok, reply.text + running.log
-    metrics = requests.get(f"{running.url}/metrics", timeout=10)
-    assert re.search(r'^sluice_requests_total{[^}]*model="digits"[^}]*} 1.0', metrics.text, re.M)
-    listening = {
-        (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)  # gRPC's way
-        for process in running.family()
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    ports = (running.http_port, running.grpc_port)
-    assert listening == {("127.0.0.1", port) for port in ports}
-    assert "For this machine alone; --host 0.0.0.0 (or ::) opens both to others" in running.log
 
 
 def test_an_admin_port_is_opened_where_one_is_set_and_all_at_the_host(up, tmp_path, free_port):

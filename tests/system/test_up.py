@@ -30,13 +30,18 @@ AS_ANYBODY = (
 )
 
 
-def test_a_repository_is_served_and_says_how(up, repository, published, monkeypatch):
+def test_a_repository_is_served_at_two_ports_and_says_how(
+    up, repository, published, image, monkeypatch
+):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)  # as tests of training set it
     running = up(repository)
     url = f"{running.url}/v1/models/digits"
     assert requests.get(f"{running.url}/readyz", timeout=10).json()["models"] == {
         "digits": "AVAILABLE"
     }
+    ask = partial(requests.post, f"{url}:predict", headers={"Content-Type": PNG}, timeout=30)
+    assert ask(data=image).ok
+    check_its_ports(running)
     for command in [
         line.split("] ", 1)[1].strip() for line in running.log.splitlines() if "curl" in line
     ]:
@@ -51,7 +56,7 @@ def test_a_repository_is_served_and_says_how(up, repository, published, monkeypa
     right = 0
     for digit in range(10):
         file = (published / f"1/samples/{digit}-0.png").read_bytes()
-        raw = requests.post(f"{url}:predict", data=file, headers={"Content-Type": PNG}, timeout=10)
+        raw = ask(data=file)
         form = requests.post(f"{url}:predict", files={"image": file}, timeout=10)
         assert raw.json() == form.json()
         right += raw.json()["predictions"][0]["label_classes"][0] == str(digit)
@@ -60,13 +65,34 @@ def test_a_repository_is_served_and_says_how(up, repository, published, monkeypa
     assert not NOTICES.search(running.log)
 
 
+def check_its_ports(running):
+    """After one prediction: it is counted at the one port, and there is no third."""
+    metrics = requests.get(f"{running.url}/metrics", timeout=10)
+    assert re.search(r'^sluice_requests_total{[^}]*model="digits"[^}]*} 1.0', metrics.text, re.M)
+    listening = {
+        (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)  # gRPC's way
+        for process in running.family()
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    ports = (running.http_port, running.grpc_port)
+    assert listening == {("127.0.0.1", port) for port in ports}
+    assert "For this machine alone; --host 0.0.0.0 (or ::) opens both to others" in running.log
+
+
 def test_sigterm_under_load_loses_no_accepted_request(up, repository, image, load):
     running = up(repository)
     family = running.family()
     assert len(family) >= 3  # model server, gunicorn, workers
+    kept = http.client.HTTPConnection("127.0.0.1", running.http_port, timeout=30)
+    assert ask_on(kept, image) == (200, None)
     clients = load(f"{running.url}/v1/models/digits:predict", image, PNG, clients=8, requests=200)
     clients.wait_until(60)
     running.process.send_signal(signal.SIGTERM)
+    # A connection that is kept is answered on, and told when that is the last time.
+    while (answer := ask_on(kept, image)) != (200, "close"):
+        assert answer == (200, None)
+    kept.close()
     outcome = clients.finish()
     assert outcome["lost"] == []
     assert len(outcome["answered"]) >= 60
@@ -75,18 +101,12 @@ def test_sigterm_under_load_loses_no_accepted_request(up, repository, image, loa
     assert not [each for each in family if is_alive(each)]
 
 
-def test_a_kept_alive_connection_is_closed_in_order(up, repository, image):
-    running = up(repository)
-    connection = http.client.HTTPConnection("127.0.0.1", running.http_port, timeout=30)
-    ask = ("POST", "/v1/models/digits:predict", image, {"Content-Type": PNG})
-    connection.request(*ask)
-    assert connection.getresponse().read()
-    running.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
-    connection.request(*ask)
+def ask_on(connection, image):
+    """The status, and what becomes of the connection."""
+    connection.request("POST", "/v1/models/digits:predict", image, {"Content-Type": PNG})
     reply = connection.getresponse()
-    assert (reply.status, reply.headers["Connection"]) == (200, "close")
-    connection.close()
+    assert reply.read()
+    return reply.status, reply.headers["Connection"]
 
 
 def test_a_new_version_takes_over_under_load(up, conformance_models, load, tmp_path):
@@ -116,7 +136,9 @@ def test_a_new_version_takes_over_under_load(up, conformance_models, load, tmp_p
     assert answers[-1] == [3.5]
 
 
-def test_an_empty_repository_waits_for_its_first_model(up, tmp_path, published):
+def test_an_empty_repository_waits_for_its_first_model_and_nothing_outlives_a_kill(
+    up, tmp_path, published
+):
     running = up(tmp_path)
     assert requests.get(f"{running.url}/readyz", timeout=10).status_code in (200, 503)
     shutil.copytree(published, tmp_path / ".incoming")
@@ -126,6 +148,13 @@ def test_an_empty_repository_waits_for_its_first_model(up, tmp_path, published):
     while requests.get(f"{running.url}/v1/models/digits", timeout=10).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+    family = running.family()
+    assert len(family) >= 3  # the model server, gunicorn, its worker
+    running.process.kill()
+    running.wait_until(lambda: not [each for each in family if is_alive(each)])
+    for port in (running.http_port, running.grpc_port):
+        socket.create_server(("127.0.0.1", port)).close()
 
 
 @pytest.fixture
@@ -220,16 +249,6 @@ def test_a_model_server_that_dies_three_times_ends_the_whole_with_its_last_words
     running.wait_for(r"\[sluice\]     .*Running gRPC ModelServer")
     running.wait_for("It has died 3 times within 60 s, .* and is not started any more")
     assert not [each for each in family if is_alive(each)]
-
-
-def test_nothing_outlives_it_when_it_is_killed(up, tmp_path):
-    running = up(tmp_path)
-    family = running.family()
-    assert len(family) >= 3  # the model server, gunicorn, its worker
-    running.process.kill()
-    running.wait_until(lambda: not [each for each in family if is_alive(each)])
-    for port in (running.http_port, running.grpc_port):
-        socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_it_stops_at_once_while_it_starts(up, tmp_path):
