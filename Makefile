@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-load test-remote lint audit bench bench-peers bench-modelserver bench-explain protos images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-explain protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -41,13 +41,16 @@ test: $(INSTALLED)  ## Run the tests that need no root and no network
 
 test-marked: $(INSTALLED)  ## Run the tests that take minutes, or install other projects' clients
 	$(BIN)/python -m pytest $(TESTS) -m "slow" $(PARALLEL)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-clients test-root
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-containers test-clients test-root
 
 test-clients: $(INSTALLED)
 	$(BIN)/python -m pytest $(TESTS) -m "clients and not (slow or root)"
 
 test-root: $(INSTALLED)
-	$(BIN)/python -m pytest $(TESTS) -m "root and not slow"
+	$(BIN)/python -m pytest $(TESTS) -m "root and not (slow or containers)"
+
+test-containers: $(INSTALLED)
+	$(BIN)/python -m pytest $(TESTS) -m "containers and not slow"
 
 test-load: $(INSTALLED)  ## Run the tests under full load, for which the machine must be idle
 	$(BIN)/python -m pytest tests/system -m "load" -s

@@ -29,6 +29,14 @@ NO_DOCUMENTATION = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes the engine is `containers`, before -m chooses."""
+    for item in items:
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.containers)
+
+
 @pytest.fixture(scope="session")
 def tools(installed: Callable[[Path], Path]) -> Path:
     """The folder of hadolint and docker-compose."""
