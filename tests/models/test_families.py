@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import models
+from tests.models.doc import names, rows
 
 FULL = {
     "mlp": 535_818,
@@ -120,6 +121,20 @@ def test_the_name_alone_gives_the_published_size(
     name: str, full_size: Callable[[str], keras.Model]
 ) -> None:
     assert full_size(name).count_params() == FULL[name]
+
+
+def test_the_docs_list_every_family_with_its_size_inputs_and_heads(
+    full_size: Callable[[str], keras.Model],
+) -> None:
+    stated = {names(row[0])[0]: row[1:3] for row in rows("Families")}
+    assert set(stated) == set(models.MODELS)
+    for name, (count, signatures) in stated.items():
+        model = full_size(name)
+        assert count == f"{model.count_params():,}"
+        assert signatures == "; ".join(
+            f"{', '.join(tensor.name for tensor in part.inputs)} → {', '.join(models.heads(part))}"
+            for part in models.parts(model).values()
+        )
 
 
 @pytest.mark.parametrize("name", FULL)
