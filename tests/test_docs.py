@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from service.gateway.error_responses import GRPC_CODE, STATUS
 from service.gateway.setting_values import range_of
 from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable
 from service.gateway.telemetry import Telemetry
-from tests.processes import leashed, needs_make_serve
+from tests.processes import free_port, leashed, needs_make_serve
 
 ROOT = Path(__file__).parent.parent
 DOCS = [
@@ -251,12 +250,6 @@ def read(url):
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         return ""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_what_the_readme_needs_is_here():

@@ -3,13 +3,14 @@
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import requests
+
+from tests.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,9 +68,3 @@ def test_make_serve_answers_an_image_and_ends_when_told(start, system, checkout,
     assert newcomer.stop() == 128 + signal.SIGTERM, "make's own way to end"
     assert re.search(r"\[gateway\].*Shutting down: Master", newcomer.log())
     assert "Traceback" not in newcomer.log()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import requires
@@ -11,6 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 from packaging.requirements import Requirement
+
+from tests.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1e6
@@ -256,12 +257,6 @@ def test_the_model_server_ends_when_told(start_modelserver):
     modelserver = start_modelserver()
     assert modelserver.stop() == 0
     assert "Traceback" not in modelserver.log()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def answers(url):

@@ -18,7 +18,7 @@ from service.gateway.access.limits import BYTES, REQUESTS, Quota, Rate, Spending
 from service.gateway.access.redis_store import AWAY_AFTER, RedisStore
 from service.gateway.errors import Busy
 from service.gateway.settings import InvalidSetting, Settings
-from tests.conftest import free_port
+from tests.processes import free_port
 
 PATIENCE_S = 10.0  # late answers are taken, as the tests may have to wait for a processor
 KEY = new_key("shared")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -19,8 +18,14 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.processes import RUNNING, START_TIMEOUT_S, GatewayProcess, ModelServerProcess, leashed
-from tests.processes import free_port as server_port
+from tests.processes import (
+    RUNNING,
+    START_TIMEOUT_S,
+    GatewayProcess,
+    ModelServerProcess,
+    free_port,
+    leashed,
+)
 from tests.system import toy_server
 from tests.system.certificates import Folder
 
@@ -112,12 +117,6 @@ def up() -> Iterator[Callable[..., Up]]:
     yield start
     for running in started:
         running.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(name="free_port")
@@ -264,7 +263,7 @@ def launch_tls(folder: Folder, launch_toy, launch_front) -> Callable[..., FrontP
     """`launch_tls(**settings)` -> a gateway over TLS before a toy server, with its gRPC port."""
 
     def start(**settings: object) -> FrontProcess:
-        port = server_port()
+        port = free_port()
         given = folder.settings() | {"grpc_port": port, "workers": 1, "public_metrics": "off"}
         gateway = launch_front(launch_toy().address, **given | settings)
         gateway.grpc_port = port

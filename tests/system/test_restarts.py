@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.processes import RUNNING, ModelServerProcess
-from tests.system.conftest import free_port
+from tests.processes import RUNNING, ModelServerProcess, free_port
 from tests.system.load import Outcome, Question, during, failed, told
 
 WAIT_S = 20  # a machine that starts model servers meanwhile is no reason to refuse anybody

@@ -9,7 +9,6 @@ SIGTERM.
 import asyncio
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.processes import free_port
 
 pytestmark = pytest.mark.root
 
@@ -130,12 +131,6 @@ def service():
     running.close()
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def claim(engine, published):
     """The volume of the claim `models`, with version 1 of `digits` in it."""
@@ -155,7 +150,7 @@ def play(engine, images, claim, kustomize, tmp_path_factory):
     assert f"claimName: {claim}" in overlay
     playing, folder = {}, tmp_path_factory.mktemp("pods")
 
-    def start(deployment: str, name: str, ports: dict[str, str]) -> None:
+    def start(deployment: str, name: str, ports: dict[str, int]) -> None:
         made = subprocess.run(
             [
                 sys.executable,
@@ -190,12 +185,12 @@ def stack(play, service):
     ports = {"8500": free_port(), "8501": free_port()}
     play("modelserver", "modelserver", ports)
     play("gateway", "gateway-1", gateway_ports := ports | gateway_ports_on_the_host())
-    service.add("gateway-1", int(gateway_ports["8080"]))
+    service.add("gateway-1", gateway_ports["8080"])
     service.wait_until_ready("gateway-1")
     return ports
 
 
-def gateway_ports_on_the_host() -> dict[str, str]:
+def gateway_ports_on_the_host() -> dict[str, int]:
     return {"8080": free_port(), "8081": free_port(), "8082": free_port()}
 
 
@@ -274,7 +269,7 @@ def replace(engine, play, service, ports) -> None:
     """The rollout of one gateway, as a Deployment with maxSurge 1 and maxUnavailable 0 does it."""
     new_ports = ports | gateway_ports_on_the_host()
     play("gateway", "gateway-2", new_ports)
-    service.add("gateway-2", int(new_ports["8080"]))
+    service.add("gateway-2", new_ports["8080"])
     service.wait_until_ready("gateway-2")
     service.remove("gateway-1")
     time.sleep(PRE_STOP_S)
