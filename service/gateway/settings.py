@@ -141,6 +141,13 @@ class Settings:
         least=0,
         most=MOST_PORTS,
     )
+    grpc_max_connection_age_s: float = _setting(
+        300.0,
+        "a gRPC connection ends after so long, give or take a tenth, without harm to its calls; "
+        "its client connects anew, and so leaves a gateway that is about to stop, seconds",
+        least=1,
+        most=DAY_S,
+    )
     admin_port: int = _setting(
         8081,
         "port of /healthz, /readyz and /metrics for machines; 0: none",

@@ -20,7 +20,6 @@ from sluice.wire.reflection import add_reflection
 SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, OIP_SERVICE, HEALTH_SERVICE)
 MAX_REFUSING_S = 2.0  # for clients that call again at once, over and over
 LOOK_EVERY_S = 2.0  # at readiness, for those who watch health
-MAX_CONNECTION_AGE_MS = 300_000  # a client that keeps one connection meets another worker in time
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
+                ("grpc.max_connection_age_ms", int(settings.grpc_max_connection_age_s * 1000)),
                 ("grpc.max_connection_age_grace_ms", int(settings.request_timeout_s * 1000)),
                 ("grpc.server_handshake_timeout_ms", int(settings.head_timeout_s * 1000)),
             ]

@@ -57,6 +57,12 @@ def pre_stop_s(container):
     return container["lifecycle"]["preStop"]["sleep"]["seconds"]
 
 
+def left_after_s(settings):
+    """Until nobody is connected to a gateway that no proxy gives any more."""
+    age_s = settings.grpc_max_connection_age_s if settings.grpc_port else 0
+    return ENDPOINTS_S + AGE_JITTER * age_s
+
+
 def bytes_of(quantity):
     """`512Mi` -> bytes."""
     number, unit = re.fullmatch(r"(\d+)([MG])i", quantity).groups()
@@ -188,7 +194,7 @@ def test_labels_may_name_a_version_that_is_still_loading(overlay):
 def test_the_gateway_stops_after_everyone_has_left_it(serving):
     settings, pod = gateway_settings(serving), serving.pod("gateway")
     sleep_s = pre_stop_s(pod.container("gateway"))
-    assert sleep_s >= ENDPOINTS_S
+    assert settings.grpc_port and sleep_s >= left_after_s(settings)
     assert settings.drain_timeout_s >= settings.request_timeout_s
     assert pod.spec["terminationGracePeriodSeconds"] > sleep_s + settings.drain_timeout_s
 
@@ -211,7 +217,7 @@ def test_in_kserves_pod_the_model_server_outlives_the_gateway(kserve):
     gateway = pod.running("sluice-gateway")
     settings = Settings.from_environment(kserve.environment(gateway))
     gateway_ends_s = pre_stop_s(gateway) + settings.drain_timeout_s
-    assert pre_stop_s(gateway) >= ENDPOINTS_S
+    assert pre_stop_s(gateway) >= left_after_s(settings)
     assert pre_stop_s(pod.running("tensorflow/serving")) >= gateway_ends_s
     assert pod.spec["terminationGracePeriodSeconds"] > gateway_ends_s
 
