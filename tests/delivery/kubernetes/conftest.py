@@ -182,6 +182,12 @@ def laptop(rendered: Path) -> Manifests:
 
 
 @pytest.fixture
+def cpu(rendered: Path) -> Manifests:
+    """The overlay that asks for nothing: TensorFlow Serving on CPUs."""
+    return read(rendered, "overlays/cpu")
+
+
+@pytest.fixture
 def gpu(rendered: Path) -> Manifests:
     """The overlay that has everything: autoscaling and monitoring too."""
     return read(rendered, "overlays/gpu")
