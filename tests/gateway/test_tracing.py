@@ -159,6 +159,24 @@ def test_over_grpc_it_is_the_same(traced, collector):
     assert sorted(below) == sorted(["admit", "decode", PREDICT, "encode"])
 
 
+def test_nothing_secret_is_in_a_trace(traced, collector):
+    secret = "a-secret-of-mine"
+    shown = {"Authorization": f"Bearer {secret}", "X-API-Key": secret, "Cookie": f"x={secret}"}
+    shown["baggage"] = f"key={secret}"
+    asked = ("", 1.0, 200), ("", secret, 400), (f"?key={secret}", 1.0, 400)
+    for number, (query, row, status) in enumerate(asked, 8):
+        trace_id, headers = trace_of(number)
+        reply = requests.post(
+            f"{traced[0].url}/v1/models/affine:predict{query}",
+            json={"instances": [row]},
+            headers=headers | shown,
+            timeout=60,
+        )
+        assert reply.status_code == status
+        spans = collector[0].of(trace_id).values()
+        assert not [each for each in spans if secret.encode() in each.SerializeToString()]
+
+
 def test_half_a_character_costs_no_spans(traced, collector):
     trace_id, headers = trace_of(7)
     url = f"{traced[0].url}/v1/models/%ed%a0%80:predict"
