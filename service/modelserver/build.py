@@ -27,6 +27,7 @@ from service.modelserver.prediction_service import PREDICTION_PARSERS, Predictio
 from service.modelserver.repository import Repository, RepositoryOptions
 from service.modelserver.runner import DirectRunner, Runner
 from service.modelserver.servable import Servable, load_servable
+from service.modelserver.tags import AUTO, tags_to_load
 from service.modelserver.version import Version
 from service.modelserver.warmup import warm_up
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
@@ -199,9 +200,12 @@ def _load(
         batched = batching and batching.options
         if batching and options.enable_per_model_batching_parameters:
             batched = batching_options_of(version.path)
+        tags = tags_to_load(version.path, options.saved_model_tags)
+        if options.saved_model_tags == AUTO:
+            log.info("Loading the graph %s of %s", ",".join(tags), version)
         servable = load_servable(
             version.path,
-            options.saved_model_tags.split(","),
+            tags,
             session_config,
             batched,
             options.check_input_shapes,

@@ -59,7 +59,10 @@ class Options:
         "versions", 60_000_000, "microseconds from a failed load to the next try"
     )
     saved_model_tags: str = _flag(
-        "versions", "serve", "comma-separated tags of the meta graph to load"
+        "versions",
+        "serve",
+        "comma-separated tags of the meta graph to load; auto: serve,bf16 where the CPU has "
+        "bfloat16 instructions and the version such a graph, else serve",
     )
     enable_model_warmup: bool = _flag(
         "versions",

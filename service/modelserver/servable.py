@@ -18,6 +18,7 @@ from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import DataLoss, InvalidArgument, NotFound, status_of
 from service.modelserver.graphs import takes_loop
 from service.modelserver.input_shapes import expected_inputs
+from service.modelserver.tags import why_no_graph
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import TensorSpec, shape_text
 from sluice.wire.tensors import Array
@@ -176,7 +177,8 @@ def load_servable(
 ) -> Servable:
     """Load the SavedModel in `path`; raises what TensorFlow raises (OpError, ...).
 
-    Raises NotFound where there is none, and DataLoss where its files are not whole.
+    Raises NotFound where there is none, or no graph with these tags, and DataLoss where its files
+    are not whole.
     `check_shapes`: whether inputs are held against the shapes that the model takes.
     """
     if reason := why_no_saved_model(path):
@@ -188,6 +190,8 @@ def load_servable(
             meta_graph = tf.compat.v1.saved_model.load(session, list(tags), str(path))
         except BaseException as error:  # whatever it was, nobody else could free the session
             session.close()
+            if isinstance(error, RuntimeError) and (reason := why_no_graph(path, [*tags])):
+                raise NotFound(reason) from error
             if _is_torn(error):
                 raise DataLoss(
                     f"the SavedModel in {path} is damaged, as after a copy that was cut short: "

@@ -239,6 +239,9 @@ class Supervisor:
             own = [
                 f"--bind_address={options.model_server_host}",
                 f"--allow_reload_config={reload_config}",
+                # Of each version the graph that this CPU is quickest with. TensorFlow Serving takes
+                # one kind for all, and ends where a version has none.
+                "--saved_model_tags=auto",
                 # Until its health says so the gateway asks it for no model.
                 f"--loading_patience_seconds={LOADING_PATIENCE_S:g}",
             ]

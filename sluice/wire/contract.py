@@ -20,6 +20,9 @@ EXPLAINED_BY = {  # of the same inputs, and the class
 }
 TAKE_FILES = (ENCODED_SIGNATURE, EXPLAIN_ENCODED_SIGNATURE)  # whose strings are pictures
 
+# Which of a version's graphs a model server loads: the one that has the first tag alone, or both.
+SERVING_TAG, BFLOAT16_TAG = "serve", "bf16"
+
 # What a signature, or a task of MultiInference, says that it is for.
 CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
