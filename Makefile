@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-explain protos images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-explain bench-graphs protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -79,6 +79,9 @@ bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside Ten
 bench-explain: $(INSTALLED)  ## Measure explanations and how well strange pictures are told; write docs/explain.md, docs/novelty.md
 	$(BIN)/python benchmarks/explain.py --docs
 	$(BIN)/python benchmarks/novelty.py --docs $(BENCH)
+
+bench-graphs: $(INSTALLED)  ## Measure the graphs of a version beside the unfolded one; write docs/graphs.md
+	$(BIN)/python benchmarks/graphs.py --docs $(BENCH)
 
 protos: $(INSTALLED)  ## Generate the message classes from sluice/wire/protos/*.proto
 	$(BIN)/python -m sluice.wire.protos.generate

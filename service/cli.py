@@ -178,6 +178,12 @@ def modelserver(flags: tuple[str, ...]) -> None:
     callback=lambda _c, _p, all_: dict(_key_and_value(each) for each in all_),
     help="A setting of the recipe, of those that `sluice train RECIPE --help` lists.",
 )
+@click.option(
+    "--optimize",
+    type=click.Choice(["none", "bf16"]),
+    help="bf16: publish a second graph that computes in bfloat16, where it answers as the first "
+    "does.",
+)
 @click.option("--resume", is_flag=True, help="Go on where a run that was cut off had come to.")
 @click.option("--name", help="Name to publish under; the recipe's own if not given.")
 @click.option(

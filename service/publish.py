@@ -136,6 +136,28 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     help="The layer whose maps `explain` looks at; the last convolution if not given.",
 )
 @click.option(
+    "--optimize",
+    type=click.Choice(["none", "bf16"]),
+    default="none",
+    show_default=True,
+    help="bf16: publish a second graph that computes in bfloat16, where it answers as the first "
+    "does.",
+)
+@click.option(
+    "--bf16-drop",
+    type=click.FloatRange(0, 100),
+    default=0.2,
+    show_default=True,
+    help="Points, of 100, by which that graph may be worse on labelled samples.",
+)
+@click.option(
+    "--bf16-margin",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="How far ahead, of 1, a class may be where that graph names another.",
+)
+@click.option(
     "--custom-objects",
     metavar="MODULE",
     help="The module, by name or file, that defines the model's own layers and functions.",

@@ -89,6 +89,7 @@ TRAINING = [
     {"data"},
     {"inference", "build"},
     {"fitting", "explaining", "novelty"},
+    {"optimising"},
     {"publishing"},
     {"adopting"},
     {"run"},

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice.wire.versions import model_name_fault
-from training.errors import BadSetting, TrainingError
+from training.errors import BadSetting, TrainingError, UnknownName
 from training.recipes import RECIPES, Recipe
 from training.settings import configure
 from training.surroundings.keras_state import pinned
@@ -14,6 +14,8 @@ from training.surroundings.tensorflow_log import quiet
 
 if TYPE_CHECKING:
     import keras
+
+OPTIMIZE = ("none", "bf16")
 
 __all__ = ["RECIPES", "Recipe", "TrainingError", "publish", "train"]
 
@@ -25,6 +27,7 @@ def train(
     data: Path | str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    optimize: str | None = None,
     settings: Mapping[str, object] | None = None,
     name: str | None = None,
     resume: bool = False,
@@ -36,7 +39,7 @@ def train(
     Of several machines that train together (TF_CONFIG) the first publishes; the others get None.
 
     data: the images' folder (or file), where the recipe's own source is not wanted or not there.
-    epochs, batch_size: short for these two of the settings.
+    epochs, batch_size, optimize: short for these three of the settings.
     settings: the recipe's fields by name; text is taken as the field's type.
     name: the published model's, the recipe's where not given.
     resume: go on after the last finished epoch of a run that was cut off; settings must be its own.
@@ -50,7 +53,7 @@ def train(
     Traceback (most recent call last):
     training.errors.UnknownName: there is no recipe 'digit'; known, nearest first: digits, ...
     """
-    given = {"epochs": epochs, "batch_size": batch_size}
+    given = {"epochs": epochs, "batch_size": batch_size, "optimize": optimize}
     asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}
     chosen = configure(recipe, asked)
     name = _checked(chosen.name if name is None else name)
@@ -82,6 +85,9 @@ def publish(
     resize: tuple[int, int] | None = None,
     samples: Sequence[str | Path] = (),
     explain_layer: str = "",
+    optimize: str = "none",
+    bf16_drop: float = 0.2,
+    bf16_margin: float = 0.1,
     custom_objects: str | None = None,
     allow_code: bool = False,
     allow_breaking: bool = False,
@@ -106,6 +112,9 @@ def publish(
         it is measured, and held against the version before.
     explain_layer: the layer whose maps the signature `explain` looks at, by name; the last
         convolution where not given.
+    optimize: bf16 for a second graph that computes in bfloat16, where it answers as the first does:
+        on labelled samples it may be worse by `bf16_drop` points of 100, and name another class
+        where the best one is ahead by `bf16_margin` of 1 at most.
     custom_objects: the module, by name or file, that defines the model's own layers.
     allow_code: run the Python code that Lambda layers keep in the file.
     novelty: say of each picture how unlike the samples it is, where there are enough.
@@ -117,6 +126,7 @@ def publish(
     with quiet():
         from training.adopting import adopt  # loads TensorFlow
         from training.adopting import publish as adopting
+        from training.publishing.agreement import Limits
 
         source = Path(model) if isinstance(model, str | Path) else model
         own_name = (
@@ -129,6 +139,7 @@ def publish(
             resize,
             [Path(sample) for sample in samples],
             explain_layer,
+            Limits(bf16_drop, bf16_margin) if _is_bf16(optimize) else None,
         )
         return adopting.publish(
             source,
@@ -143,6 +154,12 @@ def publish(
             ask=ask or (lambda _what, _choices: None),
             say=say,
         )
+
+
+def _is_bf16(optimize: str) -> bool:
+    if optimize not in OPTIMIZE:
+        raise UnknownName("there is no way to optimize called", optimize, OPTIMIZE)
+    return optimize == "bf16"
 
 
 def _checked(name: str) -> str:

@@ -11,6 +11,7 @@ from training.adopting.guessing import Tensor
 from training.adopting.wrapping import Preprocess
 from training.data.heads import Chance, Classes, Head, Logits, Mask
 from training.errors import BadSetting, CannotAdopt, UnknownName
+from training.publishing.agreement import Limits
 from training.publishing.signatures import ImageShapes, image_inputs
 
 _IMAGENET = "The model names 1,000 classes. Are they ImageNet's, as keras.applications has them"
@@ -30,6 +31,7 @@ class Wishes:
     resize: (height, width) that files are brought to where the model takes any size.
     samples: image files and folders, or `.npz` files.
     explain_layer: whose maps `explain` looks at, by name; the last convolution's if not said.
+    bfloat16: what a second graph in bfloat16 may differ by; None: there is to be none.
 
     >>> Wishes(labels=("cat", "dog")).preprocess is None
     True
@@ -41,6 +43,7 @@ class Wishes:
     resize: tuple[int, int] | None = None
     samples: Sequence[Path] = ()
     explain_layer: str = ""
+    bfloat16: Limits | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sluice.wire.contract import METRICS_FILE
 from training.data.dataset import Arrays
 from training.data.heads import Head
 from training.publishing.listing import sizes_of_files
-from training.publishing.model_card import explained, listed, novelty, results, table
+from training.publishing.model_card import explained, graphs, listed, novelty, results, table
 from training.publishing.report import architecture, described_signature
 from training.publishing.trials import encode_png
 
@@ -85,6 +85,7 @@ def _card(name: str, facts: Mapping[str, Any], directory: Path) -> str:
         explained(facts["explained"]),
         *novelty(facts["novelty"]),
         *(results(facts, directory) if facts["heads"] else ()),
+        *(graphs(facts["graphs"]) if "graphs" in facts else ()),
         "## Signatures",
         table(
             ("signature", "inputs", "outputs"),

@@ -11,11 +11,13 @@ from training.adopting.adopt import Adopted, Ask, Wishes, adopt
 from training.adopting.reading import reading
 from training.adopting.recognising import check_is_model, is_saved_model
 from training.data.dataset import Arrays
-from training.explaining.explainer import looked_at
 from training.novelty.fitting import LEAST, LEFT_OUT, Novelty, facts_of, fit_samples
-from training.publishing import checks, saved_model, warmup
+from training.publishing import checks, held_out, saved_model, warmup
+from training.publishing.bfloat16 import Bfloat16
 from training.publishing.comparison import Comparison
-from training.publishing.trials import Trials, trials
+from training.publishing.export import Export
+from training.publishing.held_out import HeldOut
+from training.publishing.trials import Trials
 from training.publishing.version_directory import publish_directory
 
 
@@ -56,34 +58,32 @@ def publish(
         if isinstance(compared, Comparison) and not allow_worse:
             compared.check(measuring.MARGIN, "--allow-worse publishes it all the same")
     rows, found = _samples(adopted, wishes, novelty=novelty)
-    told = found if isinstance(found, Novelty) else None
 
     def write(staging: Path) -> None:
-        graphs = saved_model.write(
+        exported = Export(
             adopted.model,
             adopted.heads,
-            staging,
+            rows,
             adopted.images,
             wishes.explain_layer,
-            told.spread if told else None,
-        )
-        signatures = saved_model.signature_defs(staging)
-        asked = trials(
-            adopted.model, rows, adopted.heads, signatures, adopted.images, graphs.explainer, told
-        )
-        checks.check_parity(staging, asked)
-        _finish(staging, asked, repository / name, allow_breaking)
+            found if isinstance(found, Novelty) else None,
+            Bfloat16(held_out.of(dataset) if dataset else HeldOut(rows, {}, {}), wishes.bfloat16)
+            if wishes.bfloat16
+            else None,
+        ).write(staging, say)
+        _finish(staging, exported.asked, repository / name, allow_breaking)
         facts = {
             "source": origin | {"what": f"A Keras {type(model).__name__} model"},
             "labels": describing.labels_of(adopted.heads),
             "notes": adopted.notes,
             "tried": _tried(rows, wishes.samples),
-            "explained": looked_at(graphs.explainer),
+            "explained": exported.explained,
             "novelty": facts_of(found),
+            "graphs": exported.graphs,
         }
         if dataset:
             facts |= measuring.write(staging, dataset, adopted.model)
-        describing.write(staging, name, facts, signatures, adopted.model)
+        describing.write(staging, name, facts, exported.signatures, adopted.model)
         if wishes.samples and not dataset:
             describing.write_samples(staging / "samples", rows, adopted.images)
 

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from sluice.wire.contract import SERVING_TAG
 from sluice.wire.versions import SAVED_MODEL
 from training.adopting import samples
 from training.adopting.adopt import Wishes
@@ -97,6 +98,7 @@ def _refuse_wishes(wishes: Wishes) -> None:
             ("--resize", wishes.resize),
             ("--explain-layer", wishes.explain_layer),
             ("--sample", wishes.samples),
+            ("--optimize", wishes.bfloat16),
         )
         if value
     ]
@@ -110,10 +112,10 @@ def _refuse_wishes(wishes: Wishes) -> None:
 def _why_no_signature(source: Path) -> str:
     graphs = saved_model_pb2.SavedModel.FromString((source / SAVED_MODEL).read_bytes()).meta_graphs
     tags = ["+".join(sorted(graph.meta_info_def.tags)) or "no tag" for graph in graphs]
-    if tags and saved_model.SERVING_TAG not in tags:
+    if tags and SERVING_TAG not in tags:
         return (
             f"{source} has a graph for {', '.join(tags)} and none for "
-            f"{saved_model.SERVING_TAG!r} alone, which is what model servers load; write it again "
+            f"{SERVING_TAG!r} alone, which is what model servers load; write it again "
             f"with model.export(DIRECTORY)"
         )
     return (

@@ -1,17 +1,20 @@
 """What each layer of a model gives while the model is called."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from training.explaining.lending import lent
+
 
 @dataclass(frozen=True)
 class Given:
     """What a layer gave in one of its calls. path: its name, after those of the models it is in.
+    taken: what it was called on. training: whether it was told that it is being trained.
 
     >>> Given("encoder/conv", keras.layers.Conv2D(1, 3, name="conv"), tf.zeros((1, 8, 8, 1))).name
     'conv'
@@ -20,6 +23,8 @@ class Given:
     path: str
     layer: keras.Layer
     output: tf.Tensor
+    taken: tuple[Any, ...] = ()
+    training: bool = False
 
     @property
     def name(self) -> str:
@@ -40,14 +45,10 @@ def recorded(model: keras.Model) -> Iterator[list[Given]]:
     [('dense', TensorShape([1, 3]))]
     """
     given: list[Given] = []
-    layers = _paths(model)
-    for layer, path in layers:
-        vars(layer)["call"] = _recording(layer, path, given)
-    try:
+    with ExitStack() as until_called:
+        for layer, path in _paths(model):
+            until_called.enter_context(lent(layer, call=_recording(layer, path, given)))
         yield given
-    finally:
-        for layer, _ in layers:
-            del vars(layer)["call"]
 
 
 def _paths(model: keras.Model) -> list[tuple[keras.Layer, str]]:
@@ -70,7 +71,7 @@ def _recording(layer: keras.Layer, path: str, given: list[Given]) -> Callable[..
     def recording(*args: Any, **kwargs: Any) -> Any:
         outputs = call(*args, **kwargs)
         if isinstance(outputs, tf.Tensor):
-            given.append(Given(path, layer, outputs))
+            given.append(Given(path, layer, outputs, args, bool(kwargs.get("training"))))
         return outputs
 
     return recording

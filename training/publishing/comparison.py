@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.tensors import Array
-from training.data.dataset import Arrays, Dataset
+from training.data.dataset import Dataset
 from training.data.heads import Classes, Head, Mask
 from training.errors import Worse
 from training.inference import answering, predict
@@ -19,13 +18,16 @@ from training.publishing import held_out
 from training.publishing.held_out import HeldOut
 from training.publishing.saved_model import Session
 
-_BATCH = 256
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Figure:
-    """measure: accuracy, iou or r2, of which more is better and 1 is all."""
+    """measure: accuracy, iou or r2, of which more is better and 1 is all.
+
+    >>> print(Figure("label", "accuracy", live=0.9, new=0.95))
+    label accuracy 95.0%, the live version's 90.0%
+    """
 
     head: str
     measure: str
@@ -76,56 +78,52 @@ def compare_on(
     if expected != {name: array.shape[1:] for name, array in samples.inputs.items()}:
         return f"Not compared with version {live.name}, whose held-out samples have another shape"
     try:
-        theirs = _asked(live, samples.inputs)
+        with Session(live) as session:
+            theirs = session.predict(samples.inputs)
     except (tf.errors.OpError, DecodeError, OSError, KeyError, ValueError, RuntimeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"Not compared with version {live.name}, which cannot be asked: {said}"
     ours = predict(model, samples.inputs)
     figures = [
-        Figure(name, measure, live_figure, _measured(head, head.labels, samples, name, ours[name]))
+        Figure(
+            name,
+            measure_of(head),
+            measured(head, samples.labels[name], samples, name, theirs[name]),
+            measured(head, head.labels, samples, name, ours[name]),
+        )
         for name, head in heads.items()
-        if name in samples.targets and name in theirs and (measure := _measure(head))
-        for live_figure in [
-            _measured(head, samples.labels[name], samples, name, theirs[name]),
-        ]
+        if name in samples.targets and name in theirs
     ]
     if not figures:
         return f"Not compared with version {live.name}, which has no head of the same name"
     return Comparison(live.name, len(samples), figures)
 
 
-def _asked(version: Path, inputs: Arrays) -> dict[str, Array]:
-    """Every head's outputs, by the graph that is served."""
-    rows = len(next(iter(inputs.values())))
-    with Session(version) as session:
-        answers = [
-            session.run(
-                DEFAULT_SIGNATURE,
-                {
-                    name: array[start : start + _BATCH].astype(np.float32)
-                    for name, array in inputs.items()
-                },
-            )
-            for start in range(0, rows, _BATCH)
-        ]
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+def measure_of(head: Head) -> str:
+    """The name of the figure of a head of which more is better and 1 is all.
 
-
-def _measure(head: Head) -> str:
+    >>> measure_of(Classes(("cat", "dog")))
+    'accuracy'
+    """
     if isinstance(head, Mask):
         return "iou"
     return "accuracy" if isinstance(head, Classes) else "r2"
 
 
-def _measured(
+def measured(
     head: Head, labels: Sequence[str], samples: HeldOut, name: str, output: Array
 ) -> float:
     """How good `output` is, whose last axis has `labels`: by their names, for a later version may
-    have more classes, or others."""
+    have more classes, or others.
+
+    >>> cats = HeldOut({"image": np.zeros((2, 1))}, {"label": np.zeros(2)}, {"label": ("cat",)})
+    >>> measured(Classes(("cat",)), ("dog", "cat"), cats, "label", np.array([[0, 1], [1, 0]]))
+    0.5
+    """
     target: Array = samples.targets[name].astype(head.dtype)
     if isinstance(head, Classes):
         numbers = {label: number for number, label in enumerate(labels)}
         known = np.array([numbers.get(label, -1) for label in samples.labels[name]], np.int64)
         head, target = type(head)(tuple(labels)), known[target]
     figures: Mapping[str, float] = head.metrics(target, output)
-    return float(figures[_measure(head)])
+    return float(figures[measure_of(head)])

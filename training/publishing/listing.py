@@ -21,14 +21,16 @@ _SHARD = re.compile(r"variables\.data-\d+-of-(\d+)")
 
 @dataclass(frozen=True)
 class Published:
-    """One version. metrics: by head, empty for a SavedModel that Sluice did not make. broken: why
-    no model server can load it, "" where one can. live: the newest that one can load.
+    """One version. metrics: by head, empty for a SavedModel that Sluice did not make. graphs: what
+    metrics.json says of each, by its tags. broken: why no model server can load it, "" where one
+    can. live: the newest that one can load.
     """
 
     model: str
     version: int
     signatures: tuple[str, ...] = ()
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    graphs: dict[str, dict[str, Any]] = field(default_factory=dict)
     broken: str = ""
     live: bool = False
 
@@ -70,7 +72,8 @@ def _describe(model: str, version: int, path: Path) -> Published:
             signatures = tuple(facts["signatures"])
         else:
             signatures, reason = _look_into(path)
-        return Published(model, version, signatures, facts.get("heads", {}), reason)
+        heads, graphs = facts.get("heads", {}), facts.get("graphs", {})
+        return Published(model, version, signatures, heads, graphs, reason)
     except OSError as error:
         return Published(model, version, broken=f"{error.filename}: {error.strerror}")
 
@@ -188,6 +191,7 @@ def _version_as_json(
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         "signatures": list(found.signatures),
         "metrics": found.metrics,
+        "graphs": found.graphs,
     }
 
 
@@ -211,5 +215,39 @@ def table(repository: Path) -> str:
     lines += [
         f"{each.model} {each.version} is broken: {each.broken}" for each in found if each.broken
     ]
+    lines += [
+        f"{each.model} {each.version}, graph {line}"
+        for each in found
+        if len(each.graphs) > 1
+        for line in graph_lines(each.graphs)
+    ]
     others = survey(repository)[1] if repository.is_dir() else {}
     return "\n".join([*lines, *(f"{name} is no model: {why}" for name, why in others.items())])
+
+
+def graph_lines(graphs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What is known of each graph of a version, in a line each.
+
+    >>> [*graph_lines({"serve": {"folded": 2}, "serve,bf16": {"absent": "label falls"}})]
+    ['serve: 2 normalisations folded', 'serve,bf16: left out, as label falls']
+    """
+    for tags, graph in graphs.items():
+        yield f"{tags}: {', '.join(_said(graph)) or 'every layer as Keras has it'}"
+
+
+def _said(graph: Mapping[str, Any]) -> Iterator[str]:
+    if "absent" in graph:
+        yield f"left out, as {graph['absent']}"
+        return
+    if folded := graph.get("folded"):
+        yield f"{folded:,} normalisations folded"
+    if "bytes" in graph:
+        yield f"{graph['bytes'] / 1e6:,.1f} MB"
+    if speeds := graph.get("images_per_s"):
+        by_batch = ", ".join(f"{speed:,.0f} at {batch}" for batch, speed in speeds.items())
+        yield f"images a second: {by_batch}"
+    for head, share in graph.get("agreement", {}).items():
+        rows = f"{graph['rows']:,} rows{', moved ones too' if graph['moved'] else ''}"
+        yield f"the same {head} as serve for {share:.2%} of {rows}"
+    for head, found in graph.get("measures", {}).items():
+        yield f"{head} {found['measure']} {found['this']:.2%} where serve has {found['serve']:.2%}"

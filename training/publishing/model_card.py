@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.publishing.listing import graph_lines
+
 _PICTURES = {
     "training.png": "Loss and measures by epoch",
     "confusion.png": "Which class was taken for which",
@@ -19,6 +21,7 @@ def render(facts: Mapping[str, Any], directory: Path) -> str:
         *results(facts, directory),
         *_data(facts),
         *novelty(facts["novelty"]),
+        *graphs(facts["graphs"]),
         *_signatures(facts),
     )
     return "\n\n".join([*sections, *_making(facts)]) + "\n"
@@ -89,6 +92,16 @@ def novelty(facts: Mapping[str, Any]) -> Iterator[str]:
     )
     if "test" in facts:
         yield f"False alarms on {facts['test']:,} test images: {facts['false_alarms']:.2%}."
+
+
+def graphs(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the card says of each graph, by its tags.
+
+    >>> [*graphs({"serve": {"folded": 2}})]
+    ['## Graphs', '- serve: 2 normalisations folded']
+    """
+    yield "## Graphs"
+    yield "\n".join(f"- {line}" for line in graph_lines(facts))
 
 
 def _signatures(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import keras
 
 from training.data.dataset import Dataset
-from training.explaining.explainer import looked_at
 from training.novelty.fitting import LEFT_OUT, Novelty, facts_of, fit_trained
 from training.publishing import (
     checks,
@@ -16,9 +15,13 @@ from training.publishing import (
     saved_model,
     warmup,
 )
+from training.publishing.agreement import Limits
+from training.publishing.bfloat16 import Bfloat16
+from training.publishing.export import Export
+from training.publishing.held_out import HeldOut
 from training.publishing.report import TrainingRun
-from training.publishing.trials import trials
 from training.publishing.version_directory import publish_directory
+from training.recipes import Recipe
 
 _TRIED = 64  # held-out examples that the written SavedModel must answer as Keras does
 _GRAPHS_AND_PICTURES = 1_000_000  # bytes, about, of what is beside weights and samples
@@ -46,33 +49,42 @@ def publish(
     tried = dataset.test.take(slice(_TRIED)).inputs
     kept = held_out.of(dataset)
     novelty = fit_trained(model, dataset) if run.recipe.novelty else LEFT_OUT
-    told = novelty if isinstance(novelty, Novelty) else None
 
     def write(staging: Path) -> None:
-        graphs = saved_model.write(
+        export = Export(
             model,
             dataset.heads,
-            staging,
+            tried,
             explain_layer=run.recipe.explain_layer,
-            spread=told.spread if told else None,
+            novelty=novelty if isinstance(novelty, Novelty) else None,
+            bfloat16=_second_graph(run.recipe, kept),
         )
-        signatures = saved_model.signature_defs(staging)
-        asked = trials(
-            model, tried, dataset.heads, signatures, explainer=graphs.explainer, novelty=told
-        )
-        checks.check_parity(staging, asked)
+        exported = export.write(staging, say=lambda line: print(line, flush=True))
         if live and not allow_breaking:
             checks.check_compatible(staging, previous=live)
-        warmup.write(asked, name, staging)
-        extra = {"explained": looked_at(graphs.explainer), "novelty": facts_of(novelty)}
-        report.write(staging, model, dataset, run, signatures, extra, name)
+        warmup.write(exported.asked, name, staging)
+        extra = {
+            "explained": exported.explained,
+            "novelty": facts_of(novelty),
+            "graphs": exported.graphs,
+        }
+        report.write(staging, model, dataset, run, exported.signatures, extra, name)
         samples.write(staging / "samples", dataset)
         held_out.write(staging, kept)
 
     needed = sum(variable.value.numpy().nbytes for variable in model.variables)
-    needed += sum(array.nbytes for array in told.spread.arrays().values()) if told else 0
+    if isinstance(novelty, Novelty):
+        needed += sum(array.nbytes for array in novelty.spread.arrays().values())
+    if run.recipe.optimize != "none":
+        needed += needed // 2
     needed += held_out.stored_bytes(kept) + _GRAPHS_AND_PICTURES
     return publish_directory(model_directory, write, needed)
+
+
+def _second_graph(recipe: Recipe, samples: HeldOut) -> Bfloat16 | None:
+    if recipe.optimize == "none":
+        return None
+    return Bfloat16(samples, Limits(recipe.bf16_drop, recipe.bf16_margin))
 
 
 def _compare(model: keras.Model, dataset: Dataset, live: Path, margin: float | None) -> None:

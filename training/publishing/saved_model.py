@@ -1,23 +1,31 @@
 """Writing a SavedModel, and running it as a model server does: a TF1 session, no Keras."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from sluice.wire.contract import CLASSIFY_METHOD, CLASSIFY_SIGNATURE
+from sluice.wire.contract import (
+    CLASSIFY_METHOD,
+    CLASSIFY_SIGNATURE,
+    DEFAULT_SIGNATURE,
+    SERVING_TAG,
+)
 from sluice.wire.tensors import Array
 from sluice.wire.versions import SAVED_MODEL, published_versions
 from training.data.heads import Head
+from training.inference import as_dtype
 from training.novelty.spread import Spread
+from training.optimising.rewriting import Rewriting
 from training.publishing.signatures import ImageShapes, SignatureGraphs, input_name
 
-SERVING_TAG = "serve"  # model servers load the graph that has this tag and no other
+_BATCH = 256
 _NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
 
 
@@ -28,22 +36,29 @@ def write(
     images: ImageShapes | None = None,
     explain_layer: str = "",
     spread: Spread | None = None,
+    rewriting: Rewriting | None = None,
+    weights: str = "weights",
 ) -> SignatureGraphs:
     """The model's signatures as a SavedModel in `directory`, of a model in float32.
 
     images, explain_layer, spread: as `SignatureGraphs` takes them.
+    rewriting: what of the model is another for the graph; None: nothing.
+    weights: what they are called in the file, which two graphs may share.
     """
     root = tf.Module()
-    # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
-    # Serving's) restores in place of those that the graph reads.
-    root.weights = [variable.value for variable in model.variables]
+    rewriting = rewriting or Rewriting(model)
     # What a TextVectorization looks words up in is no variable, and is saved only if named.
     root.tables = [
         layer.lookup_table for layer in model._flatten_layers() if hasattr(layer, "lookup_table")
     ]
-    graphs = SignatureGraphs(model, heads, images, explain_layer, spread)
+    with rewriting.applied():
+        graphs = SignatureGraphs(model, heads, images, explain_layer, spread)
+        functions = graphs.by_name()
     root.spread = graphs.spread
-    tf.saved_model.save(root, str(directory), signatures=graphs.by_name())
+    # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
+    # Serving's) restores in place of those that the graph reads.
+    setattr(root, weights, rewriting.variables())
+    tf.saved_model.save(root, str(directory), signatures=functions)
     _correct(directory)
     return graphs
 
@@ -83,14 +98,14 @@ def live_version(model_directory: Path) -> Path | None:
 
 
 class Session:
-    """A loaded SavedModel; a context manager."""
+    """A loaded SavedModel; a context manager. tags: of the graph among those that it has."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tags: Sequence[str] = (SERVING_TAG,)) -> None:
         # On the CPU, as the answers that it is compared with (trials.py).
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         with self._session.graph.as_default():
-            loaded = tf.compat.v1.saved_model.load(self._session, [SERVING_TAG], str(directory))
+            loaded = tf.compat.v1.saved_model.load(self._session, [*tags], str(directory))
         self._signatures = loaded.signature_def
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
@@ -100,6 +115,22 @@ class Session:
         fetches = {name: info.name for name, info in definition.outputs.items()}
         answer: dict[str, Array] = self._session.run(fetches, feeds)
         return answer
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """`serving_default`'s answers to any number of rows, of whatever dtype."""
+        rows = len(next(iter(inputs.values())))
+        taken = {
+            name: as_dtype(inputs[name], tf.as_dtype(info.dtype).name)
+            for name, info in self._signatures[DEFAULT_SIGNATURE].inputs.items()
+        }
+        answers = [
+            self.run(
+                DEFAULT_SIGNATURE,
+                {name: array[start : start + _BATCH] for name, array in taken.items()},
+            )
+            for start in range(0, rows, _BATCH)
+        ]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
     def __enter__(self) -> Self:
         return self

@@ -31,6 +31,7 @@ TOP = 5  # classes named in an answer, where the head has that many
 ImageShapes = Mapping[str, tuple[int, int, int]]
 
 _DECODABLE_CHANNELS = (1, 3)
+_HALF = (tf.bfloat16, tf.float16)
 
 
 class SignatureGraphs:
@@ -49,9 +50,9 @@ class SignatureGraphs:
         spread: of the features in training, in units of the threshold; None: `novelty` is left out.
         """
         self._model, self._inputs = model, answering(model).inputs
-        self._images = image_inputs(self._inputs) if images is None else images
+        self.images = image_inputs(self._inputs) if images is None else images
         self._naming = naming(heads)
-        self.explainer = explainer_of(model, heads, self._images, explain_layer)
+        self.explainer = explainer_of(model, heads, self.images, explain_layer)
         # Variables, for TensorFlow Serving optimizes constants, and keeps copies.
         self.spread = {
             name: tf.Variable(array, trainable=False)
@@ -62,9 +63,9 @@ class SignatureGraphs:
         """One traced `tf.function` for each, as `tf.saved_model.save` takes them."""
         specs = [_spec(tensor) for tensor in self._inputs]
         found = {DEFAULT_SIGNATURE: _traced(self._predict, specs)}
-        if self._images:
+        if self.images:
             found[ENCODED_SIGNATURE] = _traced(self._predict_encoded, self._as_files(specs))
-        if self._naming and len(self._images) == len(specs):
+        if self._naming and len(self.images) == len(specs):
             found[CLASSIFY_SIGNATURE] = _traced(self._classify, [_bytes_spec("inputs")])
         if self.explainer:
             found |= self._explaining(self.explainer.specs())
@@ -80,10 +81,10 @@ class SignatureGraphs:
         }
 
     def _as_files(self, specs: list[tf.TensorSpec]) -> list[tf.TensorSpec]:
-        return [_bytes_spec(spec.name) if spec.name in self._images else spec for spec in specs]
+        return [_bytes_spec(spec.name) if spec.name in self.images else spec for spec in specs]
 
     def _predict(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return call(self._model, inputs, training=False)
+        return _in_float32(call(self._model, inputs, training=False))
 
     def _predict_encoded(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = self._decode(inputs)
@@ -102,7 +103,7 @@ class SignatureGraphs:
 
     def _classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """TF Serving's Classify: tf.Examples with each image's bytes under the input's name."""
-        features = {name: tf.io.FixedLenFeature([], tf.string) for name in self._images}
+        features = {name: tf.io.FixedLenFeature([], tf.string) for name in self.images}
         outputs = self._predict(**self._decode(tf.io.parse_example(inputs, features)))
         name, head = next(iter(self._naming.items()))
         classes, scores = _best(outputs[name], head)
@@ -120,14 +121,14 @@ class SignatureGraphs:
 
     def _generate(self, noise: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         """Noise [N, latent] and class numbers [N] -> images [N, H, W, C] of 0..255."""
-        return {"image": self._model.generator([noise, label], training=False)}
+        return _in_float32({"image": self._model.generator([noise, label], training=False)})
 
     def _decode(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Images out of their bytes; the other inputs as they are."""
         dtypes = {tensor.name: tensor.dtype for tensor in self._inputs}
         return {
-            name: tf.cast(decode_images(value, self._images[name]), dtypes[name])
-            if name in self._images
+            name: tf.cast(decode_images(value, self.images[name]), dtypes[name])
+            if name in self.images
             else value
             for name, value in inputs.items()
         }
@@ -178,6 +179,14 @@ def input_name(argument: str) -> str:
     """
     name = argument.removesuffix("_")
     return name if iskeyword(name) else argument
+
+
+def _in_float32(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Whatever it is computed in, clients get the same dtypes."""
+    return {
+        name: tf.cast(output, tf.float32) if output.dtype in _HALF else output
+        for name, output in outputs.items()
+    }
 
 
 def _best(output: tf.Tensor, head: Classes) -> tuple[tf.Tensor, tf.Tensor]:

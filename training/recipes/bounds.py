@@ -69,6 +69,13 @@ BOUNDS: dict[str, Bounds] = {
     "seed": Bounds("of everything that is drawn by chance", 0, 2**32 - 1),
     "novelty": Bounds("whether the version says how unlike its training images a picture is"),
     "margin": Bounds("points, of 100, that a version may be worse than the live one", 0, 100),
+    "optimize": Bounds(
+        "bf16: publish a second graph that computes in bfloat16 too", choices=("none", "bf16")
+    ),
+    "bf16_drop": Bounds("points, of 100, that the bfloat16 graph may be worse", 0, 100),
+    "bf16_margin": Bounds(
+        "lead of the best class, of 1, up to which the bfloat16 graph may name another", 0, 1
+    ),
     "explain_layer": Bounds(
         "the layer whose maps `explain` looks at, by name; not set: the last convolution"
     ),

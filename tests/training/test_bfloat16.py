@@ -1,0 +1,304 @@
+"""The second graph of a version: in bfloat16, with the first graph's signatures and answers."""
+
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+import models
+import training
+from service.modelserver.tags import computes_bfloat16
+from sluice.wire.protos.serving_pb2 import PredictionLog
+from training.data.heads import Classes
+from training.errors import CannotAdopt, UnknownName
+from training.optimising.lowering import lowered_layers
+from training.optimising.rewriting import Rewriting
+from training.publishing.agreement import Agreement, Limits, agreement, enough
+from training.publishing.bfloat16 import TAGS, Bfloat16
+from training.publishing.comparison import Figure
+from training.publishing.export import Export
+from training.publishing.held_out import HeldOut, of
+from training.publishing.listing import as_json, table
+from training.publishing.publish import publish
+from training.publishing.saved_model import Session, signature_defs
+
+KEY = ",".join(TAGS)
+HEADS = {"label": Classes(tuple("0123456789"))}
+LOOSE = Limits(drop=100, margin=1)  # of a model that has learnt nothing
+
+
+@pytest.fixture(scope="module")
+def deep() -> keras.Model:
+    keras.utils.set_random_seed(5)
+    return models.build("resnet50", (8, 8, 1), 10, depths=(1,), width=16, stem="3x3")
+
+
+@pytest.fixture(scope="module")
+def run_of_both(run_of):
+    def make(model: keras.Model):
+        run = run_of(model)
+        recipe = dataclasses.replace(
+            run.recipe, optimize="bf16", bf16_drop=LOOSE.drop, bf16_margin=LOOSE.margin
+        )
+        return dataclasses.replace(run, recipe=recipe)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def both(deep, dataset, run_of_both, tmp_path_factory):
+    """A version with two graphs; not to be written to."""
+    return publish(deep, dataset, run_of_both(deep), tmp_path_factory.mktemp("both"), "deep")
+
+
+def graphs(version) -> dict[str, SavedModel]:
+    proto = SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    return {",".join(graph.meta_info_def.tags): graph for graph in proto.meta_graphs}
+
+
+def variables(graph) -> set[int]:
+    """The dtypes of what a graph restores."""
+    return {node.attr["dtype"].type for node in graph.graph_def.node if node.op == "VarHandleOp"}
+
+
+def test_layers_that_prepare_pixels_or_tell_scores_stay_in_float32(deep):
+    lowered = {layer.name for layer in lowered_layers(deep)}
+    assert {"conv1_conv", "conv1_bn", "conv2_block1_add", "avg_pool"} <= lowered
+    assert not {"image", "rescale", "label"} & lowered
+
+
+def test_a_softmax_of_its_own_and_the_layer_before_it_stay_in_float32():
+    image = keras.Input((8, 8, 1))
+    x = layers.Conv2D(2, 3, name="conv")(layers.Normalization(name="prepared")(image))
+    x = layers.Dense(3, name="scores")(layers.Flatten(name="flat")(x))
+    model = keras.Model(image, layers.Softmax(name="softmax")(x))
+    assert [layer.name for layer in lowered_layers(model)] == ["conv", "flat"]
+
+
+@pytest.mark.parametrize("family", ["cnn_sequential", "unet", "vit_b16", "digit_sum", "gan"])
+def test_a_family_computes_in_it_and_is_what_it_was_afterwards(family):
+    sizes = {
+        "unet": {"width": 2, "depth": 1},
+        "vit_b16": {"patch": 4, "width": 8, "depth": 1, "heads": 2, "mlp_width": 8},
+        "digit_sum": {"width": 2},
+        "gan": {"latent": 5, "width": 2},
+        "cnn_sequential": {"filters": 2, "units": 3},
+    }
+    model = models.build(family, (8, 8, 1), 3, **sizes[family])
+    rng = np.random.default_rng(0)
+    for part in models.parts(model).values():
+        given = [rng.uniform(0, 3, (4, *each.shape[1:])).astype(each.dtype) for each in part.inputs]
+        asked = given if given[1:] else given[0]
+        before = [np.asarray(each) for each in tf.nest.flatten(part(asked))]
+        with Rewriting(model, (), lowered_layers(model)).applied():
+            half = [np.asarray(each, "f4") for each in tf.nest.flatten(part(asked))]
+        assert any((a != b).any() for a, b in zip(before, half, strict=True))
+        for exact, rounded in zip(before, half, strict=True):
+            np.testing.assert_allclose(rounded, exact, atol=0.05 * max(1, np.abs(exact).max()))
+        after = [np.asarray(each) for each in tf.nest.flatten(part(asked))]
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_a_version_has_both_with_the_same_signatures(both):
+    found = graphs(both)
+    assert [*found] == ["serve", KEY]
+    first, second = (
+        {
+            name: (
+                {key: (info.dtype, str(info.tensor_shape)) for key, info in each.inputs.items()},
+                {key: (info.dtype, str(info.tensor_shape)) for key, info in each.outputs.items()},
+                each.method_name,
+            )
+            for name, each in graph.signature_def.items()
+            if name != "__saved_model_init_op"
+        }
+        for graph in found.values()
+    )
+    assert first == second and "explain" in first and "classify" in first
+
+
+@pytest.mark.slow
+def test_each_restores_its_own_of_the_variables_that_they_share(both):
+    found = graphs(both)
+    assert variables(found["serve"]) == {types_pb2.DT_FLOAT}
+    assert variables(found[KEY]) == {types_pb2.DT_FLOAT, types_pb2.DT_BFLOAT16}
+    stored = tf.train.list_variables(str(both / "variables" / "variables"))
+    names = {name.partition("/")[0] for name, _ in stored}
+    assert {"weights", "bf16_weights"} <= names
+    assert len([*(both / "variables").glob("*.data-*")]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [1, -1], ids=["serve first", "bf16 first"])
+def test_each_answers_by_its_tags_in_either_order(both, deep, dataset, tmp_path, order):
+    version = shutil.copytree(both, tmp_path / "1")
+    proto = SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    swapped = SavedModel(saved_model_schema_version=proto.saved_model_schema_version)
+    swapped.meta_graphs.extend([*proto.meta_graphs][::order])
+    (version / "saved_model.pb").write_bytes(swapped.SerializeToString())
+    images = dataset.test.inputs
+    exact = np.asarray(deep(images["image"].astype("f4"), training=False))
+    with Session(version) as session:
+        np.testing.assert_allclose(session.predict(images)["label"], exact, rtol=1e-4, atol=1e-6)
+    with Session(version, TAGS) as session:
+        rounded = session.predict(images)["label"]
+        assert rounded.dtype == np.float32
+        assert 0 < np.abs(rounded - exact).max() < 0.05
+
+
+@pytest.mark.slow
+def test_warm_up_runs_in_each(both):
+    records = tf.data.TFRecordDataset(
+        str(both / "assets.extra" / "tf_serving_warmup_requests")
+    ).as_numpy_iterator()
+    requests = [PredictionLog.FromString(raw).predict_log.request for raw in records]
+    asked = {request.model_spec.signature_name for request in requests} - {""}
+    assert asked | {"classify"} == {*signature_defs(both)}
+
+
+@pytest.mark.slow
+def test_the_card_and_the_list_say_what_each_is_worth(both):
+    facts = json.loads((both / "metrics.json").read_text())["graphs"]
+    assert [*facts] == ["serve", KEY]
+    assert facts["serve"]["folded"] == facts[KEY]["folded"] == 5
+    assert facts[KEY]["rows"] == 64 * 25 and facts[KEY]["moved"]
+    assert [*facts[KEY]["images_per_s"]] == ["1", "8", "32"]
+    assert facts[KEY]["agreement"]["label"] > 0.9
+    assert facts[KEY]["measures"]["label"].keys() == {"measure", "serve", "this"}
+    card = (both / "model-card.md").read_text()
+    assert f"- {KEY}: 5 normalisations folded" in card and "images a second" in card
+    listed = table(both.parent.parent)
+    assert f"deep 1, graph {KEY}: " in listed and "label accuracy" in listed
+    [model] = as_json(both.parent.parent)["models"]
+    assert model["versions"][0]["graphs"] == facts
+
+
+class TestTheGate:
+    """What is left out, and the line that says why."""
+
+    def written(self, model, dataset, directory, limits):
+        said: list[str] = []
+        exported = Export(
+            model,
+            HEADS,
+            dataset.test.take(slice(4)).inputs,
+            images={},
+            bfloat16=Bfloat16(of(dataset), limits),
+        ).write(directory, said.append)
+        return exported, said
+
+    @pytest.mark.slow
+    def test_a_model_that_answers_otherwise_has_one_graph(self, dataset, tmp_path):
+        image = keras.Input((8, 8, 1), name="image")
+        x = layers.Flatten()(layers.Conv2D(1, 1, name="conv")(image))
+        label = layers.Dense(10, activation="softmax", name="label")
+        model = keras.Model(image, label(x))
+        # The label hangs on the ninth bit of what the convolution gives.
+        rows = dataset.test.inputs["image"].reshape(-1, 64).astype("f4")
+        model.get_layer("conv").set_weights([np.ones((1, 1, 1, 1)), np.full(1, 1000.0)])
+        rng = np.random.default_rng(0)
+        weights = rng.normal(size=(64, 10)) * 10
+        label.set_weights([weights, -weights.sum(0) * 1000 - rows.mean(0) @ weights])
+        exported, said = self.written(model, dataset, tmp_path, Limits())
+        assert "absent" in exported.graphs[KEY]
+        assert [*graphs(tmp_path)] == ["serve"]
+        assert not (tmp_path / ".bf16").exists()
+        assert said == [f"No graph {KEY}: {exported.graphs[KEY]['absent']}"]
+
+    @pytest.mark.slow
+    def test_a_model_that_cannot_compute_in_it_has_one_graph(self, dataset, tmp_path):
+        image = keras.Input((8, 8, 1), name="image")
+        x = layers.Conv2D(2, 1)(image)
+        x = layers.Lambda(lambda maps: tf.matmul(tf.eye(8), maps[..., 0]))(x)
+        x = layers.Dense(10, activation="softmax", name="label")(layers.Flatten()(x))
+        exported, said = self.written(keras.Model(image, x), dataset, tmp_path, LOOSE)
+        assert "cannot compute in it" in exported.graphs[KEY]["absent"]
+        assert [*graphs(tmp_path)] == ["serve"] and len(said) == 1
+
+    @pytest.mark.parametrize(
+        ("figure", "margin", "said"),
+        [
+            (Figure("label", "accuracy", live=0.9, new=0.898), 0.1, None),
+            (Figure("label", "accuracy", live=0.9, new=0.95), 0.0, None),
+            (Figure("label", "accuracy", live=0.9, new=0.8979), 0.1, "falls by 0.21 points"),
+            (Figure("mask", "iou", live=0.9, new=float("nan")), 0.0, "falls by nan points"),
+            (Figure("label", "accuracy", live=0.9, new=0.9), 0.11, "was ahead by 0.110"),
+            (Figure("label", "accuracy", live=0.9, new=0.9), float("nan"), "was ahead by nan"),
+        ],
+    )
+    def test_its_bounds(self, figure, margin, said):
+        refusal = Agreement(2000, False, [figure], {"label": 0.9}, margin).refusal(Limits())
+        assert refusal is None if said is None else said in refusal
+
+    def test_where_a_row_gets_another_class_the_lead_counts(self):
+        first = {"label": np.array([[0.6, 0.4], [0.52, 0.48], [0.9, 0.1]])}
+        second = {"label": np.array([[0.6, 0.4], [0.48, 0.52], [0.8, 0.2]])}
+        samples = HeldOut(
+            {"image": np.zeros((3, 1))}, {"label": np.array([0, 1, 0])}, {"label": ("a", "b")}
+        )
+        heads = {"label": Classes(("a", "b"))}
+        found = agreement(heads, samples, first, second, moved=False)
+        assert found.same["label"] == pytest.approx(2 / 3) and found.margin == pytest.approx(0.04)
+        assert (found.figures[0].live, found.figures[0].new) == (pytest.approx(2 / 3), 1)
+
+    def test_few_rows_are_joined_by_the_same_moved(self, dataset):
+        samples = of(dataset)
+        more, moved = enough(samples, HEADS)
+        assert moved and len(more) == 25 * len(samples)
+        images = more.inputs["image"]
+        np.testing.assert_array_equal(images[:64], samples.inputs["image"])
+        inside = images[64:128, 1:-1, 1:-1]
+        assert any(
+            np.array_equal(inside, samples.inputs["image"][:, y : y + 6, x : x + 6])
+            for y in range(3)
+            for x in range(3)
+        )
+        np.testing.assert_array_equal(more.targets["label"][:128], [*samples.targets["label"]] * 2)
+
+
+@pytest.mark.slow
+def test_an_adopted_model_has_both_without_labels(tmp_path):
+    keras.utils.set_random_seed(0)
+    sizes = keras.Input((6,))
+    x = layers.BatchNormalization()(layers.Dense(8)(sizes))
+    version = training.publish(
+        keras.Model(sizes, layers.Dense(3, activation="softmax")(x)),
+        model_repository=tmp_path,
+        name="own",
+        optimize="bf16",
+        bf16_margin=1.0,
+        say=lambda _: None,
+    )
+    facts = json.loads((version / "metrics.json").read_text())["graphs"]
+    assert [*graphs(version)] == ["serve", KEY]
+    assert facts[KEY]["measures"] == {} and facts[KEY]["folded"] == 1
+
+
+@pytest.mark.slow
+def test_a_saved_model_is_published_as_it_is(both, tmp_path):
+    with pytest.raises(CannotAdopt, match="--optimize"):
+        training.publish(both, model_repository=tmp_path, name="own", optimize="bf16")
+
+
+def test_there_is_no_other_way_to_optimize(deep, tmp_path):
+    with pytest.raises(UnknownName, match="'bf8'; known, nearest first: bf16"):
+        training.publish(deep, model_repository=tmp_path, name="own", optimize="bf8")
+
+
+@pytest.mark.slow
+def test_the_twin_serves_the_graph_that_this_machine_is_quickest_with(both, launch_modelserver):
+    server = launch_modelserver(
+        f"--model_repository={both.parent.parent}", "--saved_model_tags=auto"
+    )
+    tags = KEY if computes_bfloat16() else "serve"
+    assert f"Loading the graph {tags} of " in server.log
+    server.terminate()

@@ -1,0 +1,142 @@
+"""A model as a SavedModel that was tried: folded where that changes no answer."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from sluice.wire.contract import SERVING_TAG
+from training.data.dataset import Arrays
+from training.data.heads import Head
+from training.errors import WrongAnswers
+from training.explaining.explainer import Explainer, LookedAt, explainer_of, looked_at
+from training.inference import answering
+from training.novelty.fitting import Novelty
+from training.optimising.folding import Folded, fold
+from training.optimising.lowering import lowered_layers
+from training.optimising.pairs import find_pairs
+from training.optimising.rewriting import Rewriting
+from training.publishing import bfloat16, checks, saved_model
+from training.publishing.bfloat16 import Bfloat16
+from training.publishing.signatures import ImageShapes, image_inputs
+from training.publishing.trials import Trials, trials
+
+_First = tuple[list[Folded], Trials, Explainer | None]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is published of a model. rows: held-out samples, [N, ...] by input name, on which every
+    signature must answer as Keras does. images, explain_layer: as `SignatureGraphs` takes them.
+    bfloat16: what is asked of a second graph; None: there is to be none.
+
+    >>> Export(keras.Sequential(), {}, {}).explain_layer
+    ''
+    """
+
+    model: keras.Model
+    heads: Mapping[str, Head]
+    rows: Arrays
+    images: ImageShapes | None = None
+    explain_layer: str = ""
+    novelty: Novelty | None = None
+    bfloat16: Bfloat16 | None = None
+
+    def write(self, staging: Path, say: Callable[[str], None]) -> "Exported":
+        """The SavedModel in `staging`. say: told in a line where it is not folded after all, or has
+        no second graph.
+
+        Raises WrongAnswers where it does not answer as Keras does.
+        """
+        folded, asked, explainer = self._write_first(staging, say)
+        graphs: dict[str, dict[str, Any]] = {SERVING_TAG: {"folded": len(folded)}}
+        if self.bfloat16:
+            rewriting = Rewriting(self.model, folded, lowered_layers(self.model))
+            found = bfloat16.add(
+                staging,
+                lambda second: self._write_graph(second, rewriting, "bf16_weights"),
+                self.heads,
+                asked,
+                self.bfloat16,
+            )
+            for tags, facts in found.items():
+                graphs[tags] = facts if "absent" in facts else {"folded": len(folded)} | facts
+                if "absent" in facts:
+                    say(f"No graph {tags}: {facts['absent']}")
+        signatures = saved_model.signature_defs(staging)
+        return Exported(signatures, asked, looked_at(explainer), graphs)
+
+    def _write_first(self, staging: Path, say: Callable[[str], None]) -> "_First":
+        """Folded, where it then answers as Keras does."""
+        folded = [fold(pair) for pair in find_pairs(self.model, _names(self.explain_layer))]
+        if folded:
+            try:
+                return self._tried(staging, folded)
+            except WrongAnswers as error:
+                say(f"Its normalisations stay as they are; folded, it is {error}")
+                _empty(staging)
+        return self._tried(staging, [])
+
+    def _tried(self, staging: Path, folded: list[Folded]) -> "_First":
+        explainer = self._write_graph(staging, Rewriting(self.model, folded))
+        # What Keras looks at, not what was folded.
+        of_keras = self._explainer() if folded else explainer
+        asked = trials(
+            self.model,
+            self.rows,
+            self.heads,
+            saved_model.signature_defs(staging),
+            self.images,
+            of_keras,
+            self.novelty,
+        )
+        checks.check_parity(staging, asked, folded=bool(folded))
+        return folded, asked, explainer
+
+    def _write_graph(
+        self, directory: Path, rewriting: Rewriting, weights: str = "weights"
+    ) -> Explainer | None:
+        return saved_model.write(
+            self.model,
+            self.heads,
+            directory,
+            self.images,
+            self.explain_layer,
+            self.novelty.spread if self.novelty else None,
+            rewriting,
+            weights,
+        ).explainer
+
+    def _explainer(self) -> Explainer | None:
+        images = image_inputs(answering(self.model).inputs) if self.images is None else self.images
+        return explainer_of(self.model, self.heads, images, self.explain_layer)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """signatures: SignatureDefs by name. asked: what they were tried with. explained: the layers
+    that `explain` looks at. graphs: what metrics.json says of each, by its tags.
+
+    >>> Exported({}, {}, {}, {"serve": {"folded": 2}}).graphs
+    {'serve': {'folded': 2}}
+    """
+
+    signatures: Mapping[str, Any]
+    asked: Trials
+    explained: LookedAt
+    graphs: Mapping[str, Mapping[str, Any]]
+
+
+def _names(explain_layer: str) -> list[str]:
+    return [name.strip() for name in explain_layer.split(",")]
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
