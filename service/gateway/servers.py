@@ -31,6 +31,7 @@ from service.gateway.tls.upstream import UpstreamTls
 from sluice.wire.contract import HEALTH_SERVICE
 
 RESOLVE_EVERY_S = 5.0  # new pods of a headless service are found within this
+UNKNOWN_EVERY_S = 1.0  # while there is none: sooner than a call gives up that waits for the first
 QUIET_S = 0.5  # a server that holds calls and answers none for so long is not well
 SLOW_S, SLOW_RATIO = 0.25, 5.0  # slower than this, and than so many times its fastest neighbour
 FAILURES = 3  # in a row
@@ -245,7 +246,7 @@ class Servers:
 
     async def _keep_resolving(self) -> None:
         while True:
-            await asyncio.sleep(RESOLVE_EVERY_S)
+            await asyncio.sleep(RESOLVE_EVERY_S if self._servers else UNKNOWN_EVERY_S)
             await self._resolve()
             await self._renew()
 

@@ -472,6 +472,33 @@ def test_names_are_looked_up_again(monkeypatch):
     test()
 
 
+def test_a_name_that_was_not_there_at_first_is_soon_looked_up_again(monkeypatch):
+    monkeypatch.setattr(servers_module, "RESOLVE_EVERY_S", 3600)
+    monkeypatch.setattr(servers_module, "UNKNOWN_EVERY_S", 0.05)
+    found = []
+
+    async def targets(_address):
+        if not found:
+            raise socket.gaierror(socket.EAI_AGAIN, "the resolver has just begun")
+        return set(found)
+
+    monkeypatch.setattr(servers_module, "_targets", targets)
+
+    @run
+    async def test():
+        toy = Toy()
+        client = ModelServer("pods:1")
+        await client.open()
+        assert not client.servers.all()
+        found.append(f"ipv4:127.0.0.1:{await toy.start()}")
+        await until(lambda: ready(client), 30)
+        assert await call(client) == b"x"
+        await client.close()
+        await toy.server.stop(None)
+
+    test()
+
+
 @run
 async def test_every_address_of_a_name_is_used():
     found = await servers_module._targets("localhost:8500")
