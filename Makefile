@@ -50,7 +50,7 @@ test-root: $(INSTALLED)
 	$(BIN)/python -m pytest $(TESTS) -m "root and not (slow or containers)"
 
 test-containers: $(INSTALLED)
-	$(BIN)/python -m pytest $(TESTS) -m "containers and not slow"
+	$(BIN)/python -m pytest $(TESTS:tests=tests/delivery) -m "containers and not slow"
 
 test-load: $(INSTALLED)  ## Run the tests under full load, for which the machine must be idle
 	$(BIN)/python -m pytest tests/system -m "load" -s
