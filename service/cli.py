@@ -86,6 +86,7 @@ def up(check: bool, **options: Any) -> None:
         settings = Settings.from_environment()
         _check_access(replace(settings, http_host=options["host"]))
         _check_tls(settings)
+        _check_capture(settings)
         _check_tls_of_up(settings, options["tls_self_signed"])
         _check_tracing(settings)
     given = supervisor.Options(
@@ -137,6 +138,7 @@ def gateway(
         settings = Settings.from_environment()
         _check_access(settings)
         _check_tls(settings)
+        _check_capture(settings)
         _check_tracing(settings)
     keep_memory()
     # gRPC's core writes an error for each connection to a model server without a health service,
@@ -256,6 +258,13 @@ def _check_tls(settings: Any) -> None:
 
     server_tls(settings)
     upstream_tls(settings)
+
+
+def _check_capture(settings: Any) -> None:
+    """Raises InvalidSetting."""
+    from service.gateway.capturing import check_capture
+
+    check_capture(settings)
 
 
 def _check_tracing(settings: Any) -> None:

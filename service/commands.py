@@ -17,6 +17,7 @@ EXTRAS = {
         "cryptography",
         "flask",
         "grpc_health",
+        "google_crc32c",
         "gunicorn",
         "jwt",
         "orjson",
@@ -33,6 +34,7 @@ EXTRAS = {
 
 # Commands that live with what they do: the module that has each, and the extras that it needs.
 ELSEWHERE = {
+    "capture": ("service.capture", ("gateway",)),
     "predict": ("sluice.client.command", ()),
     "keys": ("service.keys", ("gateway",)),
     "label": ("service.versions", ()),

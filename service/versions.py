@@ -19,7 +19,7 @@ from sluice.wire.versions import (
     withdrawn_versions,
 )
 
-_REPOSITORY = click.option(
+REPOSITORY = click.option(
     "--model-repository",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     show_default=True,
@@ -35,7 +35,7 @@ class VersionError(click.ClickException):
 @click.command()
 @click.argument("model")
 @click.argument("version", type=int, required=False)
-@_REPOSITORY
+@REPOSITORY
 def rollback(model: str, version: int | None, model_repository: Path) -> None:
     """Serve VERSION of MODEL again, or the one before the newest.
 
@@ -49,7 +49,7 @@ def rollback(model: str, version: int | None, model_repository: Path) -> None:
 @click.command()
 @click.argument("model")
 @click.argument("version", type=int)
-@_REPOSITORY
+@REPOSITORY
 @click.option("--force", is_flag=True, help="Delete the newest version or a labelled one too.")
 def rm(model: str, version: int, model_repository: Path, force: bool) -> None:
     """Delete VERSION of MODEL, served or withdrawn."""
@@ -59,7 +59,7 @@ def rm(model: str, version: int, model_repository: Path, force: bool) -> None:
 @click.command()
 @click.argument("model")
 @click.argument("label", metavar="LABEL=VERSION")
-@_REPOSITORY
+@REPOSITORY
 def label(model: str, label: str, model_repository: Path) -> None:
     """Let LABEL mean VERSION of MODEL: /v1/models/MODEL/labels/LABEL asks it. LABEL= takes it away.
 
@@ -144,6 +144,18 @@ def set_label(directory: Path, name: str, version: int | None) -> str:
         raise _unknown(directory, version)
     write_labels(directory, labels | {name: version})
     return f"{directory.name} {version} is {name}"
+
+
+def find_version(repository: Path, model: str, version: int | None) -> Path:
+    """The directory of a version, served or withdrawn; the newest that is served where none is
+    said. Raises VersionError."""
+    directory = _model(repository, model)
+    served = find_versions(directory)
+    versions = {**withdrawn_versions(directory), **served}
+    number = max(served) if version is None else version
+    if number not in versions:
+        raise _unknown(directory, number)
+    return versions[number]
 
 
 def _model(repository: Path, name: str) -> Path:

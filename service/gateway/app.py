@@ -12,6 +12,7 @@ from service.gateway import errors, plain
 from service.gateway.access.grant import STATUS
 from service.gateway.access.guard import check_reach
 from service.gateway.caller import Caller
+from service.gateway.capturing import check_capture
 from service.gateway.error_responses import error_body, error_response
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
@@ -61,6 +62,7 @@ def from_environment() -> Flask:
     """The application that SLUICE_* describes, for a WSGI server of one's own."""
     settings = Settings.from_environment()
     check_reach(settings)
+    check_capture(settings)
     if settings.tls_certificate_file:
         raise InvalidSetting(
             "SLUICE_TLS_CERTIFICATE_FILE: TLS is the affair of the WSGI server that runs this "

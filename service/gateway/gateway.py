@@ -12,6 +12,7 @@ from service.gateway.access.limits import BYTES, REQUESTS
 from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission, Arrival
 from service.gateway.caller import Caller
+from service.gateway.capturing import capture_of
 from service.gateway.cors import Cors
 from service.gateway.decode.content_encoding import decompress
 from service.gateway.error_responses import error_response
@@ -56,7 +57,10 @@ class Gateway:
         telemetry = Telemetry(AccessLog(settings.access_log))
         guard = guard_of(settings)
         hear = telemetry.version_states.hear
-        predictions = Predictions(settings, telemetry.statistics, hear, lambda: guard.remark)
+        capture = capture_of(settings, telemetry)
+        predictions = Predictions(
+            settings, telemetry.statistics, hear, lambda: guard.remark, capture
+        )
         admission = Admission(settings, predictions.joining, telemetry)
         tls, cors = server_tls(settings), Cors(settings.cors_origins)
         tracer = tracer_of(settings)

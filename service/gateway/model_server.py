@@ -24,6 +24,7 @@ from sluice.wire.tensors import Array, decode_tensor
 PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 CLASSIFY = f"/{PREDICTION_SERVICE}/Classify"
 REGRESS = f"/{PREDICTION_SERVICE}/Regress"
+MULTI_INFERENCE = f"/{PREDICTION_SERVICE}/MultiInference"
 GET_METADATA = f"/{PREDICTION_SERVICE}/GetModelMetadata"
 GET_STATUS = f"/{MODEL_SERVICE}/GetModelStatus"
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -12,3 +12,13 @@ def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
     (True, None)
     """
     return re.compile("|".join(map(fnmatch.translate, patterns)) or "(?!)")
+
+
+def named_by(patterns: str) -> Callable[[str], bool]:
+    """Whether one of the patterns fits a name; commas separate them, as in settings.
+
+    >>> list(map(named_by("digits, ab-*"), ["digits", "ab-1", "abc"]))
+    [True, True, False]
+    """
+    wanted = any_of(pattern.strip() for pattern in patterns.split(",") if pattern.strip())
+    return lambda name: wanted.match(name) is not None

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from service.gateway.access.limits import ROWS
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
+from service.gateway.capturing import NO_CAPTURE, AnyCapture
 from service.gateway.classes import check_classes
 from service.gateway.deadlines import Deadlines
 from service.gateway.decode.images import (
@@ -36,7 +37,7 @@ from service.gateway.model_server import (
     decode_predict_response,
     encode_predict_request,
 )
-from service.gateway.patterns import any_of
+from service.gateway.patterns import named_by
 from service.gateway.query import ExamplesQuery, Query
 from service.gateway.remembered import Remembered
 from service.gateway.servers import Server
@@ -71,7 +72,8 @@ class Predictions:
 
     Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
     says what has been counted of them; `hear` is told the states of the named models' versions;
-    `remark` says what else whoever asks for readiness should know.
+    `remark` says what else whoever asks for readiness should know; `capture` is told what has been
+    answered.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Predictions:
         counted: Counted = dict,
         hear: Hear = lambda *_: None,
         remark: Remark = str,
+        capture: AnyCapture = NO_CAPTURE,
     ) -> None:
         self.settings = settings
         self.model_list = ModelList(settings)
         self._counted, self.hear, self.remark = counted, hear, remark
+        self._capture = capture
         self.model_server = ModelServer(
             settings.model_server,
             Dialling(upstream_tls(settings), settings.tls_model_server_name),
@@ -93,7 +97,7 @@ class Predictions:
             self._send,
             max_rows=settings.max_joined_rows,
             max_wait_s=settings.max_wait_s,
-            joins=_is_named_by(settings.join_models),
+            joins=named_by(settings.join_models),
         )
         self._deadlines = Deadlines()
         self._pool = ThreadPoolExecutor(settings.threads, "work")
@@ -105,6 +109,7 @@ class Predictions:
     async def close(self) -> None:
         await self.joining.close()
         await self.model_server.close()
+        await self.aside(self._capture.close)
         self._pool.shutdown(wait=False)
 
     async def infer(
@@ -134,6 +139,7 @@ class Predictions:
             kind = kind_of(model, query.signature.name, wanted, inputs)
             answer = await self.joining.ask(kind, inputs, rows, caller)
         caller.version = answer.version
+        self._capture.answered(kind, inputs, answer.version, caller)
         if query.signature.name == ENCODED_SIGNATURE:
             caller.novelty = answer.outputs.get(NOVELTY)
         self._remembered.forget_if_replaced(model, answer.version)
@@ -174,7 +180,9 @@ class Predictions:
                 if examples is not None:
                     await caller.account.spend({ROWS: _examples_of(examples)})
                     await self._work(len(request), check_examples, examples, self._max_pixels)
-                return await self.model_server.call(method, request, model, caller)
+                reply = await self.model_server.call(method, request, model, caller)
+            self._capture.forwarded(method, request, model, caller)
+            return reply
         except ModelNotFound as error:
             raise self._with_names(error, model, caller) from error
 
@@ -344,9 +352,3 @@ def _examples_of(given: serving.Input) -> int:
 def _rows(signature: Signature, inputs: Inputs) -> int | None:
     """The rows of a request whose every input and output has one for each instance, else None."""
     return len(next(iter(inputs.values()))) if signature.is_batched else None
-
-
-def _is_named_by(patterns: str) -> Callable[[str], bool]:
-    """Whether a name fits one of the shell patterns, which commas separate."""
-    wanted = any_of(pattern.strip() for pattern in patterns.split(",") if pattern.strip())
-    return lambda name: wanted.match(name) is not None

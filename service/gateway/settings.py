@@ -231,6 +231,29 @@ class Settings:
     metadata_ttl_s: float = _setting(
         10.0, "seconds for which a model's signatures are remembered", least=0
     )
+    capture_dir: str = _setting(
+        "",
+        "the directory that answered requests are written to, for warm-up files and to be asked "
+        "again; none are if it is not given",
+    )
+    capture_share: float = _setting(
+        0.01, "of all requests the share that is captured, at random", least=0, most=1
+    )
+    capture_models: str = _setting(
+        "", "models of which every request is captured: patterns, by commas"
+    )
+    capture_keys: str = _setting(
+        "", "ids of keys of which every request is captured: patterns, by commas"
+    )
+    capture_leave_out: str = _setting(
+        "", "inputs, and features of examples, that are not written: patterns, by commas"
+    )
+    capture_max_bytes: int = _setting(
+        2**30, "what the files of captures may take together; the oldest go first", least=100_000
+    )
+    capture_max_age_s: float = _setting(
+        7 * DAY_S, "after so long a captured request is deleted, seconds"
+    )
     log_level: str = _setting(
         "info",
         "what is logged: lines of this weight and above",

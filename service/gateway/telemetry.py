@@ -158,6 +158,12 @@ class Telemetry:
         self._certificate_problem = self._gauge(
             "tls_problem", "1 while a certificate's files cannot be used as they are.", "livemax"
         )
+        self._captures = Counter(
+            "sluice_captures",
+            "Requests that were to be written down, by what came of it.",
+            ["outcome"],
+            registry=registry,
+        )
         self._connections = self._gauge("connections", "Open HTTP connections.", "livesum")
         # prometheus_client looks a child up by all its labels at every call; these are few.
         self._counter = lru_cache(4096)(self._requests.labels)
@@ -267,6 +273,10 @@ class Telemetry:
 
     def handshake_failed(self, reason: str) -> None:
         self._handshakes_failed.labels(reason).inc()
+
+    def captured(self, outcome: str, requests: int) -> None:
+        """So many were to be written down, and were or were not; from any thread."""
+        self._captures.labels(outcome).inc(requests)
 
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""

@@ -16,11 +16,9 @@ from service.modelserver.errors import InvalidArgument, ServingError
 from service.modelserver.examples import ClassifyPlan, MultiInferencePlan, RegressPlan
 from service.modelserver.predict import PredictPlan
 from service.modelserver.servable import Servable
-from sluice.wire.contract import WARMUP_FILE
+from sluice.wire.contract import MAX_WARMUP_RECORDS, WARMUP_FILE
 from sluice.wire.protos.serving_pb2 import PredictionLog
 from sluice.wire.reasons import plain_reason
-
-MAX_RECORDS = 1000  # TensorFlow Serving's limit
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +41,9 @@ def warm_up(servable: Servable, path: Path, iterations: int = 1) -> int:
         return 0
     started, number = time.monotonic(), 0
     for number, record in enumerate(_records(file), start=1):
-        if number > MAX_RECORDS:
+        if number > MAX_WARMUP_RECORDS:
             raise InvalidArgument(
-                f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}"
+                f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {file}"
             )
         for _ in range(iterations):
             _run(servable, record, number)

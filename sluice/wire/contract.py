@@ -45,4 +45,5 @@ HEALTH_SERVICE = "grpc.health.v1.Health"
 # In a version directory: requests that a model server runs before the version takes any, and what
 # training measured.
 WARMUP_FILE = PurePosixPath("assets.extra", "tf_serving_warmup_requests")
+MAX_WARMUP_RECORDS = 1000  # TensorFlow Serving does not load a version with more
 METRICS_FILE = "metrics.json"

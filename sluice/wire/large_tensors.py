@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
 from sluice.wire.tensors import Array, encode_content, encode_header
-from sluice.wire.varint import encode_varint, read_varint
+from sluice.wire.varint import head, read_varint
 
 Buffer = bytes | memoryview
 Contents = Mapping[str, memoryview]  # by the tensor's name
@@ -100,9 +100,9 @@ def paste_rows(message: bytes, tensors: int, arrays: Mapping[str, Sequence[Array
     for name, pieces in arrays.items():
         header, contents = _encode_rows(pieces)
         size = sum(map(len, contents))
-        tensor = header + _head(_CONTENT, size)
-        entry = _delimited(_KEY, name.encode()) + _head(_VALUE, len(tensor) + size) + tensor
-        parts += [_head(tensors, len(entry) + size), entry, *contents]
+        tensor = header + head(_CONTENT, size)
+        entry = _delimited(_KEY, name.encode()) + head(_VALUE, len(tensor) + size) + tensor
+        parts += [head(tensors, len(entry) + size), entry, *contents]
     return b"".join(parts)
 
 
@@ -185,10 +185,4 @@ def _fields(message: memoryview) -> Iterator[_Field]:
 
 
 def _delimited(number: int, value: bytes) -> bytes:
-    return _head(number, len(value)) + value
-
-
-@lru_cache(1024)
-def _head(number: int, size: int) -> bytes:
-    """The tag and the length before a length-delimited value."""
-    return encode_varint(number << 3 | _DELIMITED) + encode_varint(size)
+    return head(number, len(value)) + value

@@ -1,7 +1,6 @@
 """Model directories made of the recorded models, and clients of a twin that watches them."""
 
 import shutil
-import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from sluice.wire.protos.serving_pb2 import (
     PredictRequest,
 )
 from sluice.wire.tensors import decode_tensor, encode_tensor
+from sluice.wire.tfrecords import frame
 
 State = ModelVersionStatus.State
 
@@ -138,22 +138,4 @@ def predict_log() -> Callable[..., bytes]:
 
 def tfrecords(*records: bytes) -> bytes:
     """A TFRecord file."""
-    written = bytearray()
-    for record in records:
-        length = struct.pack("<Q", len(record))
-        written += length + _masked_crc(length) + record + _masked_crc(record)
-    return bytes(written)
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = _crc32c(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def _crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
-    return crc ^ 0xFFFFFFFF
+    return b"".join(map(frame, records))

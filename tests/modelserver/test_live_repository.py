@@ -7,10 +7,13 @@ import threading
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from google.protobuf.json_format import ParseDict
 
+from service.capture import capture
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from tests.conftest import CONFORMANCE
+from tests.modelserver.conftest import tfrecords
 
 
 class Load:
@@ -199,6 +202,22 @@ def test_a_version_is_warmed_up_with_its_own_requests(client, models, until, pre
     models.publish("affine/1", "warm", 1, warmup=[predict_log("warm"), predict_log("warm", 2.0)])
     until(lambda: client.states("warm") == {1: "AVAILABLE"})
     watcher.wait_for("Ran 2 warmup records")
+
+
+def test_a_version_is_warmed_up_with_captured_requests(
+    models, conformance_models, client, until, predict_log, watcher, tmp_path
+):
+    # As a gateway has written them: by the version that answered.
+    asked = [predict_log("caught", float(x), version={"value": 9}) for x in range(3)]
+    (tmp_path / "captured.tfrecord").write_bytes(tfrecords(*asked, predict_log("other")))
+    beside = tmp_path / "beside"
+    shutil.copytree(conformance_models / "affine/1", beside / "caught/1")
+    options = [f"--model-repository={beside}", "--records=2"]
+    made = CliRunner().invoke(capture, ["warmup", str(tmp_path), "caught", *options])
+    assert made.exit_code == 0, made.output
+    (beside / "caught").rename(models.directory / "caught")
+    until(lambda: client.states("caught") == {1: "AVAILABLE"})
+    watcher.wait_for("Ran 2 warmup records of .*/caught/1/")
 
 
 def test_a_bad_warmup_record_fails_the_load_with_its_number(client, models, until, predict_log):

@@ -19,6 +19,7 @@ OFFICIAL = [
             "get_model_status",
             "inference",
             "input",
+            "logging",
             "model",
             "model_management",
             "model_service",
@@ -31,6 +32,7 @@ OFFICIAL = [
     ),
     "tensorflow_serving.config.model_server_config_pb2",
     "tensorflow_serving.config.file_system_storage_path_source_pb2",
+    "tensorflow.core.protobuf.saved_model_pb2",
     "grpc_reflection.v1alpha.reflection_pb2",
     "tritonclient.grpc.service_pb2",
 ]

@@ -14,7 +14,7 @@ from service.gateway.caller import Caller
 from service.gateway.decode.tfs_proto import decode_predict
 from service.gateway.encode.tfs_proto import encode_predict
 from service.gateway.errors import NotImplementedByServer
-from service.gateway.model_server import GET_STATUS
+from service.gateway.model_server import GET_STATUS, MULTI_INFERENCE
 from service.gateway.predictions import Predictions
 from service.gateway.query import Query
 from service.gateway.rpc.edge import Method, read_message
@@ -57,7 +57,7 @@ class Tfs:
                 DIALECT,
                 "multi_inference",
                 _parse_multi_inference,
-                partial(self._forward, f"/{PREDICTION_SERVICE}/MultiInference"),
+                partial(self._forward, MULTI_INFERENCE),
             ),
             "GetModelMetadata": self._passed_on(
                 serving.GetModelMetadataRequest, "GetModelMetadata"

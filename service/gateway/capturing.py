@@ -1,0 +1,249 @@
+"""Answered requests, written down: for warm-up files, and to be asked again of another version.
+
+    event loop   is it one of those? → in line                       a few microseconds
+    thread       some times a second: the line → PredictionLogs → capture_files.py
+
+No request waits for it: where the line is full, or the disk takes no more, what would be written is
+dropped and counted. A record holds the inputs as the model got them, which version answered, and
+when; nothing of who asked. What was not answered is not written: a model server does not load a
+version that has such a request in its warm-up file.
+"""
+
+import atexit
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from service.gateway.caller import Caller
+from service.gateway.capture_files import CaptureFiles, check_directory
+from service.gateway.model_server import CLASSIFY, MULTI_INFERENCE, REGRESS, encode_predict_request
+from service.gateway.patterns import named_by
+from service.gateway.settings import InvalidSetting, Settings, environment_variable
+from service.gateway.telemetry import Telemetry
+from service.gateway.traffic import Inputs, Kind
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.prediction_logs import (
+    CLASSIFY_LOG,
+    MULTI_INFERENCE_LOG,
+    PREDICT_LOG,
+    REGRESS_LOG,
+    encode_log,
+    log_about,
+)
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.protos.tensorflow_pb2 import Example
+from sluice.wire.tensors import Array
+from sluice.wire.tfrecords import frame
+
+MOST_IN_LINE, MOST_BYTES_IN_LINE = 4096, 64 << 20
+WRITE_EVERY_S = 0.2
+# Where more than so many are in line they are written at once: the thread would hold up the event
+# loop for as long as it makes records of them.
+WRITE_AT = 64
+CHUNK = 1 << 20  # bytes of one write
+CLOSE_S = 5.0
+
+# What is passed on as it came: the log of each method, and its message.
+_FORWARDED: Mapping[str, tuple[str, Any]] = {
+    CLASSIFY: (CLASSIFY_LOG, serving.ClassificationRequest),
+    REGRESS: (REGRESS_LOG, serving.RegressionRequest),
+    MULTI_INFERENCE: (MULTI_INFERENCE_LOG, serving.MultiInferenceRequest),
+}
+
+log = logging.getLogger(__name__)
+_about = lru_cache(64)(log_about)
+
+
+class _Taken(NamedTuple):
+    """One request in line: `encode` makes the serialized message."""
+
+    kind: str
+    model: ModelRef
+    seconds: int
+    size: int
+    encode: Callable[[], bytes]
+
+
+class NoCapture:
+    """Writes nothing down."""
+
+    def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
+        pass
+
+    def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Capture:
+    """What one worker writes down; its thread begins with the first request, after any fork."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self._files = CaptureFiles(
+            Path(settings.capture_dir),
+            settings.capture_max_bytes,
+            settings.capture_max_age_s,
+            settings.workers,
+        )
+        self._telemetry, self._share = telemetry, settings.capture_share
+        self._all_of_model = named_by(settings.capture_models)
+        self._all_of_key = named_by(settings.capture_keys)
+        self._leaves_out = named_by(settings.capture_leave_out)
+        self._line: deque[_Taken] = deque()
+        self._came, self._went = 0, 0  # bytes in and out of line, each counted by one thread
+        self._thread: threading.Thread | None = None
+        self._wake, self._closing, self._fails = threading.Event(), False, False
+
+    def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
+        """A version has answered these inputs."""
+        if self._is_wanted(kind.model.name, caller):
+            model, size = ModelRef(kind.model.name, version), sum(map(_bytes_of, inputs.values()))
+            encode = partial(self._predict_request, model, kind, inputs)
+            self._put(_Taken(PREDICT_LOG, model, int(time.time()), size, encode))
+
+    def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
+        """A serialized request of "/SERVICE/METHOD" about examples has been answered."""
+        if method in _FORWARDED and self._is_wanted(model.name, caller):
+            kind, message = _FORWARDED[method]
+            encode = partial(self._without_features, message, request)
+            self._put(_Taken(kind, model, int(time.time()), len(request), encode))
+
+    def close(self) -> None:
+        """Write what is in line, and end."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+
+    def _is_wanted(self, model: str, caller: Caller) -> bool:
+        key = caller.grant.id
+        return (
+            random.random() < self._share
+            or self._all_of_model(model)
+            or bool(key and self._all_of_key(key))
+        )
+
+    def _put(self, taken: _Taken) -> None:
+        held = self._came - self._went + taken.size
+        if len(self._line) >= MOST_IN_LINE or held > MOST_BYTES_IN_LINE:
+            self._telemetry.captured("line", 1)
+            return
+        self._line.append(taken)
+        self._came += taken.size
+        if len(self._line) % WRITE_AT == 0 or held > MOST_BYTES_IN_LINE // 2:
+            self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+            self._thread.start()
+            atexit.register(self.close)
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(WRITE_EVERY_S)
+            self._wake.clear()
+            for frames in self._frames():
+                self._write(frames)
+            self._try(self._files.look)
+        for frames in self._frames():
+            self._write(frames)
+        self._files.close()
+
+    def _frames(self) -> Iterator[list[bytes]]:
+        """What is in line, as it is written at once."""
+        frames: list[bytes] = []
+        size = 0
+        while self._line:
+            taken = self._line.popleft()
+            framed = frame(
+                encode_log(taken.kind, taken.encode(), _about(taken.model, taken.seconds))
+            )
+            self._went += taken.size
+            if len(framed) > self._files.most:
+                self._telemetry.captured("size", 1)
+                continue
+            if frames and size + len(framed) > min(CHUNK, self._files.most):
+                yield frames
+                frames, size = [], 0
+            frames.append(framed)
+            size += len(framed)
+        if frames:
+            yield frames
+
+    def _write(self, frames: list[bytes]) -> None:
+        if self._try(partial(self._files.append, frames)):
+            self._telemetry.captured("written", len(frames))
+            if self._fails:
+                self._fails = False
+                log.info("Captures are written to %s again", self._files.directory)
+        else:
+            self._telemetry.captured("disk", len(frames))
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Whether the disk lets it; that it does not is said once in the log."""
+        try:
+            work()
+        except OSError as error:
+            if not self._fails:
+                log.error(
+                    "Captures cannot be written to %s (%s): they are dropped, and counted, until "
+                    "they can; requests are answered as before",
+                    self._files.directory,
+                    error.strerror,
+                )
+            self._fails = True
+            return False
+        return True
+
+    def _predict_request(self, model: ModelRef, kind: Kind, inputs: Inputs) -> bytes:
+        kept = {name: array for name, array in inputs.items() if not self._leaves_out(name)}
+        return encode_predict_request(model, kind.signature, [kept], kind.outputs)
+
+    def _without_features(self, kind: Any, request: bytes) -> bytes:
+        message = kind.FromString(request)
+        for example in _examples_of(message.input):
+            for name in filter(self._leaves_out, list(example.features.feature)):
+                del example.features.feature[name]
+        serialized: bytes = message.SerializeToString()
+        return serialized
+
+
+NO_CAPTURE = NoCapture()
+AnyCapture = NoCapture | Capture
+
+
+def capture_of(settings: Settings, telemetry: Telemetry) -> AnyCapture:
+    """What the settings ask for."""
+    return Capture(settings, telemetry) if settings.capture_dir else NO_CAPTURE
+
+
+def check_capture(settings: Settings) -> None:
+    """Raises InvalidSetting for a directory that nothing can be written to."""
+    if not settings.capture_dir:
+        return
+    try:
+        check_directory(Path(settings.capture_dir))
+    except OSError as error:
+        raise InvalidSetting(
+            f"{environment_variable('capture_dir')}: nothing can be written to "
+            f"{settings.capture_dir} ({error.strerror})"
+        ) from None
+
+
+def _examples_of(given: serving.Input) -> Iterator[Example]:
+    if given.WhichOneof("kind") == "example_list":
+        yield from given.example_list.examples
+    else:
+        yield given.example_list_with_context.context
+        yield from given.example_list_with_context.examples
+
+
+def _bytes_of(array: Array) -> int:
+    return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes

@@ -1,0 +1,282 @@
+"""Captured requests: which, what of them, and that nothing but the disk waits for the disk."""
+
+import subprocess
+import time
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.captures import Captures
+from service.cli import main
+from service.gateway.access.keys import digest_of, new_key
+from service.gateway.access_log import AccessLog
+from service.gateway.caller import Caller
+from service.gateway.capture_files import CaptureFiles
+from service.gateway.capturing import MOST_BYTES_IN_LINE, Capture
+from service.gateway.settings import Settings
+from service.gateway.telemetry import Telemetry
+from service.gateway.traffic import kind_of
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.protos.serving_pb2 import ClassificationRequest
+from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
+from sluice.wire.tensors import decode_tensor
+from tests.gateway.access import GRPC, HTTP
+
+KEY = new_key("acme")
+WRITTEN = 'sluice_captures_total{outcome="written"}'
+ACCESS = f"""
+[anonymous]
+models = ["*"]
+
+[keys.acme]
+sha256 = "{digest_of(KEY)}"
+models = ["*"]
+"""
+
+
+def eventually(condition):
+    """What `condition` gives, once it gives something."""
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+    return found
+
+
+def read(directory, model=None):
+    """The requests captured so far, oldest first."""
+    logged = [each.logged for each in Captures(directory)] if any(directory.iterdir()) else []
+    return [each for each in logged if model in (None, each.model.name)]
+
+
+@pytest.fixture(scope="module")
+def door(launch_grpc_gateway, launch_gateway, modelserver, tmp_path_factory):
+    """(gateways by way, the directory): all of one key's and of one model's requests are captured,
+    and one input is left out."""
+    directory = tmp_path_factory.mktemp("captures")
+    access = directory.parent / "access.toml"
+    access.write_text(ACCESS)
+    settings = {
+        "models": "affine,pair",
+        "access_file": access,
+        "capture_dir": directory / "made",
+        "capture_share": 0,
+        "capture_models": "pai*",
+        "capture_keys": "acme",
+        "capture_leave_out": "meta,secret",
+    }
+    front, address = launch_grpc_gateway(modelserver.address, **settings)
+    wsgi = launch_gateway(modelserver.address, "wsgi", **settings)
+    return {"front": front.url, "wsgi": wsgi.url, "grpc": address}, directory / "made"
+
+
+def metrics(url):
+    text = requests.get(f"{url}/metrics", headers={"X-API-Key": KEY}, timeout=30).text
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in text.splitlines())
+        if name.startswith("sluice_capture")
+    }
+
+
+def test_each_request_of_every_dialect_is_one_record(door):
+    ways, directory = door
+    asked = [("front", "json"), ("front", "oip"), ("wsgi", "json"), ("grpc", "predict")]
+    asked.append(("grpc", "infer"))
+    before = len(read(directory))
+    for way, dialect in asked:
+        headers = {"X-API-Key": KEY, "X-Request-Id": "whose-it-is"}
+        assert (HTTP | GRPC)[dialect](ways[way], "affine", headers).status == 200
+    eventually(lambda: len(read(directory)) == before + len(asked))
+    for logged in read(directory, "affine"):
+        assert (logged.kind, logged.signature, logged.rows) == ("predict_log", "serving_default", 2)
+        assert logged.model == ModelRef("affine", 2)
+        assert [*decode_tensor(logged.request.inputs["x"])] == [1, 2]
+        assert abs(logged.seconds - time.time()) < 600
+
+
+def test_examples_are_captured_without_what_is_left_out(door):
+    ways, directory = door
+    request = ClassificationRequest()
+    request.model_spec.name, request.model_spec.signature_name = "affine", "classify"
+    features = request.input.example_list.examples.add().features.feature
+    features["x"].float_list.value.append(0.25)
+    features["secret"].bytes_list.value.append(b"a name")
+    with grpc.insecure_channel(ways["grpc"]) as channel:
+        PredictionServiceStub(channel).Classify(request, timeout=30, metadata=[("x-api-key", KEY)])
+    (logged,) = eventually(
+        lambda: [each for each in read(directory) if each.kind == "classify_log"]
+    )
+    (example,) = logged.request.input.example_list.examples
+    assert (logged.signature, logged.rows, [*example.features.feature]) == ("classify", 1, ["x"])
+
+
+def test_of_a_model_all_are_captured_less_what_is_left_out(door):
+    ways, directory = door
+    row = {"image": [[[1.0], [2.0]], [[3.0], [4.0]]], "meta": [1.0, 2.0, 3.0]}
+    body = {"instances": [row]}
+    assert requests.post(f"{ways['front']}/v1/models/pair:predict", json=body, timeout=30).ok
+    (logged,) = eventually(lambda: read(directory, "pair"))
+    assert [*logged.request.inputs] == ["image"]
+    assert decode_tensor(logged.request.inputs["image"]).shape == (1, 2, 2, 1)
+
+
+def test_others_requests_and_what_is_refused_are_not(door):
+    ways, directory = door
+    before = len(read(directory))
+    assert HTTP["json"](ways["front"], "affine", {}).status == 200
+    bad = {"instances": [{"image": [[[1.0]]], "meta": [1.0, 2.0, 3.0]}]}
+    refused = requests.post(f"{ways['front']}/v1/models/pair:predict", json=bad, timeout=30)
+    assert refused.status_code == 400
+    assert HTTP["json"](ways["front"], "affine", {"X-API-Key": KEY}).status == 200
+    eventually(lambda: len(read(directory)) > before)
+    assert len(read(directory)) == before + 1
+    eventually(lambda: metrics(ways["front"]).get(WRITTEN))
+
+
+def test_nothing_of_the_caller_is_in_the_files(door):
+    _, directory = door
+    written = b"".join(path.read_bytes() for path in directory.iterdir())
+    assert len(written) > 100
+    for secret in (KEY, KEY[-64:], "acme", "whose-it-is", "a name", "127.0.0.1"):
+        assert secret.encode() not in written
+    assert all(path.stat().st_mode & 0o077 == 0 for path in [directory, *directory.iterdir()])
+
+
+def test_a_directory_that_cannot_be_written_is_named_at_the_start(tmp_path):
+    (tmp_path / "file").touch()
+    for command in (["gateway"], ["up", "--check"]):
+        environment = {"SLUICE_CAPTURE_DIR": f"{tmp_path}/file/x", "SLUICE_ACCESS": "open"}
+        refused = CliRunner().invoke(main, command, env=environment)
+        assert refused.exit_code == 2
+        assert refused.output == (
+            f"Error: SLUICE_CAPTURE_DIR: nothing can be written to {tmp_path}/file/x "
+            "(Not a directory)\n"
+        )
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """`capture(**settings)` -> one that takes every request, and what it counts."""
+    made = []
+
+    def make(**settings):
+        telemetry = Telemetry(AccessLog("off"))
+        settings = {"capture_dir": str(tmp_path), "capture_share": 1.0} | settings
+        made.append(Capture(Settings(**settings), telemetry))
+        return made[-1], lambda: counts(telemetry)
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def counts(telemetry):
+    lines = telemetry.exposition()[0].decode().splitlines()
+    found = (line.rpartition(" ") for line in lines if line.startswith("sluice_capture"))
+    return {name: int(float(value)) for name, _, value in found if "_created" not in name}
+
+
+def ask(capture, rows=1, model="m"):
+    """As if a version had answered so many rows of a kilobyte."""
+    inputs = {"x": np.zeros((rows, 1024), np.uint8)}
+    kind = kind_of(ModelRef(model), "serving_default", (), inputs)
+    capture.answered(kind, inputs, 1, Caller.within(1))
+
+
+def test_a_share_is_taken_at_random(capture, tmp_path):
+    taken, counted = capture(capture_share=0.25)
+    for _ in range(2000):
+        ask(taken)
+    taken.close()
+    assert 350 < counted()[WRITTEN] == len(read(tmp_path)) < 650
+
+
+def test_a_line_that_is_full_takes_no_more_and_counts(capture, tmp_path):
+    taken, counted = capture()
+    ask(taken, rows=MOST_BYTES_IN_LINE // 1024 + 1)
+    assert counted()['sluice_captures_total{outcome="line"}'] == 1
+    for _ in range(10):  # sooner than any disk takes a third of it
+        ask(taken, rows=MOST_BYTES_IN_LINE // 1024 // 3)
+    taken.close()
+    dropped = counted()['sluice_captures_total{outcome="line"}']
+    assert dropped > 1
+    assert counted()[WRITTEN] == 1 + 10 - dropped == len(read(tmp_path))
+
+
+def test_a_request_that_is_larger_than_a_file_is_dropped(capture, tmp_path):
+    taken, counted = capture(capture_max_bytes=800_000)
+    ask(taken, rows=100)
+    ask(taken)
+    taken.close()
+    assert counted()['sluice_captures_total{outcome="size"}'] == 1
+    assert [each.rows for each in read(tmp_path)] == [1]
+
+
+@given(
+    writers=st.integers(1, 3),
+    sizes=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 1000)), min_size=1, max_size=60),
+)
+def test_files_keep_to_their_bytes_whoever_writes_them(tmp_path_factory, writers, sizes):
+    directory = tmp_path_factory.mktemp("files")
+    (directory / "mine.tfrecord").write_bytes(bytes(50_000))
+    files = [CaptureFiles(directory, 10_000, 1000, writers) for _ in range(writers)]
+    for writer, size in sizes:
+        mine = files[writer % writers]
+        mine.append([bytes(min(size, mine.most))])
+        written = [path.stat().st_size for path in directory.iterdir()]
+        assert 0 < sum(written) - 50_000 <= 10_000
+    for each in files:
+        each.close()
+
+
+def test_a_file_that_somebody_deletes_is_begun_anew(tmp_path):
+    files = CaptureFiles(tmp_path, 10_000, 1000, 1)
+    files.append([b"one"])
+    [path.unlink() for path in tmp_path.iterdir()]
+    files.append([b"two"])
+    files.close()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"two"]
+
+
+def test_what_is_too_old_goes_also_while_nobody_asks(capture, tmp_path):
+    for name in ("20200101T000000Z-00000000.tfrecord", "20200101T000000Z-old.tfrecord"):
+        (tmp_path / name).touch()
+    taken, counted = capture(capture_max_age_s=2.0)
+    ask(taken)
+    eventually(lambda: counted().get(WRITTEN) == 1)
+    eventually(lambda: [*tmp_path.iterdir()] == [tmp_path / "20200101T000000Z-old.tfrecord"])
+    ask(taken)
+    taken.close()
+    assert len(read(tmp_path)) == 1
+
+
+@pytest.mark.root
+def test_a_full_disk_costs_records_and_nothing_else(capture, tmp_path, caplog):
+    caplog.set_level("INFO")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk]
+    subprocess.run(mount, check=True)
+    try:
+        taken, counted = capture(capture_dir=str(disk))
+        for asked in (40, 80, 120):
+            for _ in range(40):
+                ask(taken)
+            eventually(lambda asked=asked: sum(counted().values()) == asked)
+        lost = counted()['sluice_captures_total{outcome="disk"}']
+        assert len(read(disk)) == counted()[WRITTEN]
+        assert caplog.text.count(f"Captures cannot be written to {disk} (No space left") == 1
+        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        ask(taken)
+        taken.close()
+        assert counted()['sluice_captures_total{outcome="disk"}'] == lost
+        assert len(read(disk)) == counted()[WRITTEN] == 121 - lost
+        assert f"Captures are written to {disk} again" in caplog.text
+    finally:
+        subprocess.run(["umount", disk], check=True)
