@@ -116,9 +116,9 @@ class Pod:
 
     async def _answers(self, port: int, path: str) -> bool:
         reader, writer = await asyncio.open_connection(self.address, port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.address}\r\n\r\n".encode())
-        status = (await reader.readline()).split()
-        writer.close()
+        with contextlib.closing(writer):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.address}\r\n\r\n".encode())
+            status = (await reader.readline()).split()
         return len(status) > 1 and 200 <= int(status[1]) < 400
 
 
@@ -245,18 +245,18 @@ class Service:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = self._endpoints()
         address = there[next(self._turn) % len(there)]
-        with contextlib.suppress(OSError, asyncio.CancelledError):  # which ends the cluster
+        ends = contextlib.suppress(OSError, asyncio.CancelledError)  # those of a side, of all
+        with contextlib.closing(writer), ends:
             inner_reader, inner_writer = await asyncio.open_connection(address, self._target_port)
-            await asyncio.gather(_pass(reader, inner_writer), _pass(inner_reader, writer))
-        writer.close()
+            with contextlib.closing(inner_writer):
+                await asyncio.gather(_pass(reader, inner_writer), _pass(inner_reader, writer))
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.closing(writer), contextlib.suppress(OSError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
-    writer.close()
 
 
 @contextlib.asynccontextmanager
