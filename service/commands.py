@@ -38,6 +38,7 @@ ELSEWHERE = {
     "predict": ("sluice.client.command", ()),
     "keys": ("service.keys", ("gateway",)),
     "label": ("service.versions", ()),
+    "replay": ("service.replay.command", ("gateway",)),
     "rm": ("service.versions", ()),
     "rollback": ("service.versions", ()),
     "publish": ("service.publish", ("training",)),

@@ -1,0 +1,1 @@
+"""`sluice replay`: what two versions of a model answer to the same captured requests."""

@@ -1,0 +1,139 @@
+"""`sluice replay`: ask captured requests of two versions, and count the answers that change."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from service.captures import Captured, Captures, NoCaptures
+from service.refusals import WrongUsage
+from service.replay.changes import Tolerance, changes
+from service.replay.report import as_page, as_text
+from service.replay.sides import Away, BadSide, Place, Side
+from service.replay.summary import Case, Summary
+
+CHANGED = 1  # the exit status where answers have changed, as `diff` has it
+FAILED = 2
+
+
+class CannotReplay(click.ClickException):
+    """There is nothing to compare, in one line."""
+
+    exit_code = FAILED
+
+
+@click.command()
+@click.argument("capture", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--from", "before", metavar="SIDE", required=True, help="Whose answers are right so far."
+)
+@click.option("--to", "after", metavar="SIDE", required=True, help="Whose answers are compared.")
+@click.option(
+    "--model-server",
+    "address",
+    metavar="HOST:PORT",
+    envvar="SLUICE_MODEL_SERVER",
+    default="127.0.0.1:8500",
+    show_default=True,
+    help="Where a SIDE without an address is asked, over gRPC: a model server, or a gateway "
+    "[SLUICE_MODEL_SERVER].",
+)
+@click.option(
+    "--api-key",
+    envvar="SLUICE_API_KEY",
+    help="For gateways that ask for one [SLUICE_API_KEY].",
+)
+@click.option("--model", help="Only requests of this model.")
+@click.option("--limit", type=click.IntRange(1), help="No more than the first so many requests.")
+@click.option(
+    "--tolerance",
+    "score",
+    type=click.FloatRange(0),
+    default=Tolerance().score,
+    show_default=True,
+    help="How far a score may be off, or any other number as a share of the largest beside it.",
+)
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1),
+    default=Tolerance().overlap,
+    show_default=True,
+    help="How much of two masks is the same at the least: intersection over union.",
+)
+@click.option(
+    "--timeout-s", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write a page with the worst cases and their pictures there.",
+)
+@click.pass_context
+def replay(
+    context: click.Context,
+    capture: Path,
+    before: str,
+    after: str,
+    address: str,
+    api_key: str | None,
+    model: str | None,
+    limit: int | None,
+    score: float,
+    overlap: float,
+    timeout_s: float,
+    report: Path | None,
+) -> None:
+    """Ask the requests in CAPTURE, a file or a directory of them, of two versions.
+
+    A SIDE is VERSION, LABEL, HOST:PORT, HOST:PORT/VERSION or HOST:PORT/LABEL. Every answer that has
+    changed is counted by kind. The exit status is 0 where none has, 1 where some have, 2 where
+    there was nothing to compare.
+    """
+    try:
+        places = Place.read(before, address), Place.read(after, address)
+    except BadSide as error:
+        raise WrongUsage(str(error)) from None
+    tolerance = Tolerance(score, overlap)
+    try:
+        captures = Captures(capture)
+        wanted = islice(_of(captures, model), limit)
+        with (
+            closing(Side(places[0], api_key, timeout_s)) as one,
+            closing(Side(places[1], api_key, timeout_s)) as other,
+        ):
+            summary = compare(wanted, one, other, tolerance)
+    except (Away, NoCaptures) as error:
+        raise CannotReplay(str(error)) from None
+    for fault in captures.faults:
+        click.echo(fault, err=True)
+    if not summary.requests:
+        raise CannotReplay(f"{capture} holds no request" + (f" of {model}" if model else ""))
+    click.echo(as_text(summary))
+    if report:
+        page = as_page(summary, *places, tolerance, str(capture))
+        report.write_text(page, encoding="utf-8")
+        click.echo(f"The worst cases are in {report}")
+    context.exit(CHANGED if summary.changed else 0)
+
+
+def compare(
+    captures: Iterator[Captured], before: Side, after: Side, tolerance: Tolerance
+) -> Summary:
+    """Both sides' answers to every request, one after the other, and each side first in turn, so
+    that neither's time is that of the one who finds the other's caches warm. Raises Away."""
+    summary = Summary()
+    for captured in captures:
+        if summary.requests % 2:
+            now = after.ask(captured.logged)
+            was = before.ask(captured.logged)
+        else:
+            was = before.ask(captured.logged)
+            now = after.ask(captured.logged)
+        summary.add(Case(captured, was, now, changes(was, now, tolerance)))
+    return summary
+
+
+def _of(captures: Captures, model: str | None) -> Iterator[Captured]:
+    return (each for each in captures if model in (None, each.logged.model.name))

@@ -1,0 +1,194 @@
+"""Who is asked: a version, a label or what is live, at a model server or a gateway."""
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import grpc
+import numpy as np
+
+from sluice.wire.channels import CHANNEL_OPTIONS
+from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
+from sluice.wire.labels import label_fault
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.prediction_logs import (
+    CLASSIFY_LOG,
+    MULTI_INFERENCE_LOG,
+    PREDICT_LOG,
+    REGRESS_LOG,
+    Logged,
+)
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
+from sluice.wire.reasons import plain_reason
+from sluice.wire.tensors import Array, decode_tensor, string_array
+
+METHODS = {
+    PREDICT_LOG: "Predict",
+    CLASSIFY_LOG: "Classify",
+    REGRESS_LOG: "Regress",
+    MULTI_INFERENCE_LOG: "MultiInference",
+}
+
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):\d{1,5}")
+# TensorFlow Serving's words for a model, version or label that it does not serve.
+_NOT_SERVED = re.compile("Servable not found|servable version label")
+# Of whoever answers there, or does not, and not of the version that is asked.
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
+
+
+class BadSide(ValueError):
+    """Text that names neither a version, a label, nor an address."""
+
+
+class Place(NamedTuple):
+    """Where a request goes: to `version` or `label`, or, with neither, to what is live there.
+
+    >>> Place.read("stable", "127.0.0.1:8500")
+    Place(address='127.0.0.1:8500', version=None, label='stable')
+    >>> Place.read("gpu-1:8500/4", "127.0.0.1:8500")
+    Place(address='gpu-1:8500', version=4, label=None)
+    """
+
+    address: str
+    version: int | None = None
+    label: str | None = None
+
+    @classmethod
+    def read(cls, text: str, address: str) -> "Place":
+        """VERSION, LABEL, HOST:PORT, HOST:PORT/VERSION or HOST:PORT/LABEL; `address` where there is
+        none in it. Raises BadSide."""
+        before, slash, after = text.rpartition("/")
+        named, wanted = (before, after) if slash else (text, "") if ":" in text else ("", text)
+        if named and not _ADDRESS.fullmatch(named):
+            raise BadSide(f"{text!r}: an address is HOST:PORT, as in {address}")
+        place = cls(named or address)
+        if wanted.isascii() and wanted.isdigit():
+            return place._replace(version=int(wanted))
+        if wanted and label_fault(wanted):
+            raise BadSide(f"{text!r} is no version, no label ({label_fault(wanted)}), no HOST:PORT")
+        return place._replace(label=wanted or None)
+
+    def __str__(self) -> str:
+        which = "live" if self.version is None and not self.label else self.label or self.version
+        return f"{which} at {self.address}"
+
+
+class Reply(NamedTuple):
+    """What a side said: `outputs` by name, batch first, or the gRPC status in `error` and why."""
+
+    outputs: Mapping[str, Array]
+    version: int | None
+    seconds: float
+    error: str = ""
+    reason: str = ""
+
+
+class Away(Exception):
+    """There is nobody to ask, which says nothing of how well a version answers."""
+
+
+class Side:
+    """One of the two that are compared, over gRPC; to be closed."""
+
+    def __init__(self, place: Place, api_key: str | None, timeout_s: float) -> None:
+        self.place = place
+        self._timeout_s = timeout_s
+        self._metadata = [("authorization", f"Bearer {api_key}")] if api_key else []
+        self._channel = grpc.insecure_channel(place.address, options=CHANNEL_OPTIONS)
+        self._stub = PredictionServiceStub(self._channel)
+
+    def ask(self, logged: Logged) -> Reply:
+        """Raises Away."""
+        request = self._addressed(logged)
+        method = getattr(self._stub, METHODS[logged.kind])
+        began = time.perf_counter()
+        try:
+            answer = method(request, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            return self._refused(error, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return Reply(outputs_of(logged, answer), _version_of(answer), seconds)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _addressed(self, logged: Logged) -> Any:
+        """A copy of the request for this side's version."""
+        request = type(logged.request)()
+        request.CopyFrom(logged.request)
+        for spec in specs_of(request):
+            model = ModelRef(spec.name, self.place.version, self.place.label)
+            spec.CopyFrom(model.to_proto(spec.signature_name))
+        return request
+
+    def _refused(self, error: Any, seconds: float) -> Reply:
+        code, reason = error.code(), plain_reason(error.details() or "")
+        if code in _AWAY or _NOT_SERVED.search(reason):
+            raise Away(f"{self.place} cannot be asked: {reason}") from None
+        return Reply({}, None, seconds, code.name, reason)
+
+
+def specs_of(request: Any) -> list[serving.ModelSpec]:
+    """Who a request of any kind is for; of several tasks each says it.
+
+    >>> request = serving.PredictRequest(model_spec=serving.ModelSpec(name="digits"))
+    >>> [spec.name for spec in specs_of(request)]
+    ['digits']
+    """
+    return [each.model_spec for each in getattr(request, "tasks", [request])]
+
+
+def outputs_of(logged: Logged, answer: Any) -> dict[str, Array]:
+    """The arrays of an answer of any kind, as Predict would give them.
+
+    >>> request = serving.RegressionRequest()
+    >>> answer = serving.RegressionResponse()
+    >>> answer.result.regressions.add(value=0.5)
+    value: 0.5
+    <BLANKLINE>
+    >>> outputs_of(Logged(REGRESS_LOG, request, ModelRef("m"), "", 1, 0), answer)
+    {'value': array([0.5], dtype=float32)}
+    """
+    if logged.kind == PREDICT_LOG:
+        return {name: decode_tensor(tensor) for name, tensor in sorted(answer.outputs.items())}
+    if logged.kind == CLASSIFY_LOG:
+        return _classes("label", answer.result)
+    if logged.kind == REGRESS_LOG:
+        return _values("value", answer.result)
+    outputs: dict[str, Array] = {}
+    for result in answer.results:
+        name = result.model_spec.signature_name
+        if result.WhichOneof("result") == "classification_result":
+            outputs |= _classes(name, result.classification_result)
+        else:
+            outputs |= _values(name, result.regression_result)
+    return outputs
+
+
+def _classes(head: str, result: serving.ClassificationResult) -> dict[str, Array]:
+    """As many classes as every row has."""
+    rows = [each.classes for each in result.classifications]
+    count = min(map(len, rows), default=0)
+    labels = string_array(_flat((one.label.encode() for one in row[:count]) for row in rows))
+    scores = np.array(list(_flat((one.score for one in row[:count]) for row in rows)), np.float32)
+    shape = (len(rows), count)
+    return {
+        f"{head}{CLASSES_SUFFIX}": labels.reshape(shape),
+        f"{head}{SCORES_SUFFIX}": scores.reshape(shape),
+    }
+
+
+def _values(name: str, result: serving.RegressionResult) -> dict[str, Array]:
+    return {name: np.array([each.value for each in result.regressions], np.float32)}
+
+
+def _flat(rows: Iterable[Iterable[Any]]) -> list[Any]:
+    return [each for row in rows for each in row]
+
+
+def _version_of(answer: Any) -> int | None:
+    specs = [each.model_spec for each in getattr(answer, "results", [answer])]
+    return ModelRef.from_proto(specs[0]).version if specs else None

@@ -1,0 +1,68 @@
+"""Versions of `digits` with a fault each, beside a sound one: `python make_versions.py FROM DIR`.
+
+1 and 2 are the published one; 3 has its labels turned by one, 4 answers NaN for dark pictures,
+5 calls its output otherwise, 6 refuses bright pictures.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+SOUND = (1, 2)
+
+
+def turned(outputs, _):
+    return {name: tf.roll(each, 1, axis=1) for name, each in outputs.items()}
+
+
+def dark_is_nan(outputs, image):
+    dark = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) < 60
+    nan = tf.constant(float("nan"))
+    return {name: tf.where(dark[:, None], nan, each) for name, each in outputs.items()}
+
+
+def renamed(outputs, _):
+    return {f"{name}_0": each for name, each in outputs.items()}
+
+
+def picky(outputs, image):
+    bright = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) > 90
+    refuse = tf.debugging.Assert(~tf.reduce_any(bright), ["too bright"])
+    with tf.control_dependencies([refuse]):
+        return {name: tf.identity(each) for name, each in outputs.items()}
+
+
+FAULTS = {3: turned, 4: dark_is_nan, 5: renamed, 6: picky}
+
+
+class Faulty(tf.Module):
+    def __init__(self, version, fault):
+        super().__init__()
+        self.sound = tf.saved_model.load(version)
+        self.signature = self.wrapped(self.sound.signatures["serving_default"], fault)
+
+    @staticmethod
+    def wrapped(signature, fault):
+        image = signature.structured_input_signature[1]["image"]
+
+        @tf.function(input_signature=[tf.TensorSpec(image.shape, image.dtype, name="image")])
+        def call(image):
+            return fault(signature(image=image), image)
+
+        return call
+
+
+def main():
+    published, directory = Path(sys.argv[1]), Path(sys.argv[2])
+    for number in SOUND:
+        shutil.copytree(published / "1", directory / "digits" / str(number))
+    for number, fault in FAULTS.items():
+        faulty = Faulty(str(published / "1"), fault)
+        version = directory / "digits" / str(number)
+        tf.saved_model.save(faulty, str(version), {"serving_default": faulty.signature})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""`sluice replay` before a real model server: sound versions, and each kind of fault."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from service.cli import main
+from service.replay.summary import WORST
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.prediction_logs import CLASSIFY_LOG, PREDICT_LOG, encode_log, log_about
+from sluice.wire.protos.serving_pb2 import ClassificationRequest, PredictRequest
+from sluice.wire.tensors import encode_tensor
+from sluice.wire.tfrecords import frame
+
+HERE = Path(__file__).parent
+REQUESTS = 40
+
+
+@pytest.fixture(scope="session")
+def address(launch_modelserver, made_once, published: Path) -> str:
+    """Of a twin that serves every version of make_versions.py."""
+    repository = made_once("faulty-versions", [HERE / "make_versions.py", published])
+    config = (
+        f'model_config_list {{ config {{ name: "digits" base_path: "{repository}/digits" '
+        'model_platform: "tensorflow" model_version_policy { all {} } '
+        'version_labels { key: "sound" value: 1 } } }'
+    )
+    path = published.parent.with_name("faulty-versions.config")
+    path.write_text(config)
+    return launch_modelserver(
+        f"--model_config_file={path}", "--allow_version_labels_for_unavailable_models=true"
+    ).address
+
+
+@pytest.fixture(scope="session")
+def pictures() -> np.ndarray:
+    """Digits of very different brightness, float32 [REQUESTS, 8, 8, 1] of 0..255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits().images[:REQUESTS, ..., None] * 255 / 16
+    return (digits * np.linspace(0.2, 1.2, REQUESTS)[:, None, None, None]).astype(np.float32)
+
+
+@pytest.fixture
+def captures(tmp_path: Path) -> Callable[..., Path]:
+    """`captures(requests)` -> a directory of captures that holds them."""
+
+    def write(requests: Sequence[PredictRequest | ClassificationRequest]) -> Path:
+        with (tmp_path / "2026-11-26.tfrecord").open("wb") as file:
+            for request in requests:
+                kind = PREDICT_LOG if isinstance(request, PredictRequest) else CLASSIFY_LOG
+                about = log_about(ModelRef("digits", 1), 1_800_000_000)
+                file.write(frame(encode_log(kind, request.SerializeToString(), about)))
+        return tmp_path
+
+    return write
+
+
+def predict(picture: np.ndarray) -> PredictRequest:
+    request = PredictRequest(model_spec=ModelRef("digits").to_proto("serving_default"))
+    request.inputs["image"].CopyFrom(encode_tensor(picture[None]))
+    return request
+
+
+def replay(capture: Path, before: str, after: str, address: str, *more: str) -> Result:
+    words = ["replay", str(capture), f"--from={before}", f"--to={after}"]
+    result = CliRunner().invoke(main, [*words, f"--model-server={address}", *more])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def counts(result: Result) -> dict[str, int]:
+    """Requests by the kind of their change."""
+    return {
+        kind: int(number)
+        for kind, number in re.findall(r"^(\w[\w ]*?) {2,}(\d+) ", result.output, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("after", ["2", "sound"])
+def test_equal_versions_differ_in_nothing(address, captures, pictures, after: str) -> None:
+    result = replay(captures([*map(predict, pictures)]), "1", after, address)
+    assert (result.exit_code, counts(result)) == (0, {"any": 0})
+    assert "times as long" in result.output
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "least"),
+    [
+        pytest.param("3", "class", REQUESTS, id="labels turned"),
+        pytest.param("4", "no number", 5, id="NaN for dark ones"),
+        pytest.param("5", "shape", REQUESTS, id="outputs renamed"),
+        pytest.param("6", "error", 5, id="refuses bright ones"),
+    ],
+)
+def test_every_fault_is_found_and_named(
+    address, captures, pictures, version: str, kind: str, least: int
+) -> None:
+    page = captures([*map(predict, pictures)]) / "report.html"
+    result = replay(page.parent, "1", version, address, f"--report={page}")
+    found = counts(result)
+    assert result.exit_code == 1
+    assert least <= found[kind] == found["any"], result.output
+    written = page.read_text()
+    assert written.count("<article>") == WORST * (len(found) - 1) or found[kind] < WORST
+    assert 'src="data:image/png' in written  # the picture that was asked
+    assert "http" not in written.replace("http-equiv", "")  # nobody is asked for anything
+
+
+def test_the_other_way_round_an_error_is_an_answer(address, captures, pictures) -> None:
+    result = replay(captures([*map(predict, pictures)]), "6", "1", address)
+    assert [*counts(result)] == ["answer", "any"]
+
+
+def test_classify_is_asked_as_classify(address, captures, published: Path) -> None:
+    request = ClassificationRequest(model_spec=ModelRef("digits").to_proto("classify"))
+    file = next((published / "1").rglob("*.png")).read_bytes()
+    example = request.input.example_list.examples.add()
+    example.features.feature["image/encoded"].bytes_list.value.append(file)
+    result = replay(captures([request]), "1", "2", address)
+    assert (result.exit_code, counts(result)) == (0, {"any": 0}), result.output
+
+
+def test_a_limit_and_a_model_choose_among_the_requests(address, captures, pictures) -> None:
+    capture = captures([*map(predict, pictures)])
+    found = counts(replay(capture, "1", "3", address, "--limit=7"))
+    assert found == {"class": 7, "score": 7, "any": 7}
+    other = replay(capture, "1", "3", address, "--model=digit")
+    assert (other.exit_code, "holds no request of digit" in other.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("after", "status", "message"),
+    [
+        ("9", 2, "9 at 127.0.0.1"),
+        ("canary", 2, "canary at 127.0.0.1"),
+        ("127.0.0.1:1", 2, "live at 127.0.0.1:1 cannot be asked"),
+        ("a b", 2, "'a b' is no version, no label"),
+        (":8500", 2, "an address is HOST:PORT"),
+    ],
+)
+def test_nobody_to_ask_is_no_change(
+    address, captures, pictures, after: str, status: int, message: str
+) -> None:
+    result = replay(captures([predict(pictures[0])]), "1", after, address)
+    assert result.exit_code == status
+    assert message in result.output
+    assert result.output.count("\n") <= 4
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_compared(address, captures, pictures) -> None:
+    capture = captures([*map(predict, pictures)])
+    (file,) = capture.glob("*.tfrecord")
+    file.write_bytes(file.read_bytes()[:-9])
+    result = replay(capture, "1", "2", address)
+    assert "is cut off" in result.output
+    assert counts(result) == {"any": 0}
+    file.write_bytes(b"no records at all, and not few of them")
+    result = replay(capture, "1", "2", address)
+    assert result.exit_code == 2
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_of_equal_versions_differ_in_nothing(
+    address, captures, pictures
+) -> None:
+    rows = np.random.default_rng(3).permutation(np.resize(np.arange(REQUESTS), 10_000))
+    result = replay(captures([predict(pictures[row]) for row in rows]), "1", "2", address)
+    assert (result.exit_code, counts(result)) == (0, {"any": 0})
+    assert re.search(r"any +0 +0.00% +0.00% and 0.04%", result.output)
