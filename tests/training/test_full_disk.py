@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keras
 import pytest
+from keras import layers
 
 from tests.processes import leashed
 
@@ -61,3 +63,23 @@ def test_a_run_goes_on_once_there_is_room(on_the_disk: Run, tmp_path: Path) -> N
     assert third.returncode == 0, third.stderr
     assert "Epoch" not in third.stdout, "both were there"
     assert kept() == [".training", "1"]
+
+
+def test_a_model_that_does_not_fit_is_refused_and_leaves_nothing(
+    on_the_disk: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("with room")
+    image = keras.Input((28, 28, 1), name="image")
+    wide = layers.Dense(500, activation="softmax")(layers.Flatten()(image))  # 1.6 MB
+    model = keras.Model(image, wide)
+    model.save(elsewhere / "wide.keras")
+    model.export(elsewhere / "wide", verbose=False)
+    command = [sys.executable, "-P", "-m", "service.cli", "publish"]
+    for source in (["wide.keras", "--preprocess=scale01"], ["wide"]):
+        told = on_the_disk(
+            *command, elsewhere / source[0], *source[1:], f"--model-repository={tmp_path}"
+        )
+        assert told.returncode == 1
+        [line] = told.stderr.splitlines()
+        assert "is full" in line and "Make room, or name another --model-repository" in line
+        assert on_the_disk("ls", "-A", tmp_path).stdout == ""

@@ -1,5 +1,6 @@
 """Versions appear whole or not at all."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,16 @@ def publish_many(path, count, start):
     start.wait()
     for _ in range(count):
         publish_directory(path, write_model)
+
+
+def be_refused_many_times(path, count, start):
+    def refuse(_):
+        raise ValueError
+
+    start.wait()
+    for _ in range(count):
+        with contextlib.suppress(ValueError):
+            publish_directory(path, refuse)
 
 
 def test_numbers_count_up_and_sort_as_numbers(tmp_path):
@@ -50,7 +61,11 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
     with pytest.raises(RuntimeError, match="no space"):
         publish_directory(tmp_path / "m", fail)
-    assert list((tmp_path / "m").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    first = publish_directory(tmp_path / "m", write_model)
+    with pytest.raises(RuntimeError, match="no space"):
+        publish_directory(tmp_path / "m", fail)
+    assert list((tmp_path / "m").iterdir()) == [first]
 
 
 def test_nothing_with_a_version_number_is_seen_while_it_is_written(tmp_path):
@@ -66,7 +81,8 @@ def test_concurrent_publishers_each_get_a_version_of_their_own(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Event()
     publishers = [
-        context.Process(target=publish_many, args=(tmp_path / "m", 20, start)) for _ in range(4)
+        context.Process(target=each, args=(tmp_path / "m", 20, start))
+        for each in (publish_many,) * 4 + (be_refused_many_times,)
     ]
     for publisher in publishers:
         publisher.start()

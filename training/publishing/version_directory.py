@@ -21,7 +21,8 @@ def publish_directory(
 ) -> Path:
     """Run `write` on a new hidden directory beside the versions; it becomes the next version.
 
-    needed: bytes, about; 0 where nobody knows. Where `write` raises, nothing is left behind.
+    needed: bytes, about; 0 where nobody knows. Where `write` raises, nothing is left behind, and
+    of what was to be a model's first version not even the model's directory.
     Raises DiskFull, PublishError where the repository cannot be written.
 
     >>> with tempfile.TemporaryDirectory() as repository:
@@ -29,21 +30,36 @@ def publish_directory(
     ...     [publish_directory(Path(repository, "digits"), write).name for _ in range(2)]
     ['1', '2']
     """
-    with writable(model_directory):
-        model_directory.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(model_directory)
-    with room_for("a version", model_directory, needed):
+    try:
         with writable(model_directory):
-            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=model_directory))
-        try:
-            staging.chmod(0o755)  # mkdtemp's is 0700, and the server may be another user
-            write(staging)
-            _sync_tree(staging)
-            published = _rename_to_next(staging, model_directory)
-            _sync(model_directory)
-            return published
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            model_directory.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(model_directory)
+        with room_for("a version", model_directory, needed):
+            return _publish(model_directory, write)
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty, as a rule
+            model_directory.rmdir()
+
+
+def _publish(model_directory: Path, write: Callable[[Path], None]) -> Path:
+    with writable(model_directory):
+        staging = _staging(model_directory)
+    try:
+        staging.chmod(0o755)  # mkdtemp's is 0700, and the server may be another user
+        write(staging)
+        _sync_tree(staging)
+        published = _rename_to_next(staging, model_directory)
+        _sync(model_directory)
+        return published
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging(model_directory: Path) -> Path:
+    while True:
+        model_directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another that was refused has removed it
+            return Path(tempfile.mkdtemp(prefix=_STAGING, dir=model_directory))
 
 
 def _rename_to_next(staging: Path, model_directory: Path) -> Path:

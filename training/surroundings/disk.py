@@ -22,7 +22,7 @@ def room_for(what: str, directory: Path, needed: int = 0) -> Iterator[None]:
     >>> with room_for("a few numbers", Path(), needed=8):
     ...     pass
     """
-    if shutil.disk_usage(directory).free < needed:
+    if needed and shutil.disk_usage(directory).free < needed:
         raise _full(what, directory, needed)
     try:
         yield
@@ -67,10 +67,12 @@ def allocate(what: str, path: Path) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-def _is_full(error: BaseException) -> bool:
-    """TensorFlow's errors say it in the system's words alone."""
-    return (isinstance(error, OSError) and error.errno in _FULL) or any(
-        os.strerror(code) in str(error) for code in _FULL
+def _is_full(error: BaseException | None) -> bool:
+    """It, or what it comes from. TensorFlow's errors say it in the system's words alone."""
+    return error is not None and (
+        (isinstance(error, OSError) and error.errno in _FULL)
+        or any(os.strerror(code) in str(error) for code in _FULL)
+        or _is_full(error.__cause__)
     )
 
 
