@@ -2,6 +2,11 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +18,7 @@ from keras import layers
 
 import training
 from service.publish import publish
-from training.adopting import loading, samples, saved_models
+from training.adopting import loading, reading, samples, saved_models
 from training.adopting.adopt import Wishes
 from training.adopting.guessing import Tensor
 from training.errors import CannotAdopt, DataError, TrainingError
@@ -44,7 +49,7 @@ def spoilt(content: bytes, suffix: str) -> Iterator[bytes]:
     for place in np.linspace(0, len(content) - 1, PLACES).astype(int):
         yield content[:place]
         if suffix == ".h5":
-            continue  # HDF5's library may follow a wrong address for ever
+            continue  # it may be read for ever, which takes seconds to tell: see below
         noise = rng.bytes(8)
         yield content[:place] + noise + content[place + 8 :]
         yield content[:place] + bytes(64) + content[place + 64 :]
@@ -79,7 +84,9 @@ def load(path: Path) -> None:
 def serve(path: Path) -> None:
     signatures = saved_models.signatures_of(path, Wishes())
     copied = path.with_suffix(".copy")
-    saved_models.copy(path, copied, saved_models.trials_of(path, signatures))
+    requests = saved_models.requests_of(path, signatures, [])
+    saved_models.copy(path, copied)
+    saved_models.ask(path, copied, requests)
 
 
 def read_sample(path: Path) -> None:
@@ -107,6 +114,51 @@ def test_of_a_damaged_file_only_our_errors_come_out(
     for line in said:
         assert "\n" not in line
         assert str(tmp_path) in line
+
+
+def endless(whole: Path, path: Path) -> Path:
+    """An HDF5 file with a hole in the heap of its strings, or a `.keras` archive with one in it."""
+    content = (whole / "pets.h5").read_bytes()
+    hole = content.index(b"GCOL") + 16
+    content = content[:hole] + bytes(64) + content[hole + 64 :]
+    if path.suffix == ".h5":
+        path.write_bytes(content)
+        return path
+    with zipfile.ZipFile(whole / "pets.keras") as good, zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", good.read("config.json"))
+        archive.writestr("model.weights.h5", content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["pets.h5", pytest.param("pets.keras", marks=pytest.mark.slow)])
+def test_a_file_that_hdf5_would_read_for_ever_is_refused(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(reading, "_SECONDS", 2)
+    path = endless(whole, tmp_path / name)
+    with pytest.raises(CannotAdopt, match=f"{path} .*had not ended after 2 s of computing"):
+        load(path)
+
+
+def readers(parent: int) -> list[str]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    lines = [Path("/proc", each, "cmdline").read_text() for each in children]
+    return [line for line in lines if "reading_hdf5" in line]
+
+
+@pytest.mark.slow
+def test_control_c_ends_the_reading(whole: Path, tmp_path: Path) -> None:
+    path = endless(whole, tmp_path / "pets.h5")
+    command = [sys.executable, "-P", "-m", "service.cli", "publish", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as publisher:
+        while not readers(publisher.pid):
+            assert publisher.poll() is None
+            time.sleep(0.01)
+        publisher.send_signal(signal.SIGINT)
+        _, said = publisher.communicate()
+    assert publisher.returncode == 1
+    assert "Aborted" in said
+    assert "had not ended" not in said
 
 
 @pytest.mark.parametrize(

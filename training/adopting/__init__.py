@@ -1,6 +1,7 @@
 """A model that Sluice did not build -> a published version like any other.
 
 reading.py       what cannot be read, in a sentence
+reading_hdf5.py  all of an HDF5 file, read once in a process of its own
 recognising.py   whether a path holds a model
 loading.py       a file or an object -> a Keras model, or a sentence why not
 guessing.py      what its inputs and outputs are, as far as the model itself says

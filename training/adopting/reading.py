@@ -3,6 +3,9 @@
 import contextlib
 import os
 import re
+import signal
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -33,6 +36,9 @@ _DAMAGED = (
 )
 _COLOURS = re.compile(r"\x1b\[\d*m")
 _SHOWN = 200  # characters of what the library says
+_READER = Path(__file__).with_name("reading_hdf5.py")
+_SECONDS = 10  # of computing, to read an HDF5 file; and one more for each
+_BYTES_A_SECOND = 20_000_000
 
 
 @contextlib.contextmanager
@@ -53,6 +59,28 @@ it again
         raise failure(_in_words(path, error)) from error
 
 
+def check_hdf5(path: Path) -> None:
+    """Whether all of an HDF5 file, or of those in a `.keras` archive, can be read, tried by another
+    process (reading_hdf5.py says why). Raises CannotAdopt.
+
+    >>> check_hdf5(Path(os.devnull))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    training.errors.CannotAdopt: /dev/null is damaged or cut short (OSError: ...): copy it again
+    """
+    seconds = _SECONDS + path.stat().st_size // _BYTES_A_SECOND
+    command = [sys.executable, "-P", str(_READER), str(path), str(seconds)]
+    reader = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace", check=False
+    )
+    if reader.returncode:
+        said = reader.stderr.strip().rpartition("\n")[2][:_SHOWN]
+        if reader.returncode < 0:
+            said = f"reading it ends in {signal.Signals(-reader.returncode).name}"
+        if reader.returncode == -signal.SIGXCPU:
+            said = f"reading it had not ended after {seconds} s of computing"
+        raise CannotAdopt(_damaged(path, said))
+
+
 def first_line(error: BaseException) -> str:
     """What it says, short, in one line.
 
@@ -69,4 +97,8 @@ def _in_words(path: Path, error: BaseException) -> str:
     # The system's own refusals have a number; h5py raises OSError for bytes that it dislikes.
     if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
         return f"{error.filename or path} cannot be read: {error.strerror}"
-    return f"{path} is damaged or cut short ({first_line(error)}): copy it again"
+    return _damaged(path, first_line(error))
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"{path} is damaged or cut short ({why}): copy it again"

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 
 from sluice.wire.versions import SAVED_MODEL
-from training.adopting.reading import reading
+from training.adopting.reading import check_hdf5, reading
 from training.errors import CannotAdopt
 
 EXPORT = (
@@ -108,7 +108,7 @@ def _check_is_model_file(path: Path) -> None:
         if head.lower().startswith(beginning):
             raise CannotAdopt(f"{path} is {what}")
     if head.startswith(_HDF5):
-        _check_hdf5(path)
+        _check_hdf5_model(path)
     elif zipfile.is_zipfile(path):
         _check_archive(path)
     elif head.startswith(_ZIP):
@@ -119,7 +119,8 @@ def _check_is_model_file(path: Path) -> None:
         raise CannotAdopt(_no_model(path))
 
 
-def _check_hdf5(path: Path) -> None:
+def _check_hdf5_model(path: Path) -> None:
+    check_hdf5(path)
     with h5py.File(path) as stored:
         if "model_config" not in stored.attrs:
             raise CannotAdopt(
@@ -141,6 +142,7 @@ def _check_archive(path: Path) -> None:
                 f"{path} has a {layer}, which runs on {backend} alone; a SavedModel needs layers "
                 f"of keras.layers or keras.ops"
             )
+    check_hdf5(path)
 
 
 def _no_model(path: Path, otherwise: str = "") -> str:
