@@ -18,6 +18,7 @@ EXPLAINED_BY = {  # of the same inputs, and the class
     DEFAULT_SIGNATURE: EXPLAIN_SIGNATURE,
     ENCODED_SIGNATURE: EXPLAIN_ENCODED_SIGNATURE,
 }
+LABELLED_SIGNATURE = "labelled"  # of a model that takes no picture
 TAKE_FILES = (ENCODED_SIGNATURE, EXPLAIN_ENCODED_SIGNATURE)  # whose strings are pictures
 
 # Which of a version's graphs a model server loads: the one that has the first tag alone, or both.

@@ -12,7 +12,7 @@ from keras import layers
 from PIL import Image
 
 import training
-from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE
+from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE, LABELLED_SIGNATURE
 from training.errors import BadSetting, BreakingChange, CannotAdopt, DataError, UnknownName
 from training.publishing.saved_model import Session, signature_defs
 
@@ -167,6 +167,10 @@ def test_text(tmp_path: Path) -> None:
         for text in (b"good", b"unheard")
     )
     assert not np.allclose(good, nothing)
+    answer = ask(version, LABELLED_SIGNATURE, text=np.array([[b"good"]], object))
+    best = ["bad", "good"][int(good.argmax())]
+    assert answer["label_classes"][0, 0] == best.encode()
+    assert answer["label_scores"][0, 0] == pytest.approx(good.max())
 
 
 def test_a_subclassed_model_that_was_called(tmp_path: Path) -> None:

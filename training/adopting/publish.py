@@ -9,7 +9,7 @@ import keras
 from training.adopting import describing, loading, measuring, samples, saved_models
 from training.adopting.adopt import Adopted, Ask, Wishes, adopt
 from training.adopting.reading import reading
-from training.adopting.recognising import check_is_model, is_saved_model
+from training.adopting.recognising import is_saved_model
 from training.data.dataset import Arrays
 from training.novelty.fitting import LEAST, LEFT_OUT, Novelty, facts_of, fit_samples
 from training.publishing import checks, held_out, saved_model, warmup
@@ -43,11 +43,11 @@ def publish(
     Raises TrainingError: CannotAdopt for what is no model, PublishError as for a trained one.
     """
     custom = loading.import_module(custom_objects) if custom_objects else None
-    origin = _origin(source)
     if isinstance(source, Path) and is_saved_model(source):
-        return _publish_saved_model(source, wishes, origin, repository, name, allow_breaking, say)
+        return _publish_saved_model(source, wishes, repository, name, allow_breaking, say)
 
     model = loading.load(source, custom, allow_code=allow_code)
+    origin = _origin(source)
     adopted = adopt(model, wishes, ask)
     for line in adopted.notes:
         say(line)
@@ -71,6 +71,7 @@ def publish(
             if wishes.bfloat16
             else None,
         ).write(staging, say)
+        checks.check_alone(staging)
         _finish(staging, exported.asked, repository / name, allow_breaking)
         facts = {
             "source": origin | {"what": f"A Keras {type(model).__name__} model"},
@@ -108,26 +109,31 @@ def _samples(adopted: Adopted, wishes: Wishes, *, novelty: bool) -> tuple[Arrays
 def _publish_saved_model(
     source: Path,
     wishes: Wishes,
-    origin: dict[str, str],
     repository: Path,
     name: str,
     allow_breaking: bool,
     say: Callable[[str], None],
 ) -> Path:
     signatures = saved_models.signatures_of(source, wishes)
-    asked = saved_models.trials_of(source, signatures)
-    notes = saved_models.notes(signatures)
+    requests = saved_models.requests_of(source, signatures, wishes.samples)
+    origin = _origin(source)
+    notes = [*saved_models.notes(signatures)]
     for line in notes:
         say(line)
 
     def write(staging: Path) -> None:
-        saved_models.copy(source, staging, asked)
-        _finish(staging, asked, repository / name, allow_breaking)
+        saved_models.copy(source, staging)
+        answered, refused = saved_models.ask(source, staging, requests)
+        for line in refused:
+            say(line)
+        _finish(staging, answered, repository / name, allow_breaking)
+        what = "your samples" if wishes.samples else "random values"
         facts = {
             "source": origin | {"what": "A SavedModel"},
             "labels": {},
-            "notes": notes,
-            "tried": "Loaded as a model server does, and asked with random numbers once.",
+            "notes": [*notes, *refused],
+            "tried": f"Loaded as a model server does, and asked once with {what}: "
+            f"{', '.join(answered)} answered.",
             "explained": {},
             "novelty": facts_of("a SavedModel is published as it is"),
         }
@@ -148,7 +154,6 @@ def _origin(source: object) -> dict[str, str]:
     published = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     if not isinstance(source, Path):
         return {"from": "an object in memory", "published": published}
-    check_is_model(source)
     with reading(source):
         sha256 = describing.fingerprint(source)
     return {"from": source.name, "sha256": sha256, "published": published}

@@ -1,7 +1,7 @@
 """What a model is tried on before it is published: the user's own pictures, or random ones."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from training.adopting.reading import reading
 from training.data.dataset import Arrays, spaced
 from training.data.sources.picture import read_picture
 from training.errors import DataError
+from training.inference import as_dtype
 from training.publishing.signatures import ImageShapes
-from training.publishing.trials import Trial
+from training.publishing.trials import Trial, encode_png
 
 TRIED = 16  # rows: each is run through every signature
 _MOST = 2000  # samples that are read
@@ -23,6 +24,8 @@ _MOST_BYTES = 300_000_000  # of their pixels
 _ANY_SIZE = 16  # of an axis that may have any; of an image, _ANY_SIDE
 _ANY_SIDE = 64
 _WORDS = (b"a cat on a mat", b"one two three", b"", "Straße".encode())
+_FILE = encode_png(np.zeros((_ANY_SIDE, _ANY_SIDE, 3), np.uint8))
+_EXAMPLE = b""  # a tf.Example of nothing
 
 
 def read_samples(
@@ -78,21 +81,70 @@ def random_samples(inputs: Mapping[str, Tensor], images: ImageShapes) -> Arrays:
     }
 
 
-def random_trial(inputs: Mapping[str, Tensor]) -> Trial:
-    """A request for a signature of these inputs, whose answer nobody knows beforehand."""
-    rows = random_samples(inputs, {})
-    cast = {
-        name: array if inputs[name].dtype == "string" else array.astype(inputs[name].dtype)
-        for name, array in rows.items()
+def random_trials(inputs: Mapping[str, Tensor]) -> Iterator[Trial]:
+    """Requests for a signature of these inputs, whose answers nobody knows beforehand.
+
+    What a string is to hold no signature says: words, a picture's file, a tf.Example in turn.
+
+    >>> [trial.inputs["x"].shape for trial in random_trials({"x": Tensor("x", (3,), "int32")})]
+    [(2, 3)]
+    >>> len([*random_trials({"text": Tensor("text", (), "string")})])
+    3
+    """
+    texts = any(each.dtype == "string" for each in inputs.values())
+    for strings in (_WORDS, (_FILE,), (_EXAMPLE,)) if texts else ((),):
+        rng = np.random.default_rng(0)
+        rows = {name: _random(tensor, rng, strings) for name, tensor in inputs.items()}
+        yield Trial(_cast(rows, inputs), {})
+
+
+def read_rows(
+    paths: Sequence[Path], signatures: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Trial]:
+    """By signature, of those whose inputs the user's `.npz` files hold: their rows as a request.
+
+    Raises DataError.
+
+    >>> read_rows([Path("cat.png")], {})
+    Traceback (most recent call last):
+    training.errors.DataError: cat.png is no .npz file, which is what the samples of a SavedModel \
+are, with an array for each input
+    """
+    files = [file for path in paths for file in _files(path)]
+    for file in files:
+        if file.suffix.lower() != ".npz":
+            raise DataError(
+                f"{file} is no .npz file, which is what the samples of a SavedModel are, with an "
+                f"array for each input"
+            )
+    held = {name for file in files for name in _names_in(file)}
+    found = {
+        signature: Trial(_cast(_read_arrays(files, inputs, {}, TRIED), inputs), {})
+        for signature, inputs in signatures.items()
+        if {*inputs} <= held
     }
-    return Trial(cast, {})
+    if not found:
+        wanted = "; ".join(f"{each}: {', '.join(inputs)}" for each, inputs in signatures.items())
+        raise DataError(
+            f"the samples hold {', '.join(sorted(held))}, and no signature takes that ({wanted})"
+        )
+    return found
 
 
-def _random(tensor: Tensor, rng: np.random.Generator) -> Array:
+def _names_in(file: Path) -> list[str]:
+    with reading(file, DataError), np.load(file, allow_pickle=False) as stored:
+        return [*stored]
+
+
+def _cast(rows: Arrays, inputs: Mapping[str, Tensor]) -> Arrays:
+    return {name: as_dtype(array, inputs[name].dtype) for name, array in rows.items()}
+
+
+def _random(tensor: Tensor, rng: np.random.Generator, strings: Sequence[bytes] = _WORDS) -> Array:
     side = _ANY_SIDE if len(tensor.shape) == 3 else _ANY_SIZE
     shape = (2, *(side if size is None else size for size in tensor.shape))
     if tensor.dtype == "string":
-        return rng.choice(np.array(_WORDS, object), shape)
+        return rng.choice(np.array(strings, object), shape)
     if tensor.dtype == "bool" or "int" in tensor.dtype:
         return rng.integers(2, size=shape)
     return rng.standard_normal(shape).astype(np.float32)

@@ -1,8 +1,9 @@
 """A SavedModel directory -> a published version: copied whole, with the signatures that it has."""
 
+import contextlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from sluice.wire.versions import SAVED_MODEL
 from training.adopting import samples
 from training.adopting.adopt import Wishes
 from training.adopting.guessing import Tensor
-from training.adopting.reading import reading
+from training.adopting.reading import first_line, reading
 from training.errors import CannotAdopt
 from training.publishing import checks, saved_model
-from training.publishing.trials import Trials
+from training.publishing.trials import Trial, Trials
 
 _MISSING_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
@@ -41,51 +42,95 @@ def notes(signatures: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def trials_of(source: Path, signatures: Mapping[str, Any]) -> Trials:
-    """A request of random numbers for each signature that takes any number of rows.
-
-    Raises CannotAdopt where none does.
-    """
-    found: Trials = {}
-    for each, definition in signatures.items():
-        inputs = {
-            name: Tensor(name, shape, tf.as_dtype(info.dtype).name)
-            for name, info in definition.inputs.items()
-            if (shape := _without_batch(info)) is not None
-        }
-        if definition.method_name.endswith("/predict") and len(inputs) == len(definition.inputs):
-            found[each] = samples.random_trial(inputs)
-    if not found:
+def requests_of(
+    source: Path, signatures: Mapping[str, Any], given: Sequence[Path]
+) -> dict[str, list[Trial]]:
+    """For each signature that can be asked, requests of which a whole model answers one: `given`,
+    the user's rows, or random ones. Raises CannotAdopt where none can be asked, DataError for rows
+    that fit none."""
+    faults = {name: _fault(each) for name, each in signatures.items()}
+    inputs = {name: _inputs(each) for name, each in signatures.items() if not faults[name]}
+    if not inputs:
+        described = (f"{_described(each)} ({faults[each[0]]})" for each in signatures.items())
         raise CannotAdopt(
-            f"no signature of {source} takes any number of rows by Predict "
-            f"({', '.join(map(_described, signatures.items()))}): write it again with "
-            f"model.export(DIRECTORY), or with signatures of tf.TensorSpec([None, …])"
+            f"no signature of {source} takes any number of rows by Predict: "
+            f"{'; '.join(described)}. Write it again with model.export(DIRECTORY), or with "
+            f"signatures of dense tf.TensorSpec([None, …])"
         )
-    return found
+    rows = samples.read_rows(given, inputs) if given else {}
+    return {
+        name: [rows[name]] if name in rows else [*samples.random_trials(each)]
+        for name, each in inputs.items()
+    }
 
 
-def copy(source: Path, staging: Path, asked: Trials) -> None:
-    """Copy it, and ask the copy as a model server does. Raises CannotAdopt where it does not
-    load, or does not answer."""
-    with reading(source):
-        shutil.copytree(source, staging, dirs_exist_ok=True)
+def copy(source: Path, staging: Path) -> None:
+    """Copy all of it. Raises CannotAdopt where it cannot be read, PublishError where no other
+    program than the one that wrote it could answer."""
     with reading(source):
         try:
-            _ask(staging, asked)
-        except (tf.errors.OpError, ValueError) as error:
-            if missing := _MISSING_OPERATION.search(str(error)):
-                raise CannotAdopt(
-                    f"{source} computes with the operation {missing[1]}, which TensorFlow alone "
-                    f"does not have, and a model server would refuse it; export the model without "
-                    f"it"
-                ) from error
-            raise
+            shutil.copytree(source, staging, dirs_exist_ok=True)
+        except shutil.Error as error:  # all that went wrong, of which one thing says what to do
+            _, _, why = error.args[0][0]
+            raise CannotAdopt(f"{source} cannot be copied: {why}") from error
+        checks.check_alone(staging)
 
 
-def _ask(directory: Path, asked: Trials) -> None:
-    with saved_model.Session(directory) as session:
-        for signature, trial in asked.items():
+def ask(
+    source: Path, staging: Path, requests: Mapping[str, Sequence[Trial]]
+) -> tuple[Trials, list[str]]:
+    """Load the copy as a model server does, and ask it: the requests that were answered, and in a
+    line each the signatures that would take none.
+
+    Raises CannotAdopt where it does not load, or answers nothing.
+    """
+    answered: Trials = {}
+    refused: dict[str, str] = {}
+    with reading(source), _operations_known(source), saved_model.Session(staging) as session:
+        for name, trials in requests.items():
+            found = _first_answered(session, name, trials)
+            if isinstance(found, Trial):
+                answered[name] = found
+            else:
+                refused[name] = first_line(found)
+    if not answered:
+        raise CannotAdopt(
+            f"no signature of {source} answers "
+            f"({'; '.join(f'{name}: {why}' for name, why in refused.items())}): if it is whole, "
+            f"say --sample ROWS.npz, with an array for each input of rows that it takes"
+        )
+    return answered, [
+        f"{name}: neither tried nor warmed up, as it refuses random values ({why}); --sample "
+        f"ROWS.npz gives it others"
+        for name, why in refused.items()
+    ]
+
+
+def _first_answered(
+    session: saved_model.Session, signature: str, trials: Sequence[Trial]
+) -> Trial | tf.errors.OpError:
+    for trial in trials:
+        try:
             session.run(signature, trial.inputs)
+            return trial
+        except tf.errors.NotFoundError:  # an operation or a file, whatever is asked
+            raise
+        except tf.errors.OpError as error:
+            refusal = error
+    return refusal
+
+
+@contextlib.contextmanager
+def _operations_known(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tf.errors.OpError, ValueError) as error:
+        if missing := _MISSING_OPERATION.search(str(error)):
+            raise CannotAdopt(
+                f"{source} computes with the operation {missing[1]}, which TensorFlow alone does "
+                f"not have, and a model server would refuse it; export the model without it"
+            ) from error
+        raise
 
 
 def _refuse_wishes(wishes: Wishes) -> None:
@@ -97,7 +142,6 @@ def _refuse_wishes(wishes: Wishes) -> None:
             ("--input", wishes.inputs),
             ("--resize", wishes.resize),
             ("--explain-layer", wishes.explain_layer),
-            ("--sample", wishes.samples),
             ("--optimize", wishes.bfloat16),
         )
         if value
@@ -124,10 +168,29 @@ def _why_no_signature(source: Path) -> str:
     )
 
 
-def _without_batch(info: Any) -> tuple[int | None, ...] | None:
-    """A TensorInfo's shape after its first axis; None where it has no batch axis."""
-    first, *rest = checks.sizes(info) or [0]
-    return tuple(None if size < 0 else size for size in rest) if first == -1 else None
+def _fault(signature: Any) -> str:
+    """Why a server's Predict cannot ask it for any number of rows; "" where it can."""
+    if not signature.method_name.endswith("/predict"):
+        return f"it answers {signature.method_name.rpartition('/')[2]} alone"
+    for name, info in {**signature.outputs, **signature.inputs}.items():
+        if info.WhichOneof("encoding") != "name":
+            return f"{name} is sparse or ragged"
+    for name, info in signature.inputs.items():
+        if (checks.sizes(info) or [0])[0] != -1:
+            return f"{name} has no free first axis"
+    return ""
+
+
+def _inputs(signature: Any) -> dict[str, Tensor]:
+    """Of one without a fault, by name."""
+    return {
+        name: Tensor(
+            name,
+            tuple(None if size < 0 else size for size in (checks.sizes(info) or [])[1:]),
+            tf.as_dtype(info.dtype).name,
+        )
+        for name, info in signature.inputs.items()
+    }
 
 
 def _described(signature: tuple[str, Any]) -> str:

@@ -10,8 +10,8 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from sluice.wire.contract import HEATMAP, NOVELTY
 from sluice.wire.tensors import Array
-from training.errors import BreakingChange, WrongAnswers
-from training.publishing.saved_model import Session, signature_defs
+from training.errors import BreakingChange, PublishError, WrongAnswers
+from training.publishing.saved_model import Session, graphs, signature_defs
 from training.publishing.signatures import SignatureGraphs, input_name
 from training.publishing.trials import Trials
 
@@ -21,6 +21,21 @@ _NOVELTY_RTOL = 1e-3  # its square is what is left of the difference of larger o
 _FOLDED_OF_SCALE = 1e-5  # of a head's largest value, for values that are all but 0
 _ATOL = 1e-6  # of probabilities: what float32 sums may differ by where a score is all but 0
 _HEAT_ATOL = 2e-3  # half a step of 256: heat is a sum of products that all but cancel out
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # operations that call it
+
+
+def check_alone(directory: Path) -> None:
+    """Raises PublishError for a SavedModel that computes with the Python of the process that wrote
+    it, where it is right, and nowhere else."""
+    for graph in graphs(directory):
+        nodes = [*graph.graph_def.node]
+        for function in graph.graph_def.library.function:
+            nodes += function.node_def
+        if calls := [node.name for node in nodes if node.op in _PYTHON]:
+            raise PublishError(
+                f"not published: {calls[0]} calls Python (tf.py_function, tf.numpy_function), and "
+                f"a model server has none; write it with keras.ops or TensorFlow's own operations"
+            )
 
 
 def check_parity(directory: Path, trials: Trials, *, folded: bool = False) -> None:

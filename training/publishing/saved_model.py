@@ -20,12 +20,14 @@ from sluice.wire.contract import (
 from sluice.wire.tensors import Array
 from sluice.wire.versions import SAVED_MODEL, published_versions
 from training.data.heads import Head
+from training.errors import PublishError
 from training.inference import as_dtype
 from training.novelty.spread import Spread
 from training.optimising.rewriting import Rewriting
 from training.publishing.signatures import ImageShapes, SignatureGraphs, input_name
 
 _BATCH = 256
+_RESOURCES = (tf.Variable, tf.saved_model.experimental.TrackableResource)
 _NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
 
 
@@ -44,23 +46,35 @@ def write(
     images, explain_layer, spread: as `SignatureGraphs` takes them.
     rewriting: what of the model is another for the graph; None: nothing.
     weights: what they are called in the file, which two graphs may share.
+    Raises PublishError where a part of the model cannot be saved.
     """
     root = tf.Module()
     rewriting = rewriting or Rewriting(model)
-    # What a TextVectorization looks words up in is no variable, and is saved only if named.
-    root.tables = [
-        layer.lookup_table for layer in model._flatten_layers() if hasattr(layer, "lookup_table")
+    # What is no variable of Keras's, as a TextVectorization's words, is saved only if named.
+    root.resources = [
+        value
+        for layer in model._flatten_layers()
+        for value in vars(layer).values()
+        if isinstance(value, _RESOURCES)
     ]
     with rewriting.applied():
-        graphs = SignatureGraphs(model, heads, images, explain_layer, spread)
-        functions = graphs.by_name()
-    root.spread = graphs.spread
+        traced = SignatureGraphs(model, heads, images, explain_layer, spread)
+        functions = traced.by_name()
+    root.spread = traced.spread
     # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF
     # Serving's) restores in place of those that the graph reads.
     setattr(root, weights, rewriting.variables())
-    tf.saved_model.save(root, str(directory), signatures=functions)
+    try:
+        tf.saved_model.save(root, str(directory), signatures=functions)
+    except AssertionError as error:
+        if "untracked" not in str(error):
+            raise
+        raise PublishError(
+            "not published: the model computes with a tf.Variable or a lookup table that it does "
+            "not hold, so that it would not be saved with it; keep it as an attribute of a layer"
+        ) from error
     _correct(directory)
-    return graphs
+    return traced
 
 
 def _correct(directory: Path) -> None:
@@ -80,12 +94,16 @@ def _correct(directory: Path) -> None:
 
 def signature_defs(directory: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     """What the SavedModel in `directory` offers, by signature name."""
-    proto = saved_model_pb2.SavedModel.FromString((directory / SAVED_MODEL).read_bytes())
     found: dict[str, meta_graph_pb2.SignatureDef] = {}
-    for graph in proto.meta_graphs:
-        if [*graph.meta_info_def.tags] == [SERVING_TAG]:
-            found.update(graph.signature_def)
+    for graph in graphs(directory):
+        found.update(graph.signature_def)
     return {name: found[name] for name in sorted(found) if name not in _NOT_SIGNATURES}
+
+
+def graphs(directory: Path) -> list[meta_graph_pb2.MetaGraphDef]:
+    """Those that a model server loads of the SavedModel in `directory`: one, or none."""
+    proto = saved_model_pb2.SavedModel.FromString((directory / SAVED_MODEL).read_bytes())
+    return [each for each in proto.meta_graphs if [*each.meta_info_def.tags] == [SERVING_TAG]]
 
 
 def live_version(model_directory: Path) -> Path | None:

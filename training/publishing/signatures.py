@@ -15,6 +15,7 @@ from sluice.wire.contract import (
     ENCODED_SIGNATURE,
     EXPLAIN_ENCODED_SIGNATURE,
     EXPLAIN_SIGNATURE,
+    LABELLED_SIGNATURE,
     NOVELTY,
     SCORES_SUFFIX,
 )
@@ -65,6 +66,8 @@ class SignatureGraphs:
         found = {DEFAULT_SIGNATURE: _traced(self._predict, specs)}
         if self.images:
             found[ENCODED_SIGNATURE] = _traced(self._predict_encoded, self._as_files(specs))
+        elif self._naming:
+            found[LABELLED_SIGNATURE] = _traced(self._predict_labelled, specs)
         if self._naming and len(self.images) == len(specs):
             found[CLASSIFY_SIGNATURE] = _traced(self._classify, [_bytes_spec("inputs")])
         if self.explainer:
@@ -88,18 +91,18 @@ class SignatureGraphs:
 
     def _predict_encoded(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = self._decode(inputs)
-        outputs = self._predict(**pixels)
+        answer = self._predict_labelled(**pixels)
         if self.spread:
-            found = features([outputs[name] for name in self._naming], pixels.values())
-            outputs = {**outputs, NOVELTY: distance(found, self.spread)}
+            found = features([answer[name] for name in self._naming], pixels.values())
+            answer[NOVELTY] = distance(found, self.spread)
+        return answer
+
+    def _predict_labelled(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        answer = {**self._predict(**inputs)}
         for name, head in self._naming.items():
-            classes, scores = _best(outputs[name], head)
-            outputs = {
-                **outputs,
-                f"{name}{CLASSES_SUFFIX}": classes,
-                f"{name}{SCORES_SUFFIX}": scores,
-            }
-        return outputs
+            classes, scores = _best(answer[name], head)
+            answer |= {f"{name}{CLASSES_SUFFIX}": classes, f"{name}{SCORES_SUFFIX}": scores}
+        return answer
 
     def _classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """TF Serving's Classify: tf.Examples with each image's bytes under the input's name."""

@@ -16,6 +16,7 @@ from sluice.wire.contract import (
     DEFAULT_SIGNATURE,
     ENCODED_SIGNATURE,
     EXPLAINED_BY,
+    LABELLED_SIGNATURE,
     NOVELTY,
 )
 from sluice.wire.protos.tensorflow_pb2 import Example
@@ -73,6 +74,7 @@ def trials(
         ),
         ENCODED_SIGNATURE: Trial(files, {**answers, **told}),
     }
+    every[LABELLED_SIGNATURE] = every[DEFAULT_SIGNATURE]
     if CLASSIFY_SIGNATURE in signatures:
         name, head = next(iter(naming(heads).items()))
         best = np.sort(head.probabilities(answers[name]), axis=-1)[:, ::-1][:, :TOP]

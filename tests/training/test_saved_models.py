@@ -1,0 +1,249 @@
+"""SavedModels that other programs wrote, in all the ways there are: published, or told why not."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from tensorflow.core.protobuf import saved_model_pb2
+
+import training
+from training.errors import CannotAdopt, DataError, PublishError
+from training.publishing.saved_model import Session, signature_defs
+from training.publishing.trials import encode_png
+
+v1 = tf.compat.v1
+
+
+def publish(model: Path | keras.Model, said: list[str] | None = None, **options: Any) -> Path:
+    """Into a repository beside it, under the name `published`."""
+    where = model.parent / "repository" if isinstance(model, Path) else options.pop("beside")
+    say = said.append if said is not None else lambda _line: None
+    return training.publish(model, model_repository=where, name="published", say=say, **options)
+
+
+def ask(version: Path, signature: str = "serving_default", **inputs: Any) -> dict[str, Any]:
+    with Session(version) as session:
+        return session.run(signature, inputs)
+
+
+def save(path: Path, function: Any, *specs: tf.TensorSpec, **attributes: Any) -> Path:
+    """A SavedModel of one function; its first argument is what holds `attributes`."""
+    module = tf.Module()
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    traced = tf.function(lambda *inputs: function(module, *inputs), autograph=False)
+    tf.saved_model.save(module, str(path), signatures=traced.get_concrete_function(*specs))
+    return path
+
+
+def write_tf1(
+    path: Path,
+    *tags: str,
+    sparse: bool = False,
+    method: str = "tensorflow/serving/predict",
+    rows: int | None = None,
+) -> Path:
+    """As programs of TensorFlow 1 write it: a session's graph, with a variable, and a table that a
+    start-up operation fills."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        words = v1.placeholder(tf.string, [rows], name="words")
+        keys, numbers = tf.constant(["cat", "dog"]), tf.constant([1.0, 2.0])
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(keys, numbers), default_value=0.0
+        )
+        scale = v1.get_variable("scale", initializer=10.0)
+        found = table.lookup(words) * scale
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        tensors = {"found": tf.sparse.from_dense(found) if sparse else found}
+        signature = v1.saved_model.build_signature_def(
+            {"words": v1.saved_model.build_tensor_info(words)},
+            {name: v1.saved_model.build_tensor_info(each) for name, each in tensors.items()},
+            method,
+        )
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session, list(tags), {"serving_default": signature}, main_op=v1.tables_initializer()
+        )
+        builder.save()
+    return path
+
+
+def test_one_of_tensorflow_1_with_its_table_and_its_variable(tmp_path: Path) -> None:
+    source = write_tf1(tmp_path / "old", "serve")
+    version = publish(source)
+    shutil.rmtree(source)
+    answer = ask(version, words=np.array([b"dog", b"cow"], object))
+    assert answer["found"].tolist() == [20, 0]
+
+
+def test_a_table_that_is_read_from_a_file_takes_the_file_along(tmp_path: Path) -> None:
+    vocabulary = tmp_path / "words.txt"
+    vocabulary.write_text("cat\ndog\n")
+    read = tf.lookup.TextFileInitializer(
+        str(vocabulary),
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    source = save(
+        tmp_path / "words",
+        lambda module, words: {"number": module.table.lookup(words)},
+        tf.TensorSpec([None], tf.string, "words"),
+        table=tf.lookup.StaticHashTable(read, default_value=-1),
+    )
+    version = publish(source)
+    shutil.rmtree(source)
+    vocabulary.unlink()
+    answer = ask(version, words=np.array([b"dog", b"cow"], object))
+    assert answer["number"].tolist() == [1, -1]
+
+
+def test_a_version_of_ours_is_published_again(version: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    again = training.publish(version, model_repository=tmp_path, name="again", say=said.append)
+    assert {*signature_defs(again)} == {*signature_defs(version)}
+    assert not any("neither tried" in line for line in said)
+    pixels = np.zeros((1, 8, 8, 1), np.uint8)
+    files = np.array([encode_png(pixels[0])], object)
+    assert np.allclose(
+        ask(again, "encoded", image=files)["label"], ask(version, "encoded", image=files)["label"]
+    )
+
+
+def sum_of_features(_: Any, examples: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    """As an Estimator's export takes its rows."""
+    parsed = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([2], tf.float32)})
+    return {"sum": tf.reduce_sum(parsed["x"], axis=1)}
+
+
+def test_one_that_takes_no_random_values_is_given_rows(tmp_path: Path) -> None:
+    spec = tf.TensorSpec([None], tf.string, "examples")
+    source = save(tmp_path / "examples", sum_of_features, spec)
+    with pytest.raises(CannotAdopt, match=r"no signature of .* answers .*--sample ROWS\.npz"):
+        publish(source)
+    numbers = tf.train.Feature(float_list=tf.train.FloatList(value=[1, 2]))
+    example = tf.train.Example(features=tf.train.Features(feature={"x": numbers}))
+    rows = tmp_path / "rows.npz"
+    np.savez(rows, examples=np.array([example.SerializeToString()]))
+    version = publish(source, samples=[rows])
+    assert "your samples" in (version / "model-card.md").read_text()
+    np.savez(rows, other=np.zeros(1))
+    with pytest.raises(DataError, match=r"hold other, .* \(serving_default: examples\)"):
+        publish(source, samples=[rows])
+    (tmp_path / "cat.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"cat\.png is no \.npz file"):
+        publish(source, samples=[tmp_path / "cat.png"])
+
+
+def rename_an_operation(path: Path) -> Path:
+    """As if it had been written where TensorFlow had one more."""
+    proto = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    [graph] = proto.meta_graphs
+    nodes = [*graph.graph_def.node]
+    for function in graph.graph_def.library.function:
+        nodes += function.node_def
+    for node in nodes:
+        if node.op == "Mul":
+            node.op = "FuzzyMul"
+    (path / "saved_model.pb").write_bytes(proto.SerializeToString())
+    return path
+
+
+def with_python(path: Path) -> Path:
+    def doubled(_: Any, x: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        return {"y": tf.ensure_shape(tf.numpy_function(lambda x: 2 * x, [x], tf.float32), [None])}
+
+    return save(path, doubled, tf.TensorSpec([None], tf.float32, "x"))
+
+
+def scaled(path: Path, *sizes: int | None) -> Path:
+    spec = tf.TensorSpec(sizes, tf.float32, "x")
+    return save(path, lambda _, x: {"y": x * 2}, spec)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: write_tf1(path, "train"), "a graph for train and none for 'serve'.*export"),
+        (lambda path: write_tf1(path, "serve", "tpu"), r"a graph for serve\+tpu and none"),
+        (lambda path: write_tf1(path, "serve", sparse=True), "found is sparse or ragged.*dense"),
+        (
+            lambda path: write_tf1(path, "serve", method="tensorflow/serving/classify"),
+            "it answers classify alone",
+        ),
+        (lambda path: write_tf1(path, "serve", rows=1), r"words has no free first axis.*\[None, …"),
+        (lambda path: scaled(path), "x has no free first axis"),
+        (
+            lambda path: rename_an_operation(write_tf1(path, "serve")),
+            "operation FuzzyMul, which TensorFlow alone does not have.*export",
+        ),
+        (
+            lambda path: rename_an_operation(scaled(path, None)),
+            "operation FuzzyMul, which TensorFlow alone does not have.*export",
+        ),
+        (with_python, r"calls Python \(tf\.py_function.*keras\.ops"),
+    ],
+)
+def test_one_that_cannot_be_served_is_told_why_and_leaves_nothing(
+    tmp_path: Path, write: Callable[[Path], Path], words: str
+) -> None:
+    source = write(tmp_path / "source")
+    with pytest.raises((CannotAdopt, PublishError), match=words) as raised:
+        publish(source)
+    assert "\n" not in str(raised.value)
+    repository = tmp_path / "repository"
+    assert not repository.exists() or not [*repository.iterdir()]
+
+
+class Held(layers.Layer):
+    """Looks words up, and scales, in ways that Keras does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        initializer = tf.lookup.KeyValueTensorInitializer(["cat"], [3.0])
+        self.table = tf.lookup.StaticHashTable(initializer, default_value=0.0)
+        self.scale = tf.Variable(2.0)
+
+    def call(self, words):
+        return self.table.lookup(words) * self.scale
+
+    def compute_output_spec(self, words):
+        return keras.KerasTensor(words.shape, "float32")
+
+
+class NotHeld(layers.Layer):
+    def call(self, x):
+        return x * SCALE
+
+
+SCALE = tf.Variable(2.0)
+
+
+class Numpy(layers.Layer):
+    def call(self, x):
+        return tf.ensure_shape(tf.numpy_function(lambda x: 2 * x, [x], tf.float32), x.shape)
+
+
+def test_what_a_layer_holds_besides_weights_is_published_too(tmp_path: Path) -> None:
+    words = keras.Input((1,), dtype="string", name="words")
+    version = publish(keras.Model(words, {"found": Held()(words)}), beside=tmp_path)
+    answer = ask(version, words=np.array([[b"cat"], [b"cow"]], object))
+    assert answer["found"].tolist() == [[6], [0]]
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [(NotHeld, "attribute of a layer"), (Numpy, "calls Python")],
+)
+def test_what_no_layer_holds_is_told(tmp_path: Path, layer: type, words: str) -> None:
+    x = keras.Input((2,), name="x")
+    with pytest.raises(PublishError, match=words) as raised:
+        publish(keras.Model(x, {"y": layer()(x)}), beside=tmp_path)
+    assert "\n" not in str(raised.value)
