@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sluice.wire.contract import METRICS_FILE
-from sluice.wire.versions import published_versions
+from sluice.wire.contract import METRICS_FILE, WARMUP_FILE
+from sluice.wire.labels import read_labels
+from sluice.wire.versions import SAVED_MODEL, published_versions
 
 # Nothing else of a version is shown: variables and graph are the model itself.
 _SHOWN = re.compile(r"(samples/)?[\w-]+(\.[\w-]+)?\.png")
@@ -39,12 +40,17 @@ class Showcase:
 
     def describe(self, model: str) -> dict[int, dict[str, Any]]:
         """By version, newest first: `pictures` (file and title), `samples` (by their names, files
-        by input name, which is "" of the only one) and `metrics` (what training wrote, or {})."""
+        by input name, which is "" of the only one), `metrics` (what training wrote, or {}), `names`
+        (the version's labels), `bytes` (of what a model server reads) and `warm` (whether it is
+        warmed up)."""
         return {
             version: {
                 "pictures": _pictures(directory),
                 "samples": _samples(directory),
                 "metrics": _metrics(directory),
+                "names": [name for name, of in _names(directory.parent).items() if of == version],
+                "bytes": _bytes(directory),
+                "warm": (directory / WARMUP_FILE).is_file(),
             }
             for version, directory in sorted(self._versions(model).items(), reverse=True)
         }
@@ -82,6 +88,18 @@ def _samples(directory: Path) -> dict[str, dict[str, str]]:
         if match := _SAMPLE.fullmatch(f"samples/{path.name}"):
             samples.setdefault(match["key"], {})[match["input"] or ""] = match[0]
     return samples
+
+
+def _names(model_directory: Path) -> Mapping[str, int]:
+    try:
+        return read_labels(model_directory)
+    except (OSError, ValueError):  # `sluice label` and `sluice models` say what is wrong with it
+        return {}
+
+
+def _bytes(directory: Path) -> int:
+    files = [directory / SAVED_MODEL, *directory.glob("variables/*"), *directory.glob("assets/*")]
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def _metrics(directory: Path) -> Mapping[str, Any]:

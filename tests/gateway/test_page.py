@@ -25,6 +25,12 @@ def repository(conformance_models: Path, tmp_path_factory: pytest.TempPathFactor
         json.dumps({"heads": {"y": {"accuracy": 0.5, "per_class": {"a": 1}}}, "parameters": 1234})
     )
     (repository / "secret.png").write_bytes(b"secret")
+    (repository / "affine" / "labels.json").write_text('{"stable": 1, "gone": 7}')
+    warm = version / "assets.extra"
+    warm.mkdir()
+    (warm / "tf_serving_warmup_requests").touch()
+    (version / "variables").mkdir()
+    (version / "variables" / "data").write_bytes(bytes(3_000_000))
     return repository
 
 
@@ -55,6 +61,8 @@ def test_a_page_holds_the_signatures_and_what_lies_beside_the_version(url: str) 
     assert "classify" not in names
     for shown in ("accuracy 0.5000", "1,234", "training.png", "confusion-label.png", "Sample 3-0"):
         assert shown in page.text
+    cells = re.search(r"<td>1</td><td>AVAILABLE</td>(.*?)</tr>", page.text)[1]
+    assert re.findall("<td>(.*?)</td>", cells) == ["stable", "3.0 MB", "yes"]
     assert get(f"{url}/models/affine/1/samples/3-0.png").content == b"\x89PNG"
     assert get(f"{url}/models/nope").status_code == 404
 
