@@ -9,15 +9,11 @@ import tensorflow as tf
 from keras import layers
 
 import models
-from training.build import build
 from training.data.heads import Chance, Classes, Logits, naming
-from training.data.load import load
-from training.data.sources import fashion
 from training.errors import BadSetting, UnknownName
 from training.explaining import heat, judging
 from training.explaining.explainer import Explainer, explainer_of
 from training.inference import predict
-from training.settings import configure
 
 # The classifiers among the families, small: the heads of each, and where they look.
 FAMILIES = {
@@ -262,20 +258,11 @@ class Judged:
 
 
 TEN = {"label": Classes(tuple("0123456789"))}
-QUICKLY = {"digits": {"epochs": 15}, "fashion": {"limit": 4000, "epochs": 3, "units": 32}}
 
 
-@pytest.fixture(scope="module", params=QUICKLY)
-def judged(request, tmp_path_factory):
-    """What a recipe comes to in seconds."""
-    recipe = configure(request.param, QUICKLY[request.param])
-    if recipe.source == "fashion" and not fashion.DEBIAN_FOLDER.exists():
-        pytest.skip("Fashion-MNIST is not here: apt-get install dataset-fashion-mnist")
-    dataset = load(recipe, None, tmp_path_factory.mktemp("workspace"))
-    model = build(recipe, dataset)
-    model.compile(keras.optimizers.Adam(recipe.learning_rate), "sparse_categorical_crossentropy")
-    images, targets = dataset.train.inputs["image"], dataset.train.targets["label"]
-    model.fit(images, targets, batch_size=64, epochs=recipe.epochs, verbose=0)
+@pytest.fixture(scope="module", params=["digits", "fashion"])
+def judged(request, quickly_trained):
+    model, dataset = quickly_trained(request.param)
     held_out = dataset.test.inputs["image"][:300].astype(np.float32)
     classes = predict(model, {"image": held_out})["label"].argmax(-1).astype(np.int32)
     return Judged(model, held_out, classes)
@@ -295,15 +282,16 @@ def test_without_its_hottest_tenth_a_picture_scores_less_than_without_a_random_t
 
 
 @pytest.mark.slow
-def test_the_heat_is_the_weights_doing(judged, request):
-    if judged.images.shape[1] == 28:
-        reason = "on garments the correlation ends at 0.24: a shape on black is seen by any weights"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+def test_the_heat_is_the_weights_doing(judged):
+    """All pixels are told on a garment from the black ground by any weights (docs/explain.md): what
+    counts is where on the thing the heat is."""
     before = judged.heat()
+    places = judging.off_the_ground(judged.images, before.shape[1:])
     kept = judged.model.get_weights()
-    correlations = [
-        judging.rank_correlation(before, judged.heat()) for _ in judging.randomised(judged.model)
-    ]
-    judged.model.set_weights(kept)
-    assert len(correlations) > 2
-    assert abs(correlations[-1]) < 0.2
+    correlations = []
+    for seed in range(3):
+        shuffled = [*judging.randomised(judged.model, seed)]
+        correlations.append(judging.rank_correlation(before, judged.heat(), places))
+        judged.model.set_weights(kept)
+    assert len(shuffled) > 2
+    assert abs(np.mean(correlations)) < 0.2

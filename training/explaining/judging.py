@@ -59,19 +59,34 @@ def randomised(model: keras.Model, seed: int = 0) -> Iterator[str]:
             yield layer.name
 
 
-def rank_correlation(one: Array, other: Array) -> float:
+def rank_correlation(one: Array, other: Array, where: Array | None = None) -> float:
     """Spearman's, of heat [N, h, w], the mean over the pictures; 0 for one that is flat.
+
+    where: the places that count, bool [N, h, w]; None: all.
 
     >>> heat = np.array([[[0.1, 0.9], [0.2, 0.3]]])
     >>> round(rank_correlation(heat, heat**2), 6), rank_correlation(heat, heat * 0)
     (1.0, 0.0)
+    >>> round(rank_correlation(heat, 1 - heat, np.array([[[True, True], [False, True]]])), 6)
+    -1.0
     """
+    counted = np.ones(one.shape, bool) if where is None else where
     found = []
-    for pair in zip(one, other, strict=True):
-        first, second = (_ranks(heat) for heat in pair)
+    for first, second, places in zip(one, other, counted, strict=True):
+        first, second = _ranks(first[places]), _ranks(second[places])
         length = float(np.linalg.norm(first) * np.linalg.norm(second))
         found.append(float(first @ second) / length if length else 0.0)
     return float(np.mean(found))
+
+
+def off_the_ground(images: Array, size: tuple[int, int]) -> Array:
+    """Where pictures [N, H, W, C] of a thing on black show the thing: bool [N, h, w].
+
+    >>> off_the_ground(np.array([[[[0], [9]]]]), (1, 4)).tolist()
+    [[[False, True, True, True]]]
+    """
+    shown: Array = np.any(tf.image.resize(images, size).numpy() > 0, axis=-1)
+    return shown
 
 
 def _ranks(heat: Array) -> Array:
