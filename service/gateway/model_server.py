@@ -130,7 +130,7 @@ class ModelServer:
             left = caller.time_left_s() > 0  # else the deadline ended it, which is the server's
             raise
         except grpc.aio.AioRpcError as error:
-            translated = self._translated(error, model, timeout_s)
+            translated = self._translated(error, model, caller)
             failed = not isinstance(translated, errors.RequestError | errors.NotFound)
             if failed:
                 server.events[error.code().name] += 1
@@ -178,7 +178,7 @@ class ModelServer:
                 f'The model "{model.name}" was loading; try again', begun=False
             )
 
-    def _translated(self, error: Any, model: ModelRef, timeout_s: float) -> errors.GatewayError:
+    def _translated(self, error: Any, model: ModelRef, caller: Caller) -> errors.GatewayError:
         kind = ERRORS[error.code()]
         details = plain_reason(error.details() or error.code().name)
         if kind is errors.ModelServerUnavailable:
@@ -191,7 +191,7 @@ class ModelServer:
             )
         if kind is errors.DeadlineExceeded:
             return kind(
-                f"No answer within {timeout_s:.3g} s from the model server at "
+                f"No answer within {caller.deadline - caller.began:.3g} s from the model server at "
                 f"{self.servers.addresses}: {details}"
             )
         if kind is errors.RejectedByModel and model.label and "label" in details:

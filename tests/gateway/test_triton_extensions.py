@@ -1,7 +1,6 @@
 """What Triton adds to the Open Inference Protocol: a time-out of the body's own, the repository
 index, statistics."""
 
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ from google.protobuf import json_format
 from sluice.wire.protos import inference_pb2 as inference
 from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
 
-IN_TIME = re.compile(r"No answer within 0\.[67]\d* s")  # the gateway's words, or its call's
+IN_TIME = "No answer within 0.7 s"
 X = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}
 
 
@@ -32,7 +31,7 @@ def test_the_bodys_own_timeout_is_the_deadline_of_the_call(slow_gateway, slow):
     began = time.monotonic()
     reply = infer(slow_gateway.url, parameters={"timeout": 700_000})
     assert reply.status_code == 504
-    assert IN_TIME.search(reply.json()["error"])
+    assert IN_TIME in reply.json()["error"]
     assert 0.7 <= time.monotonic() - began < 10
     ((_, left_s),) = slow[0].contexts
     assert 0 < left_s < 1  # gRPC rounds it up
@@ -68,7 +67,7 @@ def test_grpcs_parameter_is_the_deadline_too(launch_grpc_gateway, slow, field):
     with grpc.insecure_channel(address) as channel:
         call = over_grpc(channel, "slow", **{field: 700_000})
         assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert IN_TIME.search(call.details())
+        assert IN_TIME in call.details()
         ((_, left_s),) = slow[0].contexts
         assert 0 < left_s < 1  # gRPC rounds it up
         slow[0].go.set()
