@@ -5,13 +5,16 @@ page, for the next one: half of the CPU time of a 2 MB array's way through a gat
 """
 
 import ctypes
+import gc
 import os
 import time
 from collections.abc import Callable
 
 # How malloc behaves in this process is settled when it starts, from its environment.
 MALLOC = {
-    "MALLOC_ARENA_MAX": "2",  # heaps; large bodies leave holes in each, and it is one a thread else
+    # Heaps, of which there is one a thread else. malloc_trim leaves the end of all but the first as
+    # it is: what the largest requests once took there would stay.
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # bytes; larger blocks are never kept. glibc's maximum
     "MALLOC_TRIM_THRESHOLD_": str(128 << 20),  # bytes at a heap's end that are kept
 }
@@ -29,7 +32,7 @@ class IdleTrim:
     """Gives back what malloc holds, once, when a process that worked has become idle."""
 
     def __init__(self, give_back: Callable[[], None] | None = None) -> None:
-        self._give_back = give_back or _malloc_trim
+        self._give_back = give_back or _give_back
         self._since, self._used_s = time.monotonic(), time.process_time()
         self._worked = False
 
@@ -46,7 +49,10 @@ class IdleTrim:
         self._since, self._used_s = now, used_s
 
 
-def _malloc_trim() -> None:
+def _give_back() -> None:
+    """What closed connections hold of their requests, in cycles of references that Python looks for
+    seldom, and what malloc keeps."""
+    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others do not keep so much
     if trim is not None:
         trim(0)

@@ -96,6 +96,16 @@ def test_a_missing_module_of_our_own_is_a_traceback(command, foreign_repository)
     assert "ModuleNotFoundError" in done.stderr
 
 
+def test_the_fuzzers_environment_holds_what_the_gateway_imports():
+    """Nothing of ours is installed there; a list of its own would be found out minutes later."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["gateway"]]
+    names = {re.match(r"[\w-]+", each)[0] for each in needed}
+    around = {"a2wsgi", "click", "grpcio-health-checking", "gunicorn", "uvloop"}  # the application
+    lines = (ROOT / "tests/clients/fuzz-requirements.txt").read_text().splitlines()
+    assert names - around <= {*lines}
+
+
 def models_option(command, repository):
     return [f"--model-repository={repository}"] if command == "models" else []
 
