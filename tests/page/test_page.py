@@ -18,6 +18,7 @@ import pytest
 from keras import layers
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -110,7 +111,9 @@ def picture(tmp_path: Path) -> Path:
 
 
 def until(browser: webdriver.Chrome, condition):
-    return WebDriverWait(browser, PATIENCE_S).until(condition)
+    """Once the condition holds; what the page replaces while it is looked at is looked at again."""
+    ignored = [StaleElementReferenceException]
+    return WebDriverWait(browser, PATIENCE_S, ignored_exceptions=ignored).until(condition)
 
 
 def all_of(browser: webdriver.Chrome, selector: str):
