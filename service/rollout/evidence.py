@@ -1,0 +1,162 @@
+"""What gateways have seen of a rollout: counts that add up over gateways, workers and time.
+
+Each worker of a gateway writes its own, whole, about once a second, into a file of its own in the
+rollout's folder, `<repository>/<model>/.rollout/<id>/`. A file outlives its worker: of one that is
+killed, what it counted since it last wrote is lost, a second at most, and nothing else.
+"""
+
+import json
+import shutil
+from bisect import bisect_left
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+_DIRECTORY = ".rollout"  # hidden, as no version is
+# Upper bounds of latencies, seconds: each a quarter above the one before, 0.5 ms to 28 s. What is
+# above the last is counted in one place more.
+BOUNDS_S = tuple(0.0005 * 1.25**step for step in range(50))
+SCORE_BINS = 20  # equal parts of 0..1
+NOVEL = 1.0  # readings above it are unlike the training images
+SLOWER = 1.5  # times as long as the other answer to the same request
+
+
+@dataclass
+class Answers:
+    """Of one version, to one kind of requests. `seconds` counts the answers by how long they took
+    (BOUNDS_S). Of the rows whose novelty the model tells (`told`), `novel` are above NOVEL.
+    `scores` counts rows by the best of their scores, of each head that has some, in SCORE_BINS."""
+
+    requests: int = 0
+    errors: int = 0
+    seconds: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    told: int = 0
+    novel: int = 0
+    scores: list[int] = field(default_factory=lambda: [0] * SCORE_BINS)
+
+    def add(self, seconds: float) -> None:
+        """One that was answered in so long."""
+        self.requests += 1
+        self.seconds[bisect_left(BOUNDS_S, seconds)] += 1
+
+    def fail(self) -> None:
+        """One that ended in an error."""
+        self.requests += 1
+        self.errors += 1
+
+
+@dataclass
+class Evidence:
+    """Of one rollout, by its id.
+
+    A pair is one request that `live` has answered to its caller and `next` to nobody: `pairs` of
+    them, of which `changed` are answered otherwise, by `changes` of each kind (those of
+    service.replay; one pair may have several). `shadow_live` and `shadow_next` are its two sides.
+    Of the pairs whose calls were of about as many rows (`timed`), next took more than SLOWER times
+    as long as live in `slower`, and live than next in `faster`: of equals both are as likely.
+
+    `stable` and `canary` are the requests that live and next have answered to callers. A canary's
+    error is one where live could answer; its caller has had that answer.
+
+    `dropped` were to be asked of next too, and were not, for want of room.
+    """
+
+    rollout: str
+    pairs: int = 0
+    changed: int = 0
+    changes: dict[str, int] = field(default_factory=dict)
+    shadow_live: Answers = field(default_factory=Answers)
+    shadow_next: Answers = field(default_factory=Answers)
+    timed: int = 0
+    slower: int = 0
+    faster: int = 0
+    stable: Answers = field(default_factory=Answers)
+    canary: Answers = field(default_factory=Answers)
+    dropped: int = 0
+
+    def __add__(self, other: "Evidence") -> "Evidence":
+        """Of both together.
+
+        >>> one, other = Evidence("a", pairs=2), Evidence("a", pairs=3)
+        >>> one.stable.add(0.004)
+        >>> both = one + other
+        >>> both.pairs, both.stable.requests
+        (5, 1)
+        """
+        if self.rollout != other.rollout:
+            raise ValueError(f"they are of two rollouts, {self.rollout} and {other.rollout}")
+        both: Evidence = _sum(self, other)
+        return both
+
+
+def evidence_directory(model_directory: Path, rollout: str) -> Path:
+    """Where that of a rollout lies, by its id."""
+    return model_directory / _DIRECTORY / rollout
+
+
+def forget_evidence(model_directory: Path, but: str | None = None) -> None:
+    """That of all rollouts, but of the one with that id."""
+    for found in (model_directory / _DIRECTORY).glob("*"):
+        if found.name != but:
+            shutil.rmtree(found, ignore_errors=True)
+
+
+def write_evidence(path: Path, evidence: Evidence) -> None:
+    """Write the file whole. Raises OSError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as model:
+    ...     folder = evidence_directory(Path(model), "a")
+    ...     write_evidence(folder / "one.json", Evidence("a", pairs=2))
+    ...     write_evidence(folder / "other.json", Evidence("a", pairs=3))
+    ...     read_evidence(Path(model), "a").pairs
+    5
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(json.dumps(asdict(evidence)))
+    beside.replace(path)
+
+
+def read_evidence(model_directory: Path, rollout: str) -> Evidence:
+    """The sum of what all workers have written of a rollout, by its id; what cannot be read is
+    passed over.
+
+    >>> read_evidence(Path("no such model"), "a").pairs
+    0
+    """
+    found = Evidence(rollout)
+    for path in sorted(evidence_directory(model_directory, rollout).glob("[!.]*.json")):
+        try:
+            found += _evidence(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _evidence(given: dict[str, Any]) -> Evidence:
+    """Raises KeyError, TypeError."""
+    return Evidence(
+        **given
+        | {
+            name: Answers(**given[name])
+            for name in ("shadow_live", "shadow_next", "stable", "canary")
+        }
+    )
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, str):
+        return one
+    if isinstance(one, list):
+        return [left + right for left, right in zip(one, other, strict=True)]
+    if isinstance(one, dict):
+        return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+    if isinstance(one, int):
+        return one + other
+    return type(one)(
+        **{
+            each.name: _sum(getattr(one, each.name), getattr(other, each.name))
+            for each in fields(one)
+        }
+    )

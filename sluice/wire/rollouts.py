@@ -1,0 +1,237 @@
+"""How a model's next version comes into service, `<repository>/<model>/rollout.json`.
+
+No model server reads it. `sluice rollout` writes it, gateways follow it, and `sluice up` puts what
+it says into models.config: which versions are to be loaded, and the labels `stable` and `canary`.
+While it is there a version that is published does not go live by itself.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sluice.wire.versions import find_versions
+
+ROLLOUT_FILE = "rollout.json"
+STABLE, CANARY_LABEL = "stable", "canary"
+RANDOM, BY_KEY, BY_HEADER = "random", "key", "header:"  # how requests are chosen
+
+
+class Stage(StrEnum):
+    """Where a rollout stands."""
+
+    SHADOW = "shadow"  # live answers; next is asked the same, and its answers are compared
+    CANARY = "canary"  # next answers a share of the requests, live the others
+    PAUSED = "paused"  # live answers, and next is asked nothing
+    PROMOTED = "promoted"  # next answers
+    ROLLED_BACK = "rolled_back"  # live answers, and next is not to be loaded
+
+
+@dataclass(frozen=True)
+class Event:
+    """When a stage began, seconds since 1970, the canary's share from then on, and why."""
+
+    at: float
+    stage: Stage
+    canary_share: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """`id` is another one for each rollout. Shares are of the requests that name no version, from 0
+    to 1. `by` is RANDOM, BY_KEY, or BY_HEADER and a header's name in lower case. The last of
+    `history` is the beginning of the stage that it is in.
+
+    `live` and `next` are the same where a version is held and nothing else is to come.
+    """
+
+    id: str
+    live: int
+    next: int
+    stage: Stage
+    shadow_share: float = 1.0
+    canary_share: float = 0.0
+    by: str = RANDOM
+    history: tuple[Event, ...] = ()
+
+    @property
+    def answering(self) -> int:
+        """The version that answers what names none, but for the canary's share.
+
+        >>> Rollout("a", 1, 2, Stage.CANARY).answering, Rollout("a", 1, 2, Stage.PROMOTED).answering
+        (1, 2)
+        """
+        return self.next if self.stage is Stage.PROMOTED else self.live
+
+    @property
+    def canary(self) -> float:
+        """The share of requests that `next` answers now."""
+        return self.canary_share if self.stage is Stage.CANARY else 0.0
+
+    @property
+    def shadow(self) -> float:
+        """The share of what `live` answers that `next` is asked too, now."""
+        return self.shadow_share if self.stage in (Stage.SHADOW, Stage.CANARY) else 0.0
+
+    @property
+    def loaded(self) -> frozenset[int]:
+        """The versions that a model server has to hold. A promoted one has the version before it
+        beside it, so that the way back takes no time.
+
+        >>> sorted(Rollout("a", 1, 2, Stage.ROLLED_BACK).loaded)
+        [1]
+        """
+        return frozenset({self.live} if self.stage is Stage.ROLLED_BACK else {self.live, self.next})
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """What the labels mean that a rollout moves: they are written nowhere else, so that one
+        write changes both.
+
+        >>> Rollout("a", 1, 2, Stage.SHADOW).labels
+        {'stable': 1, 'canary': 2}
+        """
+        if self.stage in (Stage.PROMOTED, Stage.ROLLED_BACK):
+            return {STABLE: self.answering}
+        return {STABLE: self.live, CANARY_LABEL: self.next}
+
+    def moved(self, stage: Stage, why: str, at: float, canary_share: float = 0.0) -> "Rollout":
+        """The same in another stage, from `at` on.
+
+        >>> Rollout("a", 1, 2, Stage.SHADOW).moved(Stage.CANARY, "by hand", 1.8e9, 0.1).canary
+        0.1
+        """
+        event = Event(round(at, 3), stage, canary_share, why)
+        return replace(self, stage=stage, canary_share=canary_share, history=(*self.history, event))
+
+
+def read_rollout(model_directory: Path) -> Rollout | None:
+    """The model's; None where there is none.
+
+    Raises ValueError for a file that is none of ours or names a version that is not there, OSError
+    where it cannot be read.
+
+    >>> read_rollout(Path("no such model"))
+    """
+    path = model_directory / ROLLOUT_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {error}") from error
+    try:
+        found = parse_rollout(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    missing = found.loaded - find_versions(model_directory).keys()
+    if missing:
+        raise ValueError(f"{path}: there is no version {min(missing)} of {model_directory.name}")
+    return found
+
+
+def parse_rollout(text: str) -> Rollout:
+    """What the text of a file says. Raises ValueError.
+
+    >>> parse_rollout('{"id": "a", "live": 1, "next": 2, "stage": "canary"}').stage
+    <Stage.CANARY: 'canary'>
+    """
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"it is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise ValueError('it is not as expected, {"live": 1, "next": 2, "stage": "shadow", ...}')
+    if unknown := sorted(given.keys() - Rollout.__dataclass_fields__.keys()):
+        raise ValueError(f"{unknown[0]!r} is no key of a rollout")
+    found = Rollout(
+        id=_field(given, "id", str),
+        live=_field(given, "live", int),
+        next=_field(given, "next", int),
+        stage=_stage(given),
+        shadow_share=_share(given, "shadow_share"),
+        canary_share=_share(given, "canary_share"),
+        by=_by(given),
+        history=tuple(map(_event, _field(given, "history", list, []))),
+    )
+    if found.live == found.next and found.stage is not Stage.PROMOTED:
+        raise ValueError(f"live and next are both {found.live}")
+    return found
+
+
+def write_rollout(model_directory: Path, rollout: Rollout) -> None:
+    """Write the file whole: whoever reads it finds the old one or the new one.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as model:
+    ...     for version in "12":
+    ...         Path(model, version).mkdir()
+    ...     write_rollout(Path(model), Rollout("a", 1, 2, Stage.SHADOW))
+    ...     read_rollout(Path(model)).stage
+    <Stage.SHADOW: 'shadow'>
+    """
+    path = model_directory / ROLLOUT_FILE
+    history = [asdict(event) | {"at": _written(event.at)} for event in rollout.history]
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(rollout) | {"history": history}, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # the name must not lead to an empty file after a power cut
+    beside.replace(path)
+
+
+def remove_rollout(model_directory: Path) -> None:
+    """From then on the newest version answers.
+
+    >>> remove_rollout(Path("no such model"))
+    """
+    (model_directory / ROLLOUT_FILE).unlink(missing_ok=True)
+
+
+def _field(given: Mapping[str, Any], name: str, kind: type[Any], default: Any = None) -> Any:
+    found = given.get(name, default)
+    if type(found) is not kind:
+        raise ValueError(f"{name}: expected {kind.__name__}, got {found!r}")
+    return found
+
+
+def _stage(given: Mapping[str, Any]) -> Stage:
+    try:
+        return Stage(given.get("stage"))  # type: ignore[arg-type]
+    except ValueError:
+        known = ", ".join(Stage)
+        raise ValueError(f"stage: expected one of {known}, got {given.get('stage')!r}") from None
+
+
+def _share(given: Mapping[str, Any], name: str) -> float:
+    found = given.get(name, Rollout.__dataclass_fields__[name].default)
+    if type(found) not in (int, float) or not 0 <= found <= 1:
+        raise ValueError(f"{name}: expected a number from 0 to 1, got {found!r}")
+    return float(found)
+
+
+def _by(given: Mapping[str, Any]) -> str:
+    found = given.get("by", RANDOM)
+    named = isinstance(found, str) and found.startswith(BY_HEADER) and len(found) > len(BY_HEADER)
+    if found not in (RANDOM, BY_KEY) and not named:
+        raise ValueError(f"by: expected {RANDOM}, {BY_KEY} or {BY_HEADER}NAME, got {found!r}")
+    return str(found).lower()
+
+
+def _event(given: Any) -> Event:
+    if not isinstance(given, dict):
+        raise ValueError(f"history: expected objects, got {given!r}")
+    try:
+        at = datetime.fromisoformat(_field(given, "at", str)).timestamp()
+    except ValueError as error:
+        raise ValueError(f"history: {error}") from None
+    return Event(at, _stage(given), _share(given, "canary_share"), _field(given, "why", str))
+
+
+def _written(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

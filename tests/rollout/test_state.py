@@ -1,0 +1,200 @@
+"""A rollout's state: what becomes of it, what the file may say, and two who change it at once."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from service.rollout import state
+from service.rollout.evidence import Evidence, evidence_directory, read_evidence, write_evidence
+from service.rollout.state import StateError, goes_to_next
+from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, Stage, read_rollout, write_rollout
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    for number in (1, 2, 3):
+        version = tmp_path / "digits" / str(number)
+        version.mkdir(parents=True)
+        (version / "saved_model.pb").write_bytes(b"")
+    return tmp_path / "digits"
+
+
+def test_a_rollout_goes_from_shadow_to_canary_to_all(digits: Path) -> None:
+    state.start(digits, 3, by="header:x-user")
+    state.canary(digits, 0.1)
+    state.canary(digits, 0.5, "no change of 2,000")
+    rollout = state.promote(digits)
+    assert read_rollout(digits) == rollout
+    assert (rollout.answering, rollout.labels, sorted(rollout.loaded)) == (3, {"stable": 3}, [2, 3])
+    told = [(event.stage, event.canary_share, event.why) for event in rollout.history]
+    assert told == [
+        ("shadow", 0, "by hand"),
+        ("canary", 0.1, "by hand"),
+        ("canary", 0.5, "no change of 2,000"),
+        ("promoted", 0, "by hand"),
+    ]
+    back = state.abort(digits)
+    assert (back.answering, back.labels, sorted(back.loaded)) == (2, {"stable": 2}, [2])
+
+
+def test_what_is_paused_goes_on_where_it_was(digits: Path) -> None:
+    state.start(digits, 3)
+    assert state.pause(digits).shadow == 0
+    assert state.resume(digits).stage is Stage.SHADOW
+    state.canary(digits, 0.25)
+    paused = state.pause(digits)
+    assert (paused.canary, paused.answering, paused.labels["canary"]) == (0, 2, 3)
+    assert state.resume(digits).canary == 0.25
+
+
+def test_a_command_again_changes_nothing(digits: Path) -> None:
+    once = state.start(digits, 3)
+    assert state.start(digits, 3) == once
+    for again in (state.pause, state.resume, state.promote, state.abort):
+        once = again(digits)
+        assert again(digits) == once
+    assert once.stage is Stage.ROLLED_BACK
+
+
+def test_the_version_that_is_live_is_the_one_that_answered_before(digits: Path) -> None:
+    assert state.start(digits, 2).live == 1
+    with pytest.raises(StateError, match="digits 2 is being rolled out"):
+        state.start(digits, 3)
+    state.abort(digits)
+    assert state.start(digits, 3).live == 1
+    state.promote(digits)
+    with pytest.raises(StateError, match="digits 3 is what answers already"):
+        state.start(digits, 3)
+    assert state.hold(digits).answering == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "live", "told"),
+    [
+        (9, None, "no version 9; there are: 1, 2, 3"),
+        (3, 9, "no version 9"),
+        (1, None, "no version before 1: say which"),
+        (3, 3, "answers already"),
+    ],
+)
+def test_what_cannot_begin(digits: Path, version: int, live: int | None, told: str) -> None:
+    with pytest.raises(StateError, match=told):
+        state.start(digits, version, live=live)
+    assert read_rollout(digits) is None
+
+
+def test_what_cannot_be_done_from_here(digits: Path) -> None:
+    with pytest.raises(StateError, match="sluice rollout digits VERSION begins"):
+        state.promote(digits)
+    state.hold(digits, 2)
+    with pytest.raises(StateError, match="version 2 is held, and none is being rolled out"):
+        state.abort(digits)
+    state.start(digits, 3)
+    state.abort(digits)
+    with pytest.raises(StateError, match="is rolled back: it cannot be promoted from there"):
+        state.promote(digits)
+    state.end(digits)
+    assert read_rollout(digits) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"stage": "halfway"}, "expected one of shadow, canary"),
+        ({"live": "1"}, "live: expected int, got '1'"),
+        ({"live": True}, "live: expected int"),
+        ({"next": 1}, "live and next are both 1"),
+        ({"next": 7}, "there is no version 7 of digits"),
+        ({"canary_share": 1.5}, "from 0 to 1, got 1.5"),
+        ({"by": "header:"}, "by: expected random, key or header:NAME"),
+        ({"history": [{"at": "noon", "stage": "shadow", "why": ""}]}, "history: Invalid isoformat"),
+        ({"shares": 1}, "'shares' is no key of a rollout"),
+    ],
+)
+def test_a_file_that_is_none_is_told(digits: Path, change: dict[str, object], told: str) -> None:
+    path = digits / ROLLOUT_FILE
+    path.write_text(json.dumps({"id": "a", "live": 1, "next": 2, "stage": "shadow"} | change))
+    with pytest.raises(ValueError, match=told):
+        read_rollout(digits)
+
+
+@given(
+    some.builds(
+        Rollout,
+        some.text(),
+        some.just(1),
+        some.just(2),
+        some.sampled_from(Stage),
+        some.floats(0, 1),
+        some.floats(0, 1),
+        some.sampled_from(["random", "key", "header:x-user"]),
+    )
+)
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rollout: Rollout
+) -> None:
+    directory = tmp_path_factory.getbasetemp() / "written"
+    for version in "12":
+        (directory / version).mkdir(parents=True, exist_ok=True)
+    rollout = rollout.moved(Stage.CANARY, "by hand", 1_800_000_000.25, 0.5)
+    write_rollout(directory, rollout)
+    assert read_rollout(directory) == rollout
+
+
+def test_a_growing_share_only_adds_and_has_its_size() -> None:
+    values = [f"user-{number}" for number in range(4000)]
+    before: set[str] = set()
+    for share in (0.01, 0.1, 0.5, 1.0):
+        rollout = Rollout("a", 1, 2, Stage.CANARY, canary_share=share)
+        chosen = {value for value in values if goes_to_next(rollout, "digits", value)}
+        assert before <= chosen
+        assert len(chosen) / len(values) == pytest.approx(share, abs=0.02)
+        before = chosen
+    other = Rollout("b", 1, 3, Stage.CANARY, canary_share=0.1)
+    tenth = Rollout("a", 1, 2, Stage.CANARY, canary_share=0.1)
+    both = [v for v in values if goes_to_next(tenth, "m", v) and goes_to_next(other, "m", v)]
+    assert len(both) / len(values) < 0.03  # other users for another version
+
+
+def _move_often(directory: Path) -> None:
+    for share in range(20):
+        state.canary(directory, share / 100)
+
+
+def test_two_who_change_it_at_once_lose_nothing(digits: Path) -> None:
+    state.start(digits, 3)
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=_move_often, args=(digits,)) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    rollout = read_rollout(digits)
+    assert rollout is not None
+    assert rollout.canary_share == 0.19
+    assert 21 <= len(rollout.history) <= 41
+    assert [event.at for event in rollout.history] == sorted(e.at for e in rollout.history)
+
+
+def test_evidence_adds_up_over_workers_and_goes_with_the_next_rollout(digits: Path) -> None:
+    first = state.start(digits, 3)
+    for worker, pairs in (("one", 2), ("other", 3)):
+        evidence = Evidence(first.id, pairs=pairs, changes={"class": 1, worker: 1})
+        evidence.canary.add(0.004)
+        evidence.canary.fail()
+        write_evidence(evidence_directory(digits, first.id) / f"{worker}.json", evidence)
+    (evidence_directory(digits, first.id) / "broken.json").write_text("{")
+    found = read_evidence(digits, first.id)
+    assert (found.pairs, found.changes) == (5, {"class": 2, "one": 1, "other": 1})
+    assert (found.canary.requests, found.canary.errors, sum(found.canary.seconds)) == (4, 2, 2)
+    state.abort(digits)
+    second = state.start(digits, 3)
+    assert read_evidence(digits, second.id) == Evidence(second.id)
+    assert read_evidence(digits, first.id) == found  # for whoever looks back
+    state.promote(digits)
+    state.end(digits)
+    assert read_evidence(digits, first.id) == Evidence(first.id)
