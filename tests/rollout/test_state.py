@@ -5,7 +5,7 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from service.rollout import state
@@ -122,6 +122,7 @@ def test_a_file_that_is_none_is_told(digits: Path, change: dict[str, object], to
         read_rollout(digits)
 
 
+@settings(max_examples=10)  # each waits for the disk
 @given(
     some.builds(
         Rollout,
