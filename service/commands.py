@@ -14,6 +14,7 @@ from sluice.wire.nearest import nearest
 EXTRAS = {
     "gateway": (
         "a2wsgi",
+        "cachetools",
         "cryptography",
         "flask",
         "grpc_health",

@@ -67,6 +67,8 @@ def _text(exchange: Exchange, caller: Caller) -> str:
     ids = caller.trace.ids
     if ids:
         line = f"{line} trace_id={ids[0]} span_id={ids[1]}"
+    if caller.cache:
+        line = f"{line} cache={caller.cache}"
     if exchange.reason:
         line = f'{line} reason="{exchange.reason}"'
     return (line if line.isprintable() else line.translate(_CONTROL)) + "\n"
@@ -96,6 +98,8 @@ def _json(exchange: Exchange, caller: Caller) -> str:
     ids = caller.trace.ids
     if ids:
         entry["trace_id"], entry["span_id"] = ids
+    if caller.cache:
+        entry["cache"] = caller.cache
     if exchange.reason:
         entry["reason"] = exchange.reason
     try:

@@ -11,6 +11,7 @@ from service.gateway.tracing.trace import NO_TRACE, Metadata, Trace
 from sluice.wire.tensors import Array
 
 REQUEST_ID = "x-request-id"
+CACHE_CONTROL = "cache-control"
 _TRACE = ("traceparent", "tracestate")  # W3C's, which the model server gets as they came
 _MAX_ID = 128  # characters of a client's own request id
 _MAX_TRACE = 1024  # W3C has 512 passed on at the least; gRPC takes 8 kB of metadata in all
@@ -31,6 +32,7 @@ class Caller:
     # What it may ask, and how much, once it has been let in.
     grant: Grant = EVERYTHING
     account: AnyAccount = FREE
+    no_store: bool = False  # its answer is neither to be kept nor one that was kept (RFC 9111)
     trace: Trace = NO_TRACE
     # Filled in on the way.
     signature: str = ""
@@ -40,6 +42,8 @@ class Caller:
     queued_s: float = 0.0
     upstream_s: float = 0.0
     decode_s: float = 0.0
+    cache: str = ""  # of a model whose answers are kept, what came of it: one of caching.py's
+    age_s: float = 0.0  # of an answer that was kept
     novelty: Array | None = None  # as the model says it of each row
 
     @classmethod
@@ -67,7 +71,8 @@ class Caller:
             if _is_metadata(value := headers.get(name, "")) and len(value) <= _MAX_TRACE
         )
         metadata = ((REQUEST_ID, request_id), *traces)
-        return cls(began + seconds, request_id, metadata, began, certificate)
+        no_store = CACHE_CONTROL in headers and _is_no_store(headers[CACHE_CONTROL])
+        return cls(began + seconds, request_id, metadata, began, certificate, no_store=no_store)
 
     def at(self, peer: str) -> str:
         """What the log calls it: the address that it calls from, and before that its key's id."""
@@ -75,6 +80,16 @@ class Caller:
 
     def time_left_s(self) -> float:
         return self.deadline - time.monotonic()
+
+
+def _is_no_store(directives: str) -> bool:
+    """Whether one of them asks for an answer of the model's own, as a browser's reload does too.
+
+    >>> _is_no_store("max-age=0, No-Store"), _is_no_store("max-age=0")
+    (True, False)
+    """
+    given = {each.strip().lower() for each in directives.split(",")}
+    return not given.isdisjoint(("no-store", "no-cache"))
 
 
 def _is_metadata(text: str) -> bool:

@@ -26,7 +26,7 @@ from service.gateway.model_server import CLASSIFY, MULTI_INFERENCE, REGRESS, enc
 from service.gateway.patterns import named_by
 from service.gateway.settings import InvalidSetting, Settings, environment_variable
 from service.gateway.telemetry import Telemetry
-from service.gateway.traffic import Inputs, Kind
+from service.gateway.traffic import Inputs, Kind, bytes_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import (
     CLASSIFY_LOG,
@@ -38,7 +38,6 @@ from sluice.wire.prediction_logs import (
 )
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import Example
-from sluice.wire.tensors import Array
 from sluice.wire.tfrecords import frame
 
 MOST_IN_LINE, MOST_BYTES_IN_LINE = 4096, 64 << 20
@@ -105,7 +104,7 @@ class Capture:
     def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
         """A version has answered these inputs."""
         if self._is_wanted(kind.model.name, caller):
-            model, size = ModelRef(kind.model.name, version), sum(map(_bytes_of, inputs.values()))
+            model, size = ModelRef(kind.model.name, version), bytes_of(inputs)
             encode = partial(self._predict_request, model, kind, inputs)
             self._put(_Taken(PREDICT_LOG, model, int(time.time()), size, encode))
 
@@ -243,7 +242,3 @@ def _examples_of(given: serving.Input) -> Iterator[Example]:
     else:
         yield given.example_list_with_context.context
         yield from given.example_list_with_context.examples
-
-
-def _bytes_of(array: Array) -> int:
-    return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes

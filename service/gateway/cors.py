@@ -6,12 +6,13 @@ from service.gateway.http import HttpResponse
 
 # What a page may send, and read of an answer, beyond what any page may.
 _SENT = (
-    "Accept, Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, "
-    "Server-Timing, X-API-Key, X-Request-Id, X-Request-Timeout-Ms, traceparent, tracestate"
+    "Accept, Authorization, Cache-Control, Content-Encoding, Content-Type, "
+    "Inference-Header-Content-Length, Server-Timing, X-API-Key, X-Request-Id, "
+    "X-Request-Timeout-Ms, traceparent, tracestate"
 )
 _READ = (
-    "Inference-Header-Content-Length, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, "
-    "WWW-Authenticate, X-Request-Id, X-Sluice-Version"
+    "Age, Cache-Status, Inference-Header-Content-Length, RateLimit, RateLimit-Policy, Retry-After, "
+    "Server-Timing, WWW-Authenticate, X-Request-Id, X-Sluice-Version"
 )
 _REMEMBERED_S = "600"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from service.gateway.answer import Answer
+from service.gateway.caching import HIT
 from service.gateway.caller import Caller
 from service.gateway.classes import Labels, head_of, index_of
 from service.gateway.errors import MalformedRequest, UnknownSignature
@@ -60,6 +61,8 @@ async def explain(
         return await predictions.infer(version, decode, second, size=LARGE + 1)
     finally:
         caller.signature = second.signature
+        if caller.cache == HIT:  # what is answered is as fresh as the older of both
+            caller.cache, caller.age_s = second.cache, max(caller.age_s, second.age_s)
         caller.queued_s += second.queued_s
         caller.upstream_s += second.upstream_s
         caller.decode_s += second.decode_s

@@ -11,6 +11,7 @@ from service.gateway.access.guard import AnyGuard, guard_of
 from service.gateway.access.limits import BYTES, REQUESTS
 from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission, Arrival
+from service.gateway.caching import cache_of, told
 from service.gateway.caller import Caller
 from service.gateway.capturing import capture_of
 from service.gateway.cors import Cors
@@ -57,9 +58,9 @@ class Gateway:
         telemetry = Telemetry(AccessLog(settings.access_log))
         guard = guard_of(settings)
         hear = telemetry.version_states.hear
-        capture = capture_of(settings, telemetry)
+        capture, cache = capture_of(settings, telemetry), cache_of(settings, telemetry)
         predictions = Predictions(
-            settings, telemetry.statistics, hear, lambda: guard.remark, capture
+            settings, telemetry.statistics, hear, lambda: guard.remark, capture, cache
         )
         admission = Admission(settings, predictions.joining, telemetry)
         tls, cors = server_tls(settings), Cors(settings.cors_origins)
@@ -133,6 +134,8 @@ class Gateway:
                 response = await view.handler(self.predictions, model, request, caller)
                 if TIMING in head.headers:
                     response = _with_timing(response, caller)
+                if caller.cache:
+                    response = response._replace(headers={**response.headers, **told(caller)})
         except GatewayError as error:
             response, reason = error_response(error), str(error)
         except (asyncio.CancelledError, ClientGone):

@@ -9,12 +9,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from service.gateway.access.limits import ROWS
 from service.gateway.answer import Answer
+from service.gateway.caching import NO_CACHE, AnyCache
 from service.gateway.caller import Caller
 from service.gateway.capturing import NO_CAPTURE, AnyCapture
 from service.gateway.classes import check_classes
@@ -73,7 +75,7 @@ class Predictions:
     Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
     says what has been counted of them; `hear` is told the states of the named models' versions;
     `remark` says what else whoever asks for readiness should know; `capture` is told what has been
-    answered.
+    answered; `cache` keeps answers.
     """
 
     def __init__(
@@ -83,11 +85,12 @@ class Predictions:
         hear: Hear = lambda *_: None,
         remark: Remark = str,
         capture: AnyCapture = NO_CAPTURE,
+        cache: AnyCache = NO_CACHE,
     ) -> None:
         self.settings = settings
         self.model_list = ModelList(settings)
         self._counted, self.hear, self.remark = counted, hear, remark
-        self._capture = capture
+        self._capture, self._cache = capture, cache
         self.model_server = ModelServer(
             settings.model_server,
             Dialling(upstream_tls(settings), settings.tls_model_server_name),
@@ -137,7 +140,8 @@ class Predictions:
             rows = _rows(query.signature, inputs)
             await caller.account.spend({ROWS: rows or 1})
             kind = kind_of(model, query.signature.name, wanted, inputs)
-            answer = await self.joining.ask(kind, inputs, rows, caller)
+            ask = partial(self.joining.ask, kind, inputs, rows, caller)
+            answer = await self._cache.answer(kind, inputs, caller, ask, self._live_version)
         caller.version = answer.version
         self._capture.answered(kind, inputs, answer.version, caller)
         if query.signature.name == ENCODED_SIGNATURE:
@@ -203,6 +207,11 @@ class Predictions:
         reply.metadata["signature_def"].Unpack(found)
         signatures = Signatures(dict(found.signature_def))
         return self._remembered.keep(model, signatures, reply.model_spec.version.value, asked)
+
+    async def _live_version(self, model: ModelRef, caller: Caller) -> int:
+        """The version that answers for `model` now, or did a moment ago; raises as `signatures`."""
+        await self.signatures(model, caller, SIGNATURES_MAY_BE_STALE_S)
+        return self._remembered.version_of(model)
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises as `signatures` does."""

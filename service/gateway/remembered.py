@@ -45,6 +45,11 @@ class Remembered:
         self._kept[model] = _Kept(signatures, version, asked)
         return signatures
 
+    def version_of(self, model: ModelRef) -> int:
+        """Whose they are; 0 where none are kept."""
+        kept = self._kept.get(model)
+        return kept.version if kept else 0
+
     def forget_if_replaced(self, model: ModelRef, version: int) -> None:
         """What was another version's than the one that answers now."""
         kept = self._kept.get(model)

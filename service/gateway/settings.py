@@ -231,6 +231,16 @@ class Settings:
     metadata_ttl_s: float = _setting(
         10.0, "seconds for which a model's signatures are remembered", least=0
     )
+    cache_models: str = _setting(
+        "",
+        "models whose answers are kept, and given again to who asks the same: patterns, by commas",
+    )
+    cache_max_bytes: int = _setting(
+        64 * 2**20, "what the answers that a worker keeps may take, bytes; the longest unused go"
+    )
+    cache_max_age_s: float = _setting(
+        300.0, "after so long an answer is not given again, seconds", least=0.001, most=DAY_S
+    )
     capture_dir: str = _setting(
         "",
         "the directory that answered requests are written to, for warm-up files and to be asked "

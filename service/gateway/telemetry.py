@@ -164,6 +164,15 @@ class Telemetry:
             ["outcome"],
             registry=registry,
         )
+        self._cached = Counter(
+            "sluice_cache_requests",
+            "Predictions of the models whose answers are kept, by what came of it.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._cache_bytes = self._gauge(
+            "cache_bytes", "What the answers that are kept take.", "livesum"
+        )
         self._connections = self._gauge("connections", "Open HTTP connections.", "livesum")
         # prometheus_client looks a child up by all its labels at every call; these are few.
         self._counter = lru_cache(4096)(self._requests.labels)
@@ -236,6 +245,8 @@ class Telemetry:
             of.rows.inc(sum(caller.rows for caller in called))
             # Of one call they add up to 1.
             of.calls.inc(sum(caller.rows / caller.joined for caller in called))
+        for outcome, count in Tally(caller.cache for _, caller in group if caller.cache).items():
+            self._cached.labels(model, outcome).inc(count)
         if novelty := readings(caller.novelty for _, caller in group):
             self._novelty.labels(model, version).observe_all(novelty)
         if model and verb in PREDICTING and status not in ANSWERED:
@@ -277,6 +288,10 @@ class Telemetry:
     def captured(self, outcome: str, requests: int) -> None:
         """So many were to be written down, and were or were not; from any thread."""
         self._captures.labels(outcome).inc(requests)
+
+    def cache_holds(self, size: float) -> None:
+        """So many bytes of answers, in this process."""
+        self._cache_bytes.set(size)
 
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""

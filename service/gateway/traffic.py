@@ -44,6 +44,14 @@ def kind_of(model: ModelRef, signature: str, outputs: tuple[str, ...], inputs: I
     return Kind(model, signature, outputs, forms)
 
 
+def bytes_of(arrays: Mapping[str, Array]) -> int:
+    """Their elements', of strings the texts'."""
+    return sum(
+        sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes
+        for array in arrays.values()
+    )
+
+
 @dataclass(eq=False, slots=True)
 class Part:
     """One request. `joinable` once it has not been refused together with others."""

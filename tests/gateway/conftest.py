@@ -92,6 +92,7 @@ class SlowModelServer(serving_pb2_grpc.PredictionServiceServicer):
             tensor.dtype = 1
             tensor.tensor_shape.dim.add(size=-1)
         reply = GetModelMetadataResponse(model_spec=request.model_spec)
+        reply.model_spec.version.value = self.version
         reply.metadata["signature_def"].Pack(signatures)
         return reply
 

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from service.gateway.access.grant import OPERATION_OF
+from service.gateway.caching import told
 from service.gateway.caller import Caller
 from service.gateway.error_responses import grpc_code_of, headers_of
 from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
@@ -99,7 +100,7 @@ class Edge:
                 reply = await method.answer(model, request, caller)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)
-            trailers = tuple((name.lower(), text) for name, text in headers_of(error).items())
+            trailers = _trailers(headers_of(error))
         except asyncio.CancelledError:  # the client is gone
             self._observe(path, method, model, "CANCELLED", data, reply, caller, context, "")
             raise
@@ -109,6 +110,8 @@ class Edge:
         self._observe(path, method, model, code, data, reply, caller, context, details)
         if code != "OK":
             await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS], trailers)
+        if caller.cache:
+            context.set_trailing_metadata(_trailers(told(caller)))
         return reply
 
     def _caller(self, headers: Mapping[str, str], context: Context) -> Caller:
@@ -162,6 +165,10 @@ def _headers(context: Context) -> dict[str, str]:
     return {
         name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)
     }
+
+
+def _trailers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), text) for name, text in headers.items())
 
 
 def read_message(kind: type[AnyMessage], data: bytes) -> AnyMessage:
