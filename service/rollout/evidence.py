@@ -128,14 +128,18 @@ def read_evidence(model_directory: Path, rollout: str) -> Evidence:
     found = Evidence(rollout)
     for path in sorted(evidence_directory(model_directory, rollout).glob("[!.]*.json")):
         try:
-            found += _evidence(json.loads(path.read_text()))
+            found += evidence_of(json.loads(path.read_text()))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
 
 
-def _evidence(given: dict[str, Any]) -> Evidence:
-    """Raises KeyError, TypeError."""
+def evidence_of(given: dict[str, Any]) -> Evidence:
+    """As `asdict` has given it. Raises KeyError, TypeError.
+
+    >>> evidence_of(asdict(Evidence("a", pairs=2))).pairs
+    2
+    """
     return Evidence(
         **given
         | {

@@ -91,7 +91,7 @@ class Comparison:
     """
 
     allowed: float
-    _logs: Floats = field(default_factory=lambda: np.zeros_like(TIMES))
+    logs: Floats = field(default_factory=lambda: np.zeros_like(TIMES))
 
     def add(self, hits: int, trials: int, other_hits: int, other_trials: int) -> None:
         """One batch. Of one in which a group was not asked at all nothing can be told."""
@@ -99,13 +99,13 @@ class Comparison:
             return
         odds = self.allowed * trials / other_trials
         share, shares = odds / (1 + odds), TIMES * odds / (1 + TIMES * odds)
-        self._logs += _times_log(hits, shares / share)
-        self._logs += _times_log(other_hits, (1 - shares) / (1 - share))
+        self.logs += _times_log(hits, shares / share)
+        self.logs += _times_log(other_hits, (1 - shares) / (1 - share))
 
     @property
     def too_often(self) -> float:
         """Evidence against "`allowed` times as often as in the other group at the most"."""
-        return _mixture(self._logs)
+        return _mixture(self.logs)
 
 
 def _times_log(count: int, ratios: Floats) -> Floats:

@@ -87,19 +87,23 @@ def shadow(directory: Path, why: str = BY_HAND) -> Rollout:
     return _move(directory, Stage.SHADOW, why, ASKED_STAGES)
 
 
-def canary(directory: Path, share: float, why: str = BY_HAND) -> Rollout:
-    """Let the next version answer a share of the requests, from 0 to 1. Raises StateError."""
-    return _move(directory, Stage.CANARY, why, ASKED_STAGES, share)
+def canary(
+    directory: Path, share: float, why: str = BY_HAND, seen: Rollout | None = None
+) -> Rollout:
+    """Let the next version answer a share of the requests, from 0 to 1. `seen`: only if the rollout
+    is still as it was then. Raises StateError."""
+    return _move(directory, Stage.CANARY, why, ASKED_STAGES, share, seen=seen)
 
 
-def promote(directory: Path, why: str = BY_HAND) -> Rollout:
-    """Let the next version answer all. Raises StateError."""
-    return _move(directory, Stage.PROMOTED, why, ASKED_STAGES)
+def promote(directory: Path, why: str = BY_HAND, seen: Rollout | None = None) -> Rollout:
+    """Let the next version answer all; `seen` as with `canary`. Raises StateError."""
+    return _move(directory, Stage.PROMOTED, why, ASKED_STAGES, seen=seen)
 
 
-def abort(directory: Path, why: str = BY_HAND) -> Rollout:
-    """Let the live version answer all, also after the next was promoted. Raises StateError."""
-    return _move(directory, Stage.ROLLED_BACK, why, (*ASKED_STAGES, Stage.PROMOTED))
+def abort(directory: Path, why: str = BY_HAND, seen: Rollout | None = None) -> Rollout:
+    """Let the live version answer all, also after the next was promoted; `seen` as with `canary`.
+    Raises StateError."""
+    return _move(directory, Stage.ROLLED_BACK, why, (*ASKED_STAGES, Stage.PROMOTED), seen=seen)
 
 
 def pause(directory: Path, why: str = BY_HAND) -> Rollout:
@@ -160,10 +164,17 @@ def _live(
 
 
 def _move(
-    directory: Path, stage: Stage, why: str, possible: tuple[Stage, ...], share: float = 0.0
+    directory: Path,
+    stage: Stage,
+    why: str,
+    possible: tuple[Stage, ...],
+    share: float = 0.0,
+    seen: Rollout | None = None,
 ) -> Rollout:
     with _locked(directory):
         before = _read(directory)
+        if seen not in (None, before):
+            raise StateError(f"the rollout of {directory.name} {before.next} has moved meanwhile")
         _check(before, stage, possible)
         return _moved(directory, before, stage, why, share)
 
