@@ -65,16 +65,34 @@ def keys() -> None:
     help="What it may ask; several times for several.",
 )
 @click.option("--expires", metavar="90d|TIME", help="In so many days, or at 2027-01-01T00:00:00Z.")
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    metavar="NAME",
+    help="A name of its client's certificate, as DNS:phone.acme.example, in place of a key that is "
+    "shown; several times for several.",
+)
 @click.option("--note", default="", help="For those who read the file.")
-def new(key_id: str, file: Path, expires: str | None, note: str, **grant: Any) -> None:
+def new(
+    key_id: str,
+    file: Path,
+    expires: str | None,
+    certificates: tuple[str, ...],
+    note: str,
+    **grant: Any,
+) -> None:
     """Make a key called ID, and show it: once, as the file has only its SHA-256."""
     if not ID_FORM.fullmatch(key_id):
         raise click.UsageError(f"ID is {ID_IN_WORDS}")
     import tomlkit
 
     entry = tomlkit.table()
-    key = new_key(key_id)
-    entry["sha256"] = digest_of(key)
+    key = "" if certificates else new_key(key_id)
+    if key:
+        entry["sha256"] = digest_of(key)
+    else:
+        entry["certificates"] = list(certificates)
     entry.update({name: list(values) for name, values in grant.items()})
     if expires:
         entry["expires"] = _time_of(expires)
@@ -88,8 +106,11 @@ def new(key_id: str, file: Path, expires: str | None, note: str, **grant: Any) -
         known[key_id] = entry
 
     _change(file, add)
-    click.echo(key)
-    click.echo(f"Written to {file}. This is the only time that the key is shown.", err=True)
+    if key:
+        click.echo(key)
+        click.echo(f"Written to {file}. This is the only time that the key is shown.", err=True)
+    else:
+        click.echo(f"Written to {file}: who shows such a certificate needs no key.", err=True)
 
 
 @keys.command("list")
@@ -144,6 +165,8 @@ def _change(file: Path, change: Callable[["TOMLDocument"], None]) -> None:
                 out.flush()
                 os.fsync(out.fileno())
             beside.replace(file)
+    except BadAccessFile as error:
+        raise KeysError(str(error)) from None
     except OSError as error:
         raise KeysError(f"{error.filename or file} cannot be written ({error.strerror})") from None
 

@@ -36,6 +36,24 @@ def test_a_new_key_is_shown_once_and_its_hash_kept(run, file):
     assert not [path for path in file.parent.iterdir() if path != file]
 
 
+def test_a_certificate_stands_for_a_key(run, file):
+    names = ["DNS:phone.acme.example", "IP:10.1.2.3"]
+    made = run("new", "phone", *[f"--certificate={name}" for name in names], "--model=digits")
+    assert (made.exit_code, made.stdout) == (0, "")
+    access = read_access(file.read_text())
+    assert (access.keys["phone"].certificates, access.keys["phone"].digest) == (tuple(names), "")
+    again = run("new", "other", f"--certificate={names[0]}")
+    assert (again.exit_code, "is the key phone's already" in again.output) == (1, True)
+
+
+@pytest.mark.parametrize("option", ["--model=", "--certificate=phone.acme.example"])
+def test_what_the_gateway_would_refuse_is_not_written(run, file, option):
+    refused = run("new", "a", option)
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: keys.a.")
+    assert not file.exists()
+
+
 def test_the_list_says_who_may_what(run):
     run("new", "a", "--expires=2020-01-01T00:00:00Z")
     run("new", "b", "--model=m", "--model=n-*", "--note=Bea's")

@@ -17,8 +17,11 @@ from service.gateway.dates import utc
 from service.gateway.exchange import Exchange
 
 # What a client sent may not end a line, or talk to a terminal.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_CONTROL_IN_JSON = {code: f"\\u{code:04x}" for code in range(127, 160)}  # orjson escapes the rest
+# Ends of lines and directions of writing, by which Unicode does the same.
+_BEYOND_LATIN = (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_IN_FOUR = {code: f"\\u{code:04x}" for code in (*range(127, 160), *_BEYOND_LATIN)}
+_CONTROL = _IN_FOUR | {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROL_IN_JSON = _IN_FOUR  # orjson escapes the rest
 
 _TEXT = (
     "%s %s %s %s %s %s %.1fms dialect=%s model=%s version=%s signature=%s rows=%d joined=%d "

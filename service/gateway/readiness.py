@@ -11,6 +11,7 @@ from sluice.wire.contract import State
 PROBE_TIMEOUT_S = 2.0
 # Whether this name is served does not matter: any answer shows that the model server is there.
 _ANY_MODEL = "-"
+ASK_THE_ADMIN_PORT = "the admin port says why (SLUICE_ADMIN_PORT)"
 
 
 class Readiness(NamedTuple):
@@ -19,6 +20,10 @@ class Readiness(NamedTuple):
     ready: bool
     reason: str
     models: dict[str, bool]
+
+    def to_strangers(self) -> "Readiness":
+        """The same without the names of models, and of servers that do not answer."""
+        return Readiness(self.ready, self.reason if self.ready else ASK_THE_ADMIN_PORT, {})
 
 
 async def readiness(predictions: Predictions) -> Readiness:

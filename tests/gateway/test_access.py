@@ -4,12 +4,20 @@ import datetime
 import re
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
+import grpc
 import pytest
 import requests
 
 from service.gateway.access.keys import digest_of, new_key
+from sluice.wire.protos.serving_pb2 import (
+    GetModelStatusRequest,
+    ModelSpec,
+    MultiInferenceRequest,
+)
+from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
 from tests.gateway.access import CASES, GRPC, HTTP
 
 KEYS = {
@@ -118,6 +126,39 @@ def test_no_key_is_in_a_log_and_whose_request_it_was_is(doors):
         assert not [secret for secret in secrets if secret in process.log]
 
 
+def test_two_keys_are_none_whichever_is_good(doors):
+    where, _ = doors
+    keys = [KEYS["good"], KEYS["other"]]
+    for first, second in (keys, keys[::-1]):
+        for way in ("front", "wsgi"):
+            connection = HTTPConnection(where[way].removeprefix("http://"), timeout=30)
+            connection.putrequest("GET", "/v1/models/affine")
+            connection.putheader("X-API-Key", first)
+            connection.putheader("X-API-Key", second)
+            connection.endheaders()
+            assert connection.getresponse().status == 401
+            connection.close()
+        with grpc.insecure_channel(where["grpc"]) as channel:
+            call = ModelServiceStub(channel).GetModelStatus.future(
+                GetModelStatusRequest(model_spec=ModelSpec(name="affine")),
+                metadata=[("x-api-key", first), ("x-api-key", second)],
+                timeout=30,
+            )
+            assert call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_task_about_another_model_is_not_passed_on_with_one_that_the_key_is_for(doors):
+    request = MultiInferenceRequest()
+    for model in ("pair", "affine"):
+        request.tasks.add().model_spec.name = model
+    with grpc.insecure_channel(doors[0]["grpc"]) as channel:
+        call = PredictionServiceStub(channel).MultiInference.future(
+            request, metadata=[("x-api-key", KEYS["other"])], timeout=30
+        )
+        assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "must access the same model name" in call.details()
+
+
 @pytest.mark.parametrize("way", ["front", "wsgi"])
 def test_what_tells_of_models_tells_of_those_that_the_key_is_for(doors, way):
     def get(path, **headers):
@@ -143,6 +184,11 @@ def test_what_is_open_without_a_key(doors, way):
 
     for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/"):
         assert status(path) in (200, 302)
+    assert requests.get(f"{doors[0][way]}/readyz", timeout=30).json() == {
+        "status": "ready",
+        "reason": "all are AVAILABLE",
+        "models": {},
+    }
     for path in ("/v1/models", "/v2", "/openapi.json", "/docs", "/models/", "/metrics"):
         assert status(path) == 401
 

@@ -132,6 +132,18 @@ def test_one_that_takes_connections_and_says_nothing_holds_nobody_up():
         asyncio.run(run())
 
 
+def test_one_that_is_away_at_the_start_is_told_before_anybody_asks():
+    async def run():
+        store = RedisStore(f"redis://127.0.0.1:{free_port()}/0", Book(), PATIENCE_S)
+        store.look()
+        async with asyncio.timeout(30):
+            while not store.problem:
+                await asyncio.sleep(0.01)
+        await store.close()
+
+    asyncio.run(run())
+
+
 def test_an_address_that_is_none_is_not_repeated(tmp_path):
     path = tmp_path / "access.toml"
     path.write_text("")

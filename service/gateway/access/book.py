@@ -37,6 +37,9 @@ class Book:
             self._file = os.dup(file.fileno())  # to lock
         weakref.finalize(self, os.close, self._file)
 
+    def look(self) -> None:
+        pass
+
     async def spend(self, spendings: list[Spending]) -> Outcome:
         """See Store."""
         if not self._is_shared:

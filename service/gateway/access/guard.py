@@ -83,6 +83,7 @@ class Guard:
         """Begin to see whether the file has changed, in an event loop: also while nobody asks."""
         self._file.begin_look()
         self._tokens.look(self._file.current.issuers.values())
+        self._store.look()
 
     async def identify(self, headers: Mapping[str, str], certificate: bytes) -> Grant:
         """What the caller may who sent these headers, or gRPC metadata, by lower-case name, over a

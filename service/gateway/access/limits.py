@@ -113,6 +113,9 @@ class Store(Protocol):
 
     problem: str
 
+    def look(self) -> None:
+        """See, in an event loop, whether there is one: also while nobody asks."""
+
     async def spend(self, spendings: list[Spending]) -> Outcome:
         """All of them, or none."""
 

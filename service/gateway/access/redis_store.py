@@ -79,9 +79,15 @@ class RedisStore:
         self._timeout_s = timeout_s
         self._script = self._redis.register_script(SCRIPT)
         self._fallback = fallback
+        self._first: asyncio.Task[None] | None = None
         self._returning: asyncio.Task[None] | None = None
         self._late = 0
         self.problem = ""
+
+    def look(self) -> None:
+        """Ask it once before anybody waits for it: one that is away is told at the start."""
+        if self._first is None:
+            self._first = asyncio.create_task(self._ask_first())
 
     async def spend(self, spendings: list[Spending]) -> Outcome:
         """See Store. Raises Busy."""
@@ -102,8 +108,9 @@ class RedisStore:
         return await self._fallback.spend(spendings)
 
     async def close(self) -> None:
-        if self._returning is not None:
-            self._returning.cancel()
+        for task in (self._first, self._returning):
+            if task is not None:
+                task.cancel()
         await self._redis.aclose()
 
     def _spend(self, spendings: list[Spending]) -> Awaitable[Any]:
@@ -114,6 +121,16 @@ class RedisStore:
             size = (limit.most, 0) if isinstance(limit, Quota) else (limit.per_s, limit.burst)
             numbers += [each.cost, *size]
         return self._script(names, numbers)
+
+    async def _ask_first(self) -> None:
+        try:
+            await self._ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away(error)
+
+    async def _ping(self) -> None:
+        async with asyncio.timeout(AGAIN_S):
+            await self._redis.ping()
 
     def _away(self, error: Exception) -> None:
         if self.problem:
@@ -128,8 +145,7 @@ class RedisStore:
         while True:
             await asyncio.sleep(AGAIN_S)
             try:
-                async with asyncio.timeout(AGAIN_S):
-                    await self._redis.ping()
+                await self._ping()
             except (RedisError, OSError, TimeoutError):
                 continue
             self._late, self.problem = 0, ""

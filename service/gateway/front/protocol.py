@@ -18,7 +18,7 @@ from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
 from service.gateway.front.handshake import certificate_of
 from service.gateway.front.large_body import LEAST_CAME, LEAST_LEFT, LargeBody
-from service.gateway.http import ClientGone, HttpRequest, HttpResponse
+from service.gateway.http import ClientGone, HttpRequest, HttpResponse, combined
 from service.gateway.settings import Settings
 
 # gunicorn looks for its C parser on the class of a connection, and for what it found on this one.
@@ -247,9 +247,12 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         if found is None:
             keeps: bool = await self._handle_http_request(request, sockname, peername)
             return keeps
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers_bytes
-        }
+        headers = combined(
+            [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in request.headers_bytes
+            ]
+        )
         head = HttpRequest(
             request.method, request.path, request.query, headers, b"", self._certificate
         )

@@ -42,6 +42,8 @@ async def readyz(
 ) -> HttpResponse:
     _check_open(predictions, request)
     state = await readiness(predictions)
+    if predictions.settings.access_file:
+        state = state.to_strangers()
     return HttpResponse(readiness_document(state), 200 if state.ready else 503)
 
 

@@ -17,6 +17,7 @@ from service.gateway.error_responses import grpc_code_of, headers_of
 from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
+from service.gateway.http import combined
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
@@ -162,9 +163,8 @@ class Edge:
 
 def _headers(context: Context) -> dict[str, str]:
     """The call's metadata, less what is binary."""
-    return {
-        name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)
-    }
+    given = context.invocation_metadata() or ()
+    return combined([(name, value) for name, value in given if isinstance(value, str)])
 
 
 def _trailers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

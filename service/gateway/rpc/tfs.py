@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from service.gateway.caller import Caller
 from service.gateway.decode.tfs_proto import decode_predict
 from service.gateway.encode.tfs_proto import encode_predict
-from service.gateway.errors import NotImplementedByServer
+from service.gateway.errors import MalformedRequest, NotImplementedByServer
 from service.gateway.model_server import GET_STATUS, MULTI_INFERENCE
 from service.gateway.predictions import Predictions
 from service.gateway.query import Query
@@ -118,8 +118,13 @@ def _parse_predict(data: bytes) -> tuple[ModelRef, PredictCall]:
 
 
 def _parse_multi_inference(data: bytes) -> tuple[ModelRef, PassedOn]:
-    """All tasks are about one model, as TensorFlow Serving demands."""
+    """All tasks are about one model, as TensorFlow Serving demands, in these words: it is the one
+    that the caller has to be let in for. Raises MalformedRequest."""
     message = read_message(serving.MultiInferenceRequest, data)
+    if len({task.model_spec.name for task in message.tasks}) > 1:
+        raise MalformedRequest(
+            "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+        )
     spec = message.tasks[0].model_spec if message.tasks else serving.ModelSpec()
     return ModelRef.from_proto(spec), PassedOn(message, data)
 

@@ -177,6 +177,12 @@ def over_tls(rendered: Path) -> Manifests:
 
 
 @pytest.fixture
+def traced(rendered: Path) -> Manifests:
+    """The base with traces."""
+    return read(rendered, "components/tracing")
+
+
+@pytest.fixture
 def laptop(rendered: Path) -> Manifests:
     return read(rendered, "overlays/laptop")
 

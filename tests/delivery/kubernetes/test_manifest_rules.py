@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -386,7 +387,7 @@ def test_only_monitoring_reaches_the_gateways_admin_port(serving):
     for policy in serving.of("NetworkPolicy"):
         if policy["spec"]["podSelector"].get("matchLabels") != gateway:
             continue
-        for rule in policy["spec"]["ingress"]:
+        for rule in policy["spec"].get("ingress", []):
             if {"port": "admin"} in rule["ports"]:
                 (who,) = rule["from"]
                 assert namespaces(who["namespaceSelector"]) <= MONITORING
@@ -792,6 +793,17 @@ def test_every_figure_of_the_page_is_a_measured_one():
     measured = (ROOT / "docs" / "benchmarks.md").read_text()
     assert figures
     assert all(f"| {figure} |" in measured for figure in figures)
+
+
+def test_the_gateway_may_reach_the_collector_that_it_sends_traces_to(traced):
+    (container,) = traced.pod("gateway").containers()
+    given = traced.environment(container)
+    assert given["SLUICE_TRACING"] == "on"
+    address = urlsplit(given["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    (rule,) = traced.find("NetworkPolicy", "gateway-traces")["spec"]["egress"]
+    assert rule["ports"] == [{"port": address.port}]
+    (peer,) = rule["to"]
+    assert address.hostname.split(".")[1] in namespaces(peer["namespaceSelector"])
 
 
 def test_the_gateways_certificate_is_read_from_the_secret_that_cert_manager_writes(over_tls):
