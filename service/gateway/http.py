@@ -4,7 +4,7 @@ The event loop's front makes them of what it reads, Flask's views of Flask's, an
 answer both are plain coroutines.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -13,24 +13,6 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
 JSON = "application/json"
-
-
-def combined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Headers, or gRPC metadata, by name, each one's values in the order in which they came: as
-    one list (RFC 9110, 5.3), so that two keys are none, and what a proxy added stands last.
-
-    >>> combined([("a", "1"), ("b", "2"), ("a", "3")])
-    {'a': '1, 3', 'b': '2'}
-    """
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    several: dict[str, list[str]] = {}
-    for name, value in pairs:
-        several.setdefault(name, []).append(value)
-    return {
-        name: ("; " if name == "cookie" else ", ").join(values) for name, values in several.items()
-    }
 
 
 class HttpRequest(NamedTuple):

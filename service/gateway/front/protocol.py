@@ -18,7 +18,8 @@ from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
 from service.gateway.front.handshake import certificate_of
 from service.gateway.front.large_body import LEAST_CAME, LEAST_LEFT, LargeBody
-from service.gateway.http import ClientGone, HttpRequest, HttpResponse, combined
+from service.gateway.headers import combined
+from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.settings import Settings
 
 # gunicorn looks for its C parser on the class of a connection, and for what it found on this one.

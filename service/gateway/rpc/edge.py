@@ -17,7 +17,7 @@ from service.gateway.error_responses import grpc_code_of, headers_of
 from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
-from service.gateway.http import combined
+from service.gateway.headers import combined
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
