@@ -35,6 +35,12 @@ LONGEST_FIRST = ("test_docs.py", "system", "training", "modelserver", "models", 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--soak-minutes",
+        type=float,
+        default=30,
+        help="how long make test-load asks and changes all",
+    )
+    parser.addoption(
         "--write-pictures", action="store_true", help="write the pictures of docs/images anew"
     )
 

@@ -3,6 +3,7 @@ is away."""
 
 import asyncio
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -187,6 +188,50 @@ def statuses(gateways, seconds):
 
     with ThreadPoolExecutor(len(gateways)) as threads:
         return [status for found in threads.map(ask, gateways) for status in found]
+
+
+def slowest_s(gateway, seconds, key=KEY):
+    """Of requests one after another."""
+    session, found, until = requests.Session(), [], time.monotonic() + seconds
+    while not found or time.monotonic() < until:
+        began = time.monotonic()
+        session.post(
+            f"{gateway.url}/v1/models/m:predict",
+            data='{"instances": [1.0]}',
+            headers={"X-API-Key": key},
+            timeout=30,
+        )
+        found.append(time.monotonic() - began)
+    return max(found)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("away", ["open", "shut"])
+def test_a_redis_that_goes_away_delays_no_request_by_50_ms(
+    launch_gateway, slow, redis, tmp_path, away, how
+):
+    """Beyond what the machine itself does: a gateway that counts in its own memory is asked too."""
+    service, model_server = slow
+    service.go.set()
+    path = tmp_path / "access.toml"
+    path.write_text(
+        f'[keys.shared]\nsha256 = "{digest_of(KEY)}"\nmodels = ["*"]\nrequests_per_s = 100000'
+    )
+    gateway = launch_gateway(
+        model_server, access_file=path, limits_store=redis.address, limits_away=away
+    )
+    beside = launch_gateway(model_server, access_file=path)
+    with ThreadPoolExecutor(2) as threads:
+        before = threads.submit(slowest_s, gateway, 2)
+        noise = [threads.submit(slowest_s, beside, 2).result(), before.result()]
+        asked = [threads.submit(slowest_s, each, 3) for each in (gateway, beside)]
+        redis.process.send_signal(how)
+        gateway.wait_for("Redis is away")
+        after, quiet = (each.result() for each in asked)
+    redis.process.send_signal(signal.SIGCONT)
+    print(f"slowest, ms: {after * 1e3:.0f}; of the machine's own: {max(*noise, quiet) * 1e3:.0f}")
+    assert after < 0.05 + max(*noise, quiet)
 
 
 def until_all_are(status, gateways):

@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 import re
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,7 @@ class Question:
     body: bytes = b""
     right: bytes | None = None
     headers: str = ""  # whole lines
+    tls: Callable[[], ssl.SSLContext] | None = None  # for each connection anew
 
     @property
     def message(self) -> bytes:
@@ -133,7 +135,10 @@ class Client:
             if connection.lost is None:
                 return connection
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(Connection, "127.0.0.1", self.question.port)
+        tls = self.question.tls and self.question.tls()
+        _, connection = await loop.create_connection(
+            Connection, "127.0.0.1", self.question.port, ssl=tls
+        )
         return connection
 
 
@@ -194,6 +199,18 @@ async def probe(question: Question, times: int, every_s: float = 1.0) -> list[Ou
     for count in range(times):
         client = Client(question)
         outcomes.append(await client.ask(count * every_s))
+        client.close()
+        await asyncio.sleep(every_s)
+    return outcomes
+
+
+async def strangers(question: Question, stop: asyncio.Event, every_s: float) -> list[Outcome]:
+    """One request after another until `stop`, each on a connection of its own."""
+    loop = asyncio.get_running_loop()
+    began, outcomes = loop.time(), []
+    while not stop.is_set():
+        client = Client(question)
+        outcomes.append(await client.ask(loop.time() - began))
         client.close()
         await asyncio.sleep(every_s)
     return outcomes
