@@ -14,6 +14,7 @@ from service.warmups import NothingFits, write_warmup
 from sluice.client.tables import table
 from sluice.wire.contract import MAX_WARMUP_RECORDS
 from sluice.wire.saved_model import BadSavedModel
+from sluice.wire.signed_files import SIGNED_FILE
 from sluice.wire.versions import why_no_saved_model
 
 RECORDS = 100
@@ -103,6 +104,8 @@ def warmup(
     _tell_faults(found)
     for reason, count in written.passed_over.most_common():
         click.echo(f"{count} passed over: {reason}", err=True)
+    if (directory / SIGNED_FILE).exists():
+        click.echo(f"{model} is not as it was signed now: sluice sign it again", err=True)
     before = f", and {written.kept} that it had" if written.kept else ""
     click.echo(f"{written.file}: {written.chosen} of {written.fitting:,} requests{before}")
 

@@ -73,12 +73,21 @@ def main() -> None:
     is_flag=True,
     help="HTTPS with a certificate made for the time that it runs, for a try.",
 )
+@click.option(
+    "--trusted-keys",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Serve what these public keys (PEM) have signed, and no other version; by the embedded "
+    "model server, as TensorFlow Serving does not look.",
+)
 @click.option("--check", is_flag=True, help="Only look whether it could start: ports, settings.")
 def up(check: bool, **options: Any) -> None:
     """Serve a model repository: a model server and the gateway before it, until stopped."""
     from service.up import supervisor
 
-    has_model_server = shutil.which(supervisor.TENSORFLOW_MODEL_SERVER) is not None
+    has_model_server = (
+        shutil.which(supervisor.TENSORFLOW_MODEL_SERVER) is not None and not options["trusted_keys"]
+    )
     require("up", "gateway", *([] if has_model_server else ["modelserver"]))
     with _setting_errors():
         from service.gateway.settings import Settings
@@ -197,6 +206,12 @@ def modelserver(flags: tuple[str, ...]) -> None:
     "--allow-worse",
     is_flag=True,
     help="Publish even if the version before is better, on its own held-out images.",
+)
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KEY",
+    help="File of the private key (PEM) that signs the version.",
 )
 def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and publish the model as the next version in the repository."""

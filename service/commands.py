@@ -29,14 +29,24 @@ EXTRAS = {
         "simdjson",
         "tomlkit",
     ),
-    "modelserver": ("tensorflow", "grpc_health"),
-    "training": ("keras", "tensorflow", "sklearn", "matplotlib", "PIL", "tensorboard"),
+    "modelserver": ("tensorflow", "grpc_health", "cryptography"),
+    "signing": ("cryptography",),
+    "training": (
+        "keras",
+        "tensorflow",
+        "sklearn",
+        "matplotlib",
+        "PIL",
+        "tensorboard",
+        "cryptography",
+    ),
 }
 
 # Commands that live with what they do: the module that has each, and the extras that it needs.
 ELSEWHERE = {
     "capture": ("service.capture", ("gateway",)),
     "predict": ("sluice.client.command", ()),
+    "admit": ("service.signing", ("signing",)),
     "keys": ("service.keys", ("gateway",)),
     "label": ("service.versions", ()),
     "replay": ("service.replay.command", ("gateway",)),
@@ -44,6 +54,8 @@ ELSEWHERE = {
     "rollback": ("service.versions", ()),
     "publish": ("service.publish", ("training",)),
     "recipes": ("service.recipes", ()),
+    "sign": ("service.signing", ("signing",)),
+    "verify": ("service.signing", ("signing",)),
 }
 
 

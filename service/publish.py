@@ -181,6 +181,12 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     is_flag=True,
     help="Publish even if the version before is better on the same labelled samples.",
 )
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KEY",
+    help="File of the private key (PEM) that signs the version.",
+)
 def publish(model: Path, **options: Any) -> None:
     """Publish MODEL, a .keras or .h5 file or a SavedModel directory, as the next version.
 

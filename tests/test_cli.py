@@ -29,7 +29,7 @@ def test_the_list_of_commands_says_whole_sentences():
     [
         (["trian", "digits"], "No such command 'trian'; did you mean 'train'?"),
         (["prdict", "digits"], "No such command 'prdict'; did you mean 'predict'?"),
-        (["xyz"], "No such command 'xyz'; there are capture, gateway, "),
+        (["xyz"], "No such command 'xyz'; there are admit, capture, gateway, "),
         (["--hlep"], "No such option '--hlep'. Did you mean '--help'?"),
         (["train", "digits", "--epoch", "3"], "Did you mean '--epochs'?"),
         (["predict", "digits", "x.png", "--topk", "3"], "Did you mean '--top-k'?"),

@@ -15,6 +15,8 @@ from training.surroundings.tensorflow_log import quiet
 if TYPE_CHECKING:
     import keras
 
+    from sluice.wire.signing import SigningKey
+
 OPTIMIZE = ("none", "bf16")
 
 __all__ = ["RECIPES", "Recipe", "TrainingError", "publish", "train"]
@@ -33,6 +35,7 @@ def train(
     resume: bool = False,
     allow_breaking: bool = False,
     allow_worse: bool = False,
+    sign: Path | str | None = None,
 ) -> Path | None:
     """Train a recipe and publish the result; give `model_repository/<name>/<version>`.
 
@@ -45,6 +48,7 @@ def train(
     resume: go on after the last finished epoch of a run that was cut off; settings must be its own.
     allow_breaking: publish also where clients of the version before would break.
     allow_worse: publish also where the version before is better by more than the recipe's margin.
+    sign: the file of the private key that signs the version.
     Raises TrainingError, whose message is meant for the user.
 
     >>> train("digits", model_repository=Path("model_repository"))  # doctest: +SKIP
@@ -57,6 +61,7 @@ def train(
     asked = dict(settings or {}) | {key: value for key, value in given.items() if value is not None}
     chosen = configure(recipe, asked)
     name = _checked(chosen.name if name is None else name)
+    key = _signing_key(sign)
 
     with quiet(), pinned():
         from training.run import Plan, run  # TensorFlow takes seconds to load: not for a slip
@@ -70,6 +75,7 @@ def train(
                 resume,
                 allow_breaking,
                 allow_worse,
+                key,
             )
         )
 
@@ -93,6 +99,7 @@ def publish(
     allow_breaking: bool = False,
     novelty: bool = True,
     allow_worse: bool = False,
+    sign: str | Path | None = None,
     ask: Callable[[str, Sequence[str]], str | None] | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -119,10 +126,12 @@ def publish(
     allow_code: run the Python code that Lambda layers keep in the file.
     novelty: say of each picture how unlike the samples it is, where there are enough.
     allow_worse: publish also where the version before is better on the same labelled samples.
+    sign: the file of the private key that signs the version.
     ask: answers a question (what, choices) that the model leaves open, or gives None.
     say: is told in a line each what the model was taken for.
     Raises TrainingError, whose message is meant for the user.
     """
+    key = _signing_key(sign)
     with quiet():
         from training.adopting import adopt  # loads TensorFlow
         from training.adopting import publish as adopting
@@ -151,9 +160,21 @@ def publish(
             allow_breaking=allow_breaking,
             novelty=novelty,
             allow_worse=allow_worse,
+            key=key,
             ask=ask or (lambda _what, _choices: None),
             say=say,
         )
+
+
+def _signing_key(file: str | Path | None) -> "SigningKey | None":
+    if file is None:
+        return None
+    from sluice.wire.signing import BadKey, SigningKey  # a library for those who sign alone
+
+    try:
+        return SigningKey(Path(file))
+    except BadKey as error:
+        raise BadSetting(f"sign: {error}") from None
 
 
 def _is_bf16(optimize: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from sluice.wire.signing import SigningKey
 from training.build import build, check_model
 from training.data.dataset import Dataset
 from training.data.load import load
@@ -38,6 +39,7 @@ class Plan:
     resume: bool = False
     allow_breaking: bool = False
     allow_worse: bool = False
+    key: SigningKey | None = None
 
 
 def run(plan: Plan) -> Path | None:
@@ -85,6 +87,7 @@ def _publish(plan: Plan, model: keras.Model, dataset: Dataset, progress: Progres
         plan.name,
         allow_breaking=plan.allow_breaking,
         allow_worse=plan.allow_worse,
+        key=plan.key,
     )
     for line in summary.lines(version, dataset, evaluation):
         print(line, flush=True)

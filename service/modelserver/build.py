@@ -2,6 +2,8 @@
 
 import gc
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +20,7 @@ from service.modelserver.batching_options import (
     batching_options_of,
 )
 from service.modelserver.calls import Calls, add_service
-from service.modelserver.errors import ServingError, StartError
+from service.modelserver.errors import PermissionDenied, ServingError, StartError
 from service.modelserver.files import read_text_proto
 from service.modelserver.metrics import DEFAULT_PATH, Metrics, MetricsServer
 from service.modelserver.model_service import ModelService
@@ -40,6 +42,8 @@ from sluice.wire.protos.serving_pb2 import (
     SSLConfig,
 )
 from sluice.wire.reflection import add_reflection
+from sluice.wire.signed_files import NotAsSigned
+from sluice.wire.signing import BadKey, TrustedKeys
 
 SERVICES = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE)
 
@@ -63,6 +67,7 @@ def make_repository(
         metrics=metrics,
         session_config=session_config(options),
         batching=batching,
+        trusted=_trusted_keys(options),
     )
     directory = Path(options.model_repository).absolute() if options.model_repository else None
     repository = Repository(
@@ -195,8 +200,9 @@ def _load(
     metrics: Metrics,
     session_config: ConfigProto,
     batching: Batching | None,
+    trusted: TrustedKeys | None,
 ) -> Servable:
-    with metrics.loading(version.model, version.path):
+    with metrics.loading(version.model, version.path), _as_signed(version, trusted) as unchanged:
         batched = batching and batching.options
         if batching and options.enable_per_model_batching_parameters:
             batched = batching_options_of(version.path)
@@ -210,13 +216,37 @@ def _load(
             batched,
             options.check_input_shapes,
         )
-        if options.enable_model_warmup:
-            try:
+        try:
+            if options.enable_model_warmup:
                 warm_up(servable, version.path, max(options.num_request_iterations_for_warmup, 1))
-            except BaseException:  # whatever it was, nobody else could free the session
-                servable.close()
-                raise
+            unchanged()
+        except BaseException:  # whatever it was, nobody else could free the session
+            servable.close()
+            raise
         return servable
+
+
+@contextmanager
+def _as_signed(version: Version, trusted: TrustedKeys | None) -> Iterator[Callable[[], None]]:
+    """Enter only with what a trusted key has signed; what is given asks whether it is so still."""
+    if trusted is None:
+        yield lambda: None
+        return
+    try:
+        checked = trusted.check(version.path, version.model, version.number)
+        log.info("%s was signed by the key %s", version, checked.key_id)
+        yield checked.check_unchanged
+    except (NotAsSigned, BadKey) as error:
+        raise PermissionDenied(str(error)) from None
+
+
+def _trusted_keys(options: Options) -> TrustedKeys | None:
+    if not options.trusted_keys:
+        return None
+    try:
+        return TrustedKeys(Path(options.trusted_keys))
+    except BadKey as error:
+        raise StartError(f"--trusted_keys: {error}") from None
 
 
 def _collect() -> None:

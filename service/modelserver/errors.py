@@ -4,7 +4,7 @@ ServingError
 ├── InvalidArgument       the request contradicts the model, or itself
 ├── NotFound              no such model or version
 ├── FailedPrecondition    no such signature; a label on a version that is not available
-├── PermissionDenied      the server was told not to do this for callers
+├── PermissionDenied      the server was told not to do this, or not for callers
 ├── DataLoss              a version's files are not whole
 ├── Unavailable           the batching queue is full, or the server is shutting down
 ├── Unimplemented         TensorFlow Serving has not got it either

@@ -140,6 +140,11 @@ class Options:
         True,
         "refuse an input whose shape contradicts the signature or the graph",
     )
+    trusted_keys: str = _flag(
+        "not in TensorFlow Serving",
+        "",
+        "file of public keys (PEM): load no version but those that one of them has signed",
+    )
     allow_reload_config: bool = _flag(
         "not in TensorFlow Serving",
         True,

@@ -40,6 +40,7 @@ class Options:
     asks_for_keys: whether the gateway does.
     tls: whether the gateway is told to speak HTTPS, with certificates of the user's.
     tls_self_signed: make a certificate for it.
+    trusted_keys: the public keys of those whose versions are served, and no others.
     other_ports: of the gateway's own, by the variable that sets each; 0 is none.
     drain_timeout_s: how long the gateway may take to answer what it has accepted.
     """
@@ -54,6 +55,7 @@ class Options:
     asks_for_keys: bool = False
     tls: bool = False
     tls_self_signed: bool = False
+    trusted_keys: Path | None = None
 
     @property
     def model_server_host(self) -> str:
@@ -234,7 +236,7 @@ class Supervisor:
             f"--grpc_max_threads={max(64, 16 * (os.cpu_count() or 1))}",
         ]
         installed = shutil.which(TENSORFLOW_MODEL_SERVER)
-        if not installed:
+        if options.trusted_keys or not installed:
             reload_config = str(options.allow_reload_config).lower()
             own = [
                 f"--bind_address={options.model_server_host}",
@@ -245,6 +247,8 @@ class Supervisor:
                 # Until its health says so the gateway asks it for no model.
                 f"--loading_patience_seconds={LOADING_PATIENCE_S:g}",
             ]
+            if options.trusted_keys:
+                own.append(f"--trusted_keys={options.trusted_keys}")
             return [*_python("service.modelserver"), *flags, *own]
         say(
             f"TensorFlow Serving has no flag for the address: its port {options.grpc_port} is open "

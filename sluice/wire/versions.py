@@ -61,6 +61,15 @@ def withdrawn_name(version: int) -> str:
     return f"{_WITHDRAWN}{version}"
 
 
+def number_of(version: Path) -> int | None:
+    """The number of a version's directory, served or withdrawn; None where it is neither.
+
+    >>> number_of(Path("digits/4")), number_of(Path("digits/.withdrawn-4"))
+    (4, 4)
+    """
+    return version_number(version.name.removeprefix(_WITHDRAWN))
+
+
 def withdrawn_versions(model_directory: Path) -> dict[int, Path]:
     """Those that were taken out of service, by number, oldest first.
 
@@ -73,7 +82,7 @@ def withdrawn_versions(model_directory: Path) -> dict[int, Path]:
     found = {
         number: entry
         for entry in model_directory.glob(f"{_WITHDRAWN}*")
-        if (number := version_number(entry.name.removeprefix(_WITHDRAWN))) is not None
+        if (number := number_of(entry)) is not None
     }
     return dict(sorted(found.items()))
 

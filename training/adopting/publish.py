@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from sluice.wire.signing import SigningKey
 from training.adopting import describing, loading, measuring, samples, saved_models
 from training.adopting.adopt import Adopted, Ask, Wishes, adopt
 from training.adopting.reading import reading
@@ -32,19 +33,21 @@ def publish(
     allow_breaking: bool = False,
     novelty: bool = True,
     allow_worse: bool = False,
+    key: SigningKey | None = None,
     ask: Ask,
     say: Callable[[str], None],
 ) -> Path:
     """`repository/name/<N>` of a `.keras` or HDF5 file, a SavedModel directory or a Keras model.
 
     custom_objects: the module, by name or file, that defines what the model was built with.
+    key: signs the version.
     ask: called where the model does not tell and `wishes` does not either.
     say: called with each line about what the model was taken for.
     Raises TrainingError: CannotAdopt for what is no model, PublishError as for a trained one.
     """
     custom = loading.import_module(custom_objects) if custom_objects else None
     if isinstance(source, Path) and is_saved_model(source):
-        return _publish_saved_model(source, wishes, repository, name, allow_breaking, say)
+        return _publish_saved_model(source, wishes, repository / name, allow_breaking, key, say)
 
     model = loading.load(source, custom, allow_code=allow_code)
     origin = _origin(source)
@@ -88,7 +91,7 @@ def publish(
         if wishes.samples and not dataset:
             describing.write_samples(staging / "samples", rows, adopted.images)
 
-    return publish_directory(repository / name, write)
+    return publish_directory(repository / name, write, key=key)
 
 
 def _samples(adopted: Adopted, wishes: Wishes, *, novelty: bool) -> tuple[Arrays, Novelty | str]:
@@ -109,9 +112,9 @@ def _samples(adopted: Adopted, wishes: Wishes, *, novelty: bool) -> tuple[Arrays
 def _publish_saved_model(
     source: Path,
     wishes: Wishes,
-    repository: Path,
-    name: str,
+    model_directory: Path,
     allow_breaking: bool,
+    key: SigningKey | None,
     say: Callable[[str], None],
 ) -> Path:
     signatures = saved_models.signatures_of(source, wishes)
@@ -126,7 +129,7 @@ def _publish_saved_model(
         answered, refused = saved_models.ask(source, staging, requests)
         for line in refused:
             say(line)
-        _finish(staging, answered, repository / name, allow_breaking)
+        _finish(staging, answered, model_directory, allow_breaking)
         what = "your samples" if wishes.samples else "random values"
         facts = {
             "source": origin | {"what": "A SavedModel"},
@@ -137,9 +140,9 @@ def _publish_saved_model(
             "explained": {},
             "novelty": facts_of("a SavedModel is published as it is"),
         }
-        describing.write(staging, name, facts, signatures, model=None)
+        describing.write(staging, model_directory.name, facts, signatures, model=None)
 
-    return publish_directory(repository / name, write)
+    return publish_directory(model_directory, write, key=key)
 
 
 def _finish(staging: Path, asked: Trials, model_directory: Path, allow_breaking: bool) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 
+from sluice.wire.signing import SigningKey
 from training.data.dataset import Dataset
 from training.novelty.fitting import LEFT_OUT, Novelty, facts_of, fit_trained
 from training.publishing import (
@@ -36,8 +37,9 @@ def publish(
     *,
     allow_breaking: bool = False,
     allow_worse: bool = False,
+    key: SigningKey | None = None,
 ) -> Path:
-    """Write the version, try it, and let it appear; give `repository/name/<N>`.
+    """Write the version, try it, and let it appear, signed by `key`; give `repository/name/<N>`.
 
     Raises WrongAnswers, BreakingChange unless `allow_breaking`, Worse unless `allow_worse`,
     DiskFull; nothing is left behind then.
@@ -78,7 +80,7 @@ def publish(
     if run.recipe.optimize != "none":
         needed += needed // 2
     needed += held_out.stored_bytes(kept) + _GRAPHS_AND_PICTURES
-    return publish_directory(model_directory, write, needed)
+    return publish_directory(model_directory, write, needed, key)
 
 
 def _second_graph(recipe: Recipe, samples: HeldOut) -> Bfloat16 | None:

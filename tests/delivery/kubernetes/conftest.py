@@ -158,6 +158,12 @@ def manifests(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
     return read(rendered, request.param)
 
 
+@pytest.fixture
+def signed_models(rendered: Path) -> Manifests:
+    """The component, on the base."""
+    return read(rendered, "components/signed-models")
+
+
 @pytest.fixture(params=[place for place in PLACES if not place.startswith("training/")])
 def serving(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
     """Each place with a gateway and model servers in turn."""

@@ -34,7 +34,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 ENDPOINTS_S = 10  # until every proxy has heard that a pod is going
 DNS_S = ENDPOINTS_S + 30  # until DNS, with the caches before it, no longer names it
 AGE_JITTER = 1.1  # gRPC lets a connection live a tenth longer or shorter
-SIDE_CARS = {"follow-models"}
+SIDE_CARS = {"follow-models", "admit-models"}
 CALLS = 16  # of one worker at one model server: the limiter settles at a handful
 WORKER_BYTES = 100 * 2**20
 # A PNG of 49 megapixels took TensorFlow Serving from 0.5 to 3.1 GB.
@@ -99,6 +99,9 @@ def test_every_command_of_ours_is_one(manifests):
             if command[:2] == ["sluice", "train"]:
                 train = main.get_command(click.Context(main), "train")
                 train.make_context("train", [*command[2:], *arguments])
+            elif command == ["sluice", "admit"]:
+                admit = main.get_command(click.Context(main), "admit")
+                admit.make_parser(click.Context(admit)).parse_args([*arguments])
             elif "modelserver" in command or command == ["tensorflow_model_server"]:
                 parse(arguments)  # every flag is one of TensorFlow Serving's, or the twin's own
             else:
@@ -508,6 +511,19 @@ def test_models_on_a_nodes_disk_have_asked_for_the_room(serving):
             room = bytes_of(volume["emptyDir"]["sizeLimit"])
             assert bytes_of(asked["requests"]["ephemeral-storage"]) >= room
             assert bytes_of(asked["limits"]["ephemeral-storage"]) > room
+
+
+def test_only_what_was_admitted_is_served(signed_models):
+    pod = signed_models.pod("modelserver")
+    mounts = {
+        name: {each["mountPath"]: each for each in pod.container(name)["volumeMounts"]}
+        for name in ("modelserver", "admit-models")
+    }
+    served = mounts["modelserver"]["/models"]
+    assert served["readOnly"] and served["name"] == mounts["admit-models"]["/models"]["name"]
+    incoming = mounts["admit-models"]["/incoming"]
+    assert incoming["readOnly"] and incoming["name"] == "models"
+    assert "models" not in {each["name"] for each in pod.container("modelserver")["volumeMounts"]}
 
 
 def test_servers_spread_over_nodes_and_zones(overlay):

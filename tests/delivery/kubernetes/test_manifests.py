@@ -43,8 +43,8 @@ EXCUSED = {
         EVERYWHERE,
         "a CPU limit throttles threads in the middle of a request; requests share the CPU out",
     ),
-    "CKV_K8S_8": ("modelserver", "the side-car that follows a bucket serves nobody"),
-    "CKV_K8S_9": ("modelserver", "the side-car that follows a bucket serves nobody"),
+    "CKV_K8S_8": ("modelserver", "side-cars that bring models serve nobody"),
+    "CKV_K8S_9": ("modelserver", "side-cars that bring models serve nobody"),
     "CKV_K8S_35": (
         "modelserver|train",
         "rclone reads its keys from the environment, where there is no identity to use instead",
