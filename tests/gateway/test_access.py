@@ -241,6 +241,11 @@ def test_the_file_is_read_again_and_a_bad_edit_changes_nothing(one_gateway):
     assert predict(gateway.url, added) == predict(gateway.url, KEYS["good"]) == 200
     reason = requests.get(f"{gateway.url}/readyz", timeout=30).json()["reason"]
     assert "the file of keys cannot be used" in reason
+    reader = bearer(KEYS["reader"])
+    told = "\nsluice_access_problem 1.0\n"
+    eventually(
+        lambda: told in requests.get(f"{gateway.url}/metrics", headers=reader, timeout=30).text
+    )
     everything = f'{text}\n[anonymous]\nmodels = ["*"]\n'
     write(path, everything)
     eventually(lambda: HTTP["json"](gateway.url, "affine", {}).status == 200)

@@ -133,16 +133,43 @@ def test_one_that_takes_connections_and_says_nothing_holds_nobody_up():
         asyncio.run(run())
 
 
-def test_one_that_is_away_at_the_start_is_told_before_anybody_asks():
+ISSUER = """
+[issuers.login]
+issuer = "https://login.example"
+audience = "sluice"
+jwks = "http://127.0.0.1:PORT/jwks.json"
+algorithms = ["RS256"]
+models = ["*"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "store", "remark", "line"),
+    [
+        ("", "redis://127.0.0.1:PORT/0", "Redis is away", "Redis is away (ConnectionError)"),
+        (ISSUER, "", "the keys of an issuer", "the keys of http://127.0.0.1:PORT/jwks.json cannot"),
+    ],
+    ids=["Redis", "JWKS"],
+)
+def test_what_is_away_at_the_start_is_told_before_anybody_asks(
+    tmp_path, caplog, text, store, remark, line
+):
+    """By what /readyz mentions and `sluice_access_problem` says: the guard's remark."""
+    port, path = str(free_port()), tmp_path / "access.toml"
+    path.write_text(text.replace("PORT", port))
+
     async def run():
-        store = RedisStore(f"redis://127.0.0.1:{free_port()}/0", Book(), PATIENCE_S)
-        store.look()
+        settings = Settings(access_file=str(path), limits_store=store.replace("PORT", port))
+        guard = guard_of(settings)
+        guard.look()
         async with asyncio.timeout(30):
-            while not store.problem:
+            while not guard.remark:
                 await asyncio.sleep(0.01)
-        await store.close()
+        assert remark in guard.remark
+        await guard.close()
 
     asyncio.run(run())
+    assert line.replace("PORT", port) in caplog.text
 
 
 def test_an_address_that_is_none_is_not_repeated(tmp_path):
