@@ -28,7 +28,13 @@ from service.gateway.decode.images import (
     graph_reads_all,
 )
 from service.gateway.dialling import Dialling
-from service.gateway.errors import ModelNotFound, NotFound, RequestError, did_you_mean
+from service.gateway.errors import (
+    ModelNotFound,
+    NotFound,
+    RejectedByModel,
+    RequestError,
+    did_you_mean,
+)
 from service.gateway.joining import Joining
 from service.gateway.model_list import ModelList
 from service.gateway.model_server import (
@@ -56,6 +62,7 @@ from sluice.wire.signature import Signature
 from sluice.wire.tensors import Array
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)
+_Checked = tuple[AnyQuery, Signature, dict[str, Array]]
 Result = TypeVar("Result")
 Decode = Callable[[Signatures], AnyQuery]
 ByVersion = Mapping[str, Statistics]
@@ -130,18 +137,22 @@ class Predictions:
         Raises RequestError, RateLimited, ModelNotFound or a ModelServerError.
         """
         with self._deadlines.within(caller) as time_limit:
-            query, inputs = await self._checked(model, decode, caller, size)
-            if query.signature.name in TAKE_FILES and not graph_reads_all(inputs):
+            query, signature, inputs = await self._checked(model, decode, caller, size)
+            if signature.name in TAKE_FILES and not graph_reads_all(inputs):
                 inputs = await self.aside(as_graph_reads, inputs)
             caller.signature = query.signature.name
             if query.timeout_s is not None:
                 time_limit.shorten(caller.began + query.timeout_s)
+            await caller.account.spend({ROWS: _rows(signature, inputs) or 1})
             wanted = outputs(query)
-            rows = _rows(query.signature, inputs)
-            await caller.account.spend({ROWS: rows or 1})
-            kind = kind_of(model, query.signature.name, wanted, inputs)
-            ask = partial(self.joining.ask, kind, inputs, rows, caller)
-            answer = await self._cache.answer(kind, inputs, caller, ask, self._live_version)
+            try:
+                kind, answer = await self._ask(model, signature, inputs, wanted, caller)
+            except RejectedByModel:
+                if signature is query.signature:
+                    raise
+                # Another server, or a newer version, may have no such signature.
+                inputs = validate(query.signature, inputs)
+                kind, answer = await self._ask(model, query.signature, inputs, wanted, caller)
         caller.version = answer.version
         self._capture.answered(kind, inputs, answer.version, caller)
         if query.signature.name == ENCODED_SIGNATURE:
@@ -304,10 +315,22 @@ class Predictions:
     ) -> bytes:
         return await self.forward(method, request.SerializeToString(), model, caller, examples)
 
+    async def _ask(
+        self,
+        model: ModelRef,
+        signature: Signature,
+        inputs: Inputs,
+        wanted: tuple[str, ...],
+        caller: Caller,
+    ) -> tuple[Kind, Answer]:
+        kind = kind_of(model, signature.name, wanted, inputs)
+        ask = partial(self.joining.ask, kind, inputs, _rows(signature, inputs), caller)
+        return kind, await self._cache.answer(kind, inputs, caller, ask, self._live_version)
+
     async def _checked(
         self, model: ModelRef, decode: Decode[AnyQuery], caller: Caller, size: int
-    ) -> tuple[AnyQuery, dict[str, Array]]:
-        """The query and its inputs, which fit the signature and every rule about content.
+    ) -> _Checked[AnyQuery]:
+        """The query, the signature to ask, and inputs that fit it and every rule about content.
 
         Remembered signatures may be those of a version that was replaced: they may let a request
         pass, but only fresh ones turn it away.
@@ -326,14 +349,14 @@ class Predictions:
             caller.decode_s = time.monotonic() - began
             caller.trace.step("decode", began)
 
-    def _decode(
-        self, decode: Decode[AnyQuery], signatures: Signatures
-    ) -> tuple[AnyQuery, dict[str, Array]]:
+    def _decode(self, decode: Decode[AnyQuery], signatures: Signatures) -> _Checked[AnyQuery]:
         query = decode(signatures)
-        inputs = validate(query.signature, with_best_class(query.signature, query.inputs))
-        check_classes(query.signature, inputs, signatures)
+        given = with_best_class(query.signature, query.inputs)
+        signature = signatures.narrowest(query.signature, given)
+        inputs = validate(signature, given)
+        check_classes(signature, inputs, signatures)
         check_content(query, self._max_pixels)
-        return query, inputs
+        return query, signature, inputs
 
     async def _send(
         self, server: Server, kind: Kind, inputs: Sequence[Inputs], caller: Caller

@@ -1,11 +1,13 @@
 """What a model expects: its signatures, and the one place where a request is held against them."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
 from service.gateway.errors import InvalidInput, UnknownInput, UnknownSignature, did_you_mean
-from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.contract import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
+from sluice.wire.pixels import are_bytes, inputs_as_bytes
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import Signature, TensorSpec, callable_signatures, dtype_name, shape_text
 from sluice.wire.tensors import Array
@@ -65,6 +67,18 @@ class Signatures:
                 f'The model has no signature "{name}"{did_you_mean(name, self._known)}'
             )
         return self._known[name]
+
+    def narrowest(self, signature: Signature, inputs: Mapping[str, Array]) -> Signature:
+        """The one to ask what was asked of `signature`: `pixels`, where the model has it and takes
+        these arrays as they are."""
+        if signature.name != DEFAULT_SIGNATURE or not self._as_bytes:
+            return signature
+        narrow = self._known[PIXELS_SIGNATURE]
+        return narrow if are_bytes(inputs, self._as_bytes, narrow) else signature
+
+    @cached_property
+    def _as_bytes(self) -> frozenset[str]:
+        return inputs_as_bytes(self._known)
 
 
 def _valid(array: Array, spec: TensorSpec) -> Array:

@@ -77,10 +77,10 @@ class Client:
         [H, W, C]; or a file (its path, its bytes, the open file, or a picture of Pillow's), or a
         list of files, one a row. A str is a path, and for an input that takes text the text.
         `inputs` is the model's only input, or a mapping where a name cannot be a keyword. Files go
-        to the signature `encoded`, arrays to `serving_default`, if `signature` does not say
-        otherwise; a model without `encoded` has the gateway decode them (over HTTP). Arrays are
-        cast to the model's dtypes where that changes no value but for a float's precision; the
-        model's metadata, asked for once, names them.
+        to the signature `encoded`, arrays to `serving_default`, and of uint8 to `pixels` where the
+        model has it, if `signature` does not say otherwise; a model without `encoded` has the
+        gateway decode files (over HTTP). Arrays are cast to the model's dtypes where that changes
+        no value but for a float's precision; the model's metadata, asked for once, names them.
 
         Of `version` and `label` at most one; without them the server's newest version answers.
         All `outputs` come where none is named. Raises OSError for a file that cannot be read.

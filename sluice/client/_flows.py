@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -21,9 +22,15 @@ from sluice.client._calls import (
 from sluice.client._inputs import Value, holds_files, to_array
 from sluice.client.errors import BadRequest, DeadlineExceeded, NotFound, TryLater
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
-from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE, EXPLAINED_BY
+from sluice.wire.contract import (
+    DEFAULT_SIGNATURE,
+    ENCODED_SIGNATURE,
+    EXPLAINED_BY,
+    PIXELS_SIGNATURE,
+)
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
+from sluice.wire.pixels import UINT8, inputs_as_bytes
 from sluice.wire.signature import TensorSpec
 from sluice.wire.tensors import Array
 
@@ -49,9 +56,13 @@ class Flows:
         deadline = self._deadline(timeout_s)
         metadata = yield from self._remembered(model, deadline)
         try:
+            if signature is None and _are_bytes(values, metadata):
+                with suppress(BadRequest):  # another version may have no such signature
+                    call = _predict(model, values, PIXELS_SIGNATURE, outputs, metadata)
+                    return (yield from self._call(call, deadline))
+                self._known.pop(model, None)
             name = signature or _signature_for(values.values(), metadata)
-            inputs = _arrays(values, name, metadata)
-            call = Predict(model, name, inputs, tuple(outputs), _pictures(inputs, name, metadata))
+            call = _predict(model, values, name, outputs, metadata)
             return (yield from self._call(call, deadline))
         except (BadRequest, NotFound):
             self._known.pop(model, None)  # a new version may take something else
@@ -137,6 +148,28 @@ def _signature_for(values: Iterable[Value], metadata: ModelMetadata) -> str:
     files = any(holds_files(value) for value in values)
     decodes_files = ENCODED_SIGNATURE in metadata.signatures
     return ENCODED_SIGNATURE if files and decodes_files else DEFAULT_SIGNATURE
+
+
+def _are_bytes(values: Mapping[str | None, Value], metadata: ModelMetadata) -> bool:
+    """Whether every picture is an array of uint8, and the model takes those as they are."""
+    names = inputs_as_bytes(metadata.signatures)
+    only = values.get(None) if len(names) == 1 else None
+    given = [values.get(name, only) for name in names]
+    return bool(given) and all(
+        isinstance(value, np.ndarray) and value.dtype == UINT8 for value in given
+    )
+
+
+def _predict(
+    model: ModelRef,
+    values: Mapping[str | None, Value],
+    signature_name: str,
+    outputs: Sequence[str],
+    metadata: ModelMetadata,
+) -> Predict:
+    inputs = _arrays(values, signature_name, metadata)
+    pictures = _pictures(inputs, signature_name, metadata)
+    return Predict(model, signature_name, inputs, tuple(outputs), pictures)
 
 
 def _arrays(

@@ -10,6 +10,7 @@ from sluice.wire.protos.serving_pb2 import ModelVersionStatus
 State = ModelVersionStatus.State  # of a version: START, LOADING, AVAILABLE, UNLOADING, END
 
 DEFAULT_SIGNATURE = "serving_default"
+PIXELS_SIGNATURE = "pixels"  # as the default one, each image input uint8
 ENCODED_SIGNATURE = "encoded"  # each image input takes the bytes of a file
 CLASSIFY_SIGNATURE = "classify"  # takes tf.Examples, by Classify alone
 

@@ -5,6 +5,8 @@ liar   y = the first three of x, whatever its signature says of rows
 swap   y = x + version, in three versions
 why    the brightest third of a picture [N,6,6,1], and a map of the third that is asked about
 whys   the same of two pictures and a number, by two heads, from pixels alone
+bytes  the sum of two pictures [N,2,2,1] and a number; 1,000 more where `pixels` is asked, which its
+       version 2, in later/bytes, has not
 """
 
 import sys
@@ -118,6 +120,23 @@ class Whys(tf.Module):
         }
 
 
+class Bytes(tf.Module):
+    FLOATS, UINT8 = (
+        [tf.TensorSpec([None, 2, 2, 1], dtype, name=name) for name in ("above", "below")]
+        for dtype in (tf.float32, tf.uint8)
+    )
+    SIZE = tf.TensorSpec([None, 1], tf.float32, name="size")
+
+    @tf.function(input_signature=[*FLOATS, SIZE])
+    def serving_default(self, above, below, size):
+        return {"sum": tf.reduce_sum(above + below, axis=[1, 2, 3]) + size[:, 0]}
+
+    @tf.function(input_signature=[*UINT8, SIZE])
+    def pixels(self, above, below, size):
+        pictures = (tf.cast(each, tf.float32) for each in (above, below))
+        return {"sum": self.serving_default(*pictures, size)["sum"] + 1000}
+
+
 def main(root):
     swaps = {f"swap/{version}": Swap(version) for version in (1, 2, 3)}
     for path, module in {"picky/1": Picky(), "liar/1": Liar(), **swaps}.items():
@@ -128,6 +147,10 @@ def main(root):
         signatures = {name: getattr(module, name) for name in names if hasattr(module, name)}
         tf.saved_model.save(module, str(Path(root, path)), signatures=signatures)
         rename(Path(root, path, "saved_model.pb"), "class_", "class")
+    sums = Bytes()
+    default = {"serving_default": sums.serving_default}
+    tf.saved_model.save(sums, str(Path(root, "bytes/1")), {**default, "pixels": sums.pixels})
+    tf.saved_model.save(sums, str(Path(root, "later/bytes")), default)
 
 
 def rename(path, argument, name):

@@ -49,8 +49,12 @@ GRADIENT = Image.fromarray(
 
 def test_an_image_of_the_models_own_size_is_taken_pixel_by_pixel():
     pixels = decode_pixels(file_of(GRADIENT), spec(64, 48), "stretch", "")
-    assert pixels.dtype == np.float32
-    np.testing.assert_array_equal(pixels, np.asarray(GRADIENT, np.float32))
+    assert pixels.dtype == np.uint8, "widened where the model is to get it wider"
+    np.testing.assert_array_equal(pixels, np.asarray(GRADIENT))
+
+
+def test_pixels_that_a_narrow_dtype_does_not_hold_are_what_numpy_makes_of_them():
+    assert decode_pixels(file_of(GRADIENT), spec(dtype="i1"), "stretch", "").dtype == np.int8
 
 
 def test_where_the_model_leaves_the_size_open_it_is_the_files():

@@ -4,6 +4,7 @@ At 64 connections over HTTP and gRPC, with deadlines that hold and that do not, 
 one model comes and goes.
 """
 
+import io
 import itertools
 import json
 import math
@@ -19,6 +20,7 @@ import grpc
 import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from sluice.wire.oip_tensors import datatype_of, encode_raw
 from sluice.wire.protos.inference_pb2 import ModelInferRequest, ModelInferResponse
@@ -392,8 +394,8 @@ def check(question, outcome, wanted):
     ), f"{question}: {outcome}, and alone {wanted}"
 
 
-def joined(gateway):
-    """(predictions answered, calls that answered them) so far."""
+def joined(gateway, *names):
+    """(predictions answered, calls that answered them) so far, or what else is counted."""
     time.sleep(0.3)  # the last of them are written down within a tenth of a second
     text = requests.get(f"{gateway.url}/metrics", timeout=30).text
 
@@ -401,7 +403,41 @@ def joined(gateway):
         found = re.findall(rf"^{name}{{.*}} (\S+)$", text, re.M)
         return sum(map(float, found))
 
-    return total("sluice_joined_rows_count"), total("sluice_calls_total")
+    return [*map(total, names or ("sluice_joined_rows_count", "sluice_calls_total"))]
+
+
+def test_a_damaged_file_spoils_no_other_that_it_was_joined_with(stack):
+    gateway, *_ = stack
+    counted = "sluice_joined_rows_sum", "sluice_joined_rows_count"
+    before = joined(gateway, *counted)
+
+    def ask(place):
+        file = png_of_third(place % 3)
+        reply = requests.post(
+            f"{gateway.url}/v1/models/why:predict",
+            data=file[:-20] if place % 8 == 0 else file,
+            timeout=30,
+        )
+        return reply.json()["predictions"][0]["label"] if reply.ok else reply.status_code
+
+    deadline = time.monotonic() + 120
+    rows = calls = 0
+    while rows <= calls:
+        assert time.monotonic() < deadline, "nothing was joined"
+        with ThreadPoolExecutor(32) as pool:
+            for place, answer in enumerate(pool.map(ask, range(96))):
+                wanted = 400 if place % 8 == 0 else place % 3
+                assert (answer if place % 8 == 0 else np.argmax(answer)) == wanted
+        rows, calls = np.subtract(joined(gateway, *counted), before)
+
+
+def png_of_third(third):
+    """A PNG file [6, 6] of random darkness whose third from the left is white."""
+    pixels = np.random.default_rng().integers(60, size=(6, 6), dtype=np.uint8)
+    pixels[:, 2 * third : 2 * third + 2] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_each_of_600_gets_what_it_gets_alone(stack):

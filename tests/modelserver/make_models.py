@@ -4,6 +4,7 @@ slow    y = x after steps[0] rounds of work that TensorFlow cannot skip
 dtypes  every dtype that a placeholder takes, as it came in
 uneven  outputs that are not batched as the input is
 wide    y = x for x [N, length], any length
+files   y = how bright each of these PNG files is, [N,1]
 heavy   y = x, with 20 MB of weights
 convolutions  one a signature: what must be of a shape or a rank, said or only to be found out
 """
@@ -147,11 +148,21 @@ class Convolutions(tf.Module):
         return found
 
 
+class Files(tf.Module):
+    @tf.function(input_signature=[spec([None], tf.string, "x")])
+    def predict(self, x):
+        def brightness(file):
+            return tf.reduce_mean(tf.cast(tf.io.decode_png(file), tf.float32))
+
+        return {"y": tf.map_fn(brightness, x, fn_output_signature=tf.float32)[:, None]}
+
+
 def main(root):
     for name, module in {
         "slow": Slow(),
         "uneven": Uneven(),
         "wide": Wide(),
+        "files": Files(),
         "heavy": Heavy(),
     }.items():
         tf.saved_model.save(

@@ -1,5 +1,6 @@
 """A running twin whose models bring batching parameters of their own, large-batch splitting too."""
 
+import io
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from sluice.wire.protos import serving_pb2_grpc
 from sluice.wire.protos.serving_pb2 import GetModelStatusRequest, ModelSpec, PredictRequest
@@ -18,6 +20,8 @@ PARAMETERS = {
     "small": "max_batch_size { value: 2 }",
     "unbatched": None,
     "broken": "max_batch_size { value: 0 }",
+    "files": "max_batch_size { value: 32 } num_batch_threads { value: 1 }",
+    "unbatched-files": None,
 }
 
 
@@ -25,7 +29,8 @@ PARAMETERS = {
 def server(launch_modelserver, tmp_path_factory, own_models):
     directory = tmp_path_factory.mktemp("own-parameters")
     for name, parameters in PARAMETERS.items():
-        shutil.copytree(own_models / "wide", directory / name)
+        model = "files" if "files" in name else "wide"
+        shutil.copytree(own_models / model, directory / name)
         if parameters is not None:
             (directory / name / "1" / "batching_params.pbtxt").write_text(parameters)
     server = launch_modelserver(
@@ -73,6 +78,33 @@ def test_large_calls_at_the_same_time_get_their_own_rows(predict):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda rows: predict("split", rows), sizes))
     assert answers == [list(range(rows)) for rows in sizes]
+
+
+@pytest.mark.parametrize("model", ["files", "unbatched-files"])
+def test_a_bad_file_spoils_no_other_that_it_waits_with(channel, model):
+    predict = serving_pb2_grpc.PredictionServiceStub(channel).Predict
+    files = [png(grey) for grey in range(200)]
+    for place in range(0, 200, 7):
+        files[place] = files[place][:40]
+
+    def ask(file):
+        request = PredictRequest(model_spec=ModelSpec(name=model))
+        request.inputs["x"].CopyFrom(encode_tensor(np.array([file], object)))
+        try:
+            return decode_tensor(predict(request, timeout=60).outputs["y"]).item()
+        except grpc.RpcError as error:
+            return error.code()
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, files))
+    for grey, answer in enumerate(answers):
+        assert answer == (grpc.StatusCode.INVALID_ARGUMENT if grey % 7 == 0 else grey)
+
+
+def png(grey):
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), grey).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_parameters_that_cannot_be_followed_fail_that_version_alone(server, channel):

@@ -70,17 +70,24 @@ def test_signatures_have_the_models_own_names(version):
     }
     assert names == {
         "serving_default": (["image"], ["label"]),
+        "pixels": (["image"], ["label"]),
         "encoded": (["image"], ["label", "label_classes", "label_scores"]),
         "classify": (["inputs"], ["classes", "scores"]),
         "explain": (["class", "image"], ["class", "heatmap", "score"]),
         "explain_encoded": (["class", "image"], ["class", "heatmap", "score"]),
     }
+    assert signature_defs(version)["pixels"].inputs["image"].dtype == tf.uint8.as_datatype_enum
     assert signature_defs(version)["classify"].method_name == "tensorflow/serving/classify"
     assert signature_defs(version)["encoded"].method_name == "tensorflow/serving/predict"
 
 
 def test_serving_default_takes_raw_pixels(session, dataset, expected):
     answer = session.run("serving_default", {"image": dataset.test.inputs["image"]})
+    np.testing.assert_allclose(answer["label"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pixels_takes_them_as_uint8(session, dataset, expected):
+    answer = session.run("pixels", {"image": dataset.test.inputs["image"].astype(np.uint8)})
     np.testing.assert_allclose(answer["label"], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -104,6 +111,7 @@ def test_classify_takes_examples(session, requests, expected):
     ("signature", "inputs", "output"),
     [
         ("serving_default", {"image": np.zeros((0, 8, 8, 1), np.float32)}, "label"),
+        ("pixels", {"image": np.zeros((0, 8, 8, 1), np.uint8)}, "label"),
         ("encoded", {"image": np.zeros(0, object)}, "label_classes"),
         ("classify", {"inputs": np.zeros(0, object)}, "scores"),
     ],
@@ -184,7 +192,13 @@ def test_warm_up_has_a_real_request_for_every_signature(version, session):
         if log.HasField("predict_log")
     }
     [classify] = [log.classify_log.request for log in records if log.HasField("classify_log")]
-    assert set(predicts) == {"serving_default", "encoded", "explain", "explain_encoded"}
+    assert set(predicts) == {
+        "serving_default",
+        "pixels",
+        "encoded",
+        "explain",
+        "explain_encoded",
+    }
     assert {request.model_spec.name for request in [*predicts.values(), classify]} == {"digits"}
     image = tf.make_ndarray(
         tf.make_tensor_proto(0.0).FromString(

@@ -218,6 +218,7 @@ def test_signatures_have_the_familys_names(trained):
     best = {f"{head}_{what}" for head in naming for what in ("classes", "scores")}
     expected = {
         "serving_default": {"inputs": images, "outputs": heads},
+        "pixels": {"inputs": images, "outputs": heads},
         "encoded": {"inputs": images, "outputs": heads | best},
     }
     if naming:
@@ -242,9 +243,9 @@ def test_every_signature_answers_as_keras_does(trained):
         ASKED[signature](trained)
 
 
-def ask_with_arrays(trained):
+def ask_with_arrays(trained, signature="serving_default"):
     answered = trained.predict(
-        "serving_default", {name: images.tolist() for name, images in trained.images.items()}
+        signature, {name: images.tolist() for name, images in trained.images.items()}
     )
     for head, expected in trained.keras_answers.items():
         assert_close(answered[head], expected)
@@ -312,6 +313,7 @@ def ask_for_pictures(trained):
 
 ASKED = {
     "serving_default": ask_with_arrays,
+    "pixels": functools.partial(ask_with_arrays, signature="pixels"),
     "encoded": ask_with_files,
     "classify": ask_with_examples,
     "explain": ask_why,

@@ -17,6 +17,7 @@ from sluice.wire.contract import (
     EXPLAIN_SIGNATURE,
     LABELLED_SIGNATURE,
     NOVELTY,
+    PIXELS_SIGNATURE,
     SCORES_SUFFIX,
 )
 from training.data.heads import Classes, Head, naming
@@ -65,6 +66,8 @@ class SignatureGraphs:
         specs = [_spec(tensor) for tensor in self._inputs]
         found = {DEFAULT_SIGNATURE: _traced(self._predict, specs)}
         if self.images:
+            if as_bytes := self._as_bytes(specs):
+                found[PIXELS_SIGNATURE] = _traced(self._predict_pixels, as_bytes)
             found[ENCODED_SIGNATURE] = _traced(self._predict_encoded, self._as_files(specs))
         elif self._naming:
             found[LABELLED_SIGNATURE] = _traced(self._predict_labelled, specs)
@@ -83,11 +86,19 @@ class SignatureGraphs:
             EXPLAIN_ENCODED_SIGNATURE: _traced(self._explain_encoded, self._as_files(specs)),
         }
 
+    def _as_bytes(self, specs: list[tf.TensorSpec]) -> list[tf.TensorSpec]:
+        """[] of a model that takes all its pictures as uint8 already."""
+        narrow = [_uint8_spec(spec) if spec.name in self.images else spec for spec in specs]
+        return narrow if narrow != specs else []
+
     def _as_files(self, specs: list[tf.TensorSpec]) -> list[tf.TensorSpec]:
         return [_bytes_spec(spec.name) if spec.name in self.images else spec for spec in specs]
 
     def _predict(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return _in_float32(call(self._model, inputs, training=False))
+
+    def _predict_pixels(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._predict(**self._as_taken(inputs))
 
     def _predict_encoded(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = self._decode(inputs)
@@ -127,12 +138,19 @@ class SignatureGraphs:
         return _in_float32({"image": self._model.generator([noise, label], training=False)})
 
     def _decode(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Images out of their bytes; the other inputs as they are."""
+        """Images out of their files; the other inputs as they are."""
+        return self._as_taken(
+            {
+                name: decode_images(value, self.images[name]) if name in self.images else value
+                for name, value in inputs.items()
+            }
+        )
+
+    def _as_taken(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Images in the dtype that the model takes; the other inputs as they are."""
         dtypes = {tensor.name: tensor.dtype for tensor in self._inputs}
         return {
-            name: tf.cast(decode_images(value, self.images[name]), dtypes[name])
-            if name in self.images
-            else value
+            name: tf.cast(value, dtypes[name]) if name in self.images else value
             for name, value in inputs.items()
         }
 
@@ -158,6 +176,10 @@ def _is_image(tensor: keras.KerasTensor) -> bool:
 
 def _spec(tensor: keras.KerasTensor) -> tf.TensorSpec:
     return tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
+
+
+def _uint8_spec(spec: tf.TensorSpec) -> tf.TensorSpec:
+    return tf.TensorSpec(spec.shape, tf.uint8, name=spec.name)
 
 
 def _bytes_spec(name: str) -> tf.TensorSpec:

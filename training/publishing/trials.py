@@ -18,6 +18,7 @@ from sluice.wire.contract import (
     EXPLAINED_BY,
     LABELLED_SIGNATURE,
     NOVELTY,
+    PIXELS_SIGNATURE,
 )
 from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.tensors import Array
@@ -61,9 +62,9 @@ def trials(
     novelty: what `encoded` says of it, where it does.
     """
     dtypes = {tensor.name: tensor.dtype for tensor in answering(model).inputs}
+    pictures = [*inputs] if images is None else images
     files = {
-        name: _as_files(array) if images is None or name in images else array
-        for name, array in inputs.items()
+        name: _as_files(array) if name in pictures else array for name, array in inputs.items()
     }
     with tf.device(_DEVICE):
         answers = predict(model, inputs)
@@ -71,6 +72,13 @@ def trials(
     every = {
         DEFAULT_SIGNATURE: Trial(
             {name: as_dtype(array, dtypes[name]) for name, array in inputs.items()}, answers
+        ),
+        PIXELS_SIGNATURE: Trial(
+            {
+                name: array if name in pictures else as_dtype(array, dtypes[name])
+                for name, array in inputs.items()
+            },
+            answers,
         ),
         ENCODED_SIGNATURE: Trial(files, {**answers, **told}),
     }

@@ -35,7 +35,8 @@ def takes_pixels(spec: TensorSpec) -> bool:
 
 
 def decode_pixels(data: bytes, spec: TensorSpec, resize: str, at: str) -> Array:
-    """[H, W, C] in `spec`'s dtype; resized where H and W are declared. A C of 4 keeps alpha.
+    """[H, W, C] of uint8, or of `spec`'s dtype where that does not hold all of these; resized where
+    H and W are declared. A C of 4 keeps alpha.
 
     `data` has passed `images.check_image`; InvalidInput where its pixels turn out to be damaged.
     """
@@ -50,7 +51,9 @@ def decode_pixels(data: bytes, spec: TensorSpec, resize: str, at: str) -> Array:
     image = (image if channels == 4 else flattened(image)).convert(MODES[channels])
     if width and height and image.size != (width, height):
         image = RESIZES[resize](image, (width, height))
-    pixels = np.asarray(image, spec.dtype)
+    pixels = np.asarray(image)
+    if not np.can_cast(pixels.dtype, spec.dtype, "safe"):
+        pixels = pixels.astype(spec.dtype)
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 

@@ -122,16 +122,17 @@ def _together(leaves: list[Any], dtype: np.dtype) -> Array | None:
 
 
 def cast_as_json(array: Array, spec: TensorSpec) -> Array:
-    """An array of numpy's in `spec`'s dtype, by JSON's rules: whole numbers become any number
-    within its bounds, real ones any real one. What is no number is left as it is.
+    """An array of numpy's in `spec`'s dtype or one that widens to it, by JSON's rules: whole
+    numbers become any number within its bounds, real ones any real one. What is no number is left
+    as it is.
 
     Raises InvalidInput, for a dtype that numpy's files cannot carry too.
     """
     if reason := not_carried(spec.dtype, NUMPY):
         raise InvalidInput(spec.name, f"another dialect: {reason}", f"{array.dtype.name} values")
     given = array.dtype
-    if given == spec.dtype or given.kind not in "iufc":
-        return array
+    if given.kind not in "iufc" or np.can_cast(given, spec.dtype, "safe"):
+        return array  # what widens is widened by `validate`, if by then it has to be
     if is_integer(spec.dtype):
         return _whole(array, spec)
     if (is_real(spec.dtype) and given.kind != "c") or spec.dtype.kind == "c":

@@ -31,7 +31,13 @@ from service.gateway.settings import Settings
 from service.gateway.showcase import Showcase
 from service.gateway.signatures import Signatures
 from service.gateway.statistics import Statistics
-from sluice.wire.contract import CLASSIFY_SIGNATURE, ENCODED_SIGNATURE, EXPLAINED_BY, State
+from sluice.wire.contract import (
+    CLASSIFY_SIGNATURE,
+    ENCODED_SIGNATURE,
+    EXPLAINED_BY,
+    PIXELS_SIGNATURE,
+    State,
+)
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.signature import Signature, TensorSpec
 
@@ -181,12 +187,13 @@ def _states(model: str) -> list[tuple[int, str]]:
 
 
 def _callable(signatures: Signatures) -> list[dict[str, Any]]:
-    """What can be asked by names, `encoded` first, as the scripts read it."""
+    """What can be asked by names, `encoded` first, as the scripts read it; `pixels` says nothing
+    that the default signature does not."""
     names = sorted(signatures.names(), key=lambda name: (name != ENCODED_SIGNATURE, name))
     return [
         _described_signature(signatures.get(name))
         for name in names
-        if name not in (CLASSIFY_SIGNATURE, *EXPLAINED_BY.values())
+        if name not in (PIXELS_SIGNATURE, CLASSIFY_SIGNATURE, *EXPLAINED_BY.values())
     ]
 
 
