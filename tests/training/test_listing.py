@@ -13,7 +13,7 @@ from sluice.wire.contract import METRICS_FILE
 from sluice.wire.labels import LABELS_FILE, write_labels
 from training.publishing.listing import as_json, published, table
 
-SIGNATURES = ("classify", "encoded", "explain", "explain_encoded", "serving_default")
+SIGNATURES = ("classify", "encoded", "explain", "explain_encoded", "pixels", "serving_default")
 DATA, INDEX = "variables/variables.data-00000-of-00001", "variables/variables.index"
 
 
