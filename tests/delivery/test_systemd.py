@@ -89,6 +89,23 @@ def test_systemd_understands_every_line(analyze):
 
 
 @pytest.mark.root
+def test_systemd_understands_the_pages_way_to_hand_over_keys(analyze, tmp_path):
+    page = (ROOT / "docs/operations.md").read_text()
+    (drop_in,) = re.findall(r"```ini\n(\[Service\]\nLoadCredential.*?)```", page, re.S)
+    (tmp_path / "sluice-gateway.service.d").mkdir()
+    (tmp_path / "sluice-gateway.service.d/access.conf").write_text(drop_in)
+    assert analyze("verify", "--man=no", "./sluice-gateway.service") == ""
+    (name,) = re.findall("LoadCredential=(.*):", drop_in)
+    assert f"SLUICE_ACCESS_FILE=/run/credentials/sluice-gateway.service/{name}\n" in page
+
+
+@pytest.mark.parametrize("unit", ["sluice-gateway.service", "sluice-modelserver@.service"])
+def test_a_unit_never_gives_up(unit):
+    assert setting(unit, "Service", "Restart") == ["always"]
+    assert setting(unit, "Unit", "StartLimitIntervalSec") == ["0"]
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("unit", ["sluice-gateway.service", "sluice-modelserver@.service"])
 def test_the_units_may_do_little(analyze, unit):
     """At most 1.5 by systemd's own sum, which is 9.6 for a service that says nothing of this."""
