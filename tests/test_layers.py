@@ -42,7 +42,7 @@ RULES = [
         {
             "service/gateway/model_server.py",
             "service/gateway/dialling.py",
-            "service/gateway/servers.py",
+            "service/gateway/server.py",
             "service/gateway/tracing/otel.py",
             "service/gateway/rpc/edge.py",
             "service/gateway/rpc/server.py",
@@ -73,7 +73,15 @@ RULES = [
             | {f"service.gateway.{way_in}" for way_in in ("routes", "rpc", "front", "app")},
             set(),
         )
-        for shared in ("predictions", "joining", "limiter", "servers", "model_server", "query")
+        for shared in (
+            "predictions",
+            "joining",
+            "limiter",
+            "server",
+            "servers",
+            "model_server",
+            "query",
+        )
     ),
 ]
 

@@ -104,9 +104,9 @@ class Capture:
     def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
         """A version has answered these inputs."""
         if self._is_wanted(kind.model.name, caller):
-            model, size = ModelRef(kind.model.name, version), bytes_of(inputs)
+            model = ModelRef(kind.model.name, version)
             encode = partial(self._predict_request, model, kind, inputs)
-            self._put(_Taken(PREDICT_LOG, model, int(time.time()), size, encode))
+            self._put(_Taken(PREDICT_LOG, model, int(time.time()), bytes_of(inputs), encode))
 
     def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
         """A serialized request of "/SERVICE/METHOD" about examples has been answered."""

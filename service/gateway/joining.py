@@ -23,16 +23,16 @@ from service.gateway.errors import (
     RejectedByModel,
 )
 from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S
-from service.gateway.servers import Server, Servers
-from service.gateway.traffic import Inputs, Kind, Part, Traffic
+from service.gateway.server import Server
+from service.gateway.servers import Servers
+from service.gateway.traffic import Call, Inputs, Kind, Part, Sent, Traffic, bytes_of
 
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.5  # of the time that the call leaves: how long another waits is a guess
 MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
 _BATCH_LIMIT = re.compile(r"maximum input batch size (\d+)")  # TensorFlow Serving's own words
 
-# The rows of all inputs in one call.
-Send = Callable[[Server, Kind, Sequence[Inputs], Caller], Awaitable[Answer]]
+Send = Callable[[Server, Call], Awaitable[Answer]]
 
 
 class Joining:
@@ -78,25 +78,26 @@ class Joining:
         """
         traffic = self._of(kind.model.name)
         joinable = rows is not None and kind.signature not in traffic.unjoinable
-        size = sum(array.nbytes for array in inputs.values())
-        part = Part(
-            kind, inputs, rows or 1, size, caller, joinable and self._joins(kind.model.name)
-        )
-        caller.rows = part.rows
+        caller.rows, size = rows or 1, bytes_of(inputs)
         server = None if traffic else self._free(traffic)
         if server is not None:
-            caller.joined = part.rows
-            return await self._call(traffic, server, kind, [inputs], part.rows, caller)
-        part.outcome = asyncio.get_running_loop().create_future()
+            caller.joined = caller.rows
+            call = Call(kind, [inputs], caller.rows, size, caller)
+            return await self._call(traffic, server, call)
+        outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        joinable = joinable and self._joins(kind.model.name)
+        part = Part(kind, inputs, caller.rows, size, caller, joinable, outcome)
         traffic.add(part)
         try:
             if not self._servers.well(part.since):
                 await self._until_connected(caller)
                 self._pump(traffic)
-            return await part.outcome
+            return await outcome
         finally:
-            part.outcome.cancel()  # where the caller left while there was nobody to ask
+            outcome.cancel()  # where the caller left while there was nobody to ask
             traffic.leave(part)
+            if part.sent is not None:
+                part.sent.leave()
 
     def waiting(self) -> int:
         """Requests in line, those whose callers have left included."""
@@ -149,27 +150,23 @@ class Joining:
             self._start(traffic, server, parts)
 
     def _start(self, traffic: Traffic, server: Server, parts: Sequence[Part]) -> None:
-        now = time.monotonic()
-        rows = sum(part.rows for part in parts)
-        for part in parts:
-            part.caller.queued_s = now - part.since
-            part.caller.joined = rows
-            part.caller.trace.step("queue", part.since)
-        task = asyncio.get_running_loop().create_task(self._run(traffic, server, parts, rows))
+        call = _call_for(parts)
+        task = asyncio.get_running_loop().create_task(self._run(traffic, server, parts, call))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        _cancel_when_all_left(task, parts)
+        now, sent = time.monotonic(), Sent(task, len(parts))
+        for part in parts:
+            part.sent, caller = sent, part.caller
+            caller.queued_s, caller.joined = now - part.since, call.rows
+            caller.trace.step("queue", part.since)
 
     async def _run(
-        self, traffic: Traffic, server: Server, parts: Sequence[Part], rows: int
+        self, traffic: Traffic, server: Server, parts: Sequence[Part], call: Call
     ) -> None:
         began = time.monotonic()
         try:
-            inputs = [part.inputs for part in parts]
-            answer = await self._call(
-                traffic, server, parts[0].kind, inputs, rows, _caller_for(parts)
-            )
-            answers = _shared_out(answer, parts, rows)
+            answer = await self._call(traffic, server, call)
+            answers = _shared_out(answer, parts, call.rows)
         except GatewayError as error:
             self._fail(traffic, parts, error)
             return
@@ -178,13 +175,13 @@ class Joining:
                 part.fail(error)
             return
         if answers is None:
-            traffic.unjoinable.add(parts[0].kind.signature)
+            traffic.unjoinable.add(call.kind.signature)
             self._ask_alone(traffic, parts)
             return
         seconds = time.monotonic() - began
         for part, each in zip(parts, answers, strict=True):
             part.caller.upstream_s = seconds
-            if part.is_wanted and part.outcome is not None:
+            if part.is_wanted:
                 part.outcome.set_result(each)
 
     def _fail(self, traffic: Traffic, parts: Sequence[Part], error: GatewayError) -> None:
@@ -210,50 +207,40 @@ class Joining:
                 traffic.add(part)
         self._pump(traffic)
 
-    async def _call(
-        self,
-        traffic: Traffic,
-        server: Server,
-        kind: Kind,
-        inputs: Sequence[Inputs],
-        rows: int,
-        caller: Caller,
-    ) -> Answer:
+    async def _call(self, traffic: Traffic, server: Server, call: Call) -> Answer:
         """One call, taken to another server where the first did not begin it."""
         for attempt in range(ATTEMPTS):
             try:
-                return await self._attempt(traffic, server, kind, inputs, rows, caller)
+                return await self._attempt(traffic, server, call)
             except ModelServerUnavailable as error:
                 if error.begun or attempt == ATTEMPTS - 1:
                     raise
-            await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(caller.time_left_s(), 0)))
+            await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(call.caller.time_left_s(), 0)))
             server = self._servers.choose() or server
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(
-        self,
-        traffic: Traffic,
-        server: Server,
-        kind: Kind,
-        inputs: Sequence[Inputs],
-        rows: int,
-        caller: Caller,
-    ) -> Answer:
+    async def _attempt(self, traffic: Traffic, server: Server, call: Call) -> Answer:
         began = time.monotonic()
         traffic.begin(server)
         answered = False
         try:
-            answer = await self._send(server, kind, inputs, caller)
+            answer = await self._send(server, call)
             answered = True
             return answer
         finally:
             now = time.monotonic()
             in_flight = traffic.end(server)
-            caller.upstream_s = now - began
+            call.caller.upstream_s = seconds = now - began
             if answered:
-                traffic.limiter.record(rows, now - began, in_flight, now, waiting=bool(traffic))
+                traffic.limiter.record(call.rows, seconds, in_flight, now, waiting=bool(traffic))
             if traffic:
                 self._pump(traffic)
+
+
+def _call_for(parts: Sequence[Part]) -> Call:
+    inputs = [part.inputs for part in parts]
+    rows, size = sum([part.rows for part in parts]), sum([part.size for part in parts])
+    return Call(parts[0].kind, inputs, rows, size, _caller_for(parts))
 
 
 def _caller_for(parts: Sequence[Part]) -> Caller:
@@ -264,21 +251,6 @@ def _caller_for(parts: Sequence[Part]) -> Caller:
     first = parts[0].caller
     trace = first.trace.joined([part.caller.trace for part in parts])
     return Caller(deadline, metadata=first.metadata, trace=trace)
-
-
-def _cancel_when_all_left(task: asyncio.Task[None], parts: Sequence[Part]) -> None:
-    """A call that nobody waits for any more is not to keep the model server."""
-    left = len(parts)
-
-    def one_left(_: asyncio.Future[Answer]) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            task.cancel()
-
-    for part in parts:
-        if part.outcome is not None:
-            part.outcome.add_done_callback(one_left)
 
 
 def _shared_out(answer: Answer, parts: Sequence[Part], rows: int) -> list[Answer] | None:

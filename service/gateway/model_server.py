@@ -13,7 +13,8 @@ from service.gateway import errors
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.dialling import Dialling
-from service.gateway.servers import Server, Servers
+from service.gateway.server import Server
+from service.gateway.servers import Servers
 from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE, State
 from sluice.wire.large_tensors import cut, paste_rows
 from sluice.wire.model_ref import ModelRef
@@ -117,7 +118,7 @@ class ModelServer:
         if timeout_s <= 0:
             raise errors.DeadlineExceeded("The request's time was over before it was its turn")
         began = time.monotonic()
-        server.begin(began)
+        server.conduct.begin(began)
         failed, left = True, False
         try:
             with caller.trace.call(method, server.target, caller.metadata) as metadata:
@@ -140,9 +141,9 @@ class ModelServer:
         finally:
             now = time.monotonic()
             if left:
-                server.abandon()
+                server.conduct.abandon()
             else:
-                server.end(now, now - began, failed)
+                server.conduct.end(now, now - began, failed)
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises ModelNotFound or a ModelServerError."""

@@ -48,12 +48,12 @@ from service.gateway.model_server import (
 from service.gateway.patterns import named_by
 from service.gateway.query import ExamplesQuery, Query
 from service.gateway.remembered import Remembered
-from service.gateway.servers import Server
+from service.gateway.server import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
 from service.gateway.statistics import NO_VERSION, Statistics
 from service.gateway.tls.upstream import upstream_tls
-from service.gateway.traffic import Inputs, Kind, kind_of
+from service.gateway.traffic import Call, Inputs, kind_of, bytes_of
 from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY, TAKE_FILES, State
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
@@ -286,7 +286,7 @@ class Predictions:
     ) -> Result:
         """What `encode` makes of outputs, in a thread where these are large."""
         began = time.monotonic()
-        found = await self._work(sum(array.nbytes for array in outputs.values()), encode)
+        found = await self._work(bytes_of(outputs), encode)
         caller.trace.step("encode", began)
         return found
 
@@ -358,13 +358,11 @@ class Predictions:
         check_content(query, self._max_pixels)
         return query, signature, inputs
 
-    async def _send(
-        self, server: Server, kind: Kind, inputs: Sequence[Inputs], caller: Caller
-    ) -> Answer:
-        size = sum(array.nbytes for each in inputs for array in each.values())
-        encode = (encode_predict_request, kind.model, kind.signature, inputs, kind.outputs)
-        request = await self._work(size, *encode, most=LARGE_CALL)
-        reply = await self.model_server.call_on(server, PREDICT, request, kind.model, caller)
+    async def _send(self, server: Server, call: Call) -> Answer:
+        kind = call.kind
+        encode = (encode_predict_request, kind.model, kind.signature, call.inputs, kind.outputs)
+        request = await self._work(call.size, *encode, most=LARGE_CALL)
+        reply = await self.model_server.call_on(server, PREDICT, request, kind.model, call.caller)
         return await self._work(len(reply), decode_predict_response, reply, most=LARGE_CALL)
 
     async def _work(

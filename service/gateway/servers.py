@@ -12,7 +12,7 @@ calls it holds. So each address has a channel of its own, and is chosen here:
                 after a while: no client's request is the probe. One that is ejected again soon (its
                 health answers and its calls do not) stays out twice as long each time
 
-Envoy's outlier detection works alike. A lone server is never ejected: there is no better one.
+A lone server is never ejected: there is no better one.
 """
 
 import asyncio
@@ -20,154 +20,17 @@ import contextlib
 import logging
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import grpc
 
 from service.gateway.dialling import Dialling, host_of
+from service.gateway.server import FAILED, READY, Server
 from service.gateway.tls.upstream import UpstreamTls
-from sluice.wire.contract import HEALTH_SERVICE
 
 RESOLVE_EVERY_S = 5.0  # new pods of a headless service are found within this
 UNKNOWN_EVERY_S = 1.0  # while there is none: sooner than a call gives up that waits for the first
-QUIET_S = 0.5  # a server that holds calls and answers none for so long is not well
-SLOW_S, SLOW_RATIO = 0.25, 5.0  # slower than this, and than so many times its fastest neighbour
-FAILURES = 3  # in a row
-EJECTED_S, MOST_EJECTED_S = 1.0, 300.0  # before it is asked again; doubled each time in a row
-FORGIVEN_AFTER_S = 60.0  # of good behaviour, the first time out is short again
-MOST_BETWEEN_PROBES_S = 16.0  # of one that does not answer them
-EJECTED = "ejected"
-HEALTH_CHECK = f"/{HEALTH_SERVICE}/Check"
-SMOOTHING = 0.3  # the share of the newest call in a server's mean time
-CLOSE_GRACE_S = 30.0
 RENEWED_LOOK_S = 0.05  # at whether a new channel is connected
 
-READY = grpc.ChannelConnectivity.READY
-FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
-
 log = logging.getLogger(__name__)
-UnaryCall = Callable[..., Any]
-
-
-class Server:
-    """One address: its channel, its state, its calls in flight and how it has done lately."""
-
-    def __init__(
-        self, target: str, host: str, dialling: Dialling, changed: Callable[[], None]
-    ) -> None:
-        self.target, self.host, self.identity = target, host, dialling.identity
-        self.in_flight = 0
-        self.events: Counter[str] = Counter()  # EJECTED, or a status that its calls failed with
-        self._usual_s = 0.0
-        self._quiet_since = 0.0  # the last answer, or the first call after none was in flight
-        self._failures = 0
-        self._probing: asyncio.Task[None] | None = None  # while it is ejected
-        self._ejected_for_s = 0.0  # the last time
-        self._returned_at = 0.0  # from then; 0: it never was
-        self._channel = dialling.channel(target, host)
-        self._methods: dict[str, UnaryCall] = {}
-        self._changed = changed
-        self.state = self._channel.get_state(try_to_connect=True)
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
-
-    @property
-    def is_ready(self) -> bool:
-        return self.state is READY
-
-    def method(self, name: str) -> UnaryCall:
-        """The call of "/SERVICE/METHOD", bytes in and bytes out."""
-        found = self._methods.get(name)
-        if found is None:
-            unary: Any = self._channel.unary_unary  # its stubs do not know that bytes need no codec
-            found = self._methods[name] = unary(name)
-        return found
-
-    def begin(self, now: float) -> None:
-        if not self.in_flight:
-            self._quiet_since = now
-        self.in_flight += 1
-
-    def end(self, now: float, seconds: float, failed: bool) -> None:
-        """A call that has ended: with an answer of the model's, or `failed`."""
-        self.in_flight -= 1
-        self._quiet_since = now
-        self._failures = self._failures + 1 if failed else 0
-        if not failed:
-            self._usual_s += SMOOTHING * (seconds - self._usual_s)
-
-    def abandon(self) -> None:
-        """A call whose caller has left says nothing about the server."""
-        self.in_flight -= 1
-
-    def is_well(self, now: float, fastest_s: float) -> bool:
-        """Whether it is to get calls, given the mean time of its fastest neighbour, seconds."""
-        if self._probing is not None:
-            return False
-        why = self._what_is_wrong(now, fastest_s)
-        if why:
-            self._eject(now, why)
-        return not why
-
-    @property
-    def usual_s(self) -> float:
-        return self._usual_s
-
-    async def close(self) -> None:
-        """When its calls have ended."""
-        self._watching.cancel()
-        if self._probing is not None:
-            self._probing.cancel()
-        await self._channel.close(CLOSE_GRACE_S if self.in_flight else None)
-
-    def _what_is_wrong(self, now: float, fastest_s: float) -> str:
-        # What is new, or back, is measured by its neighbours: all calls may take long.
-        usual_s = max(self._usual_s, fastest_s)
-        if self.in_flight and now - self._quiet_since > max(QUIET_S, 4 * usual_s):
-            return "answers nothing"
-        if self._usual_s > max(SLOW_S, SLOW_RATIO * fastest_s):
-            return "is far slower than others"
-        return "only fails" if self._failures >= FAILURES else ""
-
-    def _eject(self, now: float, why: str) -> None:
-        again = self._returned_at and now - self._returned_at < FORGIVEN_AFTER_S
-        self._ejected_for_s = min(2 * self._ejected_for_s, MOST_EJECTED_S) if again else EJECTED_S
-        self.events[EJECTED] += 1
-        log.warning("The model server at %s %s: it gets no calls", self.target, why)
-        self._probing = asyncio.get_running_loop().create_task(self._probe())
-
-    async def _probe(self) -> None:
-        """Until it answers in good time: whatever it answers, for not all have a health service."""
-        pause_s = self._ejected_for_s
-        while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, MOST_BETWEEN_PROBES_S)
-            try:
-                await self.method(HEALTH_CHECK)(b"", timeout=SLOW_S)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                    continue
-            log.info("The model server at %s answers again", self.target)
-            self._forget()
-            self._returned_at = time.monotonic()
-            self._changed()
-            return
-
-    def _forget(self) -> None:
-        """What it did before says nothing about what it will do now."""
-        self._probing, self._failures, self._usual_s = None, 0, 0.0
-        self._quiet_since = time.monotonic()
-
-    async def _watch(self) -> None:
-        while True:
-            await self._channel.wait_for_state_change(self.state)
-            self.state = self._channel.get_state(try_to_connect=True)
-            if self.state is READY:
-                if self._probing is not None:
-                    self._probing.cancel()
-                self._forget()  # a process that came back is another one
-            self._changed()
 
 
 class Servers:
@@ -213,8 +76,8 @@ class Servers:
             return ready
         well = []
         for server in ready:
-            others = [each.usual_s for each in ready if each is not server and each.usual_s]
-            if server.is_well(now, min(others, default=float("inf"))):
+            times_s = [each.conduct.usual_s for each in ready if each is not server]
+            if server.is_well(now, min(filter(None, times_s), default=float("inf"))):
                 well.append(server)
         return well or ready
 

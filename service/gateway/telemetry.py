@@ -27,7 +27,7 @@ from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.novelty import BUCKETS, readings
-from service.gateway.servers import EJECTED, Server
+from service.gateway.server import EJECTED, Server
 from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
 from service.gateway.version_states import VersionStates
 

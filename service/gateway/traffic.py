@@ -1,6 +1,7 @@
 """The requests for one model that wait, in lines of those that can be joined.
 
 Kind      what requests must have in common: model, signature, outputs, dtypes, inner shapes
+Call      the rows of one request, or of several of a kind, that are sent together
 Part      one request in line, with its rows, its caller and its outcome
 Traffic   the lines of one model, so that a slow model never takes another's calls
 """
@@ -9,7 +10,7 @@ import asyncio
 import copy
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.errors import DeadlineExceeded
 from service.gateway.limiter import Limiter
-from service.gateway.servers import Server
+from service.gateway.server import Server
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array
 
@@ -52,6 +53,30 @@ def bytes_of(arrays: Mapping[str, Array]) -> int:
     )
 
 
+class Call(NamedTuple):
+    """One call, of the rows of all `inputs`: `size` bytes, on behalf of `caller`."""
+
+    kind: Kind
+    inputs: Sequence[Inputs]
+    rows: int
+    size: int
+    caller: Caller
+
+
+@dataclass(eq=False, slots=True)
+class Sent:
+    """The task of a call, and how many wait for it: once nobody does, it ends, and does not keep
+    the model server."""
+
+    task: asyncio.Task[None]
+    waited_for_by: int
+
+    def leave(self) -> None:
+        self.waited_for_by -= 1
+        if not self.waited_for_by:
+            self.task.cancel()
+
+
 @dataclass(eq=False, slots=True)
 class Part:
     """One request. `joinable` once it has not been refused together with others."""
@@ -62,17 +87,18 @@ class Part:
     size: int  # bytes
     caller: Caller
     joinable: bool
-    outcome: asyncio.Future[Answer] | None = None
+    outcome: asyncio.Future[Answer]
     since: float = 0.0  # when it began to wait, on the monotonic clock
     in_line: bool = False
+    sent: Sent | None = None
 
     @property
     def is_wanted(self) -> bool:
-        return self.outcome is not None and not self.outcome.done()
+        return not self.outcome.done()
 
     def fail(self, error: Exception) -> None:
         """With an error of its own: a traceback grows in every task that it passes through."""
-        if self.is_wanted and self.outcome is not None:
+        if self.is_wanted:
             own = copy.copy(error)
             own.__cause__ = error.__cause__
             self.outcome.set_exception(own)

@@ -38,9 +38,10 @@ def test_importing_it_loads_no_tensorflow_flask_or_gunicorn(url):
 
 
 @pytest.mark.parametrize("module", ["sluice", "sluice.wire.tensors", "sluice.wire.model_ref"])
-def test_the_wire_loads_no_library_of_the_clients(module):
-    script = f"import sys, {module}; sys.exit(bool({{'httpx', 'grpc'}} & set(sys.modules)))"
-    run([sys.executable, "-c", script])
+def test_the_wire_loads_neither_the_client_nor_its_libraries(module):
+    unwanted = {"sluice.client", "httpx", "grpc"}
+    script = f"import sys, {module}; print(*({unwanted} & set(sys.modules)))"
+    assert run([sys.executable, "-c", script]).strip() == ""
 
 
 def test_sluice_offers_all_that_its_client_does():
@@ -49,6 +50,9 @@ def test_sluice_offers_all_that_its_client_does():
     assert set(sluice.__all__) <= set(dir(sluice))
     with pytest.raises(AttributeError, match="no attribute 'Clients'"):
         sluice.Clients  # noqa: B018
+    names: dict = {}
+    exec("from sluice import *", names)
+    assert set(sluice.__all__) <= set(names)
 
 
 def test_the_modules_of_an_extra_are_those_that_it_installs():

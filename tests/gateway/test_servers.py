@@ -12,6 +12,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from service.gateway import conduct
+from service.gateway import server as server_module
 from service.gateway import servers as servers_module
 from service.gateway.caller import Caller
 from service.gateway.errors import (
@@ -22,7 +24,8 @@ from service.gateway.errors import (
     ModelServerUnavailable,
 )
 from service.gateway.model_server import ModelServer
-from service.gateway.servers import EJECTED, Servers
+from service.gateway.server import EJECTED
+from service.gateway.servers import Servers
 from sluice.wire.model_ref import ModelRef
 
 METHOD = "/toy.Service/Call"
@@ -174,9 +177,9 @@ async def test_one_that_goes_is_left_and_comes_back():
 @pytest.fixture
 def quick(monkeypatch):
     """Ejections that end soon."""
-    monkeypatch.setattr(servers_module, "EJECTED_S", 0.3)
-    monkeypatch.setattr(servers_module, "MOST_EJECTED_S", 0.6)
-    monkeypatch.setattr(servers_module, "MOST_BETWEEN_PROBES_S", 0.6)
+    monkeypatch.setattr(conduct, "EJECTED_S", 0.3)
+    monkeypatch.setattr(conduct, "MOST_EJECTED_S", 0.6)
+    monkeypatch.setattr(server_module, "MOST_BETWEEN_PROBES_S", 0.6)
 
 
 def ejections(client, toy):
@@ -203,7 +206,7 @@ def test_one_that_only_fails_is_ejected_and_probed_back():
             one.refusal = (grpc.StatusCode.INTERNAL, "broken")
             failed = [each for each in await many(client, 40) if each != b"x"]
             assert {type(each) for each in failed} == {ModelServerFailed}
-            assert len(failed) == servers_module.FAILURES
+            assert len(failed) == conduct.FAILURES
             assert ejections(client, one) == 1
             assert ejections(client, two) == 0
             one.refusal = None
@@ -220,7 +223,7 @@ def test_one_that_only_fails_is_ejected_and_probed_back():
 
 
 def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
-    monkeypatch.setattr(servers_module, "EJECTED_S", 60.0)  # its health service answers all along
+    monkeypatch.setattr(conduct, "EJECTED_S", 60.0)  # its health service answers all along
 
     @run
     async def test():
@@ -229,7 +232,7 @@ def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
             one.delay_s = 3600
             hung = [asyncio.create_task(call(client, 60.0)) for _ in range(2)]
             await until(lambda: one.calls == 6)
-            await asyncio.sleep(servers_module.QUIET_S + 0.1)
+            await asyncio.sleep(conduct.QUIET_S + 0.1)
             assert await many(client, 50) == [b"x"] * 50
             assert (one.calls, two.calls) == (6, 56)
             assert ejections(client, one) == 1
@@ -241,8 +244,8 @@ def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
 
 
 def test_one_that_hangs_while_its_health_answers_stays_out_longer_each_time(monkeypatch):
-    monkeypatch.setattr(servers_module, "EJECTED_S", 0.1)
-    monkeypatch.setattr(servers_module, "QUIET_S", 0.05)
+    monkeypatch.setattr(conduct, "EJECTED_S", 0.1)
+    monkeypatch.setattr(conduct, "QUIET_S", 0.05)
 
     @run
     async def test():
@@ -264,7 +267,7 @@ def test_one_that_hangs_while_its_health_answers_stays_out_longer_each_time(monk
 
 
 def test_a_model_that_takes_long_is_no_fault_of_a_server_that_is_back(monkeypatch):
-    monkeypatch.setattr(servers_module, "QUIET_S", 0.05)
+    monkeypatch.setattr(conduct, "QUIET_S", 0.05)
 
     @run
     async def test():
