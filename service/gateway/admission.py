@@ -46,12 +46,10 @@ class Admission:
     def place(self, model: str, size: int, left_s: float, account: AnyAccount = FREE) -> "Arrival":
         """The same for a request whose body, of `size` bytes, is there already."""
         arrival = self.arriving(model, size, left_s, account)
-        try:
-            arrival.hold(size)
-            arrival.take_place()
-        except GatewayError:
-            arrival.leave()
-            raise
+        self.bytes_in_flight += size
+        arrival.size = size
+        self._count_in(model, account)
+        arrival.has_place = True
         return arrival
 
     def hold(self, size: int, held: int) -> None:
@@ -62,6 +60,9 @@ class Admission:
     def take_place(self, model: str, left_s: float, account: AnyAccount) -> None:
         """Raises Busy, RateLimited."""
         self._check_place(model, left_s, account)
+        self._count_in(model, account)
+
+    def _count_in(self, model: str, account: AnyAccount) -> None:
         self.in_flight += 1
         self._by_model[model] = self._by_model.get(model, 0) + 1
         if account.places is not None:

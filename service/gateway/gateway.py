@@ -103,36 +103,35 @@ class Gateway:
         self,
         view: ModelView,
         model: ModelRef,
-        head: HttpRequest,
-        read: ReadBody,
+        request: HttpRequest,
+        read: ReadBody | None,
         caller: Caller,
         client: str,
     ) -> HttpResponse:
         """The answer to a request about a model, whatever happens; counted and logged.
 
-        `head` is the request without its body, which `read` reads: it is given a function to call
-        with the size of each piece that comes. It may raise GatewayErrors.
+        `read` reads the body, where `request` does not hold it already: it is given a function to
+        call with the size of each piece that comes. It may raise GatewayErrors.
         """
-        request, reason = head, ""
+        headers, reason = request.headers, ""
         try:
             if view.is_probe:
-                return await view.handler(self.predictions, model, head, caller)
-            caller.trace = self.tracer.begin(head.method, view.route, caller.metadata, caller.began)
-            await self.identify(head.headers, client, head.length, caller)
-            self.permit(caller, model.name, view.verb)
-            with self.admission.arriving(
-                model.name, head.length, caller.time_left_s(), caller.account
-            ) as arrival:
-                body = await read(arrival.hold)
-                if not head.length and body:  # in chunks, of which no head tells
-                    await caller.account.spend({BYTES: len(body)})
-                arrival.take_place()
+                return await view.handler(self.predictions, model, request, caller)
+            route = view.route
+            caller.trace = self.tracer.begin(request.method, route, caller.metadata, caller.began)
+            size = request.length if read else len(request.body)
+            if self.guard.asks:
+                await self.identify(headers, client, size, caller)
+                self.permit(caller, model.name, view.verb)
+            let_in = self.admission.arriving if read else self.admission.place
+            with let_in(model.name, size, caller.time_left_s(), caller.account) as arrival:
+                if read:
+                    request = request._replace(body=await self._read(read, size, arrival, caller))
                 caller.trace.step("admit", caller.began)
-                if CONTENT_ENCODING in head.headers:
-                    body = await self._unpacked(body, head, arrival)
-                request = HttpRequest(head.method, head.path, head.query, head.headers, body)
+                if CONTENT_ENCODING in headers:
+                    request = await self._unpacked(request, arrival)
                 response = await view.handler(self.predictions, model, request, caller)
-                if TIMING in head.headers:
+                if TIMING in headers:
                     response = _with_timing(response, caller)
                 if caller.cache:
                     response = response._replace(headers={**response.headers, **told(caller)})
@@ -145,18 +144,28 @@ class Gateway:
             log.exception("%s %s failed", request.method, request.path)
             response, reason = error_response(error), f"{type(error).__name__}: {error}"
         self._observe(view, model, request, response, caller, client, reason)
-        return self.cors.dressed(response, head.headers)
+        return self.cors.dressed(response, headers)
 
-    async def _unpacked(self, body: bytes, head: HttpRequest, arrival: Arrival) -> bytes:
-        """The body, its Content-Encoding undone."""
-        encoding = head.headers[CONTENT_ENCODING]
+    async def _read(
+        self, read: ReadBody, announced: int, arrival: Arrival, caller: Caller
+    ) -> bytes:
+        """The body, once there is a place for it."""
+        body = await read(arrival.hold)
+        if not announced and body:  # in chunks, of which no head tells
+            await caller.account.spend({BYTES: len(body)})
+        arrival.take_place()
+        return body
+
+    async def _unpacked(self, request: HttpRequest, arrival: Arrival) -> HttpRequest:
+        """The request, its Content-Encoding undone."""
+        body, encoding = request.body, request.headers[CONTENT_ENCODING]
         if not encoding:
-            return body
+            return request
         unpacked = await self.predictions.aside(
             decompress, body, encoding, self.settings.max_body_bytes
         )
         arrival.hold(max(len(unpacked) - len(body), 0))
-        return unpacked
+        return request._replace(body=unpacked)
 
     def _observe(
         self,

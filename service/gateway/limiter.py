@@ -60,9 +60,9 @@ class Limiter:
             return MAX_ROWS
         return max(1, int(self._best_pace * max(seconds, FLAT * self._fastest_s)))
 
-    def is_in_time(self, left_s: float) -> bool:
-        """Whether a call may be answered within `left_s`."""
-        return self._fastest_s < left_s
+    def too_late(self, now: float) -> float:
+        """By when a call that is made now is not answered, however fast it is."""
+        return now + self._fastest_s
 
     def record(
         self, rows: int, seconds: float, in_flight: int, now: float, *, waiting: bool = False

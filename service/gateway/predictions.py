@@ -53,7 +53,7 @@ from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
 from service.gateway.statistics import NO_VERSION, Statistics
 from service.gateway.tls.upstream import upstream_tls
-from service.gateway.traffic import Call, Inputs, kind_of, bytes_of
+from service.gateway.traffic import Call, Inputs, bytes_of, kind_of
 from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY, TAKE_FILES, State
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef

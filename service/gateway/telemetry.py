@@ -39,6 +39,8 @@ COUNT_AFTER_S = 0.1
 COUNT_AT = 64  # observations: more would hold up the event loop for longer than a request
 
 Observed = tuple[Exchange, Caller]
+# What the requests of a group have in common: dialect, verb, model, version, signature, status.
+_Labels = tuple[str, str, str, int | None, str, str]
 _OfWorkers = Literal["livesum", "livemin", "livemax"]
 
 
@@ -53,17 +55,6 @@ class _Histogram(Histogram):
             [bisect_left(self._upper_bounds, each) for each in values]
         ).items():
             self._buckets[place].inc(count)
-
-
-class _Labels(NamedTuple):
-    """What the requests of a group have in common."""
-
-    dialect: str
-    verb: str
-    model: str
-    version: int | None
-    signature: str
-    status: str
 
 
 class _Children(NamedTuple):
@@ -215,7 +206,7 @@ class Telemetry:
         groups: dict[_Labels, list[Observed]] = defaultdict(list)
         for each in observed:
             exchange, caller = each
-            labels = _Labels(
+            labels = (
                 exchange.dialect,
                 exchange.verb,
                 exchange.model,

@@ -47,10 +47,10 @@ def kind_of(model: ModelRef, signature: str, outputs: tuple[str, ...], inputs: I
 
 def bytes_of(arrays: Mapping[str, Array]) -> int:
     """Their elements', of strings the texts'."""
-    return sum(
-        sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes
-        for array in arrays.values()
-    )
+    size = 0
+    for array in arrays.values():
+        size += sum(map(len, array.flat)) if array.dtype.hasobject else array.nbytes
+    return size
 
 
 class Call(NamedTuple):
@@ -142,6 +142,7 @@ class Traffic:
         """The parts of the next call, those left out that nobody waits for any more, or that it
         would come too late for; [] where none is left. The lines take turns."""
         now = time.monotonic()
+        too_late = self.limiter.too_late(now)
         while self._lines:
             key = next(iter(self._lines))
             line = self._lines.pop(key)
@@ -149,7 +150,7 @@ class Traffic:
             rows = size = max_rows = 0
             while line:
                 part = line[0]
-                if not self.limiter.is_in_time(part.caller.deadline - now):
+                if part.caller.deadline <= too_late:
                     part.fail(DeadlineExceeded("The request waited until it was too late for it"))
                 if part.is_wanted:
                     if not parts:
@@ -169,8 +170,10 @@ class Traffic:
     def wait_s(self, now: float) -> float:
         """How long a request that comes now would wait, as far as can be told, seconds: as those
         before it have, or as the rows before it take to be answered."""
-        heads = (line[0].since for line in self._lines.values())
-        return max(now - min(heads, default=now), self.limiter.drain_s(self.rows))
+        oldest = now
+        for line in self._lines.values():
+            oldest = min(oldest, line[0].since)
+        return max(now - oldest, self.limiter.drain_s(self.rows))
 
     def _rows_for(self, time_s: float) -> int:
         """Of a call for requests that have so long in all. It is to take no more than its share: of

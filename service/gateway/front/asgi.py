@@ -15,11 +15,10 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from service.gateway.caller import Caller
 from service.gateway.error_responses import error_response
 from service.gateway.errors import GatewayError, PayloadTooLarge
 from service.gateway.gateway import Gateway
-from service.gateway.http import ClientGone, HttpRequest, HttpResponse
+from service.gateway.http import ClientGone, HttpResponse
 from service.gateway.routes.model_paths import FlaskView
 from service.gateway.views import ModelView, model_of
 from sluice.wire.model_ref import ModelRef
@@ -39,36 +38,19 @@ class Front:
     """`app` is the Flask application of the same gateway, for which this is an ASGI callable."""
 
     def __init__(self, gateway: Gateway, app: Flask) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         wsgi: Any = app  # a2wsgi and Flask type WSGI's environ apart
         self._flask = WSGIMiddleware(wsgi, workers=gateway.settings.threads)
         self._views = app.view_functions
         self._urls = app.url_map.bind("localhost")
         self.route = lru_cache(1024)(self._match)  # of paths that clients invent
 
-    async def answer(
-        self,
-        view: ModelView,
-        model: ModelRef,
-        head: HttpRequest,
-        receive: ReceiveMessage,
-        began: float,
-        client: str,
-    ) -> tuple[HttpResponse, Caller, "Body"]:
-        """The answer to a request about a model whose first byte came at `began` on the monotonic
-        clock, whose it is, and what may be left of its body. Raises ClientGone."""
-        gateway = self._gateway
-        caller = gateway.caller(head, began)
-        body = Body(receive)
-        response = await gateway.answer(view, model, head, body.whole, caller, client)
-        return response, caller, body
-
     async def __call__(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
         """Flask's: the body is read here, so that no thread waits for a client."""
         if scope["type"] != "http":
             return  # there are no WebSockets here
         try:
-            data = await Body(receive).whole(_Limit(self._gateway.settings.max_body_bytes))
+            data = await Body(receive).whole(_Limit(self.gateway.settings.max_body_bytes))
         except ClientGone:
             return
         except GatewayError as error:

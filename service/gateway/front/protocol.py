@@ -1,9 +1,9 @@
 """gunicorn's HTTP/1.1 protocol, and the patience that it lacks a limit for.
 
 gunicorn reads, parses and writes; what is added is the clock: a head or a body that does not come,
-or comes too slowly, and a client that does not read its answer, end their connection. There are no
-timers for it, which every request would pay for: each connection remembers when it last moved, and
-`look` is called twice a second (by worker.py).
+or comes too slowly, a client that does not read its answer, and one that has asked nothing for long
+end their connection. There are no timers for it, which every request would pay for: each connection
+remembers when it last moved, and `look` is called twice a second (by worker.py).
 """
 
 import select
@@ -16,6 +16,7 @@ from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver, _get_cached_date_
 
 from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
+from service.gateway.front.asgi import Body
 from service.gateway.front.handshake import certificate_of
 from service.gateway.front.large_body import LEAST_CAME, LEAST_LEFT, LargeBody
 from service.gateway.headers import combined
@@ -36,6 +37,20 @@ LINGER_S = 1.0  # for what is still on its way when a connection is closed
 
 class _Body(BodyReceiver):  # type: ignore[misc]
     """gunicorn's, less its timer for each piece: the clock is `FrontProtocol.look`."""
+
+    def take_whole(self) -> bytes | None:
+        """All of the body, where it has come already and in one piece, as small ones do: without
+        ASGI's messages."""
+        chunks = self._chunks
+        if not self._complete or self._closed or len(chunks) > 1:
+            return None
+        self._body_finished = True
+        if not chunks:
+            return b""
+        self._buffered = 0
+        self.protocol._maybe_resume_reading()
+        whole: bytes = chunks.popleft()
+        return whole
 
     async def _wait_for_data(self) -> None:
         if self._chunks or self._complete or self._disconnected:
@@ -194,14 +209,17 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         ):
             self._look_at_body(now, settings)
 
+    def _arm_keepalive_timer(self) -> None:
+        """gunicorn's word for the beginning of a wait for one more request: `look` ends it."""
+        self._moved = time.monotonic()
+
     def _look_at_head(self, now: float, settings: Settings) -> None:
-        waits_since = self._began or (self._moved if self.req_count <= 1 else now)
-        if now - waits_since <= settings.head_timeout_s:
-            return
+        within_s = settings.head_timeout_s
         if self._began:
-            self._refuse(f"The request's head did not come within {settings.head_timeout_s:g} s")
-        else:  # nothing has been asked, so nothing is answered
-            self.close_idle()
+            if now - self._began > within_s:
+                self._refuse(f"The request's head did not come within {within_s:g} s")
+        elif now - self._moved > (self._keepalive if self.req_count > 1 else within_s):
+            self.close_idle()  # nothing has been asked, so nothing is answered
 
     def _look_at_body(self, now: float, settings: Settings) -> None:
         took_s = now - self._body_since
@@ -248,21 +266,14 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         if found is None:
             keeps: bool = await self._handle_http_request(request, sockname, peername)
             return keeps
-        headers = combined(
-            [
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in request.headers_bytes
-            ]
-        )
-        head = HttpRequest(
-            request.method, request.path, request.query, headers, b"", self._certificate
-        )
-        receiver = self._body_receiver
+        receiver, gateway = self._body_receiver, self.app.gateway
+        whole = receiver.take_whole()
+        asked = self._asked(request, whole or b"")
+        caller = gateway.caller(asked, began)
         client = peername[0] if isinstance(peername, tuple) else "-"
+        body = Body(receiver.receive) if whole is None else None
         try:
-            response, caller, body = await self.app.answer(
-                *found, head, receiver.receive, began, client
-            )
+            response = await gateway.answer(*found, asked, body and body.whole, caller, client)
         except ClientGone:
             return False
         if self._closed:
@@ -270,9 +281,19 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
         receiver.expect_continue = False
         closes: bool = self._will_close(request, False)
         await self._respond(request, response, caller, closes)
-        if not body.done:
+        if body is not None and not body.done:
             await body.read_out()
         return not closes
+
+    def _asked(self, request: Any, body: bytes) -> HttpRequest:
+        headers = combined(
+            [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in request.headers_bytes
+            ]
+        )
+        method, path, query = request.method, request.path, request.query
+        return HttpRequest(method, path, query, headers, body, self._certificate)
 
     def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
         """For Flask's pages, with the client's certificate where ASGI's TLS extension has it."""
