@@ -21,6 +21,7 @@ JSON, JPEG, BASE64, NPY, OIP = (
 )
 GRPC, DIRECT = "28×28×1 gRPC", "28×28×1 gRPC, no gateway"
 PAUSED = "28×28×1 JSON, with pauses"
+ALONE = "28×28×1 JSON, read and written alone"
 
 CONNECTIONS: dict[str, tuple[int, ...]] = {
     SMALL: (1, 8, 32, 128, 512),
@@ -28,6 +29,7 @@ CONNECTIONS: dict[str, tuple[int, ...]] = {
     GRPC: (1, 32),
     DIRECT: (1,),
     PAUSED: (1,),
+    ALONE: (1,),
 }
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 from cases import (
+    ALONE,
     CONNECTIONS,
     DIRECT,
     GRPC,
@@ -54,14 +55,13 @@ from measuring import (
     until_serving,
 )
 from report import Results, print_results, write_docs
-from verdicts import verdicts
+from verdicts import IN_PROCESS, verdicts
 
 ROOT = HERE.parent
 WORK = ROOT / ".work" / "bench"
 MODELS, BODIES, LOGS, PEER_ENVIRONMENTS = (
     WORK / name for name in ("models", "bodies", "logs", "peers")
 )
-IN_PROCESS = "in-process"
 ROWS = {  # kind: its rows at a time
     SMALL: (1, 8, 32),
     JSON: (1, 8, 32),
@@ -183,6 +183,7 @@ def _in_process(results: Results, options: argparse.Namespace) -> None:
             path = MODELS / model_of(kind) / "1"
             figures = in_a_process("tensorflow", path, options.seconds, rows, *picture)
             results.add(IN_PROCESS, kind, rows, figures)
+    results.add(IN_PROCESS, ALONE, 1, in_a_process("alone", BODIES / "small.json", options.seconds))
 
 
 def _compete(

@@ -2,6 +2,7 @@
 
     python benchmarks/loads.py grpc ADDRESS REQUEST_FILE CLIENTS SECONDS
     python benchmarks/loads.py pauses URL BODY_FILE SECONDS
+    python benchmarks/loads.py alone BODY_FILE SECONDS
     python benchmarks/loads.py tensorflow SAVED_MODEL SECONDS ROWS [PICTURE]
 
 All print their figures as JSON. HTTP is wrk's (measuring.py).
@@ -79,6 +80,28 @@ def with_pauses(url: str, body: bytes, seconds: float) -> Figures:
     return summary(latencies, time.perf_counter() - started)
 
 
+def alone(body: bytes, seconds: float) -> Figures:
+    """The gateway's own reading of a small picture as JSON, and writing of ten labels."""
+    from service.gateway.decode.tfs_json import decode_predict
+    from service.gateway.encode.tfs_json import encode_predict
+    from service.gateway.signatures import Signatures, validate
+    from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
+    from sluice.wire.tensors import encode_shape
+
+    image = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 28, 28, 1]))
+    label = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 10]))
+    served = SignatureDef(inputs={"image": image}, outputs={"label": label})
+    signatures = Signatures({"serving_default": served})
+    outputs = {"label": np.random.default_rng(7).random((1, 10), np.float32)}
+
+    def work() -> None:
+        query = decode_predict(body, signatures)
+        validate(query.signature, query.inputs)
+        encode_predict(outputs, query)
+
+    return _repeated(work, seconds, 1)
+
+
 def run(saved_model: Path, seconds: float, rows: int, picture: bytes | None) -> Figures:
     """The model in this process in a loop, `rows` images at a time: files to decode, or pixels."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -116,6 +139,9 @@ def main(role: str, *arguments: str) -> None:
     elif role == "pauses":
         url, file, seconds = arguments
         figures = with_pauses(url, Path(file).read_bytes(), float(seconds))
+    elif role == "alone":
+        file, seconds = arguments
+        figures = alone(Path(file).read_bytes(), float(seconds))
     else:
         saved_model, text, rows, *files = arguments
         picture = Path(files[0]).read_bytes() if files else None

@@ -124,6 +124,8 @@ def _lines(results: Results, judged: Sequence[Verdict]) -> Iterator[str]:
             for role in figures
             if role.endswith(" µs")
         ).replace("server ", "" if "gateway µs" not in figures else "server ")
+        if "cpu_us" in figures and not spent:
+            spent = f"{figures['cpu_us']:,.0f}"
         many = f"{connections} at a time" if name == "in-process" else str(connections)
         yield (
             f"| {kind} | {many} | {name} | {figures['per_second']:,.1f} | "
