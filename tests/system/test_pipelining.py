@@ -34,6 +34,16 @@ def test_a_body_in_pieces_is_not_the_beginning_of_the_next_request(launch_toy, l
         assert _answer(reader)[0] == 200
 
 
+def test_a_connection_that_asks_nothing_more_is_closed(launch_toy, launch_front, monkeypatch):
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--keep-alive=1")
+    gateway = launch_front(launch_toy().address, workers=1)
+    with socket.create_connection(("127.0.0.1", gateway.http_port), timeout=60) as connection:
+        connection.sendall(_request(3))
+        reader = connection.makefile("rb")
+        assert _answer(reader)[0] == 200
+        assert reader.read() == b""
+
+
 def _request(size: int) -> bytes:
     body = json.dumps({"instances": [0.5] * size}).encode()
     head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
