@@ -46,10 +46,10 @@ GRPC_PORT = click.option(
 @click.version_option(package_name="sluice")
 def main() -> None:
     """Train Keras models, publish them, and serve them over HTTP and gRPC."""
-    from service.gateway.settings import check_variables
+    from service.gateway.settings import Settings
 
     with _setting_errors():
-        check_variables()
+        Settings.check_variables()
 
 
 @main.command()
@@ -250,7 +250,7 @@ def models(model_repository: Path, as_json: bool) -> None:
 @contextmanager
 def _setting_errors() -> Iterator[None]:
     """A bad SLUICE_* variable as one line, not a traceback."""
-    from service.gateway.settings import InvalidSetting
+    from service.gateway.variables import InvalidSetting
 
     try:
         yield
@@ -291,7 +291,7 @@ def _check_tracing(settings: Any) -> None:
 
 def _check_tls_of_up(settings: Any, self_signed: bool) -> None:
     """Raises InvalidSetting."""
-    from service.gateway.settings import InvalidSetting
+    from service.gateway.variables import InvalidSetting
 
     if self_signed and settings.tls_certificate_file:
         raise InvalidSetting(

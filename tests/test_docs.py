@@ -19,8 +19,9 @@ from service.gateway import errors
 from service.gateway.access_log import AccessLog
 from service.gateway.error_responses import GRPC_CODE, STATUS
 from service.gateway.setting_values import range_of
-from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable
+from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
+from service.gateway.variables import OTHER_VARIABLES, environment_variable
 from tests.processes import free_port, leashed, needs_make_serve
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,8 @@ from service.gateway.http import JSON
 from service.gateway.loops import AnyLoopRunner, OwnLoopRunner
 from service.gateway.routes import docs, oip, ops, page, tfs
 from service.gateway.routes.model_paths import CONVERTERS, FlaskView
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
+from service.gateway.variables import InvalidSetting
 
 # They tell nothing of any model, and a browser needs them before it can show a key.
 OPEN_PAGES = ("page.static", "ops.root", "tfs.malformed")

@@ -24,9 +24,10 @@ from service.gateway.caller import Caller
 from service.gateway.capture_files import CaptureFiles, check_directory
 from service.gateway.model_server import CLASSIFY, MULTI_INFERENCE, REGRESS, encode_predict_request
 from service.gateway.patterns import named_by
-from service.gateway.settings import InvalidSetting, Settings, environment_variable
+from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.traffic import Inputs, Kind, bytes_of
+from service.gateway.variables import InvalidSetting, environment_variable
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import (
     CLASSIFY_LOG,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from google.protobuf.text_format import ParseError
 
-from service.gateway.settings import Settings, environment_variable
+from service.gateway.settings import Settings
+from service.gateway.variables import environment_variable
 from sluice.wire.model_config import read_names
 
 log = logging.getLogger(__name__)

@@ -19,42 +19,31 @@ from service.gateway.answer import Answer
 from service.gateway.caching import NO_CACHE, AnyCache
 from service.gateway.caller import Caller
 from service.gateway.capturing import NO_CAPTURE, AnyCapture
+from service.gateway.catalogue import SIGNATURES_MAY_BE_STALE_S, Catalogue
 from service.gateway.classes import check_classes
-from service.gateway.deadlines import Deadlines
 from service.gateway.decode.images import (
     as_graph_reads,
     check_content,
     check_examples,
     graph_reads_all,
 )
-from service.gateway.dialling import Dialling
-from service.gateway.errors import (
-    ModelNotFound,
-    NotFound,
-    RejectedByModel,
-    RequestError,
-    did_you_mean,
-)
+from service.gateway.errors import ModelNotFound, RejectedByModel, RequestError
 from service.gateway.joining import Joining
-from service.gateway.model_list import ModelList
 from service.gateway.model_server import (
     CLASSIFY,
     PREDICT,
     REGRESS,
-    ModelServer,
     decode_predict_response,
     encode_predict_request,
 )
 from service.gateway.patterns import named_by
 from service.gateway.query import ExamplesQuery, Query
-from service.gateway.remembered import Remembered
 from service.gateway.server import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures, validate
 from service.gateway.statistics import NO_VERSION, Statistics
-from service.gateway.tls.upstream import upstream_tls
-from service.gateway.traffic import Call, Inputs, bytes_of, kind_of
-from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY, TAKE_FILES, State
+from service.gateway.traffic import Call, Inputs, Kind, bytes_of, kind_of
+from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY, TAKE_FILES
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
@@ -70,13 +59,12 @@ Counted = Callable[[], Mapping[str, ByVersion]]
 Remark = Callable[[], str]
 Hear = Callable[[str, Sequence[serving.ModelVersionStatus]], None]
 
-SIGNATURES_MAY_BE_STALE_S = 1.0
 # What takes a millisecond and more is not done in the event loop: reading or writing so many bytes.
 LARGE = 1 << 16
 LARGE_CALL = 1 << 20  # bytes of tensors, which are only copied
 
 
-class Predictions:
+class Predictions(Catalogue):
     """What can be asked of the models. For the event loop in which `open` was called.
 
     Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
@@ -94,14 +82,9 @@ class Predictions:
         capture: AnyCapture = NO_CAPTURE,
         cache: AnyCache = NO_CACHE,
     ) -> None:
-        self.settings = settings
-        self.model_list = ModelList(settings)
+        super().__init__(settings)
         self._counted, self.hear, self.remark = counted, hear, remark
         self._capture, self._cache = capture, cache
-        self.model_server = ModelServer(
-            settings.model_server,
-            Dialling(upstream_tls(settings), settings.tls_model_server_name),
-        )
         self.joining = Joining(
             self.model_server.servers,
             self._send,
@@ -109,9 +92,7 @@ class Predictions:
             max_wait_s=settings.max_wait_s,
             joins=named_by(settings.join_models),
         )
-        self._deadlines = Deadlines()
         self._pool = ThreadPoolExecutor(settings.threads, "work")
-        self._remembered = Remembered()
 
     async def open(self) -> None:
         await self.model_server.open()
@@ -157,7 +138,7 @@ class Predictions:
         self._capture.answered(kind, inputs, answer.version, caller)
         if query.signature.name == ENCODED_SIGNATURE:
             caller.novelty = answer.outputs.get(NOVELTY)
-        self._remembered.forget_if_replaced(model, answer.version)
+        self.answered(model, answer.version)
         return query, answer
 
     async def classify(
@@ -199,68 +180,7 @@ class Predictions:
             self._capture.forwarded(method, request, model, caller)
             return reply
         except ModelNotFound as error:
-            raise self._with_names(error, model, caller) from error
-
-    async def signatures(
-        self, model: ModelRef, caller: Caller, max_age_s: float | None = None
-    ) -> Signatures:
-        """The signatures of the version that answers for `model` now, or did `max_age_s` ago.
-
-        Raises ModelNotFound, UnknownLabel, or a ModelServerError.
-        """
-        age_s = self.settings.metadata_ttl_s if max_age_s is None else max_age_s
-        known = self._remembered.get(model, age_s)
-        if known is not None:
-            return known
-        asked = time.monotonic()
-        reply = await self.metadata(model, caller)
-        found = serving.SignatureDefMap()
-        reply.metadata["signature_def"].Unpack(found)
-        signatures = Signatures(dict(found.signature_def))
-        return self._remembered.keep(model, signatures, reply.model_spec.version.value, asked)
-
-    async def _live_version(self, model: ModelRef, caller: Caller) -> int:
-        """The version that answers for `model` now, or did a moment ago; raises as `signatures`."""
-        await self.signatures(model, caller, SIGNATURES_MAY_BE_STALE_S)
-        return self._remembered.version_of(model)
-
-    async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
-        """The raw answer of GetModelMetadata; raises as `signatures` does."""
-        try:
-            with self._deadlines.within(caller):
-                return await self.model_server.metadata(model, caller)
-        except ModelNotFound as error:
-            raise self._with_names(error, model, caller) from error
-
-    async def status(self, model: ModelRef, caller: Caller) -> list[serving.ModelVersionStatus]:
-        """The versions of a model, newest first, each with its state; raises ModelNotFound."""
-        with self._deadlines.within(caller):
-            if model.label is not None:  # GetModelStatus passes an unknown label over
-                await self.model_server.metadata(model, caller)
-            return await self.model_server.status(model, caller)
-
-    async def available_versions(self, name: str, caller: Caller) -> list[int]:
-        """The versions that take requests, newest first; raises ModelNotFound."""
-        statuses = await self.status(ModelRef(name), caller)
-        return [each.version for each in statuses if each.state == State.AVAILABLE]
-
-    def names(self, caller: Caller) -> list[str]:
-        """The named models, those that the caller may ask about."""
-        return list(filter(caller.grant.names, self.model_list.names()))
-
-    async def versions_of(self, name: str, caller: Caller) -> list[serving.ModelVersionStatus]:
-        """As `status`, and none of a model that is not there."""
-        try:
-            return await self.status(ModelRef(name), caller)
-        except NotFound:
-            return []
-
-    async def listing(self, caller: Caller) -> dict[str, list[serving.ModelVersionStatus]]:
-        """The named models, as the model server's API cannot list its own, each with its versions
-        as `status` has them; without any where it is not there."""
-        names = self.names(caller)
-        found = await asyncio.gather(*(self.versions_of(name, caller) for name in names))
-        return dict(zip(names, found, strict=True))
+            raise self.with_names(error, model, caller) from error
 
     async def statistics(self, model: ModelRef, caller: Caller) -> dict[str, ByVersion]:
         """What has been counted of a model's versions, by its name; without one, of all the named
@@ -276,10 +196,6 @@ class Predictions:
             versions = [*(str(each.version) for each in statuses), *({NO_VERSION} & of.keys())]
             found[name] = {version: of.get(version) or Statistics() for version in versions}
         return found
-
-    def knows(self, model: str) -> bool:
-        """Whether a model of this name has ever answered: what may be a label of a metric."""
-        return self._remembered.knows(model)
 
     async def encoded(
         self, outputs: dict[str, Array], encode: Callable[[], Result], caller: Caller
@@ -297,13 +213,6 @@ class Predictions:
     @property
     def _max_pixels(self) -> int:
         return self.settings.max_image_pixels
-
-    def _with_names(self, error: ModelNotFound, model: ModelRef, caller: Caller) -> ModelNotFound:
-        """The error, and for a model that nobody named those that are, the nearest first."""
-        names = self.names(caller)
-        if not names or model.name in names:
-            return error
-        return ModelNotFound(f"{error}{did_you_mean(model.name, names)}")
 
     async def _examples(
         self,
@@ -325,7 +234,7 @@ class Predictions:
     ) -> tuple[Kind, Answer]:
         kind = kind_of(model, signature.name, wanted, inputs)
         ask = partial(self.joining.ask, kind, inputs, _rows(signature, inputs), caller)
-        return kind, await self._cache.answer(kind, inputs, caller, ask, self._live_version)
+        return kind, await self._cache.answer(kind, inputs, caller, ask, self.live_version)
 
     async def _checked(
         self, model: ModelRef, decode: Decode[AnyQuery], caller: Caller, size: int

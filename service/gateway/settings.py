@@ -1,10 +1,7 @@
-"""Every setting of the gateway, once: its name, type, default, range, environment variable and
-meaning; and the variables SLUICE_* that are not its, so that a mistyped one is found out.
-"""
+"""Every setting of the gateway, once: its name, type, default, range and meaning."""
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -18,31 +15,10 @@ from service.gateway.setting_values import (
     Form,
     parse,
 )
-from sluice.wire.nearest import nearest
-
-
-class InvalidSetting(Exception):
-    """An environment variable that there is not, or whose value cannot be used."""
-
-
-PREFIX = "SLUICE_"
-# Read elsewhere than here; a test finds those that are missing.
-OTHER_VARIABLES = {
-    "SLUICE_URL": "the server that `sluice predict` and `make test-remote` ask",
-    "SLUICE_API_KEY": "the key that `sluice predict` shows the server",
-    "SLUICE_GRPC": "HOST:PORT of the gRPC port that `make test-remote` asks too",
-    "SLUICE_FASHION_MNIST_DIR": "folder of Fashion-MNIST's files, for `sluice train`",
-    "SLUICE_GPUS": "the least number of GPUs that `sluice train` must see; it ends at once else",
-    "SLUICE_VERSION": "tag of the images in `deploy/compose.yaml`",
-    "SLUICE_CLIENT_ENVS": "where `make test-marked` keeps other projects' clients",
-}
+from service.gateway.variables import InvalidSetting, check_known, environment_variable
 
 MOST_PROCESSES = 1024  # and threads
 DAY_S = 86_400.0
-# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-_SERVICE_LINK = re.compile(
-    r"(\w+?)_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
 
 
 def _setting(
@@ -280,13 +256,18 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Raises InvalidSetting for a value out of its range, and for a variable SLUICE_* that
         there is not."""
-        check_variables(environment)
+        cls.check_variables(environment)
         given = {
             each.name: _read(each, variable, environment[variable])
             for each in fields(cls)
             if (variable := environment_variable(each.name)) in environment
         }
         return cls(**given)
+
+    @classmethod
+    def check_variables(cls, environment: Mapping[str, str] = os.environ) -> None:
+        """Raises InvalidSetting for a variable SLUICE_* that nothing reads."""
+        check_known(environment, [each.name for each in fields(cls)])
 
     def address(self, port: int) -> str:
         """HOST:PORT to listen on, an IPv6 host in brackets."""
@@ -299,31 +280,3 @@ def _read(setting: Field[Any], variable: str, text: str) -> Any:
         return parse(setting, text)
     except ValueError as error:
         raise InvalidSetting(f"{variable}: {error}") from None
-
-
-def environment_variable(setting: str) -> str:
-    """`http_port` -> `SLUICE_HTTP_PORT`."""
-    return f"{PREFIX}{setting.upper()}"
-
-
-def check_variables(environment: Mapping[str, str] = os.environ) -> None:
-    """Raises InvalidSetting for a variable SLUICE_* that nothing reads."""
-    known = [*(environment_variable(each.name) for each in fields(Settings)), *OTHER_VARIABLES]
-    for variable in environment:
-        if not variable.startswith(PREFIX) or variable in known:
-            continue
-        if not _is_service_link(variable, environment):
-            meant = nearest(variable[len(PREFIX) :], [name[len(PREFIX) :] for name in known])
-            advice = (
-                f"did you mean {PREFIX}{meant}?"
-                if meant
-                else "docs/settings.md lists those there are"
-            )
-            raise InvalidSetting(f"{variable}: there is no such setting; {advice}")
-
-
-def _is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
-    """Whether Kubernetes sets it, unasked, for a Service whose name begins with `sluice`:
-    SLUICE_WEB_PORT and the like, beside SLUICE_WEB_SERVICE_HOST."""
-    link = _SERVICE_LINK.fullmatch(variable)
-    return link is not None and f"{link[1]}_SERVICE_HOST" in environment

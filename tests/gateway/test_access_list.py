@@ -14,7 +14,8 @@ from service.gateway.errors import Forbidden
 from service.gateway.gateway import Gateway
 from service.gateway.routes.model_paths import FlaskView
 from service.gateway.rpc import oip, tfs
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
+from service.gateway.variables import InvalidSetting
 
 DIGEST = "0" * 64
 

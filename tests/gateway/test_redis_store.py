@@ -18,7 +18,8 @@ from service.gateway.access.keys import digest_of, new_key
 from service.gateway.access.limits import BYTES, REQUESTS, Quota, Rate, Spending
 from service.gateway.access.redis_store import AWAY_AFTER, RedisStore
 from service.gateway.errors import Busy
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
+from service.gateway.variables import InvalidSetting
 from tests.processes import free_port
 
 PATIENCE_S = 10.0  # late answers are taken, as the tests may have to wait for a processor

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.gateway.settings import (
-    OTHER_VARIABLES,
-    InvalidSetting,
-    Settings,
-    check_variables,
-    environment_variable,
-)
+from service.gateway.settings import Settings
+from service.gateway.variables import OTHER_VARIABLES, InvalidSetting, environment_variable
 
 NUMBERS = [each for each in fields(Settings) if each.type in (int, float)]
 CHOICES = [each for each in fields(Settings) if each.metadata["choices"]]
@@ -85,7 +80,7 @@ def test_a_host_is_a_name_or_an_address(text):
     ],
 )
 def test_a_variable_that_there_is_not_is_answered_with_the_nearest(wrong, meant):
-    for read_all in (check_variables, Settings.from_environment):
+    for read_all in (Settings.from_environment, Settings.check_variables):
         with pytest.raises(InvalidSetting) as raised:
             read_all({"PATH": "/bin", wrong: "1"})
         assert str(raised.value) == f"{wrong}: there is no such setting; {meant}"
@@ -107,7 +102,7 @@ def test_every_variable_that_anything_here_reads_is_known():
         for name in re.findall(r"\bSLUICE_[A-Z0-9_]*[A-Z0-9]\b", (root / file).read_text())
     }
     assert set(OTHER_VARIABLES) <= named
-    check_variables(dict.fromkeys(named, ""))
+    Settings.check_variables(dict.fromkeys(named, ""))
 
 
 def test_what_kubernetes_sets_for_a_service_is_none_of_ours():
@@ -118,12 +113,12 @@ def test_what_kubernetes_sets_for_a_service_is_none_of_ours():
         "SLUICE_WEB_PORT": "tcp://10.0.0.1:8080",
         "SLUICE_WEB_PORT_8080_TCP_ADDR": "10.0.0.1",
     }
-    check_variables(links)
-    check_variables({name.replace("_WEB", ""): value for name, value in links.items()})
+    Settings.check_variables(links)
+    Settings.check_variables({name.replace("_WEB", ""): value for name, value in links.items()})
     with pytest.raises(InvalidSetting, match="SLUICE_WEB_PORT"):
-        check_variables({"SLUICE_WEB_PORT": "8080"})
+        Settings.check_variables({"SLUICE_WEB_PORT": "8080"})
     with pytest.raises(InvalidSetting, match="SLUICE_WORKER: "):
-        check_variables({"SLUICE_SERVICE_HOST": "10.0.0.1", "SLUICE_WORKER": "2"})
+        Settings.check_variables({"SLUICE_SERVICE_HOST": "10.0.0.1", "SLUICE_WORKER": "2"})
     with pytest.raises(InvalidSetting, match=r"SLUICE_HTTP_PORT: .*enableServiceLinks: false"):
         read(HTTP_PORT="tcp://10.0.0.1:8080")
 

@@ -14,8 +14,9 @@ import requests
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
 from service.gateway.tracing.tracers import check_tracing
+from service.gateway.variables import InvalidSetting
 from sluice.wire.contract import PREDICTION_SERVICE
 from tests.gateway.access import GRPC
 
@@ -295,7 +296,8 @@ import sys
 sys.modules["opentelemetry"] = None  # as if it were not installed
 import service.gateway.front.worker, service.gateway.rpc.server
 from service.gateway.gateway import Gateway
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
+from service.gateway.variables import InvalidSetting
 Gateway.of(Settings())
 try:
     Gateway.of(Settings(tracing="on"))

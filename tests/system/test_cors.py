@@ -6,7 +6,8 @@ import urllib.request
 
 import pytest
 
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
+from service.gateway.variables import InvalidSetting
 from tests.conftest import WAYS
 
 OURS, THEIRS = "https://app.example.org", "https://app.example.org.evil.example"

@@ -22,8 +22,9 @@ import trustme
 from click.testing import CliRunner
 
 from service.cli import main
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
 from service.gateway.tls.server import server_tls
+from service.gateway.variables import InvalidSetting
 from sluice import Client, ClientError
 from tests.system.certificates import DAY, EXPIRED, NOW
 

@@ -16,7 +16,8 @@ from service.gateway.access.limits import NO_LIMITS, Store
 from service.gateway.access.watched import Watched
 from service.gateway.dates import utc
 from service.gateway.errors import Unauthenticated
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
+from service.gateway.variables import InvalidSetting
 from sluice.wire.hosts import is_loopback
 
 # Compared with where there is no key of an id, so that no time tells which ids there are.

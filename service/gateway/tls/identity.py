@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from service.gateway.file_state import state_of
-from service.gateway.settings import InvalidSetting
+from service.gateway.variables import InvalidSetting
 
 Content = TypeVar("Content")
 Made = TypeVar("Made")

@@ -3,8 +3,9 @@
 import ssl
 from typing import NamedTuple
 
-from service.gateway.settings import InvalidSetting, Settings, environment_variable
+from service.gateway.settings import Settings
 from service.gateway.tls.identity import Files, Identity, Kept, Source, server_context
+from service.gateway.variables import InvalidSetting, environment_variable
 
 
 class Shown(NamedTuple):

@@ -1,7 +1,8 @@
 """How the gateway reaches the model servers: over TLS or not, and as whom."""
 
-from service.gateway.settings import InvalidSetting, Settings, environment_variable
+from service.gateway.settings import Settings
 from service.gateway.tls.identity import Files, Identity, Kept, Source
+from service.gateway.variables import InvalidSetting, environment_variable
 
 UpstreamTls = Kept[Identity]
 

@@ -3,8 +3,9 @@
 import os
 from typing import TYPE_CHECKING
 
-from service.gateway.settings import InvalidSetting, Settings
+from service.gateway.settings import Settings
 from service.gateway.tracing.trace import NO_TRACER, Tracer
+from service.gateway.variables import InvalidSetting
 
 if TYPE_CHECKING:
     from service.gateway.tracing.otel import OtelTracer

@@ -20,8 +20,9 @@ from service.gateway.app import create_app
 from service.gateway.dialling import SERVICE_CONFIG
 from service.gateway.front.admin import STALLED_S
 from service.gateway.readiness import PROBE_TIMEOUT_S
-from service.gateway.settings import OTHER_VARIABLES, Settings, environment_variable
+from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
+from service.gateway.variables import OTHER_VARIABLES, environment_variable
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
 from service.modelserver.options import Options, parse
 from sluice.wire.protos.serving_pb2 import BatchingParameters, ModelServerConfig
