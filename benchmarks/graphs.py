@@ -24,8 +24,8 @@ from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 import models
 from service.modelserver.servable import Run, Servable, load_servable
-from service.modelserver.tags import computes_bfloat16
 from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.processor import computes_bfloat16
 from training.optimising.folding import fold
 from training.optimising.lowering import lowered_layers
 from training.optimising.pairs import find_pairs
@@ -72,7 +72,7 @@ def _table(options: argparse.Namespace) -> Iterator[str]:
 
 def _rows(name: str, options: argparse.Namespace) -> Iterator[str]:
     size = FAMILIES[name]
-    model = _learnt(models.build(name, **size))
+    model = learnt(models.build(name, **size))
     with tempfile.TemporaryDirectory() as folder:
         graphs = _written(model, Path(folder))
         loaded = {graph: _loaded(path) for graph, path in graphs.items()}
@@ -140,7 +140,8 @@ def _cost(servable: Servable, images: np.ndarray, seconds: float) -> Cost:
     return cpu_ms, statistics.median(walls) * 1e3
 
 
-def _learnt(model: keras.Model) -> keras.Model:
+def learnt(model: keras.Model) -> keras.Model:
+    """The model, its normalisations with what they could have learnt."""
     rng = np.random.default_rng(0)
     for variable in model.variables:
         if variable.name in ("gamma", "moving_variance"):

@@ -18,6 +18,7 @@ import click
 from service.commands import EXTRAS, Commands, missing, require
 from service.recipes import TrainCommand
 from service.refusals import WrongUsage, training_refusals
+from sluice.wire.contract import OPTIMIZE
 
 MODEL_REPOSITORY = click.option(
     "--model-repository",
@@ -191,9 +192,9 @@ def modelserver(flags: tuple[str, ...]) -> None:
 )
 @click.option(
     "--optimize",
-    type=click.Choice(["none", "bf16"]),
-    help="bf16: publish a second graph that computes in bfloat16, where it answers as the first "
-    "does.",
+    type=click.Choice(OPTIMIZE),
+    help="Publish more graphs, where they answer as the first does: bf16, in bfloat16 for CPUs; "
+    "gpu, in half precision for GPUs.",
 )
 @click.option("--resume", is_flag=True, help="Go on where a run that was cut off had come to.")
 @click.option("--name", help="Name to publish under; the recipe's own if not given.")

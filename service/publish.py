@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from service.refusals import training_refusals
+from sluice.wire.contract import OPTIMIZE
 
 _MODES = "raw, scale01, scale11, imagenet-caffe, imagenet-torch"
 
@@ -137,25 +138,25 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
 )
 @click.option(
     "--optimize",
-    type=click.Choice(["none", "bf16"]),
+    type=click.Choice(OPTIMIZE),
     default="none",
     show_default=True,
-    help="bf16: publish a second graph that computes in bfloat16, where it answers as the first "
-    "does.",
+    help="Publish more graphs, where they answer as the first does: bf16, in bfloat16 for CPUs; "
+    "gpu, in half precision for GPUs.",
 )
 @click.option(
-    "--bf16-drop",
+    "--optimize-drop",
     type=click.FloatRange(0, 100),
     default=0.2,
     show_default=True,
-    help="Points, of 100, by which that graph may be worse on labelled samples.",
+    help="Points, of 100, by which such a graph may be worse on labelled samples.",
 )
 @click.option(
-    "--bf16-margin",
+    "--optimize-margin",
     type=click.FloatRange(0, 1),
     default=0.1,
     show_default=True,
-    help="How far ahead, of 1, a class may be where that graph names another.",
+    help="How far ahead, of 1, a class may be where such a graph names another.",
 )
 @click.option(
     "--custom-objects",

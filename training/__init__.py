@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sluice.wire.contract import OPTIMIZE
 from sluice.wire.versions import model_name_fault
 from training.errors import BadSetting, TrainingError, UnknownName
 from training.recipes import RECIPES, Recipe
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     import keras
 
     from sluice.wire.signing import SigningKey
-
-OPTIMIZE = ("none", "bf16")
 
 __all__ = ["RECIPES", "Recipe", "TrainingError", "publish", "train"]
 
@@ -92,8 +91,8 @@ def publish(
     samples: Sequence[str | Path] = (),
     explain_layer: str = "",
     optimize: str = "none",
-    bf16_drop: float = 0.2,
-    bf16_margin: float = 0.1,
+    optimize_drop: float = 0.2,
+    optimize_margin: float = 0.1,
     custom_objects: str | None = None,
     allow_code: bool = False,
     allow_breaking: bool = False,
@@ -119,9 +118,10 @@ def publish(
         it is measured, and held against the version before.
     explain_layer: the layer whose maps the signature `explain` looks at, by name; the last
         convolution where not given.
-    optimize: bf16 for a second graph that computes in bfloat16, where it answers as the first does:
-        on labelled samples it may be worse by `bf16_drop` points of 100, and name another class
-        where the best one is ahead by `bf16_margin` of 1 at most.
+    optimize: bf16 for a second graph that computes in bfloat16, gpu for one in half precision for
+        GPUs, "bf16,gpu" for both, where it answers as the first does: on labelled samples it may be
+        worse by `optimize_drop` points of 100, and name another class where the best one is ahead
+        by `optimize_margin` of 1 at most.
     custom_objects: the module, by name or file, that defines the model's own layers.
     allow_code: run the Python code that Lambda layers keep in the file.
     novelty: say of each picture how unlike the samples it is, where there are enough.
@@ -148,7 +148,8 @@ def publish(
             resize,
             [Path(sample) for sample in samples],
             explain_layer,
-            Limits(bf16_drop, bf16_margin) if _is_bf16(optimize) else None,
+            _known(optimize),
+            Limits(optimize_drop, optimize_margin),
         )
         return adopting.publish(
             source,
@@ -177,10 +178,10 @@ def _signing_key(file: str | Path | None) -> "SigningKey | None":
         raise BadSetting(f"sign: {error}") from None
 
 
-def _is_bf16(optimize: str) -> bool:
+def _known(optimize: str) -> str:
     if optimize not in OPTIMIZE:
         raise UnknownName("there is no way to optimize called", optimize, OPTIMIZE)
-    return optimize == "bf16"
+    return optimize
 
 
 def _checked(name: str) -> str:

@@ -1,17 +1,15 @@
 """Which of a version's graphs is loaded: `--saved_model_tags`."""
 
-import re
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from sluice.wire.contract import BFLOAT16_TAG, SERVING_TAG
+from sluice.wire.processor import CPUINFO, computes_bfloat16
 from sluice.wire.versions import SAVED_MODEL
 
 AUTO = "auto"
-CPUINFO = Path("/proc/cpuinfo")
-_BFLOAT16_INSTRUCTIONS = re.compile(r"^flags\b.*\s(avx512_bf16|amx_bf16)\b", re.M)
 
 
 def tags_to_load(version: Path, asked: str, cpuinfo: Path = CPUINFO) -> list[str]:
@@ -21,14 +19,6 @@ def tags_to_load(version: Path, asked: str, cpuinfo: Path = CPUINFO) -> list[str
         return asked.split(",")
     best = [SERVING_TAG, BFLOAT16_TAG]
     return best if computes_bfloat16(cpuinfo) and {*best} in graphs_of(version) else [SERVING_TAG]
-
-
-def computes_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether Linux says that the CPU has instructions for it; elsewhere nobody says so."""
-    try:
-        return bool(_BFLOAT16_INSTRUCTIONS.search(cpuinfo.read_text()))
-    except OSError:
-        return False
 
 
 def graphs_of(version: Path) -> list[set[str]]:

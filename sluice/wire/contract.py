@@ -22,8 +22,10 @@ EXPLAINED_BY = {  # of the same inputs, and the class
 LABELLED_SIGNATURE = "labelled"  # of a model that takes no picture
 TAKE_FILES = (ENCODED_SIGNATURE, EXPLAIN_ENCODED_SIGNATURE)  # whose strings are pictures
 
-# Which of a version's graphs a model server loads: the one that has the first tag alone, or both.
-SERVING_TAG, BFLOAT16_TAG = "serve", "bf16"
+# Which of a version's graphs a model server loads: the one with the first tag alone, or with that
+# and another.
+SERVING_TAG, BFLOAT16_TAG, GPU_TAG = "serve", "bf16", "gpu"
+OPTIMIZE = ("none", "bf16", "gpu", "bf16,gpu")  # which ones a version is published with
 
 # What a signature, or a task of MultiInference, says that it is for.
 CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"

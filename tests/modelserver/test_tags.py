@@ -7,7 +7,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from service.modelserver.errors import NotFound
 from service.modelserver.servable import load_servable
-from service.modelserver.tags import computes_bfloat16, tags_to_load
+from service.modelserver.tags import tags_to_load
+from sluice.wire.processor import computes_bfloat16
 
 SERVE, BOTH = ["serve"], ["serve", "bf16"]
 CPUS = {

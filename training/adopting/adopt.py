@@ -31,7 +31,7 @@ class Wishes:
     resize: (height, width) that files are brought to where the model takes any size.
     samples: image files and folders, or `.npz` files.
     explain_layer: whose maps `explain` looks at, by name; the last convolution's if not said.
-    bfloat16: what a second graph in bfloat16 may differ by; None: there is to be none.
+    optimize: which more graphs there are to be, one of OPTIMIZE; limits: what they may differ by.
 
     >>> Wishes(labels=("cat", "dog")).preprocess is None
     True
@@ -43,7 +43,8 @@ class Wishes:
     resize: tuple[int, int] | None = None
     samples: Sequence[Path] = ()
     explain_layer: str = ""
-    bfloat16: Limits | None = None
+    optimize: str = "none"
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)

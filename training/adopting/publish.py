@@ -14,9 +14,9 @@ from training.adopting.recognising import is_saved_model
 from training.data.dataset import Arrays
 from training.novelty.fitting import LEAST, LEFT_OUT, Novelty, facts_of, fit_samples
 from training.publishing import checks, held_out, saved_model, warmup
-from training.publishing.bfloat16 import Bfloat16
 from training.publishing.comparison import Comparison
 from training.publishing.export import Export
+from training.publishing.half_precision import HalfPrecision, tags_asked
 from training.publishing.held_out import HeldOut
 from training.publishing.trials import Trials
 from training.publishing.version_directory import publish_directory
@@ -70,12 +70,10 @@ def publish(
             adopted.images,
             wishes.explain_layer,
             found if isinstance(found, Novelty) else None,
-            Bfloat16(held_out.of(dataset) if dataset else HeldOut(rows, {}, {}), wishes.bfloat16)
-            if wishes.bfloat16
-            else None,
+            _half(wishes, held_out.of(dataset) if dataset else HeldOut(rows, {}, {})),
         ).write(staging, say)
         checks.check_alone(staging)
-        _finish(staging, exported.asked, repository / name, allow_breaking)
+        _finish(staging, exported.asked, repository / name, allow_breaking, exported.more_rows)
         facts = {
             "source": origin | {"what": f"A Keras {type(model).__name__} model"},
             "labels": describing.labels_of(adopted.heads),
@@ -92,6 +90,11 @@ def publish(
             describing.write_samples(staging / "samples", rows, adopted.images)
 
     return publish_directory(repository / name, write, key=key)
+
+
+def _half(wishes: Wishes, samples: HeldOut) -> HalfPrecision | None:
+    tags = tags_asked(wishes.optimize)
+    return HalfPrecision(tags, samples, wishes.limits) if tags else None
 
 
 def _samples(adopted: Adopted, wishes: Wishes, *, novelty: bool) -> tuple[Arrays, Novelty | str]:
@@ -145,12 +148,18 @@ def _publish_saved_model(
     return publish_directory(model_directory, write, key=key)
 
 
-def _finish(staging: Path, asked: Trials, model_directory: Path, allow_breaking: bool) -> None:
+def _finish(
+    staging: Path,
+    asked: Trials,
+    model_directory: Path,
+    allow_breaking: bool,
+    more_rows: Sequence[int] = (),
+) -> None:
     """What every adopted version gets: old clients are looked after, and it is warmed up."""
     live = saved_model.live_version(model_directory)
     if live and not allow_breaking:
         checks.check_compatible(staging, previous=live)
-    warmup.write(asked, model_directory.name, staging)
+    warmup.write(asked, model_directory.name, staging, more_rows)
 
 
 def _origin(source: object) -> dict[str, str]:

@@ -142,7 +142,7 @@ def _refuse_wishes(wishes: Wishes) -> None:
             ("--input", wishes.inputs),
             ("--resize", wishes.resize),
             ("--explain-layer", wishes.explain_layer),
-            ("--optimize", wishes.bfloat16),
+            ("--optimize", wishes.optimize != "none"),
         )
         if value
     ]

@@ -1,4 +1,4 @@
-"""Which layers of a model may compute in bfloat16."""
+"""Which layers of a model may compute in half precision."""
 
 from collections.abc import Iterator, Sequence
 

@@ -42,10 +42,13 @@ class Rewriting:
         model: keras.Model,
         folded: Sequence[Folded] = (),
         lowered: Sequence[keras.Layer] = (),
+        precision: str = "bfloat16",
     ) -> None:
         """folded: the normalisations that go into the layer before them.
-        lowered: the layers that compute in bfloat16 and keep their weights in it."""
+        lowered: the layers that compute in `precision`, bfloat16 or float16, and keep their weights
+        in it."""
         self._model, self._folded, self._lowered = model, folded, lowered
+        self._precision = precision
         self._unread = {
             id(each)
             for one in folded
@@ -56,13 +59,17 @@ class Rewriting:
         changed = {id(each.weights): each.weights for each in folded}
         half = {id(each): each for layer in lowered for each in _own_weights(layer)}
         self._values = {
-            key: (variable, _variable(kernels.get(key, variable.value), half=key in half))
+            key: (variable, self._variable(kernels.get(key, variable.value), half=key in half))
             for key, variable in (changed | half).items()
             if key not in self._unread
         }
         self._biases = [
-            _variable(each.bias, half=id(each.pair.normalisation) in low) for each in folded
+            self._variable(each.bias, half=id(each.pair.normalisation) in low) for each in folded
         ]
+
+    def _variable(self, array: Any, *, half: bool) -> tf.Variable:
+        # No constant, of which TensorFlow Serving keeps a copy for every signature.
+        return tf.Variable(tf.cast(array, self._precision if half else tf.float32), trainable=False)
 
     def variables(self) -> list[tf.Variable]:
         """All that the rewritten model reads."""
@@ -73,7 +80,7 @@ class Rewriting:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the model is the rewritten one."""
-        policy = keras.DTypePolicy("mixed_bfloat16")
+        policy = keras.DTypePolicy(f"mixed_{self._precision}")
         with ExitStack() as inside:
             for variable, value in self._values.values():
                 inside.enter_context(lent(variable, _value=value))
@@ -91,17 +98,12 @@ def _bias_of(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def _own_weights(layer: keras.Layer) -> list[keras.Variable]:
-    """Those that a layer in bfloat16 keeps in it: not what normalises, which Keras does in float32,
-    nor those of layers within, which speak for themselves."""
+    """Those that a layer in half precision keeps in it: not what normalises, which Keras does in
+    float32, nor those of layers within, which speak for themselves."""
     if isinstance(layer, _NORMALISING):
         return []
     own = (*layer._trainable_variables, *layer._non_trainable_variables)
     return [each for each in own if each.dtype == "float32"]
-
-
-def _variable(array: Any, *, half: bool) -> tf.Variable:
-    # No constant, of which TensorFlow Serving keeps a copy for every signature.
-    return tf.Variable(tf.cast(array, tf.bfloat16 if half else tf.float32), trainable=False)
 
 
 def _adding(bias: tf.Variable) -> Any:

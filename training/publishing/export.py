@@ -1,14 +1,14 @@
 """A model as a SavedModel that was tried: folded where that changes no answer."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from sluice.wire.contract import SERVING_TAG
+from sluice.wire.contract import GPU_TAG, SERVING_TAG
 from training.data.dataset import Arrays
 from training.data.heads import Head
 from training.errors import WrongAnswers
@@ -19,8 +19,8 @@ from training.optimising.folding import Folded, fold
 from training.optimising.lowering import lowered_layers
 from training.optimising.pairs import find_pairs
 from training.optimising.rewriting import Rewriting
-from training.publishing import bfloat16, checks, saved_model
-from training.publishing.bfloat16 import Bfloat16
+from training.publishing import checks, half_precision, saved_model, warmup
+from training.publishing.half_precision import HalfPrecision
 from training.publishing.signatures import ImageShapes, image_inputs
 from training.publishing.trials import Trials, trials
 
@@ -31,7 +31,7 @@ _First = tuple[list[Folded], Trials, Explainer | None]
 class Export:
     """What is published of a model. rows: held-out samples, [N, ...] by input name, on which every
     signature must answer as Keras does. images, explain_layer: as `SignatureGraphs` takes them.
-    bfloat16: what is asked of a second graph; None: there is to be none.
+    half: what is asked of more graphs; None: there are to be none.
 
     >>> Export(keras.Sequential(), {}, {}).explain_layer
     ''
@@ -43,31 +43,38 @@ class Export:
     images: ImageShapes | None = None
     explain_layer: str = ""
     novelty: Novelty | None = None
-    bfloat16: Bfloat16 | None = None
+    half: HalfPrecision | None = None
 
     def write(self, staging: Path, say: Callable[[str], None]) -> "Exported":
-        """The SavedModel in `staging`. say: told in a line where it is not folded after all, or has
-        no second graph.
+        """The SavedModel in `staging`. say: told in a line where it is not folded after all, or
+        lacks a graph that was asked for.
 
         Raises WrongAnswers where it does not answer as Keras does.
         """
         folded, asked, explainer = self._write_first(staging, say)
         graphs: dict[str, dict[str, Any]] = {SERVING_TAG: {"folded": len(folded)}}
-        if self.bfloat16:
-            rewriting = Rewriting(self.model, folded, lowered_layers(self.model))
-            found = bfloat16.add(
-                staging,
-                lambda second: self._write_graph(second, rewriting, "bf16_weights"),
-                self.heads,
-                asked,
-                self.bfloat16,
-            )
-            for tags, facts in found.items():
-                graphs[tags] = facts if "absent" in facts else {"folded": len(folded)} | facts
+        if self.half:
+            graphs = self._add_others(staging, folded, asked, self.half)
+            for tags, facts in graphs.items():
                 if "absent" in facts:
                     say(f"No graph {tags}: {facts['absent']}")
         signatures = saved_model.signature_defs(staging)
         return Exported(signatures, asked, looked_at(explainer), graphs)
+
+    def _add_others(
+        self, staging: Path, folded: list[Folded], asked: Trials, wanted: HalfPrecision
+    ) -> dict[str, dict[str, Any]]:
+        lowered = lowered_layers(self.model)
+
+        def write(directory: Path, precision: str, weights: str) -> None:
+            rewriting = Rewriting(self.model, folded, lowered, precision)
+            self._write_graph(directory, rewriting, weights)
+
+        found = half_precision.add(staging, write, self.heads, asked, wanted)
+        return {
+            tags: facts if "absent" in facts else {"folded": len(folded)} | facts
+            for tags, facts in found.items()
+        }
 
     def _write_first(self, staging: Path, say: Callable[[str], None]) -> "_First":
         """Folded, where it then answers as Keras does."""
@@ -128,6 +135,12 @@ class Exported:
     asked: Trials
     explained: LookedAt
     graphs: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def more_rows(self) -> Sequence[int]:
+        """What it is warmed up with besides single rows: a GPU chooses kernels for each size."""
+        gpu = self.graphs.get(half_precision.key(GPU_TAG), {"absent": "never asked for"})
+        return () if "absent" in gpu else warmup.GPU_ROWS
 
 
 def _names(explain_layer: str) -> list[str]:

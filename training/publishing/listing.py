@@ -241,11 +241,18 @@ def _said(graph: Mapping[str, Any]) -> Iterator[str]:
         return
     if folded := graph.get("folded"):
         yield f"{folded:,} normalisations folded"
+    if precision := graph.get("precision"):
+        instead_of = graph.get("instead_of", {}).items()
+        yield f"in {precision}" + "".join(f" (in {name} {why})" for name, why in instead_of)
     if "bytes" in graph:
         yield f"{graph['bytes'] / 1e6:,.1f} MB"
+    if "memory" in graph:
+        yield f"{graph['memory'] / 1e6:,.0f} MB of memory"
     if speeds := graph.get("images_per_s"):
         by_batch = ", ".join(f"{speed:,.0f} at {batch}" for batch, speed in speeds.items())
         yield f"images a second: {by_batch}"
+    if why := graph.get("unmeasured"):
+        yield f"speed not measured: {why}"
     for head, share in graph.get("agreement", {}).items():
         rows = f"{graph['rows']:,} rows{', moved ones too' if graph['moved'] else ''}"
         yield f"the same {head} as serve for {share:.2%} of {rows}"

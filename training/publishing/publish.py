@@ -17,8 +17,8 @@ from training.publishing import (
     warmup,
 )
 from training.publishing.agreement import Limits
-from training.publishing.bfloat16 import Bfloat16
 from training.publishing.export import Export
+from training.publishing.half_precision import HalfPrecision, tags_asked
 from training.publishing.held_out import HeldOut
 from training.publishing.report import TrainingRun
 from training.publishing.version_directory import publish_directory
@@ -59,12 +59,12 @@ def publish(
             tried,
             explain_layer=run.recipe.explain_layer,
             novelty=novelty if isinstance(novelty, Novelty) else None,
-            bfloat16=_second_graph(run.recipe, kept),
+            half=_half(run.recipe, kept),
         )
         exported = export.write(staging, say=lambda line: print(line, flush=True))
         if live and not allow_breaking:
             checks.check_compatible(staging, previous=live)
-        warmup.write(exported.asked, name, staging)
+        warmup.write(exported.asked, name, staging, exported.more_rows)
         extra = {
             "explained": exported.explained,
             "novelty": facts_of(novelty),
@@ -77,16 +77,15 @@ def publish(
     needed = sum(variable.value.numpy().nbytes for variable in model.variables)
     if isinstance(novelty, Novelty):
         needed += sum(array.nbytes for array in novelty.spread.arrays().values())
-    if run.recipe.optimize != "none":
-        needed += needed // 2
+    needed += needed * len(tags_asked(run.recipe.optimize)) // 2
     needed += held_out.stored_bytes(kept) + _GRAPHS_AND_PICTURES
     return publish_directory(model_directory, write, needed, key)
 
 
-def _second_graph(recipe: Recipe, samples: HeldOut) -> Bfloat16 | None:
-    if recipe.optimize == "none":
-        return None
-    return Bfloat16(samples, Limits(recipe.bf16_drop, recipe.bf16_margin))
+def _half(recipe: Recipe, samples: HeldOut) -> HalfPrecision | None:
+    tags = tags_asked(recipe.optimize)
+    limits = Limits(recipe.optimize_drop, recipe.optimize_margin)
+    return HalfPrecision(tags, samples, limits) if tags else None
 
 
 def _compare(model: keras.Model, dataset: Dataset, live: Path, margin: float | None) -> None:

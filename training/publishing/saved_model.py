@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.python.client.timeline import Timeline
 
 from sluice.wire.contract import (
     CLASSIFY_METHOD,
@@ -126,21 +127,18 @@ class Session:
             loaded = tf.compat.v1.saved_model.load(self._session, [*tags], str(directory))
         self._signatures = loaded.signature_def
 
-    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """Arrays by input name -> arrays by output name."""
+    def run(self, signature: str, inputs: Mapping[str, Any], **traced: Any) -> dict[str, Array]:
+        """Arrays by input name -> arrays by output name; traced: for TensorFlow's Session."""
         definition = self._signatures[signature]
         feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
         fetches = {name: info.name for name, info in definition.outputs.items()}
-        answer: dict[str, Array] = self._session.run(fetches, feeds)
+        answer: dict[str, Array] = self._session.run(fetches, feeds, **traced)
         return answer
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`serving_default`'s answers to any number of rows, of whatever dtype."""
         rows = len(next(iter(inputs.values())))
-        taken = {
-            name: as_dtype(inputs[name], tf.as_dtype(info.dtype).name)
-            for name, info in self._signatures[DEFAULT_SIGNATURE].inputs.items()
-        }
+        taken = self._as_taken(inputs)
         answers = [
             self.run(
                 DEFAULT_SIGNATURE,
@@ -149,6 +147,22 @@ class Session:
             for start in range(0, rows, _BATCH)
         ]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def memory(self, inputs: Mapping[str, Array]) -> int:
+        """The most bytes that TensorFlow holds at once while `serving_default` answers these rows,
+        weights included."""
+        traced = tf.compat.v1.RunMetadata()
+        full = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
+        rows = self._as_taken(inputs)
+        self.run(DEFAULT_SIGNATURE, rows, options=full, run_metadata=traced)
+        held = Timeline(traced.step_stats).analyze_step_stats().allocator_maximums
+        return sum(each.num_bytes for each in held.values())
+
+    def _as_taken(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {
+            name: as_dtype(inputs[name], tf.as_dtype(info.dtype).name)
+            for name, info in self._signatures[DEFAULT_SIGNATURE].inputs.items()
+        }
 
     def __enter__(self) -> Self:
         return self

@@ -42,9 +42,9 @@ class Recipe:
     seed: int = 0
     novelty: bool = True  # say of each picture how unlike the training images it is
     margin: float = 1.0  # points, of 100, by which a version may be worse than the live one
-    optimize: str = "none"  # bf16: a second graph in bfloat16, where it answers as the first does
-    bf16_drop: float = 0.2  # points, of 100, by which that graph may be worse on held-out images
-    bf16_margin: float = 0.1  # how far ahead a class may be where that graph names another
+    optimize: str = "none"  # bf16, gpu or both: more graphs, where they answer as the first does
+    optimize_drop: float = 0.2  # points, of 100, that such a graph may be worse on held-out images
+    optimize_margin: float = 0.1  # how far ahead a class may be where such a graph names another
     explain_layer: str = ""  # whose maps `explain` looks at; the last convolution's if not said
 
     @property

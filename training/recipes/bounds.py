@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from sluice.wire.contract import OPTIMIZE
+
 _MOST_PIXELS = 4096  # of a side
 _WIDEST = 65_536
 
@@ -70,11 +72,11 @@ BOUNDS: dict[str, Bounds] = {
     "novelty": Bounds("whether the version says how unlike its training images a picture is"),
     "margin": Bounds("points, of 100, that a version may be worse than the live one", 0, 100),
     "optimize": Bounds(
-        "bf16: publish a second graph that computes in bfloat16 too", choices=("none", "bf16")
+        "more graphs to publish: bf16 in bfloat16, gpu in half precision for GPUs", choices=OPTIMIZE
     ),
-    "bf16_drop": Bounds("points, of 100, that the bfloat16 graph may be worse", 0, 100),
-    "bf16_margin": Bounds(
-        "lead of the best class, of 1, up to which the bfloat16 graph may name another", 0, 1
+    "optimize_drop": Bounds("points, of 100, that such a graph may be worse", 0, 100),
+    "optimize_margin": Bounds(
+        "lead of the best class, of 1, up to which such a graph may name another", 0, 1
     ),
     "explain_layer": Bounds(
         "the layer whose maps `explain` looks at, by name; not set: the last convolution"

@@ -1,4 +1,4 @@
-"""The second graph of a version: in bfloat16, with the first graph's signatures and answers."""
+"""More graphs of a version: in half precision, with the first graph's signatures and answers."""
 
 import dataclasses
 import json
@@ -14,22 +14,23 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import models
 import training
-from service.modelserver.tags import computes_bfloat16
+from sluice.wire.processor import computes_bfloat16
 from sluice.wire.protos.serving_pb2 import PredictionLog
 from training.data.heads import Classes
 from training.errors import CannotAdopt, UnknownName
 from training.optimising.lowering import lowered_layers
 from training.optimising.rewriting import Rewriting
 from training.publishing.agreement import Agreement, Limits, agreement, enough
-from training.publishing.bfloat16 import TAGS, Bfloat16
 from training.publishing.comparison import Figure
 from training.publishing.export import Export
+from training.publishing.half_precision import HalfPrecision, key
 from training.publishing.held_out import HeldOut, of
 from training.publishing.listing import as_json, table
 from training.publishing.publish import publish
 from training.publishing.saved_model import Session, signature_defs
+from training.publishing.warmup import GPU_ROWS
 
-KEY = ",".join(TAGS)
+KEY, GPU = key("bf16"), key("gpu")
 HEADS = {"label": Classes(tuple("0123456789"))}
 LOOSE = Limits(drop=100, margin=1)  # of a model that has learnt nothing
 
@@ -45,7 +46,7 @@ def run_of_both(run_of):
     def make(model: keras.Model):
         run = run_of(model)
         recipe = dataclasses.replace(
-            run.recipe, optimize="bf16", bf16_drop=LOOSE.drop, bf16_margin=LOOSE.margin
+            run.recipe, optimize="bf16,gpu", optimize_drop=LOOSE.drop, optimize_margin=LOOSE.margin
         )
         return dataclasses.replace(run, recipe=recipe)
 
@@ -54,7 +55,7 @@ def run_of_both(run_of):
 
 @pytest.fixture(scope="module")
 def both(deep, dataset, run_of_both, tmp_path_factory):
-    """A version with two graphs; not to be written to."""
+    """A version with all graphs; not to be written to."""
     return publish(deep, dataset, run_of_both(deep), tmp_path_factory.mktemp("both"), "deep")
 
 
@@ -110,8 +111,8 @@ def test_a_family_computes_in_it_and_is_what_it_was_afterwards(family):
 @pytest.mark.slow
 def test_a_version_has_both_with_the_same_signatures(both):
     found = graphs(both)
-    assert [*found] == ["serve", KEY]
-    first, second = (
+    assert [*found] == ["serve", KEY, GPU]
+    first, *others = (
         {
             name: (
                 {key: (info.dtype, str(info.tensor_shape)) for key, info in each.inputs.items()},
@@ -123,7 +124,7 @@ def test_a_version_has_both_with_the_same_signatures(both):
         }
         for graph in found.values()
     )
-    assert first == second and "explain" in first and "classify" in first
+    assert others == [first, first] and "explain" in first and "classify" in first
 
 
 @pytest.mark.slow
@@ -131,9 +132,10 @@ def test_each_restores_its_own_of_the_variables_that_they_share(both):
     found = graphs(both)
     assert variables(found["serve"]) == {types_pb2.DT_FLOAT}
     assert variables(found[KEY]) == {types_pb2.DT_FLOAT, types_pb2.DT_BFLOAT16}
+    assert variables(found[GPU]) == {types_pb2.DT_FLOAT, types_pb2.DT_HALF}
     stored = tf.train.list_variables(str(both / "variables" / "variables"))
     names = {name.partition("/")[0] for name, _ in stored}
-    assert {"weights", "bf16_weights"} <= names
+    assert {"weights", "bf16_weights", "gpu_weights"} <= names
     assert len([*(both / "variables").glob("*.data-*")]) == 1
 
 
@@ -149,8 +151,9 @@ def test_each_answers_by_its_tags_in_either_order(both, deep, dataset, tmp_path,
     exact = np.asarray(deep(images["image"].astype("f4"), training=False))
     with Session(version) as session:
         np.testing.assert_allclose(session.predict(images)["label"], exact, rtol=1e-4, atol=1e-6)
-    with Session(version, TAGS) as session:
-        rounded = session.predict(images)["label"]
+    for tags in (KEY, GPU):
+        with Session(version, tags.split(",")) as session:
+            rounded = session.predict(images)["label"]
         assert rounded.dtype == np.float32
         assert 0 < np.abs(rounded - exact).max() < 0.05
 
@@ -163,15 +166,25 @@ def test_warm_up_runs_in_each(both):
     requests = [PredictionLog.FromString(raw).predict_log.request for raw in records]
     asked = {request.model_spec.signature_name for request in requests} - {""}
     assert asked | {"classify"} == {*signature_defs(both)}
+    rows = [
+        request.inputs["image"].tensor_shape.dim[0].size
+        for request in requests
+        if request.model_spec.signature_name == "encoded"
+    ]
+    assert rows == [1, *GPU_ROWS]
 
 
 @pytest.mark.slow
 def test_the_card_and_the_list_say_what_each_is_worth(both):
     facts = json.loads((both / "metrics.json").read_text())["graphs"]
-    assert [*facts] == ["serve", KEY]
-    assert facts["serve"]["folded"] == facts[KEY]["folded"] == 5
+    assert [*facts] == ["serve", KEY, GPU]
+    assert facts["serve"]["folded"] == facts[KEY]["folded"] == facts[GPU]["folded"] == 5
+    assert facts[KEY]["precision"] == "bfloat16" and facts[GPU]["precision"] == "float16"
+    assert facts[KEY]["memory"] < facts["serve"]["memory"]
     assert facts[KEY]["rows"] == 64 * 25 and facts[KEY]["moved"]
-    assert [*facts[KEY]["images_per_s"]] == ["1", "8", "32"]
+    assert [*facts["serve"]["images_per_s"]] == ["1", "8", "32"]
+    assert ("images_per_s" in facts[KEY]) == computes_bfloat16()
+    assert "GPU" in facts[GPU]["unmeasured"]
     assert facts[KEY]["agreement"]["label"] > 0.9
     assert facts[KEY]["measures"]["label"].keys() == {"measure", "serve", "this"}
     card = (both / "model-card.md").read_text()
@@ -192,7 +205,7 @@ class TestTheGate:
             HEADS,
             dataset.test.take(slice(4)).inputs,
             images={},
-            bfloat16=Bfloat16(of(dataset), limits),
+            half=HalfPrecision(["bf16"], of(dataset), limits),
         ).write(directory, said.append)
         return exported, said
 
@@ -211,7 +224,7 @@ class TestTheGate:
         exported, said = self.written(model, dataset, tmp_path, Limits())
         assert "absent" in exported.graphs[KEY]
         assert [*graphs(tmp_path)] == ["serve"]
-        assert not (tmp_path / ".bf16").exists()
+        assert not (tmp_path / ".half").exists()
         assert said == [f"No graph {KEY}: {exported.graphs[KEY]['absent']}"]
 
     @pytest.mark.slow
@@ -275,7 +288,7 @@ def test_an_adopted_model_has_both_without_labels(tmp_path):
         model_repository=tmp_path,
         name="own",
         optimize="bf16",
-        bf16_margin=1.0,
+        optimize_margin=1.0,
         say=lambda _: None,
     )
     facts = json.loads((version / "metrics.json").read_text())["graphs"]
