@@ -52,7 +52,7 @@ ELSEWHERE = {
     "replay": ("service.replay.command", ("gateway",)),
     "rm": ("service.versions", ()),
     "rollback": ("service.versions", ()),
-    "package": ("service.package", ()),
+    "package": ("service.packaging.command", ()),
     "publish": ("service.publish", ("training",)),
     "recipes": ("service.recipes", ()),
     "sign": ("service.signing", ("signing",)),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from service.oci_layout import CannotPackage, write_layout
+from service.packaging.oci_layout import CannotPackage, write_layout
 from service.versions import REPOSITORY, VersionError, find_version
 from sluice.wire.versions import number_of, why_no_saved_model
 

@@ -1,0 +1,1 @@
+"""`sluice package`: a version as an OCI image."""
