@@ -42,13 +42,14 @@ class Load:
     def __init__(self, http_port, grpc_port):
         self.answered = {"http": 0, "grpc": 0}
         self.failed = []
+        self._over = asyncio.Event()
         body = json.dumps({"instances": IMAGE.tolist()}).encode()
         self._question = Question(http_port, "/v1/models/digits:predict", body)
         self._grpc_port = grpc_port
 
     async def ask_over_http(self):
         """On a connection each: one that is kept may be closed just as the next request leaves."""
-        while True:
+        while not self._over.is_set():
             client = Client(self._question)
             outcome = await client.ask()
             client.close()
@@ -60,7 +61,7 @@ class Load:
         request.inputs["image"].CopyFrom(encode_tensor(IMAGE))
         own = [("grpc.use_local_subchannel_pool", 1)]  # a connection for each client
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self._grpc_port}", own) as channel:
-            while True:
+            while not self._over.is_set():
                 why = ""
                 try:
                     await PredictionServiceStub(channel).Predict(request, timeout=60)
@@ -68,6 +69,20 @@ class Load:
                     why = f"{error.code().name} {error.details()}"
                 self._count("grpc", not why, why)
                 await asyncio.sleep(PAUSE_S)
+
+    @contextlib.asynccontextmanager
+    async def going_on(self):
+        """All clients ask until the block ends, and then have their last answers."""
+        asking = [
+            deed() for deed in (self.ask_over_http, self.ask_over_grpc) for _ in range(CLIENTS)
+        ]
+        async with asyncio.TaskGroup() as clients:
+            for each in asking:
+                clients.create_task(each)
+            try:
+                yield
+            finally:
+                self._over.set()
 
     def _count(self, dialect, right, why):
         if right:
@@ -82,7 +97,7 @@ async def asked(cluster, settings):
     ports = (settings.http_port, settings.grpc_port)
     services = [Service(lambda: cluster.endpoints("gateway"), port) for port in ports]
     load = Load(*[await each.open() for each in services])
-    async with meanwhile(*[load.ask_over_http, load.ask_over_grpc] * CLIENTS):
+    async with load.going_on():
         yield load
     for each in services:
         each.close()
@@ -102,8 +117,7 @@ def is_called(pod):
 
 async def rehearse(cluster, settings):
     async with meanwhile(cluster.keep_names):
-        await cluster.scale("modelserver", 2)
-        await cluster.scale("gateway", 3)
+        await asyncio.gather(cluster.scale("modelserver", 2), cluster.scale("gateway", 3))
         async with asked(cluster, settings) as load:
             await cluster.roll("gateway")
             await cluster.roll("modelserver")
