@@ -12,6 +12,7 @@ import click
 
 from sluice.wire.labels import label_fault, read_labels, write_labels
 from sluice.wire.nearest import nearest
+from sluice.wire.rollouts import Rollout, read_rollout
 from sluice.wire.versions import (
     find_versions,
     model_directories,
@@ -41,7 +42,7 @@ def rollback(model: str, version: int | None, model_repository: Path) -> None:
 
     The versions after it are withdrawn, not deleted: rolling back to one of them brings it back.
     """
-    directory = _model(model_repository, model)
+    directory = find_model(model_repository, model)
     for line in roll_back(directory, version):
         click.echo(line)
 
@@ -53,7 +54,7 @@ def rollback(model: str, version: int | None, model_repository: Path) -> None:
 @click.option("--force", is_flag=True, help="Delete the newest version or a labelled one too.")
 def rm(model: str, version: int, model_repository: Path, force: bool) -> None:
     """Delete VERSION of MODEL, served or withdrawn."""
-    click.echo(remove(_model(model_repository, model), version, force=force))
+    click.echo(remove(find_model(model_repository, model), version, force=force))
 
 
 @click.command()
@@ -69,11 +70,18 @@ def label(model: str, label: str, model_repository: Path) -> None:
     name, equals, number = label.partition("=")
     if not equals or (number and not number.isdigit()):
         raise click.UsageError(f"expected LABEL=VERSION, as in stable=3, got {label!r}")
-    click.echo(set_label(_model(model_repository, model), name, int(number) if number else None))
+    click.echo(
+        set_label(find_model(model_repository, model), name, int(number) if number else None)
+    )
 
 
 def roll_back(directory: Path, version: int | None) -> list[str]:
     """What was done, in lines. Raises VersionError."""
+    if _rollout(directory):
+        raise VersionError(
+            f"a rollout says which version of {directory.name} answers: sluice rollout abort "
+            f"{directory.name} goes back to the one before"
+        )
     served, withdrawn = find_versions(directory), withdrawn_versions(directory)
     if version is None:
         if len(served) < 2:
@@ -108,6 +116,12 @@ def remove(directory: Path, version: int, *, force: bool) -> str:
     versions = {**withdrawn_versions(directory), **served}
     if version not in versions:
         raise _unknown(directory, version)
+    rollout = _rollout(directory)
+    if rollout and version in rollout.loaded:
+        raise VersionError(
+            f"{directory.name} {version} is in a rollout: abort it or promote it; after that "
+            f"sluice rollout hold {directory.name} lets go of what does not answer"
+        )
     labels = _labels(directory)
     held = [name for name, number in labels.items() if number == version]
     if version in served and version == max(served) and not force:
@@ -131,7 +145,9 @@ def remove(directory: Path, version: int, *, force: bool) -> str:
 
 def set_label(directory: Path, name: str, version: int | None) -> str:
     """What was done. Raises VersionError."""
-    labels = _labels(directory)
+    labels, rollout = _labels(directory), _rollout(directory)
+    if rollout and name in rollout.labels:
+        raise VersionError(f"a rollout moves the label {name}; see sluice rollout --help")
     if version is None:
         if name not in labels:
             raise VersionError(f"{directory.name} has no label {name!r}; known: {_listed(labels)}")
@@ -149,7 +165,7 @@ def set_label(directory: Path, name: str, version: int | None) -> str:
 def find_version(repository: Path, model: str, version: int | None) -> Path:
     """The directory of a version, served or withdrawn; the newest that is served where none is
     said. Raises VersionError."""
-    directory = _model(repository, model)
+    directory = find_model(repository, model)
     served = find_versions(directory)
     versions = {**withdrawn_versions(directory), **served}
     number = max(served) if version is None else version
@@ -158,7 +174,8 @@ def find_version(repository: Path, model: str, version: int | None) -> Path:
     return versions[number]
 
 
-def _model(repository: Path, name: str) -> Path:
+def find_model(repository: Path, name: str) -> Path:
+    """The directory of a model. Raises VersionError."""
     models = model_directories(repository)
     if name not in models:
         near = nearest(name, models)
@@ -170,6 +187,13 @@ def _model(repository: Path, name: str) -> Path:
 def _labels(directory: Path) -> dict[str, int]:
     try:
         return read_labels(directory)
+    except ValueError as error:
+        raise VersionError(str(error)) from error
+
+
+def _rollout(directory: Path) -> Rollout | None:
+    try:
+        return read_rollout(directory)
     except ValueError as error:
         raise VersionError(str(error)) from error
 

@@ -35,6 +35,7 @@ from sluice.wire.tensors import Array, encode_content, encode_header
 # What becomes of a request of these models, as metrics and log say it, and as the caller is told
 # (RFC 9211).
 HIT, SHARED, MISS, PASSED = "hit", "shared", "miss", "passed"
+NOT_ASKED = (HIT, SHARED)  # the model server, for this request
 _STATUS = {
     HIT: "sluice; hit",
     SHARED: "sluice; fwd=miss; collapsed",

@@ -27,6 +27,7 @@ class Caller:
     deadline: float
     request_id: str = ""
     metadata: Metadata = ()  # for the model server
+    headers: Mapping[str, str] = field(default_factory=dict)  # or gRPC metadata, as they came
     began: float = field(default_factory=time.monotonic)
     certificate: bytes = b""  # of the client, PEM, as TLS has verified it; b"" for none
     # What it may ask, and how much, once it has been let in.
@@ -45,6 +46,7 @@ class Caller:
     cache: str = ""  # of a model whose answers are kept, what came of it: one of caching.py's
     age_s: float = 0.0  # of an answer that was kept
     novelty: Array | None = None  # as the model says it of each row
+    answered: bool = False  # or given up: nothing is owed to it any more
 
     @classmethod
     def within(cls, seconds: float) -> "Caller":
@@ -72,7 +74,15 @@ class Caller:
         )
         metadata = ((REQUEST_ID, request_id), *traces)
         no_store = CACHE_CONTROL in headers and _is_no_store(headers[CACHE_CONTROL])
-        return cls(began + seconds, request_id, metadata, began, certificate, no_store=no_store)
+        return cls(
+            began + seconds,
+            request_id,
+            metadata,
+            headers,
+            began,
+            certificate,
+            no_store=no_store,
+        )
 
     def at(self, peer: str) -> str:
         """What the log calls it: the address that it calls from, and before that its key's id."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,17 +225,30 @@ def capture_of(settings: Settings, telemetry: Telemetry) -> AnyCapture:
     return Capture(settings, telemetry) if settings.capture_dir else NO_CAPTURE
 
 
+def samples_of(settings: Settings, telemetry: Telemetry) -> AnyCapture:
+    """What keeps the requests that a rollout's next version answers otherwise."""
+    every = replace(
+        settings,
+        capture_dir=settings.shadow_dir,
+        capture_max_bytes=settings.shadow_max_bytes,
+        capture_share=1.0,
+    )
+    return capture_of(every, telemetry)
+
+
 def check_capture(settings: Settings) -> None:
     """Raises InvalidSetting for a directory that nothing can be written to."""
-    if not settings.capture_dir:
-        return
-    try:
-        check_directory(Path(settings.capture_dir))
-    except OSError as error:
-        raise InvalidSetting(
-            f"{environment_variable('capture_dir')}: nothing can be written to "
-            f"{settings.capture_dir} ({error.strerror})"
-        ) from None
+    for name in ("capture_dir", "shadow_dir"):
+        directory = getattr(settings, name)
+        if not directory:
+            continue
+        try:
+            check_directory(Path(directory))
+        except OSError as error:
+            raise InvalidSetting(
+                f"{environment_variable(name)}: nothing can be written to {directory} "
+                f"({error.strerror})"
+            ) from None
 
 
 def _examples_of(given: serving.Input) -> Iterator[Example]:

@@ -8,7 +8,7 @@ from service.gateway.http import HttpResponse
 _SENT = (
     "Accept, Authorization, Cache-Control, Content-Encoding, Content-Type, "
     "Inference-Header-Content-Length, Server-Timing, X-API-Key, X-Request-Id, "
-    "X-Request-Timeout-Ms, traceparent, tracestate"
+    "X-Request-Timeout-Ms, X-Sluice-Version, traceparent, tracestate"
 )
 _READ = (
     "Age, Cache-Status, Inference-Header-Content-Length, RateLimit, RateLimit-Policy, Retry-After, "

@@ -56,7 +56,7 @@ async def explain(
         return replace(query, signature=signature, inputs=inputs)
 
     version = ModelRef(model.name, answer.version)
-    second = replace(caller, queued_s=0.0, upstream_s=0.0, decode_s=0.0)
+    second = replace(caller, rows=0, queued_s=0.0, upstream_s=0.0, decode_s=0.0)
     try:
         return await predictions.infer(version, decode, second, size=LARGE + 1)
     finally:

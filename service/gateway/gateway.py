@@ -13,7 +13,7 @@ from service.gateway.access_log import AccessLog
 from service.gateway.admission import Admission, Arrival
 from service.gateway.caching import cache_of, told
 from service.gateway.caller import Caller
-from service.gateway.capturing import capture_of
+from service.gateway.capturing import capture_of, samples_of
 from service.gateway.cors import Cors
 from service.gateway.decode.content_encoding import decompress
 from service.gateway.error_responses import error_response
@@ -33,6 +33,8 @@ from sluice.wire.model_ref import ModelRef
 TIMEOUT_MS = "x-request-timeout-ms"
 CONTENT_ENCODING = "content-encoding"
 TIMING = "x-sluice-timing"
+# Of an answer, and of a request that asks for one version: routing.py.
+VERSION = "X-Sluice-Version"
 _HUNG_UP = HttpResponse(b"", 499)  # nginx's number for it; nobody is there to read it
 
 ReadBody = Callable[[Callable[[int], None]], Awaitable[bytes]]
@@ -60,8 +62,16 @@ class Gateway:
         hear = telemetry.version_states.hear
         capture, cache = capture_of(settings, telemetry), cache_of(settings, telemetry)
         predictions = Predictions(
-            settings, telemetry.statistics, hear, lambda: guard.remark, capture, cache
+            settings,
+            telemetry.statistics,
+            hear,
+            lambda: guard.remark,
+            capture,
+            cache,
+            telemetry,
+            samples_of(settings, telemetry),
         )
+        telemetry.rollout_states.of = predictions.trials.rollouts
         admission = Admission(settings, predictions.joining, telemetry)
         tls, cors = server_tls(settings), Cors(settings.cors_origins)
         tracer = tracer_of(settings)
@@ -131,8 +141,7 @@ class Gateway:
                 if CONTENT_ENCODING in headers:
                     request = await self._unpacked(request, arrival)
                 response = await view.handler(self.predictions, model, request, caller)
-                if TIMING in headers:
-                    response = _with_timing(response, caller)
+                response = _described(response, caller, TIMING in headers)
                 if caller.cache:
                     response = response._replace(headers={**response.headers, **told(caller)})
         except GatewayError as error:
@@ -200,9 +209,13 @@ class Gateway:
         self.telemetry.observe(page, caller)
 
 
-def _with_timing(response: HttpResponse, caller: Caller) -> HttpResponse:
-    """Which version answered and where the time went, for a client that asks: the page does."""
-    steps = {"queue": caller.queued_s, "model": caller.upstream_s, "decode": caller.decode_s}
-    timing = ", ".join(f"{step};dur={1000 * seconds:.2f}" for step, seconds in steps.items())
-    version = {} if caller.version is None else {"X-Sluice-Version": str(caller.version)}
-    return response._replace(headers={**response.headers, "Server-Timing": timing, **version})
+def _described(response: HttpResponse, caller: Caller, timed: bool) -> HttpResponse:
+    """With the version that answered, where one did, and where the time went, for a client that
+    asks: the page does."""
+    said = {} if caller.version is None else {VERSION: str(caller.version)}
+    if timed:
+        steps = {"queue": caller.queued_s, "model": caller.upstream_s, "decode": caller.decode_s}
+        said["Server-Timing"] = ", ".join(
+            f"{step};dur={1000 * seconds:.2f}" for step, seconds in steps.items()
+        )
+    return response._replace(headers={**response.headers, **said}) if said else response

@@ -77,7 +77,6 @@ class Joining:
         Raises RejectedByModel, ModelNotFound or a ModelServerError.
         """
         traffic = self._of(kind.model.name)
-        joinable = rows is not None and kind.signature not in traffic.unjoinable
         caller.rows, size = rows or 1, bytes_of(inputs)
         server = None if traffic else self._free(traffic)
         if server is not None:
@@ -85,7 +84,7 @@ class Joining:
             call = Call(kind, [inputs], caller.rows, size, caller)
             return await self._call(traffic, server, call)
         outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        joinable = joinable and self._joins(kind.model.name)
+        joinable = self.is_joinable(kind, rows)
         part = Part(kind, inputs, caller.rows, size, caller, joinable, outcome)
         traffic.add(part)
         try:
@@ -98,6 +97,17 @@ class Joining:
             traffic.leave(part)
             if part.sent is not None:
                 part.sent.leave()
+
+    def is_joinable(self, kind: Kind, rows: int | None) -> bool:
+        """Whether a request of so many rows may go with others of its kind."""
+        traffic = self._of(kind.model.name)
+        joinable = rows is not None and kind.signature not in traffic.unjoinable
+        return joinable and self._joins(kind.model.name)
+
+    def spare(self, model: str) -> Server | None:
+        """A server that would take one more call of this model now; None while any request waits
+        for any model, so that what can wait goes after all that cannot."""
+        return None if self.waiting() else self._free(self._of(model))
 
     def waiting(self) -> int:
         """Requests in line, those whose callers have left included."""
@@ -166,7 +176,7 @@ class Joining:
         began = time.monotonic()
         try:
             answer = await self._call(traffic, server, call)
-            answers = _shared_out(answer, parts, call.rows)
+            answers = shared_out(answer, [part.rows for part in parts])
         except GatewayError as error:
             self._fail(traffic, parts, error)
             return
@@ -253,15 +263,16 @@ def _caller_for(parts: Sequence[Part]) -> Caller:
     return Caller(deadline, metadata=first.metadata, trace=trace)
 
 
-def _shared_out(answer: Answer, parts: Sequence[Part], rows: int) -> list[Answer] | None:
-    """Each part's rows; None where the outputs are not one row for each of theirs."""
-    if len(parts) == 1:
+def shared_out(answer: Answer, rows: Sequence[int]) -> list[Answer] | None:
+    """Each part's rows, of parts of so many; None where the outputs are not one row for each of
+    theirs."""
+    if len(rows) == 1:
         return [answer]
-    if any(array.shape[:1] != (rows,) for array in answer.outputs.values()):
+    if any(array.shape[:1] != (sum(rows),) for array in answer.outputs.values()):
         return None
     answers, start = [], 0
-    for part in parts:
-        end = start + part.rows
+    for count in rows:
+        end = start + count
         outputs = {name: array[start:end] for name, array in answer.outputs.items()}
         answers.append(Answer(outputs, answer.version))
         start = end

@@ -12,6 +12,7 @@ import grpc
 from service.gateway import errors
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
+from service.gateway.conduct import Conduct
 from service.gateway.dialling import Dialling
 from service.gateway.server import Server
 from service.gateway.servers import Servers
@@ -111,14 +112,22 @@ class ModelServer:
         return server
 
     async def call_on(
-        self, server: Server, method: str, request: bytes, model: ModelRef, caller: Caller
+        self,
+        server: Server,
+        method: str,
+        request: bytes,
+        model: ModelRef,
+        caller: Caller,
+        *,
+        weighs: bool = True,
     ) -> bytes:
-        """As `call`, by this server alone."""
+        """As `call`, by this server alone, which is judged by it where it `weighs`."""
         timeout_s = caller.time_left_s()
         if timeout_s <= 0:
             raise errors.DeadlineExceeded("The request's time was over before it was its turn")
         began = time.monotonic()
-        server.conduct.begin(began)
+        conduct = server.conduct if weighs else Conduct()
+        conduct.begin(began)
         failed, left = True, False
         try:
             with caller.trace.call(method, server.target, caller.metadata) as metadata:
@@ -133,7 +142,7 @@ class ModelServer:
         except grpc.aio.AioRpcError as error:
             translated = self._translated(error, model, caller)
             failed = not isinstance(translated, errors.RequestError | errors.NotFound)
-            if failed:
+            if failed and weighs:
                 server.events[error.code().name] += 1
             if isinstance(translated, errors.ModelNotFound) and method != GET_STATUS:
                 await self._raise_if_loading(server, model, str(translated))
@@ -141,9 +150,9 @@ class ModelServer:
         finally:
             now = time.monotonic()
             if left:
-                server.conduct.abandon()
+                conduct.abandon()
             else:
-                server.conduct.end(now, now - began, failed)
+                conduct.end(now, now - began, failed)
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises ModelNotFound or a ModelServerError."""
@@ -198,6 +207,17 @@ class ModelServer:
         if kind is errors.RejectedByModel and model.label and "label" in details:
             return errors.UnknownLabel(details)
         return kind(details)
+
+
+def addressed(method: str, request: bytes, model: ModelRef) -> bytes:
+    """A serialized request of "/SERVICE/METHOD" that names no version, for that of `model`."""
+    if method == MULTI_INFERENCE:
+        tasks = serving.MultiInferenceRequest.FromString(request)
+        for task in tasks.tasks:
+            task.model_spec.MergeFrom(model.to_proto())
+        return tasks.SerializeToString()
+    # What stands twice in a message is merged, and `model_spec` has one number in all of these.
+    return request + serving.ClassificationRequest(model_spec=model.to_proto()).SerializeToString()
 
 
 def encode_predict_request(

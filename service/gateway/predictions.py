@@ -9,8 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
@@ -21,6 +22,7 @@ from service.gateway.caller import Caller
 from service.gateway.capturing import NO_CAPTURE, AnyCapture
 from service.gateway.catalogue import SIGNATURES_MAY_BE_STALE_S, Catalogue
 from service.gateway.classes import check_classes
+from service.gateway.deadlines import Within
 from service.gateway.decode.images import (
     as_graph_reads,
     check_content,
@@ -31,18 +33,24 @@ from service.gateway.errors import ModelNotFound, RejectedByModel, RequestError
 from service.gateway.joining import Joining
 from service.gateway.model_server import (
     CLASSIFY,
+    GET_STATUS,
+    MULTI_INFERENCE,
     PREDICT,
     REGRESS,
+    addressed,
     decode_predict_response,
     encode_predict_request,
 )
 from service.gateway.patterns import named_by
 from service.gateway.query import ExamplesQuery, Query
+from service.gateway.routing import Route
 from service.gateway.server import Server
 from service.gateway.settings import Settings
+from service.gateway.shadowing import NO_COUNTS, Asked, Counts
 from service.gateway.signatures import Signatures, validate
 from service.gateway.statistics import NO_VERSION, Statistics
 from service.gateway.traffic import Call, Inputs, Kind, bytes_of, kind_of
+from service.gateway.trials import Trials
 from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY, TAKE_FILES
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
@@ -59,9 +67,20 @@ Counted = Callable[[], Mapping[str, ByVersion]]
 Remark = Callable[[], str]
 Hear = Callable[[str, Sequence[serving.ModelVersionStatus]], None]
 
+# What is passed on as it came, and is a prediction: it goes where a rollout says.
+PREDICTING = (CLASSIFY, REGRESS, MULTI_INFERENCE)
 # What takes a millisecond and more is not done in the event loop: reading or writing so many bytes.
 LARGE = 1 << 16
 LARGE_CALL = 1 << 20  # bytes of tensors, which are only copied
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[AnyQuery]):
+    """A request as it was asked, and what was answered."""
+
+    query: AnyQuery
+    request: Asked
+    answer: Answer
 
 
 class Predictions(Catalogue):
@@ -70,7 +89,8 @@ class Predictions(Catalogue):
     Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
     says what has been counted of them; `hear` is told the states of the named models' versions;
     `remark` says what else whoever asks for readiness should know; `capture` is told what has been
-    answered; `cache` keeps answers.
+    answered; `cache` keeps answers; `counts` and `samples` are told how a rollout's next version
+    does.
     """
 
     def __init__(
@@ -81,6 +101,8 @@ class Predictions(Catalogue):
         remark: Remark = str,
         capture: AnyCapture = NO_CAPTURE,
         cache: AnyCache = NO_CACHE,
+        counts: Counts = NO_COUNTS,
+        samples: AnyCapture = NO_CAPTURE,
     ) -> None:
         super().__init__(settings)
         self._counted, self.hear, self.remark = counted, hear, remark
@@ -92,12 +114,16 @@ class Predictions(Catalogue):
             max_wait_s=settings.max_wait_s,
             joins=named_by(settings.join_models),
         )
+        send = partial(self._send, weighs=False)
+        self.trials = Trials(settings, self.joining, send, self._work, counts, samples)
         self._pool = ThreadPoolExecutor(settings.threads, "work")
 
     async def open(self) -> None:
         await self.model_server.open()
+        await self.trials.rollouts.open()
 
     async def close(self) -> None:
+        await self.trials.close()
         await self.joining.close()
         await self.model_server.close()
         await self.aside(self._capture.close)
@@ -118,27 +144,17 @@ class Predictions(Catalogue):
         Raises RequestError, RateLimited, ModelNotFound or a ModelServerError.
         """
         with self._deadlines.within(caller) as time_limit:
-            query, signature, inputs = await self._checked(model, decode, caller, size)
-            if signature.name in TAKE_FILES and not graph_reads_all(inputs):
-                inputs = await self.aside(as_graph_reads, inputs)
-            caller.signature = query.signature.name
-            if query.timeout_s is not None:
-                time_limit.shorten(caller.began + query.timeout_s)
-            await caller.account.spend({ROWS: _rows(signature, inputs) or 1})
-            wanted = outputs(query)
-            try:
-                kind, answer = await self._ask(model, signature, inputs, wanted, caller)
-            except RejectedByModel:
-                if signature is query.signature:
-                    raise
-                # Another server, or a newer version, may have no such signature.
-                inputs = validate(query.signature, inputs)
-                kind, answer = await self._ask(model, query.signature, inputs, wanted, caller)
+            way = self.trials.route(model, caller)
+            ask = partial(self._answered, decode, caller, size, outputs, time_limit)
+            asked = await self.trials.ask(way, caller, ask, lambda each: each.answer.outputs)
+        query, request, answer = asked.query, asked.request, asked.answer
         caller.version = answer.version
-        self._capture.answered(kind, inputs, answer.version, caller)
+        self._capture.answered(request.kind, request.inputs, answer.version, caller)
+        if request.kind.model == way.model:
+            self.trials.shadow.offer(way, request, answer, caller)
         if query.signature.name == ENCODED_SIGNATURE:
             caller.novelty = answer.outputs.get(NOVELTY)
-        self.answered(model, answer.version)
+        self.answered(request.kind.model, answer.version)
         return query, answer
 
     async def classify(
@@ -176,11 +192,29 @@ class Predictions(Catalogue):
                 if examples is not None:
                     await caller.account.spend({ROWS: _examples_of(examples)})
                     await self._work(len(request), check_examples, examples, self._max_pixels)
-                reply = await self.model_server.call(method, request, model, caller)
-            self._capture.forwarded(method, request, model, caller)
+                way = self._way(method, model, caller)
+                ask = partial(self._call, method, request, model, caller)
+                version, reply = await self.trials.ask(way, caller, ask)
+            if method in PREDICTING:
+                caller.version = version.version
+            self._capture.forwarded(method, request, version, caller)
             return reply
         except ModelNotFound as error:
             raise self.with_names(error, model, caller) from error
+
+    async def signatures(
+        self, model: ModelRef, caller: Caller, max_age_s: float | None = None
+    ) -> Signatures:
+        """As the catalogue's, of the version that a rollout holds."""
+        ask = super().signatures
+        way = self.trials.described(model, caller)
+        return await self.trials.ask(way, caller, lambda version: ask(version, caller, max_age_s))
+
+    async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
+        """As the catalogue's, of the version that a rollout holds."""
+        ask = super().metadata
+        way = self.trials.described(model, caller)
+        return await self.trials.ask(way, caller, lambda version: ask(version, caller))
 
     async def statistics(self, model: ModelRef, caller: Caller) -> dict[str, ByVersion]:
         """What has been counted of a model's versions, by its name; without one, of all the named
@@ -213,6 +247,50 @@ class Predictions(Catalogue):
     @property
     def _max_pixels(self) -> int:
         return self.settings.max_image_pixels
+
+    async def _answered(
+        self,
+        decode: Decode[AnyQuery],
+        caller: Caller,
+        size: int,
+        outputs: Callable[[AnyQuery], tuple[str, ...]],
+        time_limit: Within,
+        model: ModelRef,
+    ) -> "_Asked[AnyQuery]":
+        """Decode for a version, and ask it."""
+        query, signature, inputs = await self._checked(model, decode, caller, size)
+        if signature.name in TAKE_FILES and not graph_reads_all(inputs):
+            inputs = await self.aside(as_graph_reads, inputs)
+        caller.signature = query.signature.name
+        if query.timeout_s is not None:
+            time_limit.shorten(caller.began + query.timeout_s)
+        if not caller.rows:  # else it has paid for them already, and was not answered
+            await caller.account.spend({ROWS: _rows(signature, inputs) or 1})
+        wanted = outputs(query)
+        try:
+            kind, answer = await self._ask(model, signature, inputs, wanted, caller)
+        except RejectedByModel:
+            if signature is query.signature:
+                raise
+            # Another server, or a newer version, may have no such signature.
+            signature, inputs = query.signature, validate(query.signature, inputs)
+            kind, answer = await self._ask(model, signature, inputs, wanted, caller)
+        request = Asked(kind, inputs, _rows(signature, inputs), query.signature)
+        return _Asked(query, request, answer)
+
+    def _way(self, method: str, model: ModelRef, caller: Caller) -> Route:
+        """To whom a request of "/SERVICE/METHOD" goes."""
+        if method in PREDICTING:
+            return self.trials.route(model, caller)
+        return Route(model) if method == GET_STATUS else self.trials.described(model, caller)
+
+    async def _call(
+        self, method: str, request: bytes, model: ModelRef, caller: Caller, version: ModelRef
+    ) -> tuple[ModelRef, bytes]:
+        """The version, and its raw reply to a serialized request that names `model`."""
+        if version != model:
+            request = addressed(method, request, version)
+        return version, await self.model_server.call(method, request, version, caller)
 
     async def _examples(
         self,
@@ -267,11 +345,13 @@ class Predictions(Catalogue):
         check_content(query, self._max_pixels)
         return query, signature, inputs
 
-    async def _send(self, server: Server, call: Call) -> Answer:
+    async def _send(self, server: Server, call: Call, *, weighs: bool = True) -> Answer:
         kind = call.kind
         encode = (encode_predict_request, kind.model, kind.signature, call.inputs, kind.outputs)
         request = await self._work(call.size, *encode, most=LARGE_CALL)
-        reply = await self.model_server.call_on(server, PREDICT, request, kind.model, call.caller)
+        reply = await self.model_server.call_on(
+            server, PREDICT, request, kind.model, call.caller, weighs=weighs
+        )
         return await self._work(len(reply), decode_predict_response, reply, most=LARGE_CALL)
 
     async def _work(

@@ -240,6 +240,21 @@ class Settings:
     capture_max_age_s: float = _setting(
         7 * DAY_S, "after so long a captured request is deleted, seconds"
     )
+    shadow_room: float = _setting(
+        0.1,
+        "of a worker's places and bytes, the share that requests may take which a rollout's next "
+        "version is to be asked too",
+        least=0,
+        most=1,
+    )
+    shadow_dir: str = _setting(
+        "",
+        "the directory that requests are written to which a rollout's next version has answered "
+        "otherwise, as captures are; none are if it is not given",
+    )
+    shadow_max_bytes: int = _setting(
+        64 * 2**20, "what these files may take together; the oldest go first", least=100_000
+    )
     log_level: str = _setting(
         "info",
         "what is logged: lines of this weight and above",

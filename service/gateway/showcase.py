@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice.wire.contract import METRICS_FILE, WARMUP_FILE
-from sluice.wire.labels import read_labels
+from sluice.wire.labels import labels_in_force
 from sluice.wire.versions import SAVED_MODEL, published_versions
 
 # Nothing else of a version is shown: variables and graph are the model itself.
@@ -92,7 +92,7 @@ def _samples(directory: Path) -> dict[str, dict[str, str]]:
 
 def _names(model_directory: Path) -> Mapping[str, int]:
     try:
-        return read_labels(model_directory)
+        return labels_in_force(model_directory)
     except (OSError, ValueError):  # `sluice label` and `sluice models` say what is wrong with it
         return {}
 

@@ -27,6 +27,7 @@ from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.novelty import BUCKETS, readings
+from service.gateway.rollouts import RolloutStates
 from service.gateway.server import EJECTED, Server
 from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
 from service.gateway.version_states import VersionStates
@@ -76,8 +77,10 @@ class Telemetry:
     def __init__(self, access_log: AccessLog) -> None:
         self.access_log = access_log
         self.version_states = VersionStates()
+        self.rollout_states = RolloutStates()
         self._registry = registry = CollectorRegistry()
         registry.register(self.version_states)
+        registry.register(self.rollout_states)
         self._requests = Counter(
             "sluice_requests",
             "Requests answered.",
@@ -164,6 +167,29 @@ class Telemetry:
         self._cache_bytes = self._gauge(
             "cache_bytes", "What the answers that are kept take.", "livesum"
         )
+        self._shadowed = Counter(
+            "sluice_shadow_requests",
+            "Requests that a rollout's next version was to be asked too, by what came of it.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._shadow_changes = Counter(
+            "sluice_shadow_changes",
+            "Requests that a rollout's next version answers otherwise, by how; several at once.",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self._canary_errors = Counter(
+            "sluice_canary_errors",
+            "Requests that the next version of a rollout was to answer, and failed.",
+            ["model"],
+            registry=registry,
+        )
+        self._rollout_problem = self._gauge(
+            "rollout_problem",
+            "1 while a rollout's file cannot be used as it is, or what is seen of one be written.",
+            "livemax",
+        )
         self._connections = self._gauge("connections", "Open HTTP connections.", "livesum")
         # prometheus_client looks a child up by all its labels at every call; these are few.
         self._counter = lru_cache(4096)(self._requests.labels)
@@ -175,6 +201,7 @@ class Telemetry:
         """Count and log a request that has been answered: soon, where an event loop runs, at once
         elsewhere."""
         caller.trace.end(exchange, caller)
+        caller.answered = True
         self._new.append((exchange, caller))
         try:
             loop = asyncio.get_running_loop()
@@ -284,6 +311,19 @@ class Telemetry:
         """So many bytes of answers, in this process."""
         self._cache_bytes.set(size)
 
+    def shadowed(self, model: str, outcome: str) -> None:
+        self._shadowed.labels(model, outcome).inc()
+
+    def changed(self, model: str, kind: str) -> None:
+        self._shadow_changes.labels(model, kind).inc()
+
+    def canary_failed(self, model: str) -> None:
+        self._canary_errors.labels(model).inc()
+
+    def rollouts(self, problem: bool) -> None:
+        """Whether anything is wrong with a rollout's files now."""
+        self._rollout_problem.set(problem)
+
     def exposition(self) -> tuple[bytes, str]:
         """The metrics of all workers in Prometheus's text format, and its content type."""
         self.flush()
@@ -301,6 +341,7 @@ class Telemetry:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         registry.register(self.version_states)
+        registry.register(self.rollout_states)
         return registry
 
     def _children_of(self, dialect: str, model: str, version: str) -> "_Children":

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.replay.sides import Reply
 from sluice.client._pixels import is_mask
 from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
 from sluice.wire.signature import dtype_name, shape_text
@@ -14,6 +13,16 @@ from sluice.wire.tensors import Array
 
 # Two sums of the same numbers in another order differ by less: no class is another one for it.
 NOISE = 1e-5
+
+
+class Reply(NamedTuple):
+    """What a side said: `outputs` by name, batch first, or the gRPC status in `error` and why."""
+
+    outputs: Mapping[str, Array]
+    version: int | None
+    seconds: float
+    error: str = ""
+    reason: str = ""
 
 
 class Kind(StrEnum):
@@ -141,14 +150,14 @@ def _of_arrays(name: str, was: Array, now: Array, tolerance: Tolerance) -> Itera
     elif is_mask(name, was):
         yield from _of_masks(name, _classes_of(was), _classes_of(now), tolerance)
         yield from _of_nan(name, was, now)
-    elif _are_scores(was):
+    elif are_scores(was):
         yield from _of_classes(name, was, now)
         yield from _of_scores(name, was, now, tolerance)
     else:
         yield from _of_numbers(name, was, now, tolerance)
 
 
-def _are_scores(array: Array) -> bool:
+def are_scores(array: Array) -> bool:
     """Whether [N, K] are scores of K classes that exclude each other."""
     if array.ndim != 2 or array.shape[1] < 2 or not array.size:
         return False

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from service.replay.changes import Kind, Tolerance
-from service.replay.sides import Place, Reply, specs_of
+from service.replay.changes import Kind, Reply, Tolerance
+from service.replay.sides import Place, specs_of
 from service.replay.summary import Case, Interval, Summary
 from sluice.client import Prediction
 from sluice.client.tables import table

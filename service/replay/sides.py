@@ -2,12 +2,13 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 
+from service.replay.changes import Reply
 from sluice.wire.channels import CHANNEL_OPTIONS
 from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
 from sluice.wire.labels import label_fault
@@ -74,16 +75,6 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         which = "live" if self.version is None and not self.label else self.label or self.version
         return f"{which} at {self.address}"
-
-
-class Reply(NamedTuple):
-    """What a side said: `outputs` by name, batch first, or the gRPC status in `error` and why."""
-
-    outputs: Mapping[str, Array]
-    version: int | None
-    seconds: float
-    error: str = ""
-    reason: str = ""
 
 
 class Away(Exception):

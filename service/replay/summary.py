@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.captures import Captured
-from service.replay.changes import Change, Kind
-from service.replay.sides import Reply
+from service.replay.changes import Change, Kind, Reply
 
 Z = 1.96  # of the normal distribution, for intervals that hold 95 times of 100
 WORST = 8  # requests that are kept of each kind

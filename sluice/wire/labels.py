@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sluice.wire.rollouts import read_rollout
+
 LABELS_FILE = "labels.json"
 _LABEL = re.compile(r"[A-Za-z][\w.-]{0,62}", re.ASCII)
 
@@ -42,6 +44,16 @@ def read_labels(model_directory: Path) -> dict[str, int]:
     if not isinstance(labels, dict) or not all(type(each) is int for each in labels.values()):
         raise ValueError(f'{path} is not as expected, {{"stable": 3}}')
     return labels
+
+
+def labels_in_force(model_directory: Path) -> dict[str, int]:
+    """Those, and before them what a rollout's labels mean. Raises as `read_labels` does.
+
+    >>> labels_in_force(Path("no such model"))
+    {}
+    """
+    rollout = read_rollout(model_directory)
+    return {**read_labels(model_directory), **(rollout.labels if rollout else {})}
 
 
 def write_labels(model_directory: Path, labels: Mapping[str, int]) -> None:

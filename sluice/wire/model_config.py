@@ -1,12 +1,13 @@
 """A model repository as TensorFlow Serving's models.config, the one list of what is served."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from google.protobuf import text_format
 
-from sluice.wire.labels import read_labels
+from sluice.wire.labels import labels_in_force
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelConfigList, ModelServerConfig
+from sluice.wire.rollouts import read_rollout
 from sluice.wire.versions import find_versions, model_directories
 
 
@@ -29,7 +30,9 @@ def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:
     """Write the file whole: whoever reads it finds the old list or the new one.
 
     Of a model with labels (labels.py) the labelled versions are served beside the newest, else the
-    newest alone. A file that says the same already is left as it is.
+    newest alone; while there is a rollout (rollouts.py) its versions in the newest's place. Where a
+    rollout's file cannot be used its model stays in the list as it was. A file that says the same
+    already is left as it is.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -39,7 +42,8 @@ def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:
     ['digits', 'photos']
     """
     base = repository.resolve()
-    models = [_model_config(name, base / name) for name in names]
+    before = _by_name(path)
+    models = [_model_config(name, base / name, before.get(name)) for name in names]
     config = ModelServerConfig(model_config_list=ModelConfigList(config=models))
     text = text_format.MessageToString(config)
     if path.exists() and path.read_text() == text:
@@ -65,19 +69,34 @@ def read_names(path: Path) -> list[str]:
     return [model.name for model in config.model_config_list.config]
 
 
-def _model_config(name: str, directory: Path) -> ModelConfig:
+def _by_name(path: Path) -> dict[str, ModelConfig]:
+    """What the file says of each model; {} where it is none."""
+    try:
+        config = text_format.Parse(path.read_text(), ModelServerConfig())
+    except (OSError, ValueError, text_format.ParseError):
+        return {}
+    return {model.name: model for model in config.model_config_list.config}
+
+
+def _model_config(name: str, directory: Path, before: ModelConfig | None) -> ModelConfig:
     config = ModelConfig(name=name, base_path=str(directory), model_platform="tensorflow")
     versions = find_versions(directory) if directory.is_dir() else {}
     try:
-        labels = {
-            label: version
-            for label, version in read_labels(directory).items()
-            if version in versions
-        }
-    except (OSError, ValueError):  # a bad file takes no model out of service
-        labels = {}
-    if labels:
+        rollout = read_rollout(directory)
+    except (OSError, ValueError):
+        return config if before is None else before
+    labels = _labels(directory, versions)
+    held = rollout.loaded if rollout else {max(versions)} if labels else set()
+    if held:
         config.version_labels.update(labels)
-        served = sorted({*labels.values(), max(versions)})
-        config.model_version_policy.specific.versions.extend(served)
+        config.model_version_policy.specific.versions.extend(sorted({*labels.values(), *held}))
     return config
+
+
+def _labels(directory: Path, versions: Collection[int]) -> dict[str, int]:
+    """Of versions that are there."""
+    try:
+        found = labels_in_force(directory)
+    except (OSError, ValueError):  # a bad file takes no model out of service
+        return {}
+    return {label: version for label, version in found.items() if version in versions}

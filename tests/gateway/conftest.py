@@ -21,6 +21,7 @@ from sluice.wire.protos.serving_pb2 import (
     PredictResponse,
     SignatureDefMap,
 )
+from tests.gateway.rollouts import Door, copy_versions
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,7 @@ def own_models(conformance_models: Path, tmp_path_factory: pytest.TempPathFactor
         check=True,
         capture_output=True,
     )
+    copy_versions(conformance_models, directory, all_of_them=False)
     config = text_format.Parse(
         (conformance_models / "models.config").read_text(), ModelServerConfig()
     )
@@ -51,6 +53,21 @@ def own_modelserver(own_models: Path, launch_modelserver):
         "--allow_version_labels_for_unavailable_models=true",
         "--file_system_poll_wait_seconds=1",
     )
+
+
+@pytest.fixture(scope="session")
+def door(conformance_models, own_modelserver, launch_grpc_gateway, tmp_path_factory) -> Door:
+    """A gateway that follows the rollouts of the models in rollouts.py."""
+    repository = tmp_path_factory.mktemp("rollouts")
+    copy_versions(conformance_models, repository, all_of_them=True)
+    samples = repository.with_name(f"{repository.name}-samples")
+    gateway, address = launch_grpc_gateway(
+        own_modelserver.address,
+        model_repository=repository,
+        shadow_dir=samples,
+        cors_origins="http://a.b",
+    )
+    return Door(gateway.url, address, repository, samples)
 
 
 @pytest.fixture(scope="module")

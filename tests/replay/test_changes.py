@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from service.replay.changes import Kind, Tolerance, changes, overlap
-from service.replay.sides import Reply
+from service.replay.changes import Kind, Reply, Tolerance, changes, overlap
 
 
 def answer(**outputs: object) -> Reply:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from service.captures import Captured
-from service.replay.changes import Change, Kind
-from service.replay.sides import Reply
+from service.replay.changes import Change, Kind, Reply
 from service.replay.summary import WORST, Case, Summary, median, wilson
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import PREDICT_LOG, Logged

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sluice.wire.contract import METRICS_FILE
-from sluice.wire.labels import read_labels
+from sluice.wire.labels import labels_in_force
+from sluice.wire.rollouts import Rollout, read_rollout
 from sluice.wire.versions import (
     find_versions,
     survey,
@@ -23,7 +24,7 @@ _SHARD = re.compile(r"variables\.data-\d+-of-(\d+)")
 class Published:
     """One version. metrics: by head, empty for a SavedModel that Sluice did not make. graphs: what
     metrics.json says of each, by its tags. broken: why no model server can load it, "" where one
-    can. live: the newest that one can load.
+    can. live: the one that a rollout holds, or the newest that one can load.
     """
 
     model: str
@@ -58,8 +59,17 @@ def published(repository: Path) -> Iterator[Published]:
         versions = [
             _describe(name, version, path) for version, path in find_versions(directory).items()
         ]
-        live = max((each.version for each in versions if not each.broken), default=None)
+        newest = max((each.version for each in versions if not each.broken), default=None)
+        rollout = _rollout(directory)
+        live = rollout.answering if rollout else newest
         yield from (replace(each, live=each.version == live) for each in versions)
+
+
+def _rollout(directory: Path) -> Rollout | None:
+    try:
+        return read_rollout(directory)
+    except (OSError, ValueError):  # it is told where the labels are
+        return None
 
 
 def _describe(model: str, version: int, path: Path) -> Published:
@@ -157,7 +167,7 @@ def as_json(repository: Path) -> dict[str, Any]:
 def _model_as_json(directory: Path, served: Sequence[Published]) -> dict[str, Any]:
     fault, labels = None, {}
     try:
-        labels = read_labels(directory)
+        labels = labels_in_force(directory)
     except (ValueError, OSError) as error:
         fault = str(error)
     paths = find_versions(directory)

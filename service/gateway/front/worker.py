@@ -127,6 +127,9 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         self.gateway.telemetry.servers(self.gateway.predictions.model_server.servers.all())
         self.gateway.guard.look()
         self.gateway.telemetry.access(bool(self.gateway.guard.remark))
+        rollouts = self.gateway.predictions.trials.rollouts
+        rollouts.begin_look()
+        self.gateway.telemetry.rollouts(rollouts.problem)
         self._look_at_tls()
         if self._admin is not None:
             self._admin.beat(now)

@@ -1,0 +1,135 @@
+"""The rollouts that are in force, as the repository says: read again when their files change.
+
+A gateway that can read no repository knows of none. What cannot be read or used changes nothing,
+and is told: what was in force stays in force.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from service.gateway.file_state import state_of
+from service.gateway.witness import Witness
+from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, read_rollout
+
+LOOK_EVERY_S = 1.0
+FIRST_LOOK_S = 2.0  # for a file system that does not answer
+
+log = logging.getLogger(__name__)
+
+
+class Rollouts:
+    """Those of `repository`, the model repository's directory; None: none. For one event loop.
+
+    `in_force` by model; `problems` why a model's file, as it is now, is not.
+    """
+
+    def __init__(self, repository: Path | None, witness: Witness) -> None:
+        self._repository, self._witness = repository, witness
+        self.in_force: Mapping[str, Rollout] = {}
+        self.problems: dict[str, str] = {}
+        self._seen: dict[str, tuple[int, ...]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._looked = 0.0
+
+    async def open(self) -> None:
+        """The first look."""
+        if self._repository is not None:
+            looking = self.begin_look()
+            if looking is not None:
+                await asyncio.wait({looking}, timeout=FIRST_LOOK_S)
+
+    @property
+    def problem(self) -> bool:
+        """Whether a file cannot be used as it is, or what is seen of a rollout be written."""
+        return bool(self.problems or self._witness.problem)
+
+    def of(self, model: str) -> Rollout | None:
+        """As it is, or was a second ago; with the look that it is time for, if it is."""
+        if self._repository is None:
+            return None
+        self.begin_look()
+        return self.in_force.get(model)
+
+    def begin_look(self) -> asyncio.Task[None] | None:
+        """In a thread, as the file system may not answer."""
+        if self._repository is None:
+            return None
+        if self._looking is None and time.monotonic() - self._looked >= LOOK_EVERY_S:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+        return self._looking
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.to_thread(self._witness.write, self._witness.due())
+            await asyncio.to_thread(self.look)
+        finally:
+            self._looked, self._looking = time.monotonic(), None
+
+    def look(self) -> None:
+        """Read what has changed."""
+        assert self._repository is not None
+        try:
+            names = {path.name for path in self._repository.iterdir() if path.name[:1] != "."}
+        except OSError as error:
+            self._tell("", f"{self._repository} cannot be read ({error.strerror})")
+            return
+        self._tell("", "")
+        names |= self.in_force.keys()
+        found = {name: self._read(name, self._repository / name) for name in names}
+        self.in_force = {name: rollout for name, rollout in found.items() if rollout}
+
+    def _read(self, name: str, directory: Path) -> Rollout | None:
+        before = self.in_force.get(name)
+        seen = state_of(directory / ROLLOUT_FILE)
+        is_known = seen == self._seen.get(name, ()) and name not in self.problems
+        if is_known or not directory.is_dir():  # a volume that is gone ends no rollout
+            return before
+        self._seen[name] = seen
+        try:
+            rollout = read_rollout(directory)
+        except (OSError, ValueError) as error:
+            self._tell(name, str(error))
+            return before
+        self._tell(name, "")
+        if rollout != before:
+            log.info("%s: %s", name, _told(rollout))
+        return rollout
+
+    def _tell(self, name: str, problem: str) -> None:
+        if problem and problem != self.problems.get(name):
+            log.error("%s; what was in force stays in force", problem)
+        self.problems.pop(name, None)
+        if problem:
+            self.problems[name] = problem
+
+
+class RolloutStates(Collector):
+    """`sluice_rollout{model,stage,live,next}`: the share of requests that the next version answers
+    to callers. Read as it is scraped, as every worker reads the same files."""
+
+    def __init__(self) -> None:
+        self.of: Rollouts | None = None
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "sluice_rollout",
+            "The share of requests that the next version of a rollout answers.",
+            labels=["model", "stage", "live", "next"],
+        )
+        for model, each in self.of.in_force.items() if self.of else ():
+            share = 1.0 if each.answering == each.next else each.canary
+            family.add_metric([model, each.stage, str(each.live), str(each.next)], share)
+        yield family
+
+
+def _told(rollout: Rollout | None) -> str:
+    if rollout is None:
+        return "the newest version answers"
+    share = f", but for {rollout.canary:.3g} of the requests" if rollout.canary else ""
+    return f"{rollout.stage}: version {rollout.answering} answers{share}"

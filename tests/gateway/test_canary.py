@@ -1,0 +1,221 @@
+"""Canaries in a real gateway: whose turn it is, through every door, and that nobody pays for it."""
+
+import grpc
+import numpy as np
+import pytest
+import requests
+
+from service.rollout import state
+from service.rollout.evidence import read_evidence
+from service.rollout.state import goes_to_next
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.protos.inference_pb2 import ModelInferRequest
+from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
+from sluice.wire.protos.tensorflow_pb2 import Example
+from sluice.wire.rollouts import ROLLOUT_FILE
+from sluice.wire.tensors import encode_tensor
+from tests.gateway.rollouts import Door, eventually
+
+USERS = [f"user-{number}" for number in range(12)]
+X_0 = {1: 2.0, 2: 3.0}  # what each version of `moved` answers to 0
+
+
+def _example() -> Example:
+    example = Example()
+    example.features.feature["x"].float_list.value.append(0)
+    return example
+
+
+def _input() -> serving.Input:
+    given = serving.Input()
+    given.example_list.examples.append(_example())
+    return given
+
+
+def _http(door: Door, path: str, body: object, user: str) -> requests.Response:
+    reply = requests.post(f"{door.url}{path}", json=body, headers={"X-User": user}, timeout=30)
+    assert reply.status_code == 200, reply.text
+    return reply
+
+
+def by_rest(door: Door, user: str) -> tuple[float, int]:
+    reply = _http(door, "/v1/models/moved:predict", {"instances": [0.0]}, user)
+    return reply.json()["predictions"][0], int(reply.headers["X-Sluice-Version"])
+
+
+def by_oip(door: Door, user: str) -> tuple[float, int]:
+    x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [0.0]}
+    reply = _http(door, "/v2/models/moved/infer", {"inputs": [x]}, user)
+    assert reply.headers["X-Sluice-Version"] == reply.json()["model_version"]
+    return reply.json()["outputs"][0]["data"][0], int(reply.json()["model_version"])
+
+
+def by_regress(door: Door, user: str) -> tuple[float, int]:
+    body = {"examples": [{"x": 0.0}], "signature_name": "regress"}
+    reply = _http(door, "/v1/models/moved:regress", body, user)
+    return reply.json()["results"][0], int(reply.headers["X-Sluice-Version"])
+
+
+def by_classify(door: Door, user: str) -> tuple[float, int]:
+    body = {"examples": [{"x": 0.0}], "signature_name": "classify"}
+    reply = _http(door, "/v1/models/moved:classify", body, user)
+    scores = dict(reply.json()["results"][0])
+    return scores["high"], int(reply.headers["X-Sluice-Version"])
+
+
+def by_grpc(door: Door, user: str) -> tuple[float, int]:
+    request = serving.PredictRequest(model_spec=ModelRef("moved").to_proto())
+    request.inputs["x"].CopyFrom(encode_tensor(np.float32([0])))
+    with grpc.insecure_channel(door.grpc) as channel:
+        reply = PredictionServiceStub(channel).Predict(request, metadata=[("x-user", user)])
+    return reply.outputs["y"].float_val[0], reply.model_spec.version.value
+
+
+def by_grpc_multi(door: Door, user: str) -> tuple[float, int]:
+    request = serving.MultiInferenceRequest(input=_input())
+    task = request.tasks.add(method_name="tensorflow/serving/regress")
+    task.model_spec.CopyFrom(ModelRef("moved").to_proto("regress"))
+    with grpc.insecure_channel(door.grpc) as channel:
+        reply = PredictionServiceStub(channel).MultiInference(request, metadata=[("x-user", user)])
+    [result] = reply.results
+    return result.regression_result.regressions[0].value, result.model_spec.version.value
+
+
+def by_grpc_regress(door: Door, user: str) -> tuple[float, int]:
+    spec = ModelRef("moved").to_proto("regress")
+    request = serving.RegressionRequest(model_spec=spec, input=_input())
+    with grpc.insecure_channel(door.grpc) as channel:
+        reply = PredictionServiceStub(channel).Regress(request, metadata=[("x-user", user)])
+    return reply.result.regressions[0].value, reply.model_spec.version.value
+
+
+def by_grpc_oip(door: Door, user: str) -> tuple[float, int]:
+    request = ModelInferRequest(model_name="moved")
+    x = request.inputs.add(name="x", datatype="FP32", shape=[1])
+    x.contents.fp32_contents.append(0)
+    with grpc.insecure_channel(door.grpc) as channel:
+        reply = GRPCInferenceServiceStub(channel).ModelInfer(request, metadata=[("x-user", user)])
+    return reply.outputs[0].contents.fp32_contents[0], int(reply.model_version)
+
+
+DOORS = [
+    by_rest,
+    by_oip,
+    by_regress,
+    by_classify,
+    by_grpc,
+    by_grpc_multi,
+    by_grpc_regress,
+    by_grpc_oip,
+]
+
+
+def test_every_door_leads_each_user_to_the_same_version(door: Door) -> None:
+    directory = door.fresh("moved")
+    state.start(directory, 2, by="header:X-User", shadow_share=0)
+    rollout = door.follow("moved", state.canary(directory, 0.5))
+    expected = {user: 2 if goes_to_next(rollout, "moved", user) else 1 for user in USERS}
+    assert {*expected.values()} == {1, 2}
+    for ask in DOORS:
+        found = {user: ask(door, user) for user in USERS}
+        assert found == {user: (X_0[version], version) for user, version in expected.items()}, ask
+    for path in ("/v1/models/moved/metadata", "/v1/models/moved"):
+        assert requests.get(door.url + path, timeout=30).ok
+    told = requests.get(f"{door.url}/v1/models/moved/metadata", timeout=30).json()
+    assert told["model_spec"]["version"] == "1"
+    assert (
+        requests.post(
+            f"{door.url}/v1/models/moved/labels/none:predict", json={"instances": [0]}, timeout=30
+        ).status_code
+        == 400
+    )  # a label is the model server's to know
+    evidence = eventually(
+        lambda: (
+            (found := read_evidence(directory, rollout.id)).canary.requests + found.stable.requests
+            == len(DOORS) * len(USERS)
+            and found
+        )
+    )
+    chosen = sum(version == 2 for version in expected.values())
+    assert evidence.canary.requests == len(DOORS) * chosen
+    assert sum(evidence.stable.seconds) == evidence.stable.requests
+    assert (evidence.canary.errors, evidence.stable.errors) == (0, 0)
+
+
+def test_a_header_pins_a_version(door: Door) -> None:
+    directory = door.fresh("moved")
+
+    def version(pinned: str) -> str:
+        return door.predict("moved", X_Sluice_Version=pinned).headers["X-Sluice-Version"]
+
+    assert [version(pinned) for pinned in ("1", "2", "live")] == ["1", "2", "2"]
+    refused = door.predict("moved", X_Sluice_Version="next")
+    assert (refused.status_code, "is being rolled out" in refused.text) == (400, True)
+    state.start(directory, 2, shadow_share=0)
+    door.follow("moved", state.canary(directory, 0))
+    assert [version(pinned) for pinned in ("1", "2", "live", "next")] == ["1", "2", "1", "2"]
+    door.follow("moved", state.promote(directory))
+    assert [version(pinned) for pinned in ("1", "live", "next", "")] == ["1", "2", "2", "2"]
+    assert door.predict("moved", X_Sluice_Version="7").status_code == 404
+    for bad in ("two", "-", "2.0"):
+        refused = door.predict("moved", X_Sluice_Version=bad)
+        assert (refused.status_code, f"got {bad}" in refused.text) == (400, True)
+    refused = requests.post(
+        f"{door.url}/v1/models/moved/versions/1:predict",
+        json={"instances": [0]},
+        headers={"X-Sluice-Version": "2"},
+        timeout=30,
+    )
+    assert (refused.status_code, "names 1: leave one out" in refused.text) == (400, True)
+    asked = requests.options(
+        f"{door.url}/v1/models/moved:predict",
+        headers={"Origin": "http://a.b", "Access-Control-Request-Method": "POST"},
+        timeout=30,
+    )
+    assert "X-Sluice-Version" in asked.headers["Access-Control-Allow-Headers"]
+
+
+@pytest.mark.parametrize("model", ["broken", "absent"])
+def test_nobody_pays_for_a_canary_that_fails(door: Door, model: str) -> None:
+    directory = door.fresh(model)
+    state.start(directory, 2, shadow_share=0)
+    rollout = door.follow(model, state.canary(directory, 1))
+    for _ in range(10):
+        reply = door.predict(model, 1.0)
+        assert (reply.status_code, reply.json()["predictions"]) == (200, [2.5])
+        assert reply.headers["X-Sluice-Version"] == "1"
+    refused = door.predict(model, "one")  # type: ignore[arg-type]
+    assert refused.status_code == 400  # what live refuses too is the request's own fault
+    evidence = eventually(
+        lambda: (found := read_evidence(directory, rollout.id)).canary.errors == 10 and found
+    )
+    assert (evidence.canary.requests, sum(evidence.canary.seconds)) == (10, 0)
+    assert door.metrics()[f'sluice_canary_errors_total{{model="{model}"}}'] == 10
+
+
+def test_requests_without_the_header_are_not_the_canarys(door: Door) -> None:
+    directory = door.fresh("moved")
+    state.start(directory, 2, by="header:x-user", shadow_share=0)
+    door.follow("moved", state.canary(directory, 0.99))
+    assert {door.predict("moved").headers["X-Sluice-Version"] for _ in range(10)} == {"1"}
+    assert door.predict("moved", X_User="user-1").headers["X-Sluice-Version"] == "2"
+
+
+def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(door: Door) -> None:
+    directory = door.fresh("moved")
+    state.start(directory, 2, shadow_share=0)
+    rollout = door.follow("moved", state.canary(directory, 1))
+    good = (directory / ROLLOUT_FILE).read_text()
+    for bad in ("{", good.replace('"next": 2', '"next": 9')):
+        (directory / ROLLOUT_FILE).write_text(bad)
+        eventually(lambda: door.metrics()["sluice_rollout_problem"] == 1)
+        door.follow("moved", rollout)
+        assert door.predict("moved").headers["X-Sluice-Version"] == "2"
+        (directory / ROLLOUT_FILE).write_text(good)
+        eventually(lambda: door.metrics()["sluice_rollout_problem"] == 0)
+    door.follow("moved", state.abort(directory))
+    assert door.predict("moved").headers["X-Sluice-Version"] == "1"
+    state.end(directory)
+    eventually(lambda: door.predict("moved").headers["X-Sluice-Version"] == "2")

@@ -1,0 +1,81 @@
+"""Shadows in a real gateway: what the next version answers to nobody, compared and counted."""
+
+import pytest
+from click.testing import CliRunner
+
+from service.captures import Captures
+from service.cli import main
+from service.rollout import state
+from service.rollout.evidence import read_evidence
+from tests.gateway.rollouts import Door, eventually
+
+ASKED = 20
+
+
+def _shadowed(door: Door, directory, model: str, pairs: int = ASKED):
+    """What has been seen once the gateway has followed and so many have been asked."""
+    rollout = door.follow(model, state.start(directory, 2))
+    for number in range(ASKED):
+        reply = door.predict(model, number)
+        assert (reply.status_code, reply.headers["X-Sluice-Version"]) == (200, "1")
+    return eventually(
+        lambda: (found := read_evidence(directory, rollout.id)).pairs == pairs and found
+    )
+
+
+def test_equal_versions_answer_the_same(door: Door) -> None:
+    evidence = _shadowed(door, door.fresh("same"), "same")
+    assert (evidence.changed, evidence.changes, evidence.dropped) == (0, {}, 0)
+    assert evidence.shadow_live.requests == evidence.shadow_next.requests == ASKED
+    assert evidence.stable.requests == ASKED
+    assert evidence.timed >= 1
+    metrics = door.metrics()
+    assert metrics['sluice_shadow_requests_total{model="same",outcome="same"}'] == ASKED
+
+
+def test_what_is_answered_otherwise_is_counted_and_kept(door: Door) -> None:
+    directory = door.fresh("moved")
+    evidence = _shadowed(door, directory, "moved")
+    assert (evidence.changed, evidence.changes) == (ASKED, {"value": ASKED})
+    metrics = door.metrics()
+    assert metrics['sluice_shadow_changes_total{kind="value",model="moved"}'] == ASKED
+    assert metrics['sluice_shadow_requests_total{model="moved",outcome="changed"}'] == ASKED
+    kept = eventually(
+        lambda: (
+            len(found := [*Captures(door.samples)] if any(door.samples.iterdir()) else []) == ASKED
+            and found
+        )
+    )
+    assert {each.logged.model for each in kept} == {("moved", 1, None)}
+    page = directory.parent / "report.html"
+    words = [f"--from={door.grpc}/1", f"--to={door.grpc}/2", f"--report={page}"]
+    result = CliRunner().invoke(main, ["replay", str(door.samples), *words])
+    assert result.exit_code == 1, result.output
+    assert f"value   {ASKED}        100.00%" in result.output
+    assert "a value is off by" in page.read_text()
+
+
+def test_errors_of_the_next_version_are_changes(door: Door) -> None:
+    evidence = _shadowed(door, door.fresh("broken"), "broken")
+    assert evidence.changes == {"error": ASKED}
+    assert (evidence.shadow_next.errors, evidence.shadow_live.errors) == (ASKED, 0)
+
+
+def test_a_version_that_is_not_there_is_nobodys_fault(door: Door) -> None:
+    evidence = _shadowed(door, door.fresh("absent"), "absent", pairs=0)
+    assert evidence.shadow_next.errors == 0
+    away = 'sluice_shadow_requests_total{model="absent",outcome="away"}'
+    eventually(lambda: door.metrics().get(away) == ASKED)
+
+
+@pytest.mark.parametrize("move", [state.pause, state.promote, state.abort])
+def test_what_is_paused_or_over_is_asked_no_more(door: Door, move) -> None:
+    directory = door.fresh("same")
+    state.start(directory, 2)
+    rollout = door.follow("same", move(directory))
+    for _ in range(5):
+        assert door.predict("same").status_code == 200
+    evidence = eventually(
+        lambda: (found := read_evidence(directory, rollout.id)).stable.requests == 5 and found
+    )
+    assert (evidence.pairs, evidence.dropped) == (0, 0)
