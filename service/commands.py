@@ -53,6 +53,7 @@ ELSEWHERE = {
     "rm": ("service.versions", ()),
     "rollback": ("service.versions", ()),
     "package": ("service.packaging.command", ()),
+    "rollout": ("service.rollout.command", ()),
     "publish": ("service.publish", ("training",)),
     "recipes": ("service.recipes", ()),
     "sign": ("service.signing", ("signing",)),

@@ -39,6 +39,21 @@ class Answers:
         self.requests += 1
         self.seconds[bisect_left(BOUNDS_S, seconds)] += 1
 
+    def quantile_s(self, share: float) -> float | None:
+        """The bound that this share of the answers did not go over, seconds; None of none.
+
+        >>> of = Answers()
+        >>> of.add(0.004)
+        >>> f"{of.quantile_s(0.5):.4f}"
+        '0.0047'
+        """
+        left = share * sum(self.seconds)
+        for count, bound in zip(self.seconds, (*BOUNDS_S, BOUNDS_S[-1]), strict=True):
+            left -= count
+            if count and left <= 0:
+                return bound
+        return None
+
     def fail(self) -> None:
         """One that ended in an error."""
         self.requests += 1
