@@ -80,7 +80,8 @@ def test_the_gpu_profile_reserves_a_gpu_for_the_gpu_image(compose):
     (device,) = server["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     assert server["image"] == compose("cpu")["modelserver-cpu"]["image"] + "-gpu"
-    options, _ = parse([*server["entrypoint"][1:], *server["command"]])
+    flags = server["entrypoint"][server["entrypoint"].index("tensorflow_model_server") + 1 :]
+    options, _ = parse([*flags, *server["command"]])
     assert 0 < options.per_process_gpu_memory_fraction < 1
     batching = on_this_machine(server, options.batching_parameters_file)
     assert batching == DEPLOY / "kubernetes/components/gpu/batching.config"

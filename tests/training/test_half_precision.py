@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import models
 import training
+from sluice import Client
 from sluice.wire.processor import computes_bfloat16
 from sluice.wire.protos.serving_pb2 import PredictionLog
 from training.data.heads import Classes
@@ -30,6 +32,7 @@ from training.publishing.publish import publish
 from training.publishing.saved_model import Session, signature_defs
 from training.publishing.warmup import GPU_ROWS
 
+ROOT = Path(__file__).parents[2]
 KEY, GPU = key("bf16"), key("gpu")
 HEADS = {"label": Classes(tuple("0123456789"))}
 LOOSE = Limits(drop=100, margin=1)  # of a model that has learnt nothing
@@ -305,6 +308,28 @@ def test_a_saved_model_is_published_as_it_is(both, tmp_path):
 def test_there_is_no_other_way_to_optimize(deep, tmp_path):
     with pytest.raises(UnknownName, match="'bf8'; known, nearest first: bf16"):
         training.publish(deep, model_repository=tmp_path, name="own", optimize="bf8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tags", [KEY, GPU])
+def test_the_script_in_containers_finds_it_and_the_twin_answers_by_it(
+    both, dataset, tmp_path, launch_modelserver, tags
+):
+    (tmp_path / "cpuinfo").write_text("flags\t: avx512_bf16\n")
+    gpu = tmp_path if tags == GPU else tmp_path / "no GPU"
+    script = ROOT / "deploy/kubernetes/base/best-graph.sh"
+    server = launch_modelserver(
+        f"--model_base_path={both.parent}",
+        "--model_name=deep",
+        within=["env", f"CPUINFO={tmp_path / 'cpuinfo'}", f"NVIDIA={gpu}", "sh", str(script)],
+    )
+    assert f"every version has the graph {tags}," in server.log
+    with Client(f"grpc://{server.address}") as client:
+        image = dataset.test.inputs["image"][:2].astype("f4")
+        served = client.predict("deep", image=image)["label"]
+    with Session(both, tags.split(",")) as session:
+        np.testing.assert_allclose(served, session.predict({"image": image})["label"], rtol=1e-2)
+    server.terminate()
 
 
 @pytest.mark.slow

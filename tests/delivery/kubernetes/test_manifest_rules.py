@@ -103,7 +103,7 @@ def test_every_command_of_ours_is_one(manifests):
             elif command == ["sluice", "admit"]:
                 admit = main.get_command(click.Context(main), "admit")
                 admit.make_parser(click.Context(admit)).parse_args([*arguments])
-            elif "modelserver" in command or command == ["tensorflow_model_server"]:
+            elif "modelserver" in command or command[-1:] == ["tensorflow_model_server"]:
                 parse(arguments)  # every flag is one of TensorFlow Serving's, or the twin's own
             else:
                 assert not command or command[0] == "sh", command
