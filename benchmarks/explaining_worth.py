@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +21,11 @@ from training.settings import configure
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
 _PICTURES = 200
-_SHUFFLES = 5
+_SEEDS = 5
+_CHANGES: dict[str, Callable[[keras.Model, int], object]] = {
+    "shuffled": lambda model, seed: [*judging.randomised(model, seed)],
+    "drawn anew": judging.reinitialise,
+}
 
 
 def section(options: argparse.Namespace) -> Iterator[str]:
@@ -34,24 +38,27 @@ def section(options: argparse.Namespace) -> Iterator[str]:
     shares = " | ".join(f"{share:.0%}" for share in SHARES)
     yield f"| recipe | | whole | {shares} |"
     yield f"|---|---|---|{'---|' * len(SHARES)}"
-    shuffled = []
+    changed = []
     for recipe, settings in (
         ("digits", {"epochs": 20}),
         ("fashion", {"epochs": options.epochs, "limit": options.limit}),
     ):
         model, dataset = _trained(recipe, settings)
         yield from _rows(recipe, model, dataset)
-        shuffled.append(f"| `{recipe}` | {' | '.join(_shuffled(model, dataset))} |")
+        for what, change in _CHANGES.items():
+            cells = " | ".join(_changed(model, dataset, change))
+            changed.append(f"| `{recipe}` | {what} | {cells} |")
     yield ""
     yield (
-        f"Rank correlation of heat with that after all weights are shuffled, on the same pictures, "
-        f"mean and deviation of {_SHUFFLES} shuffles; `all` places of the picture, or those of the "
-        f"thing on its black ground:"
+        f"Rank correlation of heat with that after all weights are shuffled within their layers, "
+        f"or drawn anew as before training, on the same pictures, mean and deviation of {_SEEDS} "
+        f"seeds; `all` places of the picture, or those of the thing on its black ground; `floor`: "
+        f"of two networks that were changed so by two seeds, and have nothing in common:"
     )
     yield ""
-    yield "| recipe | all | the thing | all, of two shuffles | the thing, of two shuffles |"
-    yield "|---|---|---|---|---|"
-    yield from shuffled
+    yield "| recipe | weights | all | the thing | floor, all | floor, the thing |"
+    yield "|---|---|---|---|---|---|"
+    yield from changed
 
 
 def _trained(name: str, settings: dict[str, object]) -> tuple[keras.Model, Dataset]:
@@ -108,16 +115,17 @@ def _rows(recipe: str, model: keras.Model, dataset: Dataset) -> Iterator[str]:
         yield f"| `{recipe}` | {what} | {score(images):.3f} | {' | '.join(cells)} |"
 
 
-def _shuffled(model: keras.Model, dataset: Dataset) -> Iterator[str]:
+def _changed(
+    model: keras.Model, dataset: Dataset, change: Callable[[keras.Model, int], object]
+) -> Iterator[str]:
     images, before, classes = _explained(model, dataset)
     thing = judging.off_the_ground(images, before.shape[1:3])
     kept, maps = model.get_weights(), []
-    for seed in range(_SHUFFLES):
-        for _ in judging.randomised(model, seed):
-            pass
+    for seed in range(_SEEDS):
+        change(model, seed)
         maps.append(_explained(model, dataset, classes)[1])
         model.set_weights(kept)
-    for pairs in ([(before, each) for each in maps], [*itertools.pairwise(maps)]):
+    for pairs in ([(before, each) for each in maps], [*itertools.combinations(maps, 2)]):
         for where in (None, thing):
             found = [judging.rank_correlation(*pair, where) for pair in pairs]
             yield f"{np.mean(found):.2f} ± {np.std(found):.2f}"

@@ -301,3 +301,34 @@ def test_clients_of_the_version_before_are_looked_after(
     with pytest.raises(BreakingChange):
         publish(wider, tmp_path, name="pets")
     assert publish(wider, tmp_path, name="pets", allow_breaking=True).name == "2"
+
+
+class InWords(keras.Model):
+    def call(self, image):
+        bright = keras.ops.mean(image, axis=(1, 2, 3)) > 100
+        return {"said": tf.where(bright, "bright", "dark"), "bright": bright}
+
+
+class Choosy(keras.Model):
+    def call(self, image):
+        tf.debugging.assert_less(tf.reduce_max(image), 100.0, message="too bright")
+        return keras.ops.mean(image, axis=(1, 2))
+
+
+def test_a_model_that_answers_in_words_is_published(tmp_path: Path) -> None:
+    model = InWords()
+    model(np.zeros((1, 8, 8, 1)))
+    version = publish(model, tmp_path, name="words", preprocess="raw")
+    answer = ask(version, ENCODED_SIGNATURE, image=files(8, 8, 1))
+    assert {name: value.tolist() for name, value in answer.items()} == {
+        "said": [b"bright"],
+        "bright": [True],
+    }
+
+
+def test_a_model_that_refuses_the_rows_is_told_to_bring_others(tmp_path: Path) -> None:
+    model = Choosy()
+    model(np.zeros((1, 8, 8, 1)))
+    with pytest.raises(CannotAdopt, match=r"refuses the random rows .*too bright.*say --sample"):
+        publish(model, tmp_path, name="choosy", preprocess="raw")
+    assert not (tmp_path / "choosy").exists()

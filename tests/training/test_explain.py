@@ -1,6 +1,7 @@
 """Where a model says the evidence lies: with networks whose evidence is known beforehand."""
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -281,17 +282,25 @@ def test_without_its_hottest_tenth_a_picture_scores_less_than_without_a_random_t
     assert t > 2.34, "p < 0.01, one-sided, of a paired t-test with 299 degrees of freedom"
 
 
+def shuffle(model, seed):
+    assert len([*judging.randomised(model, seed)]) > 2
+
+
 @pytest.mark.slow
-def test_the_heat_is_the_weights_doing(judged):
-    """All pixels are told on a garment from the black ground by any weights (docs/explain.md): what
-    counts is where on the thing the heat is."""
+@pytest.mark.parametrize("change", [shuffle, judging.reinitialise])
+def test_the_heat_is_the_weights_doing(judged, change):
+    """Any weights tell a thing from the black ground, where heat is 0 (docs/explain.md): what
+    counts is where on the thing the heat is, and that over all places it is hardly more alike than
+    that of networks which have nothing in common."""
     before = judged.heat()
-    places = judging.off_the_ground(judged.images, before.shape[1:])
-    kept = judged.model.get_weights()
-    correlations = []
+    kept, others = judged.model.get_weights(), []
     for seed in range(3):
-        shuffled = [*judging.randomised(judged.model, seed)]
-        correlations.append(judging.rank_correlation(before, judged.heat(), places))
+        change(judged.model, seed)
+        others.append(judged.heat())
         judged.model.set_weights(kept)
-    assert len(shuffled) > 2
-    assert abs(np.mean(correlations)) < 0.2
+    thing = judging.off_the_ground(judged.images, before.shape[1:])
+    on_the_thing = [judging.rank_correlation(before, each, thing) for each in others]
+    assert abs(np.mean(on_the_thing)) < 0.2
+    all_over = [judging.rank_correlation(before, each) for each in others]
+    strangers = [judging.rank_correlation(*pair) for pair in itertools.combinations(others, 2)]
+    assert abs(np.mean(all_over) - np.mean(strangers)) < 0.1

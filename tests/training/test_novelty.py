@@ -1,11 +1,13 @@
 """How unlike the training images a picture is: the statistics, and the output that tells."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import requests
+import tensorflow as tf
 from keras import layers
 from sklearn.metrics import roc_auc_score
 
@@ -146,6 +148,21 @@ def test_a_version_tells_what_is_no_digit(digits):
     with Session(digits) as session:
         none = session.run(ENCODED_SIGNATURE, {"image": np.zeros(0, object)})
     assert none["novelty"].shape == (0,)
+
+
+@pytest.mark.slow
+def test_digits_are_no_garments(quickly_trained):
+    model, garments = quickly_trained("fashion")
+    test = garments.test.inputs["image"]
+    novelty = fit(model, garments.heads, garments.train.inputs, {"image": test[:4000]})
+    digits = load(RECIPES["digits"], None, Path()).train.inputs["image"]
+    larger = tf.image.resize(digits, test.shape[1:3], antialias=True).numpy().round()
+    usual, strange = (
+        novelty.scores(model, garments.heads, {"image": each}) for each in (test[4000:], larger)
+    )
+    right = np.repeat([0, 1], [len(usual), len(strange)])
+    assert roc_auc_score(right, np.concatenate([usual, strange])) >= 0.95
+    assert (usual > 1).mean() <= 0.01
 
 
 def test_the_card_says_what_one_means(digits):

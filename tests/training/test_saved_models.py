@@ -247,3 +247,14 @@ def test_what_no_layer_holds_is_told(tmp_path: Path, layer: type, words: str) ->
     with pytest.raises(PublishError, match=words) as raised:
         publish(keras.Model(x, {"y": layer()(x)}), beside=tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_one_that_answers_otherwise_each_time_is_told_of(tmp_path: Path) -> None:
+    source = save(
+        tmp_path / "random",
+        lambda _module, x: {"y": x + tf.random.normal(tf.shape(x))},
+        tf.TensorSpec([None, 2], tf.float32, "x"),
+    )
+    said: list[str] = []
+    training.publish(source, model_repository=tmp_path / "repository", say=said.append)
+    assert "serving_default: answers the same rows otherwise each time" in said[-1]

@@ -259,3 +259,84 @@ def test_imagenets_labels_are_those_that_keras_has_on_the_disk(keras_home: Path)
     index.write_text("{")
     with pytest.raises(CannotAdopt, match="is damaged or cut short"):
         take(thousand("vgg16"))
+
+
+class Dense(keras.Model):
+    """Its last layer has a softmax; what it answers with is `answer`'s affair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten, self.numbers = layers.Flatten(), layers.Dense(3)
+        self.shares = layers.Dense(64, activation="softmax")
+        for layer in (self.numbers, self.shares):
+            layer.build((None, 64))
+
+    def call(self, image):
+        return self.answer(self.flatten(image))
+
+
+class HasSoftmax(Dense):
+    def answer(self, x):
+        return keras.ops.softmax(self.numbers(x))
+
+
+class HasShares(Dense):
+    def answer(self, x):
+        weights = keras.ops.exp(self.numbers(x))
+        return weights / keras.ops.sum(weights, axis=-1, keepdims=True)
+
+
+class HasAttention(Dense):
+    def answer(self, x):
+        return self.numbers(x * self.shares(x))
+
+
+def ensemble() -> keras.Model:
+    image, x = flat_picture()
+    members = [layers.Dense(3, activation="softmax")(x) for _ in range(2)]
+    return keras.Model(image, layers.Average()(members))
+
+
+@pytest.mark.parametrize(
+    ("make", "head"),
+    [
+        (HasSoftmax, Classes),
+        (HasShares, Classes),
+        (ensemble, Classes),
+        (HasAttention, Logits),
+    ],
+)
+def test_what_is_a_probability_the_graph_and_the_values_tell(
+    make: Callable[[], keras.Model], head: type
+) -> None:
+    model = called(make(), np.zeros((1, 8, 8, 1)))
+    [found] = take(model, preprocess="raw", labels=["a", "b", "c"]).heads.values()
+    assert type(found) is head
+
+
+def test_names_that_python_has_taken_are_said_and_replaced() -> None:
+    first, second = keras.Input((8, 8, 1), name="1st"), keras.Input((3,), name="class")
+    x = layers.Concatenate()([layers.Flatten()(layers.Rescaling(1 / 255)(first)), second])
+    outputs = {"self": layers.Dense(2, activation="softmax")(x), "self_scores": x}
+    adopted = take(keras.Model([first, second], outputs))
+    assert [*adopted.inputs] == ["image_1st", "numbers_class"]
+    assert [tensor.name for tensor in adopted.model.inputs] == ["image_1st", "numbers_class"]
+    assert [*adopted.model.output] == ["label_self", "self_scores"]
+    assert "input numbers_class (Keras: class)" in adopted.notes[1]
+
+
+def test_a_model_may_be_called_as_its_input_is() -> None:
+    image, x = flat_picture()
+    model = keras.Model(image, layers.Dense(3)(x), name="image")
+    assert take(model).images == {"image": (8, 8, 1)}
+    assert model.name == "image"
+
+
+def test_what_is_left_out_of_a_layer_at_inference_is_said() -> None:
+    image, x = flat_picture()
+    x = layers.Dropout(0.5, name="drop")(x, training=True)
+    adopted = take(keras.Model(image, layers.Dense(3)(x)))
+    assert any("layer drop was built with training=True" in note for note in adopted.notes)
+    rows = [np.full((1, 8, 8, 1), 9, np.float32)]
+    first, second = (adopted.model(rows, training=False)["logits"] for _ in range(2))
+    assert np.array_equal(first, second)

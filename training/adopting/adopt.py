@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from training.adopting import guessing, labels, naming, wrapping
+from training.adopting.activations import activations
 from training.adopting.guessing import Tensor
 from training.adopting.wrapping import Preprocess
 from training.data.heads import Chance, Classes, Head, Logits, Mask
@@ -97,6 +98,11 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
         *([f"pixels: {pixels}"] if pictures else []),
         *(f"output {_called(name, each.tensor)}: {each.said}" for name, each in outputs.items()),
         *(
+            f"layer {name} was built with training=True, which is left out, as model.predict does: "
+            f"the same picture has the same answer"
+            for name in guessing.told_to_train(model)
+        ),
+        *(
             f"{name}: files are not decoded, as it takes any size; say --resize HEIGHT,WIDTH"
             for name in pictures
             if name not in images
@@ -125,7 +131,10 @@ def _outputs(
     """The model's outputs by the name that each is to have; pixels: (height, width) of the first
     picture. Raises BadSetting for labels that no output can have."""
     tensors = wrapping.outputs_of(model, inputs)
-    kinds = [guessing.head_kind(model, place, each, pixels) for place, each in enumerate(tensors)]
+    kinds = [
+        guessing.head_kind(each, activation, pixels)
+        for each, activation in zip(tensors, activations(model, inputs), strict=True)
+    ]
     classes, named = _labels(model, zip(kinds, tensors, strict=True), wishes.labels, ask)
     heads = [_head(kind, each, classes) for kind, each in zip(kinds, tensors, strict=True)]
     if classes and not any(heads):
@@ -243,11 +252,16 @@ def _head(kind: str, output: Tensor, classes: tuple[str, ...] | None) -> Head | 
     """What names classes; None for an output that is given as it is."""
     if kind == guessing.MASK and classes and output.shape[-1] == len(classes):
         return Mask(classes)
-    if len(output.shape) != 1 or kind not in (
-        guessing.LABEL,
-        guessing.LOGITS,
-        guessing.SCORE,
-        guessing.VALUES,
+    if (
+        len(output.shape) != 1
+        or "float" not in output.dtype
+        or kind
+        not in (
+            guessing.LABEL,
+            guessing.LOGITS,
+            guessing.SCORE,
+            guessing.VALUES,
+        )
     ):
         return None
     width = output.shape[0]
@@ -296,4 +310,4 @@ def _called(name: str, tensor: Tensor) -> str:
 
 
 def _sizes(tensor: Tensor) -> str:
-    return f"[N,{','.join('?' if size is None else str(size) for size in tensor.shape)}]"
+    return f"[{','.join(['N', *('?' if size is None else str(size) for size in tensor.shape)])}]"

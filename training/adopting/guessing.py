@@ -95,12 +95,18 @@ def is_application(model: keras.Model) -> bool:
     )
 
 
-def head_kind(model: keras.Model, place: int, tensor: Tensor, pixels: Iterable[int | None]) -> str:
-    """What the output at `place` is: by its shape, and the last activation before it.
+def head_kind(tensor: Tensor, activation: str | None, pixels: Iterable[int | None]) -> str:
+    """What an output is: by its shape, and the activation that it comes out of.
 
     pixels: the height and width of the first image input, which a mask shares.
+
+    >>> head_kind(Tensor("dense", (3,), "float32"), "softmax", ())
+    'label'
+    >>> head_kind(Tensor("best", (3,), "string"), "softmax", ())
+    'output'
     """
-    activation = _activation(model, place)
+    if "float" not in tensor.dtype:
+        return VALUES
     if len(tensor.shape) == 3:
         same = [*tensor.shape[:2]] == [*pixels]
         return (
@@ -113,6 +119,24 @@ def head_kind(model: keras.Model, place: int, tensor: Tensor, pixels: Iterable[i
     if activation == "sigmoid":
         return SCORE if tensor.shape[0] == 1 else LABEL
     return LOGITS if (tensor.shape[0] or 1) > 1 and activation == "linear" else VALUES
+
+
+def told_to_train(model: keras.Model) -> list[str]:
+    """The names of the layers that a functional model calls with `training=True`.
+
+    Keras does so when the model is called by itself, and neither in `predict` nor where it is
+    called with `training=False`.
+
+    >>> image = keras.Input((4,))
+    >>> dropout = keras.layers.Dropout(0.5, name="dropout")
+    >>> told_to_train(keras.Model(image, dropout(image, training=True)))
+    ['dropout']
+    """
+    return [
+        layer.name
+        for layer in model._flatten_layers()
+        if any(node.arguments.kwargs.get("training") is True for node in layer._inbound_nodes)
+    ]
 
 
 def _first_scaling(model: keras.Model, layers: list[Any]) -> str | None:
@@ -139,8 +163,13 @@ def _is_one_of(name: str, families: Iterable[str]) -> bool:
     return any(name.startswith(each) if each.endswith("_") else name == each for each in families)
 
 
-def _activation(model: keras.Model, place: int) -> str | None:
-    """The activation's name, of the layer that gives the output at `place`."""
+def layer_activation(model: keras.Model, place: int) -> str | None:
+    """The activation's name, of the layer that gives the output at `place`; of a model whose layers
+    have no order that Keras knows, of the last one that it has.
+
+    >>> layer_activation(keras.Sequential([keras.layers.Dense(2, activation="tanh")]), 0)
+    'tanh'
+    """
     outputs = getattr(model, "outputs", None)
     history = getattr(outputs[place], "_keras_history", None) if outputs else None
     layer = history.operation if history else _last_layer(model)

@@ -2,12 +2,16 @@
 
 Keras calls a tensor after nothing (`keras_tensor_12`), after its layer's class (`input_1`,
 `dense_3`) or by its place (`output_0`). Such a name tells a client nothing and changes with every
-run that builds the model, so what the tensor is stands in its place.
+run that builds the model, so what the tensor is stands in its place. And what it is stands before a
+name that Python cannot call an argument by, which TensorFlow does: `class`, `1st`.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable
+from keyword import iskeyword
+
+from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
 
 _MADE_UP_INPUT = re.compile(
     r"(keras_tensor|inputs?|input_layer|args)(_\d+)?|\w+_input|x|sequential(_\d+)?_\w+"
@@ -17,6 +21,7 @@ _MADE_UP_OUTPUT = re.compile(
     r"sequential|functional|model|batch_normalization|global_\w+_pooling\w*|add|concatenate|"
     r"rescaling|time_distributed|\w*_?softmax)(_\d+)?"
 )
+_TENSORFLOWS = ("self",)  # arguments of its own beside a signature's
 _NOT_WORDS = re.compile(r"\W+", re.ASCII)
 
 
@@ -25,8 +30,8 @@ def name_inputs(given: Iterable[tuple[str, str]]) -> list[str]:
 
     >>> name_inputs([("keras_tensor_3", "image")])
     ['image']
-    >>> name_inputs([("left", "image"), ("input_2", "numbers")])
-    ['left', 'numbers']
+    >>> name_inputs([("left", "image"), ("input_2", "numbers"), ("1st", "image")])
+    ['left', 'numbers', 'image_1st']
     """
     return _named(given, _MADE_UP_INPUT)
 
@@ -36,8 +41,16 @@ def name_heads(given: Iterable[tuple[str, str]]) -> list[str]:
 
     >>> name_heads([("dense_1", "label"), ("dense_2", "label"), ("age", "number")])
     ['label', 'label_2', 'age']
+    >>> name_heads([("mood", "label"), ("mood_scores", "output")])  # which is to be mood's own
+    ['mood', 'output_mood_scores']
     """
-    return _named(given, _MADE_UP_OUTPUT)
+    given = [*given]
+    names = _named(given, _MADE_UP_OUTPUT)
+    taken = {f"{name}{suffix}" for name in names for suffix in (CLASSES_SUFFIX, SCORES_SUFFIX)}
+    return [
+        _free(f"{kind}_{name}", names) if name in taken else name
+        for name, (_, kind) in zip(names, given, strict=True)
+    ]
 
 
 def _named(given: Iterable[tuple[str, str]], made_up: re.Pattern[str]) -> list[str]:
@@ -45,8 +58,12 @@ def _named(given: Iterable[tuple[str, str]], made_up: re.Pattern[str]) -> list[s
     for own, kind in given:
         words = _NOT_WORDS.sub("_", _plain(own)).strip("_")
         name = kind if not words or made_up.fullmatch(own) else words
-        names.append(_free(name, names))
+        names.append(_free(name if _is_argument(name) else f"{kind}_{name}", names))
     return names
+
+
+def _is_argument(name: str) -> bool:
+    return name.isidentifier() and not iskeyword(name) and name not in _TENSORFLOWS
 
 
 def _plain(name: str) -> str:

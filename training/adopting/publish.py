@@ -1,17 +1,20 @@
 """load -> guess -> wrap -> try -> publish: a model of the user's own as the next version."""
 
+import contextlib
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from sluice.wire.signing import SigningKey
 from training.adopting import describing, loading, measuring, samples, saved_models
 from training.adopting.adopt import Adopted, Ask, Wishes, adopt
-from training.adopting.reading import reading
+from training.adopting.reading import first_line, reading
 from training.adopting.recognising import is_saved_model
 from training.data.dataset import Arrays
+from training.errors import CannotAdopt
 from training.novelty.fitting import LEAST, LEFT_OUT, Novelty, facts_of, fit_samples
 from training.publishing import checks, held_out, saved_model, warmup
 from training.publishing.comparison import Comparison
@@ -54,8 +57,36 @@ def publish(
     adopted = adopt(model, wishes, ask)
     for line in adopted.notes:
         say(line)
+    made = origin | {"what": f"A Keras {type(model).__name__} model"}
+    with _trying(wishes.samples):
+        return _publish_adopted(
+            adopted,
+            made,
+            wishes,
+            repository / name,
+            allow_breaking=allow_breaking,
+            novelty=novelty,
+            allow_worse=allow_worse,
+            key=key,
+            say=say,
+        )
+
+
+def _publish_adopted(
+    adopted: Adopted,
+    origin: Mapping[str, str],
+    wishes: Wishes,
+    directory: Path,
+    *,
+    allow_breaking: bool,
+    novelty: bool,
+    allow_worse: bool,
+    key: SigningKey | None,
+    say: Callable[[str], None],
+) -> Path:
+    """directory: the model's, in the repository."""
     dataset = measuring.labelled(wishes.samples, adopted.inputs, adopted.images, adopted.heads)
-    if live := saved_model.live_version(repository / name):
+    if live := saved_model.live_version(directory):
         compared = measuring.compare(adopted.model, adopted.heads, dataset, live)
         say(str(compared))
         if isinstance(compared, Comparison) and not allow_worse:
@@ -73,9 +104,9 @@ def publish(
             _half(wishes, held_out.of(dataset) if dataset else HeldOut(rows, {}, {})),
         ).write(staging, say)
         checks.check_alone(staging)
-        _finish(staging, exported.asked, repository / name, allow_breaking, exported.more_rows)
+        _finish(staging, exported.asked, directory, allow_breaking, exported.more_rows)
         facts = {
-            "source": origin | {"what": f"A Keras {type(model).__name__} model"},
+            "source": origin,
             "labels": describing.labels_of(adopted.heads),
             "notes": adopted.notes,
             "tried": _tried(rows, wishes.samples),
@@ -85,11 +116,23 @@ def publish(
         }
         if dataset:
             facts |= measuring.write(staging, dataset, adopted.model)
-        describing.write(staging, name, facts, exported.signatures, adopted.model)
+        describing.write(staging, directory.name, facts, exported.signatures, adopted.model)
         if wishes.samples and not dataset:
             describing.write_samples(staging / "samples", rows, adopted.images)
 
-    return publish_directory(repository / name, write, key=key)
+    return publish_directory(directory, write, key=key)
+
+
+@contextlib.contextmanager
+def _trying(given: Sequence[Path]) -> Iterator[None]:
+    """Within, the model is run on rows: those that it refuses become a sentence."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        rows = "a sample" if given else "the random rows that it is tried on"
+        raise CannotAdopt(
+            f"the model refuses {rows} ({first_line(error)}); say --sample with rows that it takes"
+        ) from error
 
 
 def _half(wishes: Wishes, samples: HeldOut) -> HalfPrecision | None:

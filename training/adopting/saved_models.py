@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -20,6 +21,7 @@ from training.errors import CannotAdopt
 from training.publishing import checks, saved_model
 from training.publishing.trials import Trial, Trials
 
+_RTOL, _ATOL = 1e-4, 1e-6  # what sums in another order may differ by
 _MISSING_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
 
@@ -80,17 +82,19 @@ def ask(
     source: Path, staging: Path, requests: Mapping[str, Sequence[Trial]]
 ) -> tuple[Trials, list[str]]:
     """Load the copy as a model server does, and ask it: the requests that were answered, and in a
-    line each the signatures that would take none.
+    line each the signatures that would take none, or that answer otherwise each time.
 
     Raises CannotAdopt where it does not load, or answers nothing.
     """
     answered: Trials = {}
     refused: dict[str, str] = {}
+    unsteady: list[str] = []
     with reading(source), _operations_known(source), saved_model.Session(staging) as session:
         for name, trials in requests.items():
             found = _first_answered(session, name, trials)
             if isinstance(found, Trial):
                 answered[name] = found
+                unsteady += [name] if _changes(session, name, found) else []
             else:
                 refused[name] = first_line(found)
     if not answered:
@@ -103,6 +107,10 @@ def ask(
         f"{name}: neither tried nor warmed up, as it refuses random values ({why}); --sample "
         f"ROWS.npz gives it others"
         for name, why in refused.items()
+    ] + [
+        f"{name}: answers the same rows otherwise each time, as it draws random numbers or counts; "
+        f"where that is not meant, export the model for inference (training=False)"
+        for name in unsteady
     ]
 
 
@@ -118,6 +126,19 @@ def _first_answered(
         except tf.errors.OpError as error:
             refusal = error
     return refusal
+
+
+def _changes(session: saved_model.Session, signature: str, trial: Trial) -> bool:
+    first, second = (session.run(signature, trial.inputs) for _ in range(2))
+    return any(
+        answer.shape != second[name].shape
+        or not (
+            np.allclose(answer, second[name], rtol=_RTOL, atol=_ATOL, equal_nan=True)
+            if answer.dtype.kind in "fc"
+            else np.array_equal(answer, second[name])
+        )
+        for name, answer in first.items()
+    )
 
 
 @contextlib.contextmanager

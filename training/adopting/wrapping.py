@@ -1,6 +1,7 @@
 """Preprocessing and names put round a model, so that it keeps the contract (docs/contract.md)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from models.preprocessing import preprocessing
 from training.adopting.guessing import Tensor
 from training.adopting.reading import first_line
 from training.errors import CannotAdopt
+from training.explaining.lending import lent
 
 MODES = {  # --preprocess: models.preprocessing's mode
     "raw": "none",
@@ -56,8 +58,7 @@ def outputs_of(model: keras.Model, inputs: Sequence[Tensor]) -> list[Tensor]:
     Raises CannotAdopt where the model cannot be called, or an output has no row for each of the
     input's.
     """
-    outputs = _call(model, [keras.KerasTensor((None, *each.shape), each.dtype) for each in inputs])
-    flat = _flat(model, outputs)
+    flat = answers(model, [keras.KerasTensor((None, *each.shape), each.dtype) for each in inputs])
     for name, output in flat.items():
         if _is_sparse(output):
             raise CannotAdopt(f"output {name!r} is sparse or ragged: {_DENSE}")
@@ -69,6 +70,16 @@ def outputs_of(model: keras.Model, inputs: Sequence[Tensor]) -> list[Tensor]:
     return [
         Tensor(name, tuple(output.shape[1:]), str(output.dtype)) for name, output in flat.items()
     ]
+
+
+def answers(model: keras.Model, tensors: Sequence[Any]) -> dict[str, Any]:
+    """The model's outputs on its inputs, in its order, flat and by name. Raises CannotAdopt.
+
+    >>> image = keras.Input((4,))
+    >>> [*answers(keras.Model(image, {"sum": keras.ops.sum(image, 1)}), [keras.Input((4,))])]
+    ['sum']
+    """
+    return _flat(model, _call(model, tensors))
 
 
 def wrap(
@@ -94,14 +105,20 @@ def wrap(
         keras.ops.squeeze(tensor, -1) if len(tensor.shape) > len(own.shape) + 1 else tensor
         for tensor, own in zip(prepared, inputs_of(model), strict=True)
     ]
-    outputs = _flat(model, _call(model, taken)).values()
-    named = {
+    # Keras takes the model for a layer of the new one, none of which may be called as an input is.
+    with lent(model, name=f"{model.name}_inside") if model.name in inputs else nullcontext():
+        outputs = answers(model, taken)
+        named = _in_float32(heads, outputs.values())
+        return keras.Model(given, named, name="adopted")
+
+
+def _in_float32(heads: Sequence[str], outputs: Iterable[Any]) -> dict[str, Any]:
+    return {
         name: keras.ops.cast(output, "float32")
         if output.dtype in ("float16", "bfloat16")
         else output
         for name, output in zip(heads, outputs, strict=True)
     }
-    return keras.Model(given, named, name="adopted")
 
 
 def _prepared(image: keras.KerasTensor, preprocess: Preprocess) -> keras.KerasTensor:

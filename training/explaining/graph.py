@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+_NOTHING_DONE = ("Identity", "Cast", "Reshape", "Squeeze")
 Tensors = dict[str, tf.Tensor]  # by their names, each of which a graph has once
 
 
@@ -23,3 +24,16 @@ def behind(tensor: tf.Tensor, through: Callable[[tf.Tensor], bool] = lambda _: T
                 found[each.name] = each
                 waiting.append(each)
     return found
+
+
+def made_by(tensor: tf.Tensor) -> tf.Operation:
+    """The last operation that changed a number of the tensor.
+
+    >>> with tf.Graph().as_default():
+    ...     made_by(tf.identity(tf.nn.softmax(tf.zeros([1, 2])))).type
+    'Softmax'
+    """
+    operation = tensor.op
+    while operation.type in _NOTHING_DONE:
+        operation = operation.inputs[0].op
+    return operation

@@ -59,6 +59,19 @@ def randomised(model: keras.Model, seed: int = 0) -> Iterator[str]:
             yield layer.name
 
 
+def reinitialise(model: keras.Model, seed: int = 0) -> None:
+    """All weights as they might have been before training.
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> before = model.get_weights()[0]
+    >>> reinitialise(model)
+    >>> bool((before == model.get_weights()[0]).any())
+    False
+    """
+    keras.utils.set_random_seed(seed)
+    model.set_weights(keras.models.clone_model(model).get_weights())
+
+
 def rank_correlation(one: Array, other: Array, where: Array | None = None) -> float:
     """Spearman's, of heat [N, h, w], the mean over the pictures; 0 for one that is flat.
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from training.data.heads import Chance, Classes, Logits
 from training.decoding.content import refuse_unless
+from training.explaining.graph import made_by
 
-_NOTHING_DONE = ("Identity", "Cast", "Reshape", "Squeeze")
 _LEAST = 1e-12  # probability whose logarithm is taken
 
 
@@ -34,12 +34,10 @@ def scores(head: Classes, output: tf.Tensor) -> tf.Tensor:
 
 
 def _before_activation(output: tf.Tensor) -> tf.Tensor | None:
-    tensor = output
-    while tensor.op.type in _NOTHING_DONE:
-        tensor = tensor.op.inputs[0]
-    if tensor.op.type not in ("Softmax", "Sigmoid"):
+    last = made_by(output)
+    if last.type not in ("Softmax", "Sigmoid"):
         return None
-    before = tensor.op.inputs[0]
+    before = last.inputs[0]
     return before if before.shape.rank == output.shape.rank else None
 
 
