@@ -10,7 +10,7 @@ a `map<string, TensorProto>` whose tensors carry `tensor_content`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import Message
@@ -28,7 +28,6 @@ MAX_FIELDS = 64  # of one message; where there are more, protobuf reads them fas
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _KEY, _VALUE = 1, 2  # the fields of a map's entry
 _CONTENT = TensorProto.DESCRIPTOR.fields_by_name["tensor_content"].number
-_header = lru_cache(1024)(encode_header)
 
 
 class _Irregular(Exception):
@@ -98,22 +97,31 @@ def paste_rows(message: bytes, tensors: int, arrays: Mapping[str, Sequence[Array
     """
     parts: list[Buffer] = [message]
     for name, pieces in arrays.items():
-        header, contents = _encode_rows(pieces)
-        size = sum(map(len, contents))
-        tensor = header + head(_CONTENT, size)
-        entry = _delimited(_KEY, name.encode()) + head(_VALUE, len(tensor) + size) + tensor
-        parts += [head(tensors, len(entry) + size), entry, *contents]
+        dtype, shape, contents = _encode_rows(pieces)
+        parts += [_before(tensors, name, dtype, shape, sum(map(len, contents))), *contents]
     return b"".join(parts)
 
 
-def _encode_rows(pieces: Sequence[Array]) -> tuple[bytes, list[Buffer]]:
-    """A serialized TensorProto without elements, and its content in pieces."""
+@lru_cache(1024)
+def _before(
+    tensors: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int
+) -> bytes:
+    """What stands in the field before a tensor's content, of so many bytes: the same for many."""
+    tensor = encode_header(dtype, shape) + head(_CONTENT, size)
+    entry = _delimited(_KEY, name.encode()) + head(_VALUE, len(tensor) + size) + tensor
+    return head(tensors, len(entry) + size) + entry
+
+
+def _encode_rows(
+    pieces: Sequence[Array],
+) -> tuple[np.dtype[Any], tuple[int, ...], list[Buffer]]:
+    """The dtype and the shape of all of them, and their content in pieces."""
     # Of strings all lengths come before all bytes; small arrays are copied sooner than looked at.
     if len(pieces) > 1 and (pieces[0].dtype.kind == "O" or pieces[0].nbytes < LARGE):
         pieces = [np.concatenate(pieces)]
     first = pieces[0]
     shape = first.shape if len(pieces) == 1 else (sum(map(len, pieces)), *first.shape[1:])
-    return _header(first.dtype, shape), [encode_content(piece) for piece in pieces]
+    return first.dtype, shape, [encode_content(piece) for piece in pieces]
 
 
 def _cut(data: memoryview, tensors: int) -> tuple[bytes, Contents]:

@@ -11,6 +11,7 @@ ignored. Strings are object arrays of `bytes`.
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -169,10 +170,16 @@ def encode_content(array: Array) -> bytes | memoryview:
     >>> bytes(encode_content(np.array([1, 2], np.uint8)))
     b'\x01\x02'
     """
-    form = _FORMS[data_type_of(array.dtype)]
+    form = _form_for(array.dtype)
     if form.dtype == object:
         return _join_strings(_strings(array))
     return np.ascontiguousarray(array, form.dtype).reshape(-1).view(np.uint8).data
+
+
+@lru_cache(256)
+def _form_for(dtype: np.dtype[Any]) -> "_Form":
+    """Raises TensorError where TensorFlow has no such dtype."""
+    return _FORMS[data_type_of(dtype)]
 
 
 def encode_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -7,6 +7,7 @@ record, its checksum (4), little-endian.
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import BinaryIO
 
 import google_crc32c
@@ -26,8 +27,7 @@ def frame(record: bytes) -> bytes:
     >>> frame(b"hello")[:8], len(frame(b"hello"))
     (b'\x05\x00\x00\x00\x00\x00\x00\x00', 21)
     """
-    length = _LENGTH.pack(len(record))
-    return b"".join((length, _checksum(length), record, _checksum(record)))
+    return b"".join((_head(len(record)), record, _checksum(record)))
 
 
 def read_frames(file: BinaryIO) -> Iterator[bytes]:
@@ -57,6 +57,12 @@ def read_frames(file: BinaryIO) -> Iterator[bytes]:
             raise BadRecord(f"{where}, is damaged")
         yield record
         start, number = file.tell(), number + 1
+
+
+@lru_cache(1024)
+def _head(size: int) -> bytes:
+    length = _LENGTH.pack(size)
+    return length + _checksum(length)
 
 
 def _checksum(data: bytes) -> bytes:
