@@ -1,4 +1,4 @@
-"""`sluice rollout`: bring a version into service by hand, step by step, and take it back."""
+"""`sluice rollout`: bring a version into service step by step, and take it back."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,6 +9,8 @@ import click
 
 from service.rollout import state
 from service.rollout.evidence import Answers, Evidence, read_evidence
+from service.rollout.following import Telling, follow
+from service.rollout.guard import Guard, read_guard
 from service.rollout.state import StateError
 from service.versions import REPOSITORY, find_model
 from sluice.client.tables import table
@@ -26,13 +28,13 @@ class RolloutError(click.ClickException):
 
 
 class _Verbs(click.Group):
-    """`sluice rollout MODEL VERSION` is `start MODEL VERSION`."""
+    """`sluice rollout MODEL VERSION` is `run MODEL VERSION`."""
 
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if arguments and arguments[0] not in self.commands and not arguments[0].startswith("-"):
-            arguments = ["start", *arguments]
+            arguments = ["run", *arguments]
         return super().resolve_command(context, arguments)
 
 
@@ -45,34 +47,79 @@ def rollout() -> None:
     """
 
 
+def _beginning(command: Callable[..., None]) -> Callable[..., None]:
+    """What is said of a rollout when it begins."""
+    for declared in (
+        click.option(
+            "--by",
+            metavar="HOW",
+            default=RANDOM,
+            show_default=True,
+            callback=lambda _c, _p, text: _by(text),
+            help=f"How the canary's requests are chosen: {RANDOM}, {BY_KEY} (a key's go all one "
+            f"way) or {BY_HEADER}NAME (so do those with the same value).",
+        ),
+        click.option(
+            "--shadow",
+            type=_SHARE,
+            default=1.0,
+            show_default=True,
+            help="Of the requests that live answers, the share that VERSION is asked too, for "
+            "nobody.",
+        ),
+        click.option(
+            "--live",
+            type=int,
+            help="The version that answers meanwhile; what does if not given.",
+        ),
+        REPOSITORY,
+        click.argument("version", type=int),
+        _MODEL,
+    ):
+        command = declared(command)
+    return command
+
+
 @rollout.command()
-@_MODEL
-@click.argument("version", type=int)
-@REPOSITORY
+@_beginning
 @click.option(
-    "--live", type=int, help="The version that answers meanwhile; what does if not given."
+    "--guard",
+    "guard_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="What VERSION may do otherwise, and its steps, in TOML.",
 )
-@click.option(
-    "--shadow",
-    type=_SHARE,
-    default=1.0,
-    show_default=True,
-    help="Of the requests that live answers, the share that VERSION is asked too, for nobody.",
-)
-@click.option(
-    "--by",
-    metavar="HOW",
-    default=RANDOM,
-    show_default=True,
-    callback=lambda _c, _p, text: _by(text),
-    help=f"How the canary's requests are chosen: {RANDOM}, {BY_KEY} (a key's go all one way) or "
-    f"{BY_HEADER}NAME (so do those with the same value).",
-)
+@click.pass_context
+def run(
+    context: click.Context,
+    model: str,
+    version: int,
+    model_repository: Path,
+    live: int | None,
+    shadow: float,
+    by: str,
+    guard_file: Path | None,
+) -> None:
+    """Bring VERSION of MODEL into service by itself: shadow, canary, promoted; back at the first
+    breach of its guard. `run` itself may be left out. Stopped and begun again, it goes on.
+
+    The exit status is 0 where VERSION is promoted in the end, 1 where it is not.
+    """
+    directory = find_model(model_repository, model)
+    guard = _changed(lambda: read_guard(guard_file)) if guard_file else Guard()
+    _changed(lambda: state.start(directory, version, live=live, by=by, shadow_share=shadow))
+    ended = _changed(lambda: follow(directory, guard, Telling(click.echo)))
+    if ended is None:
+        raise RolloutError(f"the rollout of {model} {version} was taken away")
+    click.echo(f"{model}: {described(ended)}; {ended.history[-1].why}")
+    context.exit(0 if ended.answering == version else 1)
+
+
+@rollout.command()
+@_beginning
 def start(
     model: str, version: int, model_repository: Path, live: int | None, shadow: float, by: str
 ) -> None:
-    """Begin: VERSION of MODEL is asked what the live one answers, and compared. `start` itself may
-    be left out."""
+    """Begin by hand: VERSION of MODEL is asked what the live one answers, and compared."""
     directory = find_model(model_repository, model)
     begun = _changed(lambda: state.start(directory, version, live=live, by=by, shadow_share=shadow))
     click.echo(

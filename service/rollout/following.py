@@ -21,9 +21,28 @@ from service.rollout.watch import Action, Verdict, Watch
 from sluice.wire.rollouts import Rollout, Stage, read_rollout
 
 LOOK_S = 1.0  # as often as gateways write what they have counted
+TELL_EVERY_S = 10.0
 _WATCH_FILE = ".watch.json"  # hidden from those who add up the evidence
 
 Tell = Callable[[Rollout, Verdict], None]
+
+
+class Telling:
+    """Says every step, and about what is waited for at the most each TELL_EVERY_S."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say, self._said, self._at = say, "", 0.0
+
+    def __call__(self, rollout: Rollout, verdict: Verdict) -> None:
+        if verdict.action is Action.WAIT:
+            if verdict.why == self._said or time.monotonic() < self._at + TELL_EVERY_S:
+                return
+            self._said, self._at = verdict.why, time.monotonic()
+        self._say(f"{_where(rollout)}: {verdict.why}")
+
+
+def _where(rollout: Rollout) -> str:
+    return f"{rollout.stage} of {rollout.canary:.3g}" if rollout.canary else str(rollout.stage)
 
 
 def follow(directory: Path, guard: Guard, tell: Tell, look_s: float = LOOK_S) -> Rollout | None:

@@ -23,6 +23,10 @@ SLOW_SHARE, UNSURE_SHARE = 0.01, 0.1  # of the live version's answers
 SHOWABLE = 0.01
 # The evidence against a version that is too little to stop it, and too much to let it go on.
 DOUBT = enough(0.1)
+NOTHING_SEEN = (
+    "no gateway has counted anything yet: one that answers requests and has this repository "
+    "(SLUICE_MODEL_REPOSITORY) does"
+)
 
 
 class Finding(NamedTuple):
@@ -101,6 +105,8 @@ class Watch:
         if open_ones and pairs >= guard.patience:
             told = f"not shown to be good in {pairs} requests: {'; '.join(open_ones)}"
             return Verdict(Action.STOP, told)
+        if not pairs and not self.seen.dropped:
+            return Verdict(Action.WAIT, NOTHING_SEEN)
         if pairs < guard.pairs:
             return Verdict(Action.WAIT, f"{pairs} of {guard.pairs} requests shadowed")
         if open_ones:
