@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-explain bench-graphs protos images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-explain bench-graphs bench-rollout protos images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -85,6 +85,9 @@ bench-explain: $(INSTALLED)  ## Measure explanations and how well strange pictur
 
 bench-graphs: $(INSTALLED)  ## Measure the graphs of a version beside the unfolded one; write docs/graphs.md
 	$(BIN)/python benchmarks/graphs.py --docs $(BENCH)
+
+bench-rollout: $(INSTALLED)  ## Roll sabotaged and sound versions out, and count which are stopped; write docs/operations.md
+	$(BIN)/python benchmarks/rollout.py --docs $(BENCH)
 
 protos: $(INSTALLED)  ## Generate the message classes from sluice/wire/protos/*.proto
 	$(BIN)/python -m sluice.wire.protos.generate

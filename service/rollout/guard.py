@@ -97,6 +97,9 @@ def parse_guard(text: str) -> Guard:
     )
     if not found.alpha:
         raise GuardError("alpha: expected more than 0: nothing is ever shown for certain")
+    for name, times in found.times.items():
+        if not times:
+            raise GuardError(f"times.{name}: expected more than 0: live does it too")
     return found
 
 

@@ -54,7 +54,7 @@ class Rate:
     @property
     def too_often(self) -> float:
         """Evidence against "a share `allowed` of the trials at the most". Where none is allowed,
-        one hit is all the evidence there can be.
+        one hit is all the evidence there can be; where all are, there is none.
         """
         if not self.allowed:
             return math.inf if self.hits else 0.0
@@ -63,9 +63,11 @@ class Rate:
     @property
     def seldom(self) -> float:
         """Evidence against "a share `allowed` of the trials at the least"."""
-        return self._evidence(np.append(1 / TIMES, 0.0)) if self.allowed else 0.0
+        return self._evidence(np.append(1 / TIMES, 0.0))
 
     def _evidence(self, times: Floats) -> float:
+        if self.allowed in (0, 1):
+            return 0.0
         odds = times * self.allowed / (1 - self.allowed)
         shares = odds / (1 + odds)
         return _mixture(

@@ -85,6 +85,12 @@ def test_what_may_never_happen_is_told_of_at_once() -> None:
     assert never.too_often == math.inf
 
 
+def test_what_may_always_happen_is_never_told_of() -> None:
+    always = Rate(1.0)
+    always.add(100, 100)
+    assert (always.too_often, always.seldom) == (0.0, 0.0)
+
+
 def test_nothing_seen_says_nothing() -> None:
     unasked = Comparison(2.0)
     unasked.add(0, 0, 5, 100)

@@ -172,6 +172,7 @@ def test_a_stage_lasts_as_long_as_it_is_to() -> None:
         ("[allowed]\nclasses = 0.1", "allowed.classes is not known; did you mean class?"),
         ("[allowed]\nclass = 2", "allowed.class: expected a number from 0 to 1, got 2"),
         ("[times]\nerrors = -1", "times.errors: expected a number of 0 or more, got -1"),
+        ("[times]\nerrors = 0", "times.errors: expected more than 0: live does it too"),
         ("[times]\nerrors = nan", "times.errors: expected a number of 0 or more, got nan"),
         ("steps = 3", "steps: expected [[steps]] tables"),
         ("[[steps]]\nrequests = -2", "requests: expected a whole number, got -2"),
