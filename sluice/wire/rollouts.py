@@ -22,7 +22,11 @@ RANDOM, BY_KEY, BY_HEADER = "random", "key", "header:"  # how requests are chose
 
 
 class Stage(StrEnum):
-    """Where a rollout stands."""
+    """Where a rollout stands.
+
+    >>> Stage("canary")
+    <Stage.CANARY: 'canary'>
+    """
 
     SHADOW = "shadow"  # live answers; next is asked the same, and its answers are compared
     CANARY = "canary"  # next answers a share of the requests, live the others
