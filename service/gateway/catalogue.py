@@ -34,7 +34,7 @@ class Catalogue:
         self._deadlines = Deadlines()
         self._remembered = Remembered()
 
-    async def signatures(
+    async def signatures_of(
         self, model: ModelRef, caller: Caller, max_age_s: float | None = None
     ) -> Signatures:
         """The signatures of the version that answers for `model` now, or did `max_age_s` ago.
@@ -46,19 +46,22 @@ class Catalogue:
         if known is not None:
             return known
         asked = time.monotonic()
-        reply = await self.metadata(model, caller)
+        reply = await self.metadata_of(model, caller)
         found = serving.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(found)
         signatures = Signatures(dict(found.signature_def))
         return self._remembered.keep(model, signatures, reply.model_spec.version.value, asked)
 
     async def live_version(self, model: ModelRef, caller: Caller) -> int:
-        """The version that answers for `model` now, or did a moment ago; raises as `signatures`."""
-        await self.signatures(model, caller, SIGNATURES_MAY_BE_STALE_S)
+        """The version that answers for `model` now, or did a moment ago; raises as
+        `signatures_of`."""
+        await self.signatures_of(model, caller, SIGNATURES_MAY_BE_STALE_S)
         return self._remembered.version_of(model)
 
-    async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
-        """The raw answer of GetModelMetadata; raises as `signatures` does."""
+    async def metadata_of(
+        self, model: ModelRef, caller: Caller
+    ) -> serving.GetModelMetadataResponse:
+        """The raw answer of GetModelMetadata; raises as `signatures_of` does."""
         try:
             with self._deadlines.within(caller):
                 return await self.model_server.metadata(model, caller)

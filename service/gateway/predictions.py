@@ -9,9 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -74,8 +73,7 @@ LARGE = 1 << 16
 LARGE_CALL = 1 << 20  # bytes of tensors, which are only copied
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked(Generic[AnyQuery]):
+class _Asked(NamedTuple, Generic[AnyQuery]):
     """A request as it was asked, and what was answered."""
 
     query: AnyQuery
@@ -205,16 +203,15 @@ class Predictions(Catalogue):
     async def signatures(
         self, model: ModelRef, caller: Caller, max_age_s: float | None = None
     ) -> Signatures:
-        """As the catalogue's, of the version that a rollout holds."""
-        ask = super().signatures
+        """As `signatures_of`, of the version that a rollout holds."""
         way = self.trials.described(model, caller)
+        ask = self.signatures_of
         return await self.trials.ask(way, caller, lambda version: ask(version, caller, max_age_s))
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
-        """As the catalogue's, of the version that a rollout holds."""
-        ask = super().metadata
+        """As `metadata_of`, of the version that a rollout holds."""
         way = self.trials.described(model, caller)
-        return await self.trials.ask(way, caller, lambda version: ask(version, caller))
+        return await self.trials.ask(way, caller, lambda version: self.metadata_of(version, caller))
 
     async def statistics(self, model: ModelRef, caller: Caller) -> dict[str, ByVersion]:
         """What has been counted of a model's versions, by its name; without one, of all the named
@@ -322,13 +319,13 @@ class Predictions(Catalogue):
         Remembered signatures may be those of a version that was replaced: they may let a request
         pass, but only fresh ones turn it away.
         """
-        signatures = await self.signatures(model, caller)
+        signatures = await self.signatures_of(model, caller)
         began = time.monotonic()
         try:
             try:
                 return await self._work(size, self._decode, decode, signatures)
             except RequestError:
-                fresh = await self.signatures(model, caller, SIGNATURES_MAY_BE_STALE_S)
+                fresh = await self.signatures_of(model, caller, SIGNATURES_MAY_BE_STALE_S)
                 if fresh is signatures:
                     raise
                 return await self._work(size, self._decode, decode, fresh)
