@@ -166,6 +166,28 @@ class Standardised(layers.Conv2D):
         return super().convolution_op(inputs, kernel - keras.ops.mean(kernel))
 
 
+class Tied(layers.Layer):
+    """It computes with another layer's weights."""
+
+    def __init__(self, other: keras.Layer) -> None:
+        super().__init__()
+        self.other = other
+
+    def call(self, inputs):
+        return keras.ops.matmul(inputs, self.other.kernel)
+
+
+def tied() -> keras.Model:
+    numbers, dense = keras.Input((3,)), layers.Dense(3)
+    return keras.Model(numbers, Tied(dense)(layers.BatchNormalization()(dense(numbers))))
+
+
+def in_a_loop_too() -> keras.Model:
+    image, film, conv = keras.Input(SHAPE), keras.Input((None, *SHAPE)), layers.Conv2D(3, 1)
+    frames = layers.TimeDistributed(conv)(film)
+    return keras.Model([image, film], [layers.BatchNormalization()(conv(image)), frames])
+
+
 def left_alone() -> dict[str, keras.Model]:
     image, other = keras.Input(SHAPE), keras.Input(SHAPE)
     conv, bn = layers.Conv2D(3, 1, name="conv"), layers.BatchNormalization()
@@ -202,6 +224,8 @@ def left_alone() -> dict[str, keras.Model]:
             image,
             layers.BatchNormalization()(layers.Conv2D(3, 1, dtype="mixed_bfloat16")(image)),
         ),
+        "weights that another layer has too": tied(),
+        "in a loop too": in_a_loop_too(),
         "nothing before it": keras.Model(image, layers.BatchNormalization()(image)),
     }
 

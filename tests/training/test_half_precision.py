@@ -86,6 +86,15 @@ def test_a_softmax_of_its_own_and_the_layer_before_it_stay_in_float32():
     assert [layer.name for layer in lowered_layers(model)] == ["conv", "flat"]
 
 
+def test_layers_of_integers_stay_as_they_are():
+    numbers = keras.Input((6,))
+    x = layers.Dense(4, name="integers")(numbers)
+    x = layers.Dense(4, name="hidden")(x)
+    model = keras.Model(numbers, layers.Dense(2, name="told")(x))
+    model.get_layer("integers").quantize("int8")
+    assert [layer.name for layer in lowered_layers(model)] == ["hidden"]
+
+
 @pytest.mark.parametrize("family", ["cnn_sequential", "unet", "vit_b16", "digit_sum", "gan"])
 def test_a_family_computes_in_it_and_is_what_it_was_afterwards(family):
     sizes = {
@@ -265,6 +274,14 @@ class TestTheGate:
         found = agreement(heads, samples, first, second, moved=False)
         assert found.same["label"] == pytest.approx(2 / 3) and found.margin == pytest.approx(0.04)
         assert (found.figures[0].live, found.figures[0].new) == (pytest.approx(2 / 3), 1)
+
+    def test_what_nobody_knows_the_truth_of_is_held_against_the_first(self):
+        first = {"depth": np.random.default_rng(0).normal(size=(50, 3)).astype("f4")}
+        samples = HeldOut({"image": np.zeros((50, 1))}, {}, {})
+        near, far = ({"depth": first["depth"] * factor} for factor in (1.01, 1.1))
+        assert agreement({}, samples, first, near, moved=False).refusal(Limits()) is None
+        refusal = agreement({}, samples, first, far, moved=False).refusal(Limits())
+        assert "depth r2 against serve falls by" in refusal
 
     def test_few_rows_are_joined_by_the_same_moved(self, dataset):
         samples = of(dataset)

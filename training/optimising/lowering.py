@@ -40,6 +40,7 @@ def _lowered(part: keras.Model) -> Iterator[keras.Layer]:
             id(layer) not in kept
             and not isinstance(layer, (keras.Model, layers.InputLayer, *_KEPT))
             and isinstance(layer.dtype_policy, keras.DTypePolicy)
+            and layer.dtype_policy.quantization_mode is None  # what its integers mean is in there
             and layer.compute_dtype == layer.variable_dtype == _WHOLE
         ):
             yield layer

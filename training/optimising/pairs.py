@@ -92,6 +92,7 @@ def _pairs_of(part: keras.Model, kept: Collection[str]) -> Iterator[Pair]:
             and not any(each.output.name in elsewhere for each in makes)
             and not any({each.name, each.path} & {*kept} for each in makes)
             and _is_linear(makes[0].layer)
+            and _alone_reads_its_weights(makes)
             and _is_along_last_axis(makes[0], takes[0])
         ):
             yield Pair(makes[0].layer, takes[0].layer)
@@ -148,6 +149,15 @@ def _is_linear(layer: keras.Layer) -> bool:
         and isinstance(getattr(layer, KERNELS[type(layer)]), keras.Variable)
         and getattr(layer, "quantization_mode", None) is None
     )
+
+
+def _alone_reads_its_weights(makes: Sequence[Given]) -> bool:
+    """Once in each of its calls: a layer with the same weights, or this one in a loop, would
+    get them scaled too."""
+    layer, graph = makes[0].layer, makes[0].output.graph
+    handle = getattr(layer, KERNELS[type(layer)]).value.handle
+    inside = next((within for outside, within in graph.captures if outside is handle), None)
+    return inside is not None and len(inside.consumers()) == len(makes)
 
 
 def _is_along_last_axis(make: Given, take: Given) -> bool:

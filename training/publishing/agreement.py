@@ -112,7 +112,18 @@ def agreement(
         for name, head in heads.items()
         if name in samples.targets
     ]
+    figures += [
+        Figure(name, "r2 against serve", live=1.0, new=_explained(first[name], second[name]))
+        for name in first
+        if name not in samples.targets and name not in same
+    ]
     return Agreement(len(samples), moved, figures, same, margin)
+
+
+def _explained(first: Array, second: Array) -> float:
+    """The share of what is in `first` that `second` says too: of what nobody knows the truth of."""
+    error = np.mean(np.square(first.astype(float) - second))
+    return float(1 - error / max(np.var(first.astype(float)), _ROUNDING))
 
 
 def enough(samples: HeldOut, heads: Mapping[str, Head]) -> tuple[HeldOut, bool]:
