@@ -104,10 +104,18 @@ class Joining:
         joinable = rows is not None and kind.signature not in traffic.unjoinable
         return joinable and self._joins(kind.model.name)
 
-    def spare(self, model: str) -> Server | None:
-        """A server that would take one more call of this model now; None while any request waits
-        for any model, so that what can wait goes after all that cannot."""
-        return None if self.waiting() else self._free(self._of(model))
+    def spare(self, model: str) -> tuple[Server, int] | None:
+        """A server that takes a call of this model now, for what can wait, and how many rows take
+        no longer than its calls do. None while any request waits for any model, or where the next
+        request would have to wait for this call."""
+        if self.waiting():
+            return None
+        traffic = self._of(model)
+        well = self._servers.well(time.monotonic())
+        last = max(traffic.limiter.limit - 1, 1)
+        server = self._servers.choose([s for s in well if traffic.in_flight.get(s, 0) < last])
+        rows = traffic.limiter.rows_within(traffic.limiter.usual_s)
+        return None if server is None else (server, rows)
 
     def waiting(self) -> int:
         """Requests in line, those whose callers have left included."""

@@ -46,7 +46,7 @@ from sluice.wire.model_ref import ModelRef
 from sluice.wire.rollouts import Rollout
 from sluice.wire.signature import Signature
 
-SHARE_OF_TIME = 0.2
+SHARE_OF_TIME = 0.1
 LOOK_EVERY_S = 0.01  # whether a call is free
 # Whose fault they are is not the version's: there is nobody to compare.
 _NO_ANSWER = (ModelNotFound, ModelServerUnavailable, ModelServerOverloaded, Busy)
@@ -202,11 +202,12 @@ class Shadow:
             self._drop_what_is_over()
             if not self._line or not self._line[0].caller.answered:
                 continue
-            server = self._joining.spare(self._line[0].model)
-            if server is None:
+            spare = self._joining.spare(self._line[0].model)
+            if spare is None:
                 continue
+            server, most_rows = spare
             began = time.monotonic()
-            pairs = self._take()
+            pairs = self._take(min(most_rows, self._max_rows))
             try:
                 await self._ask(server, pairs)
             except Exception:  # a bug of ours: the log gets the trace, the others their turn
@@ -223,7 +224,7 @@ class Shadow:
             self._leave(pair)
             self._counts.shadowed(pair.model, "over")
 
-    def _take(self) -> list[_Pair]:
+    def _take(self, most_rows: int) -> list[_Pair]:
         """The first, and those after it that can go with it. Every other turn the first goes as its
         like did, so that the times of the two calls say something."""
         first, self._turn = self._line[0], self._turn + 1
@@ -236,7 +237,7 @@ class Shadow:
                 or pair.alone
             ):
                 continue
-            if not pair.caller.answered or rows + pair.rows > self._max_rows:
+            if not pair.caller.answered or rows + pair.rows > most_rows:
                 break
             taken.append(pair)
             rows += pair.rows

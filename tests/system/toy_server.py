@@ -23,7 +23,8 @@ FLOAT, TENSOR_NAMES = 1, {"inputs": "x", "outputs": "y"}
 
 
 class Toy:
-    """Any model it is asked for, as version 1. Calls of the model `hangs` never end."""
+    """Any model it is asked for, as the version it is asked for, or 1. Calls of the model `hangs`
+    never end."""
 
     def __init__(self, call_s: float, row_s: float, load_s: float, hangs: str) -> None:
         self._call_s, self._row_s, self._hangs = call_s, row_s, hangs
@@ -81,7 +82,7 @@ class Toy:
 
 def _answering(spec: serving.ModelSpec) -> serving.ModelSpec:
     answering = serving.ModelSpec(name=spec.name, signature_name=spec.signature_name)
-    answering.version.value = 1
+    answering.version.value = spec.version.value or 1
     return answering
 
 
