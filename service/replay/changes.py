@@ -1,5 +1,6 @@
 """What is another answer: two versions' replies to one request, compared output by output."""
 
+import math
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -69,23 +70,23 @@ def changes(before: Reply, after: Reply, tolerance: Tolerance) -> list[Change]:
     """
     if before.error or after.error:
         return list(_of_errors(before, after))
-    found = list(_of_forms(before.outputs, after.outputs))
-    unlike = {each.what.partition(":")[0] for each in found}
-    both = [name for name in before.outputs if name in after.outputs and name not in unlike]
+    was, now = before.outputs, after.outputs
+    found = list(_of_forms(was, now))
+    both = [name for name in was if _form(was[name]) == _form(now.get(name))]
     heads = [
         name.removesuffix(CLASSES_SUFFIX)
         for name in both
-        if name.endswith(CLASSES_SUFFIX)
-        and name.removesuffix(CLASSES_SUFFIX) + SCORES_SUFFIX in both
+        if name.endswith(CLASSES_SUFFIX) and _are_labels(name.removesuffix(CLASSES_SUFFIX), was)
     ]
-    labelled = {f"{head}{end}" for head in heads for end in ("", CLASSES_SUFFIX, SCORES_SUFFIX)}
+    labelled = {f"{head}{end}" for head in heads for end in (CLASSES_SUFFIX, SCORES_SUFFIX)}
     for head in heads:
-        found += _of_labels(head, before.outputs, after.outputs, tolerance)
+        if head + SCORES_SUFFIX in both:
+            found += _of_labels(head, was, now, tolerance)
     for name in both:
-        if name not in labelled:
-            found += _of_arrays(name, before.outputs[name], after.outputs[name], tolerance)
-        elif name in heads:
-            found += _of_scores(name, before.outputs[name], after.outputs[name], tolerance)
+        if name in heads and was[name].dtype.kind in "fV":
+            found += _of_scores(name, was[name], now[name], tolerance)
+        elif name not in labelled:
+            found += _of_arrays(name, was[name], now[name], tolerance)
     return sorted(found, key=lambda change: [*Kind].index(change.kind))
 
 
@@ -110,16 +111,26 @@ def _form(array: Array | None) -> str:
     return "none" if array is None else f"{dtype_name(array.dtype)} {shape_text(array.shape)}"
 
 
+def _are_labels(head: str, outputs: Mapping[str, Array]) -> bool:
+    """Whether its classes, texts [N, K], have a score each."""
+    classes, scores = outputs[head + CLASSES_SUFFIX], outputs.get(head + SCORES_SUFFIX)
+    if scores is None or scores.dtype.kind not in "fV":
+        return False
+    return classes.dtype.kind == "O" and classes.ndim == 2 and scores.shape == classes.shape
+
+
 def _of_labels(
     head: str, before: Mapping[str, Array], after: Mapping[str, Array], tolerance: Tolerance
 ) -> Iterator[Change]:
-    """Of the best labels of each row, and of their scores."""
+    """Of the best labels of each row, and of their scores, in whatever order they are."""
+    name = head + SCORES_SUFFIX
+    yield from _of_nan(name, before[name], after[name])
     sides = [
         [
             dict(zip(labels, scores, strict=True))
             for labels, scores in zip(
                 side[head + CLASSES_SUFFIX].tolist(),
-                side[head + SCORES_SUFFIX].tolist(),
+                side[name].astype(np.float64).tolist(),
                 strict=True,
             )
         ]
@@ -127,9 +138,9 @@ def _of_labels(
     ]
     others, off = [], []
     for row, (was, now) in enumerate(zip(*sides, strict=True)):
-        if not was:
+        if not was or any(map(math.isnan, (*was.values(), *now.values()))):
             continue
-        best, best_now = next(iter(was)), next(iter(now))
+        best, best_now = max(was, key=was.__getitem__), max(now, key=now.__getitem__)
         if best != best_now and was[best] - was.get(best_now, 0) > NOISE:
             told = f"{_text(best)} ({was[best]:.4f}) is {_text(best_now)} ({now[best_now]:.4f})"
             others.append(Change(Kind.CLASS, f"{head}: {told}", now[best_now], row))
@@ -183,9 +194,10 @@ def _of_classes(name: str, was: Array, now: Array) -> Iterator[Change]:
 
 def _of_scores(name: str, was: Array, now: Array, tolerance: Tolerance) -> Iterator[Change]:
     yield from _of_nan(name, was, now)
-    far = np.nan_to_num(np.abs(was.astype(np.float64) - now.astype(np.float64)))
-    rows = far.reshape(len(far), -1).max(axis=1, initial=0).tolist()
-    yield from _off(name, [(each, row) for row, each in enumerate(rows)], tolerance)
+    with np.errstate(invalid="ignore"):  # of two infinities
+        far = np.nan_to_num(np.abs(was.astype(np.float64) - now.astype(np.float64)))
+    rows = np.atleast_1d(far.max(axis=tuple(range(1, far.ndim)), initial=0) if far.ndim else far)
+    yield from _off(name, [(each, row) for row, each in enumerate(rows.tolist())], tolerance)
 
 
 def _off(name: str, rows: list[tuple[float, int]], tolerance: Tolerance) -> Iterator[Change]:

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from service.replay.changes import Kind, Reply, Tolerance, changes, overlap
 
@@ -51,6 +54,15 @@ def moved(array: np.ndarray, by: float) -> np.ndarray:
             answer(y=np.array([b"b"], object)),
             [Kind.VALUE],
             id="texts",
+        ),
+        pytest.param(
+            answer(**{"y:0": ROWS}), answer(**{"y:0": ROWS[:1]}), [Kind.SHAPE], id="colon"
+        ),
+        pytest.param(
+            labelled((b"a", 0.9)), labelled((b"a", np.nan)), [Kind.NAN], id="labels without scores"
+        ),
+        pytest.param(
+            labelled((b"a", 0.4)), labelled((b"a", 0.7)), [Kind.CLASS, Kind.SCORE], id="unsorted"
         ),
         pytest.param(answer(m=SURE), answer(m=SURE * 0.8), [], id="the same mask"),
         pytest.param(answer(m=SURE), answer(m=SURE[:, ::-1]), [Kind.MASK], id="another mask"),
@@ -103,3 +115,32 @@ def test_overlap_leaves_the_background_out() -> None:
     assert overlap(was, now) == 1.0
     was[0, 0] = now[3, 3] = 1
     assert overlap(was, now) == 0.0
+
+
+DTYPES = [np.float32, np.float64, np.float16, np.int32, np.uint8, np.bool_]
+TEXTS = some.binary(max_size=2)
+
+
+def of_dtype(dtype: object) -> some.SearchStrategy[np.ndarray]:
+    shapes = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=2)
+    return arrays(dtype, shapes, elements=TEXTS if dtype is object else None)
+
+
+@given(
+    some.dictionaries(
+        some.sampled_from(["label", "label_classes", "label_scores", "y", "heatmap"]),
+        some.sampled_from([*DTYPES, object]).flatmap(of_dtype),
+    ),
+    some.data(),
+)
+def test_whatever_a_model_answers_is_compared_and_is_like_itself(outputs, data) -> None:
+    copies = {name: array.copy() for name, array in outputs.items()}
+    assert changes(Reply(outputs, 1, 0.1), Reply(copies, 2, 0.1), Tolerance()) == []
+    others = {
+        name: data.draw(
+            arrays(array.dtype, array.shape, elements=TEXTS if array.dtype == object else None)
+        )
+        for name, array in outputs.items()
+    }
+    for each in changes(Reply(outputs, 1, 0.1), Reply(others, 2, 0.1), Tolerance()):
+        assert str(each)
