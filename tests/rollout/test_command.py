@@ -36,7 +36,9 @@ def run(digits: Path, *words: str) -> str:
 
 def test_a_version_comes_into_service_and_goes_again(digits: Path) -> None:
     assert "version 1 is held" in run(digits, "hold", "digits", "1")
-    assert "2 is asked 1 of what 1 answers, and answers nobody" in run(digits, "digits", "2")
+    assert "2 is asked 1 of what 1 answers, and answers nobody" in run(
+        digits, "start", "digits", "2"
+    )
     assert "and 2 answers 0.1 of the requests" in run(digits, "canary", "digits", "0.1")
     assert "paused: version 1 answers" in run(digits, "pause", "digits")
     assert "and 2 answers 0.1 of the requests" in run(digits, "resume", "digits")
