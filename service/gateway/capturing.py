@@ -1,7 +1,7 @@
 """Answered requests, written down: for warm-up files, and to be asked again of another version.
 
-    event loop   is it one of those? → its PredictionLog → in line   a few microseconds
-    thread       some times a second: the line → capture_files.py
+    event loop   is it one of those? → in line                       a few microseconds
+    thread       some times a second: the line → PredictionLogs → capture_files.py
 
 No request waits for it: where the line is full, or the disk takes no more, what would be written is
 dropped and counted. A record holds the inputs as the model got them, which version answered, and
@@ -44,10 +44,9 @@ from sluice.wire.tfrecords import frame
 
 MOST_IN_LINE, MOST_BYTES_IN_LINE = 4096, 64 << 20
 WRITE_EVERY_S = 0.2
-WRITE_AT = 64  # in line
-# What is no larger becomes a record in the event loop, which has just worked with it: the thread's
-# core, that has not, would take six times as long. Larger ones would hold up the loop.
-SMALL = 1 << 14
+# Where more than so many are in line they are written at once: the thread would hold up the event
+# loop for as long as it makes records of them.
+WRITE_AT = 64
 CHUNK = 1 << 20  # bytes of one write
 CLOSE_S = 5.0
 
@@ -63,10 +62,13 @@ _about = lru_cache(64)(log_about)
 
 
 class _Taken(NamedTuple):
-    """One request in line: its record, or what makes it."""
+    """One request in line: `encode` makes the serialized message."""
 
+    kind: str
+    model: ModelRef
+    seconds: int
     size: int
-    record: bytes | Callable[[], bytes]
+    encode: Callable[[], bytes]
 
 
 class NoCapture:
@@ -104,14 +106,16 @@ class Capture:
     def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
         """A version has answered these inputs."""
         if self._is_wanted(kind.model.name, caller):
-            model, size = ModelRef(kind.model.name, version), bytes_of(inputs)
-            self._put(size, partial(self._of_predict, model, kind, inputs, int(time.time())))
+            model = ModelRef(kind.model.name, version)
+            encode = partial(self._predict_request, model, kind, inputs)
+            self._put(_Taken(PREDICT_LOG, model, int(time.time()), bytes_of(inputs), encode))
 
     def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
         """A serialized request of "/SERVICE/METHOD" about examples has been answered."""
         if method in _FORWARDED and self._is_wanted(model.name, caller):
-            make = partial(self._of_examples, model, *_FORWARDED[method], request, int(time.time()))
-            self._put(len(request), make)
+            kind, message = _FORWARDED[method]
+            encode = partial(self._without_features, message, request)
+            self._put(_Taken(kind, model, int(time.time()), len(request), encode))
 
     def close(self) -> None:
         """Write what is in line, and end."""
@@ -128,13 +132,13 @@ class Capture:
             or bool(key and self._all_of_key(key))
         )
 
-    def _put(self, size: int, make: Callable[[], bytes]) -> None:
-        held = self._came - self._went + size
+    def _put(self, taken: _Taken) -> None:
+        held = self._came - self._went + taken.size
         if len(self._line) >= MOST_IN_LINE or held > MOST_BYTES_IN_LINE:
             self._telemetry.captured("line", 1)
             return
-        self._line.append(_Taken(size, make() if size <= SMALL else make))
-        self._came += size
+        self._line.append(taken)
+        self._came += taken.size
         if len(self._line) % WRITE_AT == 0 or held > MOST_BYTES_IN_LINE // 2:
             self._wake.set()
         if self._thread is None:
@@ -159,7 +163,9 @@ class Capture:
         size = 0
         while self._line:
             taken = self._line.popleft()
-            framed = taken.record if isinstance(taken.record, bytes) else taken.record()
+            framed = frame(
+                encode_log(taken.kind, taken.encode(), _about(taken.model, taken.seconds))
+            )
             self._went += taken.size
             if len(framed) > self._files.most:
                 self._telemetry.captured("size", 1)
@@ -197,18 +203,12 @@ class Capture:
             return False
         return True
 
-    def _of_predict(self, model: ModelRef, kind: Kind, inputs: Inputs, seconds: int) -> bytes:
+    def _predict_request(self, model: ModelRef, kind: Kind, inputs: Inputs) -> bytes:
         kept = {name: array for name, array in inputs.items() if not self._leaves_out(name)}
-        request = encode_predict_request(model, kind.signature, [kept], kind.outputs)
-        return frame(encode_log(PREDICT_LOG, request, _about(model, seconds)))
+        return encode_predict_request(model, kind.signature, [kept], kind.outputs)
 
-    def _of_examples(
-        self, model: ModelRef, kind: str, message: Any, request: bytes, seconds: int
-    ) -> bytes:
-        kept = self._without_features(message.FromString(request))
-        return frame(encode_log(kind, kept, _about(model, seconds)))
-
-    def _without_features(self, message: Any) -> bytes:
+    def _without_features(self, kind: Any, request: bytes) -> bytes:
+        message = kind.FromString(request)
         for example in _examples_of(message.input):
             for name in filter(self._leaves_out, list(example.features.feature)):
                 del example.features.feature[name]
