@@ -1,12 +1,15 @@
 """Memory is kept while a worker is busy, and given back once when it is idle."""
 
+import asyncio
 import subprocess
 import sys
+import tracemalloc
 
 import psutil
 import pytest
 
 from service.gateway import memory
+from service.gateway.front.asgi import Body
 from service.gateway.memory import MALLOC, IdleTrim
 
 
@@ -85,3 +88,23 @@ def test_what_is_off_is_not_loaded():
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
     )
     assert loaded.stdout == "\n"
+
+
+def test_a_body_that_nobody_has_asked_for_is_not_kept():
+    """A stranger's, at a path that needs no body, before it has been asked for a key."""
+    left = 32
+
+    async def receive():
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": bytes(1 << 20), "more_body": left > 0}
+
+    came = []
+    tracemalloc.start()
+    try:
+        asyncio.run(Body(receive).pass_over(came.append))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(came) == 32 << 20
+    assert peak < 4 << 20

@@ -46,17 +46,19 @@ class Front:
         self.route = lru_cache(1024)(self._match)  # of paths that clients invent
 
     async def __call__(self, scope: Message, receive: ReceiveMessage, send: SendMessage) -> None:
-        """Flask's: the body is read here, so that no thread waits for a client."""
+        """Flask's: the body is read here, so that no thread waits for a client, and let go: what
+        Flask answers here takes none, and strangers, whom nobody has asked for a key yet, are not
+        to fill the memory with them."""
         if scope["type"] != "http":
             return  # there are no WebSockets here
         try:
-            data = await Body(receive).whole(_Limit(self.gateway.settings.max_body_bytes))
+            await Body(receive).pass_over(_Limit(self.gateway.settings.max_body_bytes))
         except ClientGone:
             return
         except GatewayError as error:
             await _send(send, error_response(error))
             return
-        messages = iter([{"type": "http.request", "body": data, "more_body": False}])
+        messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
         async def read() -> Message:
             message = next(messages, None)
@@ -101,6 +103,11 @@ class Body:
             hold(len(piece))
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def pass_over(self, hold: Callable[[int], None]) -> None:
+        """The same, and keep nothing of it."""
+        while not self.done:
+            hold(len(await self._next()))
 
     async def read_out(self) -> None:
         """Take what still comes of a body that was refused, for a moment: a connection that is
