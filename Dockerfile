@@ -9,31 +9,46 @@ FROM ${BASE} AS build
 # pip has an environment of its own, and installs into /opt/sluice from outside.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/sluice
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_PROGRESS_BAR=off
+# The same bytes from every build: compiled modules hold neither the time of their source nor the
+# order of a set.
+ENV SOURCE_DATE_EPOCH=315532800 PYTHONHASHSEED=0
 WORKDIR /build
-COPY constraints.txt pyproject.toml ./
-# With pyproject.toml alone, pip makes a sluice of no modules and all its dependencies: a layer that
-# a change of the sources leaves as it is.
-RUN touch README.md LICENSE
 
 # Sluice itself, in an environment that is laid over the one with its dependencies.
 FROM build AS sluice
-COPY README.md LICENSE ./
+COPY deploy/locks/build.txt ./
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/pip/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: --requirement build.txt
+COPY README.md LICENSE pyproject.toml ./
 COPY models models
 COPY service service
 COPY sluice sluice
 COPY training training
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps .
+RUN /opt/pip/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir wheels . \
+ && /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-index --no-deps wheels/*
 
+# Lists what an environment holds, in CycloneDX, as /opt/sluice/sbom.cdx.json of each image.
+FROM build AS sbom
+COPY deploy/locks/sbom.txt ./
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m venv --without-pip /opt/sbom \
+ && /opt/pip/bin/pip --python /opt/sbom/bin/python install --no-cache-dir \
+      --require-hashes --only-binary=:all: --requirement sbom.txt
+
+# What is installed has the hashes of deploy/locks, whichever index it comes from.
 FROM build AS gateway-build
+COPY deploy/locks/gateway.txt deploy/locks/fast.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --constraint constraints.txt '.[gateway,otel]' \
- && { /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-        --constraint constraints.txt gunicorn_h1c || echo "No compiler: HTTP is parsed in Python"; } \
+      --require-hashes --only-binary=:all: --requirement gateway.txt \
+ && { /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
+        --require-hashes --requirement fast.txt || echo "No compiler: HTTP is parsed in Python"; } \
  && find /opt/sluice -type d -name tests -prune -exec rm -r {} + \
  && find /opt/sluice -type f -name 'simdjson.*' -size +1M -delete  # C++ sources
 COPY --from=sluice /opt/sluice /opt/sluice
+COPY --from=sbom /opt/sbom /opt/sbom
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible \
+      --output-file /opt/sluice/sbom.cdx.json /opt/sluice/bin/python
 COPY deploy/image_root.py ./
 RUN python3 image_root.py /opt/sluice /root/fs
 
@@ -52,14 +67,22 @@ HEALTHCHECK --start-period=30s CMD ["python", "-c", "import urllib.request as ht
 ENTRYPOINT ["sluice", "gateway"]
 
 FROM build AS tensorflow
+COPY deploy/locks/modelserver.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --constraint constraints.txt '.[modelserver]' \
+      --require-hashes --only-binary=:all: --requirement modelserver.txt \
  && rm -r /opt/sluice/lib/python3.*/site-packages/tensorflow/include  # 450 MB, for C++
+
+FROM tensorflow AS modelserver-sbom
+COPY --from=sluice /opt/sluice /opt/sluice
+COPY --from=sbom /opt/sbom /opt/sbom
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible \
+      --output-file /opt/sluice/sbom.cdx.json /opt/sluice/bin/python
 
 FROM ${BASE} AS modelserver
 COPY --from=tensorflow /opt/sluice /opt/sluice
 COPY --from=sluice /opt/sluice /opt/sluice
+COPY --from=modelserver-sbom /opt/sluice/sbom.cdx.json /opt/sluice/
 # The last two are for NVIDIA's container runtime, and mean nothing without it.
 ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
@@ -75,13 +98,21 @@ ENTRYPOINT ["sluice", "modelserver"]
 CMD ["--model_repository=/models"]
 
 FROM tensorflow AS training-build
+COPY deploy/locks/training.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --constraint constraints.txt '.[training]'
+      --require-hashes --only-binary=:all: --requirement training.txt
+
+FROM training-build AS training-sbom
+COPY --from=sluice /opt/sluice /opt/sluice
+COPY --from=sbom /opt/sbom /opt/sbom
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible \
+      --output-file /opt/sluice/sbom.cdx.json /opt/sluice/bin/python
 
 FROM ${BASE} AS training
 COPY --from=training-build /opt/sluice /opt/sluice
 COPY --from=sluice /opt/sluice /opt/sluice
+COPY --from=training-sbom /opt/sluice/sbom.cdx.json /opt/sluice/
 ENV PATH=/opt/sluice/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG VERSION=dev
@@ -97,10 +128,10 @@ CMD ["digits", "--model-repository=/models"]
 
 # What tensorflow[and-cuda] adds to TensorFlow, 3 GB, as a layer on top of the same images.
 FROM build AS cuda
+COPY deploy/locks/nvidia.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    grep '^nvidia-' constraints.txt > nvidia.txt \
- && /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir \
-      --no-deps --requirement nvidia.txt
+    /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
+      --require-hashes --only-binary=:all: --requirement nvidia.txt
 
 FROM training AS training-gpu
 COPY --from=cuda /opt/sluice /opt/sluice

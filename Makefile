@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-explain bench-graphs bench-rollout protos images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-explain bench-graphs bench-rollout protos locks images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -91,6 +91,9 @@ bench-rollout: $(INSTALLED)  ## Roll sabotaged and sound versions out, and count
 
 protos: $(INSTALLED)  ## Generate the message classes from sluice/wire/protos/*.proto
 	$(BIN)/python -m sluice.wire.protos.generate
+
+locks: $(INSTALLED)  ## Write deploy/locks: what images install, by hash
+	@deploy/locks/write
 
 images:  ## Build the container images of IMAGES, as sluice-gateway and so on
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \

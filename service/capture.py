@@ -105,7 +105,7 @@ def warmup(
     for reason, count in written.passed_over.most_common():
         click.echo(f"{count} passed over: {reason}", err=True)
     if (directory / SIGNED_FILE).exists():
-        click.echo(f"{model} is not as it was signed now: sluice sign it again", err=True)
+        click.echo(f"{directory} is no longer as it was signed: sluice sign it again", err=True)
     before = f", and {written.kept} that it had" if written.kept else ""
     click.echo(f"{written.file}: {written.chosen} of {written.fitting:,} requests{before}")
 

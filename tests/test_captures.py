@@ -204,6 +204,16 @@ def test_warmup_takes_as_many_of_each_signature_and_shape(captures, warmed):
     assert {(each.model, each.seconds) for each in records} == {(ModelRef("digits"), 0)}
 
 
+def test_warmup_of_a_signed_version_says_that_it_is_to_be_signed_again(captures, warmed, tmp_path):
+    directory = captures(predict())
+    assert "sign it again" not in warmed(directory)[0].stderr
+    (tmp_path / "repository/digits/3/model.sig").touch()
+    assert (
+        "digits/3 is no longer as it was signed: sluice sign it again"
+        in warmed(directory)[0].stderr
+    )
+
+
 def test_warmup_passes_over_what_the_version_would_not_answer(captures, warmed):
     directory = captures(
         predict(),

@@ -248,7 +248,7 @@ class Supervisor:
                 f"--loading_patience_seconds={LOADING_PATIENCE_S:g}",
             ]
             if options.trusted_keys:
-                own.append(f"--trusted_keys={options.trusted_keys}")
+                own.append(f"--trusted_keys={options.trusted_keys.absolute()}")
             return [*_python("service.modelserver"), *flags, *own]
         say(
             f"TensorFlow Serving has no flag for the address: its port {options.grpc_port} is open "

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+DAY_S = 24 * 3600
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
 NEEDED = ("buildah", "podman", "runc", "catatonit", "mmdebstrap")
 # As the official slim images leave documentation out.
@@ -216,25 +217,39 @@ def pip_settings(tmp_path_factory: pytest.TempPathFactory) -> PipSettings:
     return PipSettings(tmp_path_factory.mktemp("pip") / "pip.conf")
 
 
+Build = Callable[..., dict[str, str]]
+
+
 @pytest.fixture(scope="session")
-def images(engine: Engine, pip_settings: PipSettings) -> dict[str, str]:
-    """The names of the images of the gateway and of the model server, as `make images` builds them
-    but on a base of our own."""
-    options = [
-        "--pull-never",
-        f"--build-arg=BASE={engine.import_system(*BASE_PACKAGES)}",
-        f"--secret=id=pip,src={pip_settings.file}",
-        *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders),
-    ]
-    built = ("gateway", "modelserver")
-    engine.run(
-        "make",
-        "images",
-        "CONTAINER_TOOL=buildah",
-        f"IMAGES={' '.join(built)}",
-        f"IMAGE_OPTIONS={' '.join(options)}",
-    )
-    return {name: f"localhost/sluice-{name}:{version()}" for name in built}
+def build(engine: Engine, pip_settings: PipSettings) -> Build:
+    """`build(*names, options=())` -> the images' names, of images as `make images` builds them but
+    on a base of our own, and of one day: two builds may be the same to the bit."""
+
+    def make(*names: str, options: Sequence[str] = ()) -> dict[str, str]:
+        given = [
+            "--pull-never",
+            f"--timestamp={int(time.time()) // DAY_S * DAY_S}",
+            f"--build-arg=BASE={engine.import_system(*BASE_PACKAGES)}",
+            f"--secret=id=pip,src={pip_settings.file}",
+            *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders),
+            *options,
+        ]
+        engine.run(
+            "make",
+            "images",
+            "CONTAINER_TOOL=buildah",
+            f"IMAGES={' '.join(names)}",
+            f"IMAGE_OPTIONS={' '.join(given)}",
+        )
+        return {name: f"localhost/sluice-{name}:{version()}" for name in names}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def images(build: Build) -> dict[str, str]:
+    """The names of the images of the gateway and of the model server."""
+    return build("gateway", "modelserver")
 
 
 def version() -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import requires
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.processes import free_port
 
@@ -43,6 +45,65 @@ def test_the_context_holds_what_the_dockerfile_copies_and_no_more():
     ]
     assert (ignored, caches) == ("*", "**/__pycache__")
     assert sorted(let_in) == sorted({f"!{path}" for paths in copied for path in paths.split()})
+
+
+LOCKS = sorted((ROOT / "deploy/locks").glob("*.txt"))
+EXTRAS = {
+    "gateway": ("gateway", "otel"),
+    "modelserver": ("modelserver",),
+    "training": ("training",),
+}
+
+
+def locked(lock):
+    """Its packages' versions and numbers of hashes, by name."""
+    found = {}
+    for name, version, hashes in re.findall(
+        r"^([\w.-]+)==(\S+)[^\\]*\\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+        lock.read_text(),
+        re.M,
+    ):
+        found[canonicalize_name(name)] = version, hashes.count("--hash")
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_has_the_pinned_versions_and_nothing_without_a_hash(lock):
+    pins = re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    pinned = {canonicalize_name(name): version for name, version in pins}
+    versions = {name: version for name, (version, _) in locked(lock).items()}
+    assert versions.items() <= pinned.items(), "make locks"
+    requirements = [line for line in lock.read_text().splitlines() if not line.startswith(" ")]
+    assert len(requirements) == len(versions)
+    assert "://" not in lock.read_text()
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_a_lock_holds_what_its_image_asks_for_and_all_that_takes(name):
+    there = locked(ROOT / f"deploy/locks/{name}.txt").keys()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    waiting = [*project["dependencies"]]
+    for extra in EXTRAS[name]:
+        waiting += project["optional-dependencies"][extra]
+    needed = set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        package = canonicalize_name(requirement.name)
+        applies = not requirement.marker or requirement.marker.evaluate({"extra": ""})
+        if applies and package not in needed:
+            needed.add(package)
+            waiting += requires(package) or []
+    assert needed <= there, "make locks"
+
+
+def test_nvidias_libraries_are_locked():
+    names = re.findall(r"^(nvidia-\S+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    assert locked(ROOT / "deploy/locks/nvidia.txt").keys() == set(names)
+
+
+def test_compiled_packages_are_locked_for_more_than_one_machine():
+    hashes = locked(ROOT / "deploy/locks/gateway.txt")
+    assert all(hashes[name][1] > 10 for name in ("grpcio", "orjson", "numpy", "pillow"))
 
 
 def test_nvidias_libraries_are_pinned_and_are_those_that_tensorflow_wants():
@@ -130,6 +191,29 @@ def test_they_are_what_they_say(engine, images):
         assert config["Entrypoint"] == ["sluice", name]
         assert config["Labels"]["org.opencontainers.image.title"] == f"sluice-{name}"
         assert config["Labels"]["org.opencontainers.image.version"] == version
+
+
+@pytest.mark.root
+def test_their_lists_of_materials_are_what_is_in_them(files):
+    root, _ = files
+    listed = json.loads((root / "opt/sluice/sbom.cdx.json").read_text())
+    assert (listed["bomFormat"], "timestamp" in listed["metadata"]) == ("CycloneDX", True)
+    (packages,) = root.glob("opt/sluice/lib/python3.*/site-packages")
+    found = {
+        tuple(each.name.removesuffix(".dist-info").split("-"))
+        for each in packages.glob("*.dist-info")
+    }
+    assert {
+        (canonicalize_name(each["name"]), each["version"]) for each in listed["components"]
+    } == {(canonicalize_name(name), version) for name, version in found}
+
+
+@pytest.mark.root
+def test_a_build_from_nothing_gives_the_same_layers(engine, images, build):
+    before = engine.image(images["gateway"])
+    again = engine.image(build("gateway", options=["--no-cache"])["gateway"])
+    assert again["RootFS"]["Layers"] == before["RootFS"]["Layers"]
+    assert again["Config"] == before["Config"]
 
 
 @pytest.mark.root

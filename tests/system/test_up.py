@@ -19,6 +19,8 @@ import requests
 
 from sluice.wire.protos.serving_pb2 import ReloadConfigRequest
 from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub
+from sluice.wire.signing import SigningKey
+from tests.test_signing import key_pair
 
 PNG = "image/png"
 PB = "saved_model.pb"
@@ -274,3 +276,15 @@ def test_a_terminal_that_is_closed_ends_it_in_order(up, tmp_path):
 def is_alive(process):
     """A zombie is not: an orphan's waits for whoever is process 1 here to notice."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_with_trusted_keys_what_nobody_signed_is_named_and_not_served(
+    up, repository, image, tmp_path
+):
+    private, trusted = key_pair(tmp_path, "ours")
+    running = up(repository, flags=[f"--trusted-keys={trusted}"])
+    assert "digits/1 is not signed; sluice sign does that" in running.log
+    SigningKey(private).sign(repository / "digits/1", "digits", 1)
+    ask = partial(requests.post, f"{running.url}/v1/models/digits:predict", timeout=30)
+    running.wait_until(lambda: ask(data=image, headers={"Content-Type": PNG}).ok)
