@@ -283,8 +283,9 @@ def test_with_trusted_keys_what_nobody_signed_is_named_and_not_served(
     up, repository, image, tmp_path
 ):
     private, trusted = key_pair(tmp_path, "ours")
-    running = up(repository, flags=[f"--trusted-keys={trusted}"])
-    assert "digits/1 is not signed; sluice sign does that" in running.log
+    running = up(repository, ready=False, flags=[f"--trusted-keys={trusted}"])
+    running.wait_for("digits/1 is not signed; sluice sign does that")
+    running.wait_for("Not served: digits")
     SigningKey(private).sign(repository / "digits/1", "digits", 1)
     ask = partial(requests.post, f"{running.url}/v1/models/digits:predict", timeout=30)
     running.wait_until(lambda: ask(data=image, headers={"Content-Type": PNG}).ok)
