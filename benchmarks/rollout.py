@@ -3,7 +3,7 @@
     python benchmarks/rollout.py [--versions 200] [--rate 200] [--docs]
 
 A gateway and the twin, as `sluice up` starts them, under a steady load of handwritten digits, each
-picture moved and noised, so that none comes twice. One version after the other is rolled out by the
+picture noised, so that none comes twice. One version after the other is rolled out by the
 guard below: sabotaged ones of six kinds (rollout_versions.py), and sound ones, trained from other
 seeds and held to the accuracy that publishing asks for. Counted are, as clients see it, the answers
 that a version has given to them, and failures; and how many requests it was shadowed for.
@@ -31,13 +31,14 @@ from rollout_versions import MODEL, Versions, faults, pictures
 from service.rollout.evidence import read_evidence
 from service.rollout.following import follow
 from service.rollout.guard import Guard, Step
-from service.rollout.state import abort, start
+from service.rollout.state import abort, hold, start
 from sluice.wire.rollouts import Rollout, Stage
 
 ROOT = HERE.parent
 WORK = ROOT / ".work" / "bench"
 GUARD = Guard(pairs=1000, patience=5000, seconds=0, steps=(Step(0.05, 20), Step(0.5, 100)))
 CLIENTS = 4
+NOISE = 4.0  # the deviation of a pixel, of 255: two good networks differ in no more for it
 PATH = f"/v1/models/{MODEL}:predict"
 TIMED = {**JSON_TYPE, "X-Sluice-Timing": "on"}  # the answer says which version gave it
 LIVE, SOUND = 1, "sound"
@@ -95,8 +96,7 @@ class Clients:
 def body_of(images: np.ndarray, chance: np.random.Generator) -> bytes:
     """A request of one picture that nobody has seen."""
     image = images[chance.integers(len(images))].astype(np.float64)
-    image = np.roll(image, chance.integers(-1, 2), axis=chance.integers(2))
-    pixels = (image + chance.normal(0, 8, image.shape)).clip(0, 255).round().astype(int)
+    pixels = (image + chance.normal(0, NOISE, image.shape)).clip(0, 255).round().astype(int)
     return f'{{"instances":[{pixels.tolist()}]}}'.encode()
 
 
@@ -108,6 +108,7 @@ def main() -> None:
         (repository / MODEL).mkdir(parents=True)
         versions = Versions(repository / MODEL)
         versions.write(LIVE, versions.sound)
+        hold(repository / MODEL, LIVE)
         port = _start(repository, stack)
         slow = versions.products_in(_median_s(port))
         with Clients(port, options.rate) as clients:
@@ -158,6 +159,27 @@ def _put_back(directory: Path, ended: Rollout) -> None:
     shutil.rmtree(directory / str(ended.next))
 
 
+def report(outcomes: list[Outcome], clients: Clients, rate: float) -> str:
+    """A table in Markdown."""
+    asked = sum(clients.answered.values())
+    lines = [
+        f"{date.today()}, {os.cpu_count()} CPUs, {rate:g} requests/s, {asked:,} requests, "
+        f"{len(clients.failures)} failed:",
+        "",
+        "| version | rolled out | stopped | shadowed, median | users reached, median | at most |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind in dict.fromkeys(each.kind for each in outcomes):
+        of = [each for each in outcomes if each.kind == kind]
+        reached = [each.answered for each in of]
+        lines.append(
+            f"| {kind} | {len(of)} | {sum(not each.promoted for each in of)} | "
+            f"{statistics.median(each.shadowed for each in of):.0f} | "
+            f"{statistics.median(reached):.0f} | {max(reached)} |"
+        )
+    return "\n".join(lines)
+
+
 def _start(repository: Path, stack: ExitStack) -> int:
     """The port of a gateway before the twin, which answers."""
     http, grpc, admin = free_port(), free_port(), free_port()
@@ -203,24 +225,3 @@ def _options() -> argparse.Namespace:
 
 if __name__ == "__main__":
     main()
-
-
-def report(outcomes: list[Outcome], clients: Clients, rate: float) -> str:
-    """A table in Markdown."""
-    asked = sum(clients.answered.values())
-    lines = [
-        f"{date.today()}, {os.cpu_count()} CPUs, {rate:g} requests/s, {asked:,} requests, "
-        f"{len(clients.failures)} failed:",
-        "",
-        "| version | rolled out | stopped | shadowed, median | users reached, median | at most |",
-        "|---|---|---|---|---|---|",
-    ]
-    for kind in dict.fromkeys(each.kind for each in outcomes):
-        of = [each for each in outcomes if each.kind == kind]
-        reached = [each.answered for each in of]
-        lines.append(
-            f"| {kind} | {len(of)} | {sum(not each.promoted for each in of)} | "
-            f"{statistics.median(each.shadowed for each in of):.0f} | "
-            f"{statistics.median(reached):.0f} | {max(reached)} |"
-        )
-    return "\n".join(lines)
