@@ -8,8 +8,9 @@ once as Python comes and once on the huge pages that the twin puts itself on. `t
 `twin, batching` are real servers under gRPC clients in a process of their own, on the same cores.
 CPU is the server's, in µs a request; `over` is what it spends beyond TensorFlow's own share,
 measured in-process at the batch size named. `gRPC alone` takes the same messages and answers
-nothing: its CPU, the client's and TensorFlow's at batch 32 say how many images the cores could do
-if nothing else cost anything.
+nothing: its CPU, the client's and TensorFlow's say how many images the cores could do if nothing
+else cost anything, at each number of clients; a share of that is what the twin is worth. Batches
+are TensorFlow's at 1, and with batching at 32 where there are so many clients.
 
 A shared machine is fast and slow by turns, so every round asks them all, in an order of its own:
 the table has the medians of the rounds, and shares are taken within a round.
@@ -107,6 +108,7 @@ def _compare(model: str, directory: Path, options: argparse.Namespace) -> None:
         )
     _print_table(model, rounds)
     _print_shares(model, rounds)
+    _print_worth(model, rounds, [n for n in map(int, options.clients.split(",")) if n > 1])
     _print_lone(model, dict(zip(LONE, lone, strict=True)))
 
 
@@ -126,11 +128,17 @@ def _round(
     for clients in map(int, options.clients.split(",")):
         for name in random.sample(list(SERVERS), len(SERVERS)):
             load = _loaded(servers[name], clients, request, options)
-            batch = FULL_BATCH if SERVERS[name] and clients >= FULL_BATCH else 1
-            load["over_us"] = load["cpu_us"] - figures["in-process, huge", batch]["cpu_us"]
+            floor = figures["in-process, huge", _batch_of(name, clients)]
+            load["over_us"] = load["cpu_us"] - floor["cpu_us"]
             figures[name, clients] = load
-    figures[BARE, FULL_BATCH] = _loaded(servers[BARE], FULL_BATCH, request, options)
+    for clients in {FULL_BATCH, *map(int, options.clients.split(","))}:
+        figures[BARE, clients] = _loaded(servers[BARE], clients, request, options)
     return figures
+
+
+def _batch_of(name: str, clients: int) -> int:
+    """How many images TensorFlow gets at once from so many clients of a server, at best."""
+    return FULL_BATCH if SERVERS[name] and clients >= FULL_BATCH else 1
 
 
 def _loaded(server: Server, clients: int, request: Path, options: argparse.Namespace) -> Figures:
@@ -316,6 +324,18 @@ def _print_shares(model: str, rounds: list[dict[Key, Figures]]) -> None:
             f"{model}: {FULL_BATCH} clients of {ours} get {_spread(shares)} of {floor} in "
             f"batches of {FULL_BATCH}; gRPC alone leaves {_spread(limits)}"
         )
+
+
+def _print_worth(model: str, rounds: list[dict[Key, Figures]], clients: list[int]) -> None:
+    print(f"{model}: of what TensorFlow, gRPC alone and the clients leave the cores to do")
+    for name in SERVERS:
+        for many in clients:
+            shares = []
+            for each in rounds:
+                bare, floor = each[BARE, many], each["in-process, huge", _batch_of(name, many)]
+                reach = _busy_rate(floor["cpu_us"] + bare["cpu_us"] + bare["client_us"])
+                shares.append(each[name, many]["per_second"] / reach)
+            print(f"    {name:15} {many:3} clients {_spread(shares)}")
 
 
 def _busy_rate(cpu_us: float) -> float:

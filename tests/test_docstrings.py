@@ -29,7 +29,6 @@ EXEMPT = {
     "training.publishing.report.TrainingRun": "holds what a run came to: test_publish.py",
     "training.publishing.saved_model.Session": "takes a SavedModel: test_publish.py",
     "training.publishing.saved_model.graphs": "takes a SavedModel: test_publish.py",
-    "training.publishing.saved_model.signature_defs": "takes a SavedModel: test_publish.py",
     "training.publishing.signatures.SignatureGraphs": "takes seconds: test_publish.py",
     "training.publishing.trials.trials": "takes seconds: test_publish.py",
     "training.run.run": "trains: test_train.py",

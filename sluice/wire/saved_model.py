@@ -4,10 +4,11 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from sluice.wire.contract import SERVING_TAG
 from sluice.wire.protos.tensorflow_pb2 import SavedModel, SignatureDef
 from sluice.wire.versions import SAVED_MODEL
 
-_SERVING_TAG = "serve"
+_NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
 
 
 class BadSavedModel(ValueError):
@@ -15,7 +16,7 @@ class BadSavedModel(ValueError):
 
 
 def read_signatures(version: Path) -> dict[str, SignatureDef]:
-    """The signatures that a model server serves of a version's directory, by name.
+    """The signatures that a model server serves of a version's directory, by name, sorted.
 
     Raises OSError, and BadSavedModel for a `saved_model.pb` that is none.
 
@@ -35,6 +36,7 @@ def read_signatures(version: Path) -> dict[str, SignatureDef]:
     except DecodeError as error:
         raise BadSavedModel(f"{file} cannot be read: copy the version again") from error
     for graph in model.meta_graphs:
-        if [*graph.meta_info_def.tags] == [_SERVING_TAG]:
-            return dict(graph.signature_def)
+        if [*graph.meta_info_def.tags] == [SERVING_TAG]:
+            names = sorted({*graph.signature_def} - _NOT_SIGNATURES)
+            return {name: graph.signature_def[name] for name in names}
     return {}

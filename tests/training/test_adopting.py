@@ -13,8 +13,9 @@ from PIL import Image
 
 import training
 from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE, LABELLED_SIGNATURE
+from sluice.wire.saved_model import read_signatures
 from training.errors import BadSetting, BreakingChange, CannotAdopt, DataError, UnknownName
-from training.publishing.saved_model import Session, signature_defs
+from training.publishing.saved_model import Session
 
 
 def cnn(last: layers.Layer, *before: layers.Layer, shape=(16, 16, 3)) -> keras.Model:
@@ -194,19 +195,19 @@ def test_pictures_of_any_size_are_brought_to_one(tmp_path: Path, said: list[str]
     model = cnn(
         layers.Dense(3, activation="softmax"), layers.Rescaling(1 / 255), shape=(None, None, 3)
     )
-    assert ENCODED_SIGNATURE not in signature_defs(publish(model, tmp_path, said, name="any"))
+    assert ENCODED_SIGNATURE not in read_signatures(publish(model, tmp_path, said, name="any"))
     assert "--resize" in said[-1]
     version = publish(model, tmp_path, name="sized", resize=(16, 24))
-    assert ENCODED_SIGNATURE in signature_defs(version)
+    assert ENCODED_SIGNATURE in read_signatures(version)
     free = [-1, -1, -1, 3]
-    image = signature_defs(version)[DEFAULT_SIGNATURE].inputs["image"]
+    image = read_signatures(version)[DEFAULT_SIGNATURE].inputs["image"]
     assert [dim.size for dim in image.tensor_shape.dim] == free
 
 
 def test_a_saved_model_is_published_as_it_is(softmax: keras.Model, tmp_path: Path) -> None:
     softmax.export(tmp_path / "exported", verbose=False)
     version = publish(tmp_path / "exported", tmp_path)
-    assert [*signature_defs(version)] == ["serve", DEFAULT_SIGNATURE]
+    assert [*read_signatures(version)] == ["serve", DEFAULT_SIGNATURE]
     assert (version / "assets.extra/tf_serving_warmup_requests").exists()
     with pytest.raises(CannotAdopt, match="--labels cannot be put into it"):
         publish(tmp_path / "exported", tmp_path, labels=["cat"])

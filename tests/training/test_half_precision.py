@@ -18,6 +18,7 @@ import training
 from sluice import Client
 from sluice.wire.processor import computes_bfloat16
 from sluice.wire.protos.serving_pb2 import PredictionLog
+from sluice.wire.saved_model import read_signatures
 from training.data.heads import Classes
 from training.errors import CannotAdopt, UnknownName
 from training.optimising.lowering import lowered_layers
@@ -29,7 +30,7 @@ from training.publishing.half_precision import HalfPrecision, key
 from training.publishing.held_out import HeldOut, of
 from training.publishing.listing import as_json, table
 from training.publishing.publish import publish
-from training.publishing.saved_model import Session, signature_defs
+from training.publishing.saved_model import Session
 from training.publishing.warmup import GPU_ROWS
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +178,7 @@ def test_warm_up_runs_in_each(both):
     ).as_numpy_iterator()
     requests = [PredictionLog.FromString(raw).predict_log.request for raw in records]
     asked = {request.model_spec.signature_name for request in requests} - {""}
-    assert asked | {"classify"} == {*signature_defs(both)}
+    assert asked | {"classify"} == {*read_signatures(both)}
     rows = [
         request.inputs["image"].tensor_shape.dim[0].size
         for request in requests

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 import models
 import training
 from sluice.wire.contract import ENCODED_SIGNATURE
+from sluice.wire.saved_model import read_signatures
 from training.data.heads import Classes, Number
 from training.data.load import load
 from training.inference import predict
@@ -21,7 +22,7 @@ from training.novelty import spread as spread_module
 from training.novelty.fitting import features_of, fit
 from training.novelty.spread import Spread
 from training.publishing import checks
-from training.publishing.saved_model import Session, signature_defs
+from training.publishing.saved_model import Session
 from training.publishing.saved_model import write as write_saved_model
 from training.publishing.trials import encode_png
 from training.recipes import RECIPES
@@ -178,7 +179,7 @@ def test_a_setting_leaves_it_out_and_nobody_breaks(digits, tmp_path):
         epochs=1,
         settings={"units": "4", "novelty": "false"},
     )
-    assert "novelty" not in signature_defs(version)[ENCODED_SIGNATURE].outputs
+    assert "novelty" not in read_signatures(version)[ENCODED_SIGNATURE].outputs
     assert "Not given: it was left out" in (version / "model-card.md").read_text()
     checks.check_compatible(version, previous=digits)
     checks.check_compatible(digits, previous=version)
@@ -231,7 +232,7 @@ class TestAdopted:
         )
         assert "Not given: it was left out" in (unwanted / "model-card.md").read_text()
         for version in (none, unwanted):
-            assert "novelty" not in signature_defs(version)[ENCODED_SIGNATURE].outputs
+            assert "novelty" not in read_signatures(version)[ENCODED_SIGNATURE].outputs
 
 
 def test_what_is_asked_over_http_is_counted_in_the_metrics(

@@ -13,6 +13,7 @@ from PIL import Image
 import models
 from sluice.wire.contract import WARMUP_FILE
 from sluice.wire.protos import serving_pb2
+from sluice.wire.saved_model import read_signatures
 from sluice.wire.versions import published_versions
 from training.data.dataset import Dataset, Split
 from training.data.heads import Classes, Number
@@ -20,7 +21,7 @@ from training.errors import BreakingChange, WrongAnswers
 from training.inference import predict
 from training.publishing import checks, pictures, samples, saved_model
 from training.publishing.publish import publish
-from training.publishing.saved_model import Session, signature_defs
+from training.publishing.saved_model import Session
 from training.publishing.trials import encode_png, trials
 
 
@@ -66,7 +67,7 @@ def test_a_version_holds_what_the_contract_says(version):
 def test_signatures_have_the_models_own_names(version):
     names = {
         name: (sorted(definition.inputs), sorted(definition.outputs))
-        for name, definition in signature_defs(version).items()
+        for name, definition in read_signatures(version).items()
     }
     assert names == {
         "serving_default": (["image"], ["label"]),
@@ -76,9 +77,9 @@ def test_signatures_have_the_models_own_names(version):
         "explain": (["class", "image"], ["class", "heatmap", "score"]),
         "explain_encoded": (["class", "image"], ["class", "heatmap", "score"]),
     }
-    assert signature_defs(version)["pixels"].inputs["image"].dtype == tf.uint8.as_datatype_enum
-    assert signature_defs(version)["classify"].method_name == "tensorflow/serving/classify"
-    assert signature_defs(version)["encoded"].method_name == "tensorflow/serving/predict"
+    assert read_signatures(version)["pixels"].inputs["image"].dtype == tf.uint8.as_datatype_enum
+    assert read_signatures(version)["classify"].method_name == "tensorflow/serving/classify"
+    assert read_signatures(version)["encoded"].method_name == "tensorflow/serving/predict"
 
 
 def test_serving_default_takes_raw_pixels(session, dataset, expected):

@@ -13,8 +13,9 @@ from keras import layers
 from tensorflow.core.protobuf import saved_model_pb2
 
 import training
+from sluice.wire.saved_model import read_signatures
 from training.errors import CannotAdopt, DataError, PublishError
-from training.publishing.saved_model import Session, signature_defs
+from training.publishing.saved_model import Session
 from training.publishing.trials import encode_png
 
 v1 = tf.compat.v1
@@ -108,7 +109,7 @@ def test_a_table_that_is_read_from_a_file_takes_the_file_along(tmp_path: Path) -
 def test_a_version_of_ours_is_published_again(version: Path, tmp_path: Path) -> None:
     said: list[str] = []
     again = training.publish(version, model_repository=tmp_path, name="again", say=said.append)
-    assert {*signature_defs(again)} == {*signature_defs(version)}
+    assert {*read_signatures(again)} == {*read_signatures(version)}
     assert not any("neither tried" in line for line in said)
     pixels = np.zeros((1, 8, 8, 1), np.uint8)
     files = np.array([encode_png(pixels[0])], object)

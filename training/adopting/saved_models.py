@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from sluice.wire.contract import SERVING_TAG
+from sluice.wire.saved_model import read_signatures
 from sluice.wire.versions import SAVED_MODEL
 from training.adopting import samples
 from training.adopting.adopt import Wishes
@@ -30,7 +31,7 @@ def signatures_of(source: Path, wishes: Wishes) -> dict[str, Any]:
     what cannot be put into it."""
     _refuse_wishes(wishes)
     with reading(source):
-        signatures = saved_model.signature_defs(source)
+        signatures = read_signatures(source)
         if not signatures:
             raise CannotAdopt(_why_no_signature(source))
     return signatures

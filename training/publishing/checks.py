@@ -9,9 +9,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from sluice.wire.contract import HEATMAP, NOVELTY
+from sluice.wire.saved_model import read_signatures
 from sluice.wire.tensors import Array
 from training.errors import BreakingChange, PublishError, WrongAnswers
-from training.publishing.saved_model import Session, graphs, signature_defs
+from training.publishing.saved_model import Session, graphs
 from training.publishing.signatures import SignatureGraphs, input_name
 from training.publishing.trials import Trials
 
@@ -85,7 +86,7 @@ def _compare_words(signature: str, output: str, answered: Array, expected: Array
 
 def check_compatible(directory: Path, previous: Path) -> None:
     """Raises BreakingChange where a client of `previous` would fail at `directory`."""
-    _refuse_breaks(signature_defs(previous), signature_defs(directory), previous)
+    _refuse_breaks(read_signatures(previous), read_signatures(directory), previous)
 
 
 def _refuse_breaks(old: Mapping[str, Any], new: Mapping[str, Any], previous: Path) -> None:
@@ -100,7 +101,7 @@ def _refuse_breaks(old: Mapping[str, Any], new: Mapping[str, Any], previous: Pat
 def check_planned(graphs: SignatureGraphs, previous: Path) -> None:
     """As `check_compatible`, of what will be published of a model that is to be trained."""
     signatures = {name: planned(function) for name, function in graphs.by_name().items()}
-    _refuse_breaks(signature_defs(previous), signatures, previous)
+    _refuse_breaks(read_signatures(previous), signatures, previous)
 
 
 def planned(function: Any) -> meta_graph_pb2.SignatureDef:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from sluice.wire.contract import GPU_TAG, SERVING_TAG
+from sluice.wire.saved_model import read_signatures
 from training.data.dataset import Arrays
 from training.data.heads import Head
 from training.errors import WrongAnswers
@@ -58,7 +59,7 @@ class Export:
             for tags, facts in graphs.items():
                 if "absent" in facts:
                     say(f"No graph {tags}: {facts['absent']}")
-        signatures = saved_model.signature_defs(staging)
+        signatures = read_signatures(staging)
         return Exported(signatures, asked, looked_at(explainer), graphs)
 
     def _add_others(
@@ -95,7 +96,7 @@ class Export:
             self.model,
             self.rows,
             self.heads,
-            saved_model.signature_defs(staging),
+            read_signatures(staging),
             self.images,
             of_keras,
             self.novelty,

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from sluice.wire.contract import BFLOAT16_TAG, GPU_TAG, SERVING_TAG
 from sluice.wire.processor import computes_bfloat16
+from sluice.wire.saved_model import read_signatures
 from training.data.dataset import Arrays
 from training.data.heads import Head
-from training.publishing import joining, saved_model
+from training.publishing import joining
 from training.publishing.agreement import Limits, agreement, enough
 from training.publishing.checks import described
 from training.publishing.held_out import HeldOut
@@ -185,7 +186,7 @@ def _described(directory: Path) -> dict[str, list[dict[str, str]]]:
             {key: described(info) for key, info in side.items()}
             for side in (definition.inputs, definition.outputs)
         ]
-        for name, definition in saved_model.signature_defs(directory).items()
+        for name, definition in read_signatures(directory).items()
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sluice.wire.contract import METRICS_FILE
 from sluice.wire.labels import labels_in_force
 from sluice.wire.rollouts import Rollout, read_rollout
+from sluice.wire.saved_model import BadSavedModel, read_signatures
 from sluice.wire.versions import (
     find_versions,
     survey,
@@ -124,15 +125,10 @@ def _why_not_whole(path: Path, sizes: dict[str, int]) -> str:
 
 def _look_into(path: Path) -> tuple[tuple[str, ...], str]:
     """The signatures of another's model, and why it cannot be loaded."""
-    # TensorFlow takes seconds to load: for others' models only.
-    from google.protobuf.message import DecodeError
-
-    from training.publishing.saved_model import signature_defs
-
     try:
-        signatures = tuple(signature_defs(path))
-    except DecodeError:
-        return (), f"the SavedModel in {path} cannot be read: copy the version again"
+        signatures = tuple(read_signatures(path))
+    except BadSavedModel as error:
+        return (), str(error)
     if not signatures:
         return (), f"the SavedModel in {path} has no signature under the tag serve"
     return signatures, _why_no_variables(path / "variables")

@@ -8,7 +8,6 @@ from typing import Any, Self
 import keras
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client.timeline import Timeline
 
@@ -18,6 +17,7 @@ from sluice.wire.contract import (
     DEFAULT_SIGNATURE,
     SERVING_TAG,
 )
+from sluice.wire.saved_model import BadSavedModel, read_signatures
 from sluice.wire.tensors import Array
 from sluice.wire.versions import SAVED_MODEL, published_versions
 from training.data.heads import Head
@@ -29,7 +29,6 @@ from training.publishing.signatures import ImageShapes, SignatureGraphs, input_n
 
 _BATCH = 256
 _RESOURCES = (tf.Variable, tf.saved_model.experimental.TrackableResource)
-_NOT_SIGNATURES = {"__saved_model_init_op"}  # TensorFlow keeps its own start-up among them
 
 
 def write(
@@ -93,14 +92,6 @@ def _correct(directory: Path) -> None:
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def signature_defs(directory: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
-    """What the SavedModel in `directory` offers, by signature name."""
-    found: dict[str, meta_graph_pb2.SignatureDef] = {}
-    for graph in graphs(directory):
-        found.update(graph.signature_def)
-    return {name: found[name] for name in sorted(found) if name not in _NOT_SIGNATURES}
-
-
 def graphs(directory: Path) -> list[meta_graph_pb2.MetaGraphDef]:
     """Those that a model server loads of the SavedModel in `directory`: one, or none."""
     proto = saved_model_pb2.SavedModel.FromString((directory / SAVED_MODEL).read_bytes())
@@ -110,8 +101,8 @@ def graphs(directory: Path) -> list[meta_graph_pb2.MetaGraphDef]:
 def live_version(model_directory: Path) -> Path | None:
     """The one that a model server takes: the newest whose SavedModel can be read."""
     for version in reversed([*published_versions(model_directory).values()]):
-        with contextlib.suppress(OSError, DecodeError):
-            if signature_defs(version):
+        with contextlib.suppress(OSError, BadSavedModel):
+            if read_signatures(version):
                 return version
     return None
 
