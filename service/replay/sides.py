@@ -10,9 +10,15 @@ import numpy as np
 
 from service.replay.changes import Reply
 from sluice.wire.channels import CHANNEL_OPTIONS
-from sluice.wire.contract import CLASSES_SUFFIX, SCORES_SUFFIX
+from sluice.wire.contract import (
+    CLASSES_SUFFIX,
+    DEFAULT_SIGNATURE,
+    PIXELS_SIGNATURE,
+    SCORES_SUFFIX,
+)
 from sluice.wire.labels import label_fault
 from sluice.wire.model_ref import ModelRef
+from sluice.wire.pixels import UINT8
 from sluice.wire.prediction_logs import (
     CLASSIFY_LOG,
     MULTI_INFERENCE_LOG,
@@ -23,7 +29,7 @@ from sluice.wire.prediction_logs import (
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 from sluice.wire.reasons import plain_reason
-from sluice.wire.tensors import Array, decode_tensor, string_array
+from sluice.wire.tensors import Array, decode_tensor, encode_tensor, string_array
 
 METHODS = {
     PREDICT_LOG: "Predict",
@@ -38,6 +44,8 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):\d{1,5}")
 _NOT_SERVED = re.compile("Servable not found|servable version label")
 # Of whoever answers there, or does not, and not of the version that is asked.
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
+
+_REFUSED = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 class BadSide(ValueError):
@@ -99,6 +107,8 @@ class Side:
         try:
             answer = method(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
+            if logged.signature == PIXELS_SIGNATURE and error.code() in _REFUSED:
+                return self.ask(_by_default(logged))
             return self._refused(error, time.perf_counter() - began)
         seconds = time.perf_counter() - began
         return Reply(outputs_of(logged, answer), _version_of(answer), seconds)
@@ -157,6 +167,19 @@ def outputs_of(logged: Logged, answer: Any) -> dict[str, Array]:
         else:
             outputs |= _values(name, result.regression_result)
     return outputs
+
+
+def _by_default(logged: Logged) -> Logged:
+    """A request for `pixels` by `serving_default`, as its client meant it: not every version has
+    the former."""
+    request = serving.PredictRequest()
+    request.CopyFrom(logged.request)
+    request.model_spec.signature_name = DEFAULT_SIGNATURE
+    for tensor in request.inputs.values():
+        array = decode_tensor(tensor)
+        if array.dtype == UINT8:
+            tensor.CopyFrom(encode_tensor(array.astype(np.float32), content=True))
+    return logged._replace(request=request, signature=DEFAULT_SIGNATURE)
 
 
 def _classes(head: str, result: serving.ClassificationResult) -> dict[str, Array]:

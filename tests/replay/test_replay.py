@@ -111,6 +111,16 @@ def test_every_fault_is_found_and_named(
     assert "http" not in written.replace("http-equiv", "")  # nobody is asked for anything
 
 
+def test_a_version_without_pixels_is_asked_for_the_same_by_default(
+    address, captures, pictures
+) -> None:
+    requests = [*map(predict, pictures.clip(0, 255).astype(np.uint8))]
+    for request in requests:
+        request.model_spec.signature_name = "pixels"
+    result = replay(captures(requests), "1", "3", address)
+    assert counts(result) == {"class": REQUESTS, "any": REQUESTS}, result.output
+
+
 def test_the_other_way_round_an_error_is_an_answer(address, captures, pictures) -> None:
     result = replay(captures([*map(predict, pictures)]), "6", "1", address)
     assert [*counts(result)] == ["answer", "any"]
