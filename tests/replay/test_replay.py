@@ -117,8 +117,15 @@ def test_a_version_without_pixels_is_asked_for_the_same_by_default(
     requests = [*map(predict, pictures.clip(0, 255).astype(np.uint8))]
     for request in requests:
         request.model_spec.signature_name = "pixels"
-    result = replay(captures(requests), "1", "3", address)
-    assert counts(result) == {"class": REQUESTS, "any": REQUESTS}, result.output
+    by_pixels, by_default = (
+        counts(replay(captures(asked), "1", "3", address))
+        for asked in (
+            requests,
+            [*map(predict, pictures.clip(0, 255).astype(np.uint8).astype("f4"))],
+        )
+    )
+    assert by_pixels == by_default
+    assert by_pixels["class"] == REQUESTS and "error" not in by_pixels
 
 
 def test_the_other_way_round_an_error_is_an_answer(address, captures, pictures) -> None:
