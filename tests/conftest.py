@@ -43,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-pictures", action="store_true", help="write the pictures of docs/images anew"
     )
+    parser.addoption(
+        "--write-docs", action="store_true", help="write what tests measure into docs/ anew"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -126,6 +126,7 @@ def readme_server(tmp_path_factory):
             f"MODEL_REPOSITORY={directory}/model_repository",
         ),
         cwd=ROOT,
+        env=newcomers(directory),
         stdout=log,
         stderr=log,
         start_new_session=True,
@@ -137,6 +138,13 @@ def readme_server(tmp_path_factory):
         os.killpg(server.pid, signal.SIGINT)  # Ctrl-C
         server.wait(60)
         log.close()
+
+
+def newcomers(directory):
+    """What the shell of a fresh account has: a home with nothing in it, and where programs are."""
+    home = directory / "home"
+    home.mkdir(exist_ok=True)
+    return {"HOME": str(home), "PATH": os.environ["PATH"]}
 
 
 def blocks(language):
@@ -229,7 +237,12 @@ def type_in(words, server):
     )
     command = command.replace(".venv", f"{ROOT}/.venv")
     outcome = subprocess.run(
-        ["bash", "-c", command], cwd=directory, capture_output=True, text=True, check=False
+        ["bash", "-c", command],
+        cwd=directory,
+        env=newcomers(directory),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout

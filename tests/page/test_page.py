@@ -15,6 +15,7 @@ from urllib.parse import quote
 import keras
 import numpy as np
 import pytest
+import requests
 from keras import layers
 from PIL import Image
 from selenium import webdriver
@@ -25,6 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import training
+from tests import figures
 
 pytestmark = pytest.mark.root
 
@@ -355,7 +357,16 @@ def asked(browser: webdriver.Chrome) -> int:
     return browser.execute_script("return performance.getEntriesByType('resource').length")
 
 
+def calls(url: str) -> float:
+    """To the models, of all requests that were answered."""
+    said = requests.get(f"{url}/metrics", timeout=60).text
+    return sum(map(float, re.findall(r"^sluice_calls_total{.*} (\S+)$", said, re.M)))
+
+
 def test_nothing_is_asked_while_nobody_looks(browser: webdriver.Chrome, url: str) -> None:
+    """And no model, whether somebody looks or not."""
+    before_all = calls(url)
+    assert before_all > 0
     browser.get(f"{url}/models/digits")
     one(browser, "#now summary").click()
     until(browser, lambda b: all_of(b, "#now-shown table"))
@@ -364,6 +375,7 @@ def test_nothing_is_asked_while_nobody_looks(browser: webdriver.Chrome, url: str
     before = asked(browser)
     time.sleep(5)
     assert asked(browser) == before
+    assert calls(url) == before_all
 
 
 def test_now_tells_of_each_version_while_somebody_looks(
@@ -386,8 +398,10 @@ def test_now_tells_of_each_version_while_somebody_looks(
     assert all_of(browser, "#now-shown svg polyline")
 
 
-def test_the_page_is_small(browser: webdriver.Chrome, url: str) -> None:
-    """What is sent without the pictures. The first paint is printed: it is the machine's affair."""
+def test_the_page_is_small(
+    browser: webdriver.Chrome, url: str, request: pytest.FixtureRequest
+) -> None:
+    """What is sent without the pictures. The first paint is told: it is the machine's affair."""
     browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     browser.get(f"{url}/models/digits")
     browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
@@ -405,7 +419,17 @@ def test_the_page_is_small(browser: webdriver.Chrome, url: str) -> None:
             "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
         ),
     )
-    print(f"first paint {first_paint:.0f} ms, {len(sizes)} requests, {sum(sizes)} bytes")
+    said = (
+        f"{figures.machine()}, Chromium and the gateway on one machine: first paint after "
+        f"{first_paint:.0f} ms, {len(sizes)} requests with {sum(sizes):,} bytes in all without the "
+        f"pictures, headers counted, nothing cached."
+    )
+    print(said)
+    if request.config.getoption("--write-docs"):
+        figures.write("api.md", "test_the_page_is_small", said)
+    assert re.search(
+        r"after \d+ ms, \d+ requests", figures.written("api.md", "test_the_page_is_small")
+    )
 
 
 def test_a_server_that_is_away_is_said_in_words(
