@@ -1,6 +1,7 @@
 """Files that are cut short, garbled or cannot be read: one sentence each, and no traceback."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,15 +11,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 from keras import layers
 
 import training
 from service.publish import publish
-from training.adopting import loading, reading, samples, saved_models
+from training.adopting import loading, reading, reading_hdf5, samples, saved_models
 from training.adopting.adopt import Wishes
 from training.adopting.guessing import Tensor
 from training.errors import CannotAdopt, DataError, TrainingError
@@ -234,3 +237,77 @@ def test_the_command_says_it_in_one_line_too(whole: Path, tmp_path: Path) -> Non
         assert told.output.startswith("Error: ")
         assert "damaged or cut short" in told.output
         assert told.output.count("\n") == 1
+
+
+def too_large(stored: h5py.File) -> None:
+    stored.create_dataset("weights", (10**6, 10**6), "f4", chunks=(10, 10))
+
+
+def in_another_file(stored: h5py.File) -> None:
+    stored.create_dataset("weights", (10,), "u1", external=[("/etc/passwd", 0, 10)])
+
+
+def linked_to_another(stored: h5py.File) -> None:
+    stored.create_group("dense")["weights"] = h5py.ExternalLink("/etc/passwd", "/weights")
+
+
+def made_of_another(stored: h5py.File) -> None:
+    layout = h5py.VirtualLayout((10,), "u1")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "weights", (10,))
+    stored.create_virtual_dataset("weights", layout)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (too_large, "would be 4,000,000,000,000 bytes in memory"),
+        (in_another_file, "takes numbers from another file of this machine (/etc/passwd)"),
+        (linked_to_another, "takes numbers from another file of this machine (/etc/passwd)"),
+        (made_of_another, "takes numbers from another file of this machine (/etc/passwd)"),
+    ],
+)
+def test_a_file_that_is_to_do_harm_is_refused(
+    tmp_path: Path, harm: Callable[[h5py.File], None], words: str
+) -> None:
+    with h5py.File(tmp_path / "pets.h5", "w") as stored:
+        stored.attrs["model_config"] = "{}"
+        harm(stored)
+    with pytest.raises(CannotAdopt, match=re.escape(words)):
+        load(tmp_path / "pets.h5")
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_hdf5, "_ANYWAY", 100_000)
+    with zipfile.ZipFile(tmp_path / "pets.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", " " * 1_000_000)
+    with pytest.raises(CannotAdopt, match=r"config\.json would be 1,000,000 bytes in memory"):
+        load(tmp_path / "pets.keras")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("/dev/zero", "is no file but a device"), (".", "is a link to a directory")],
+)
+def test_a_saved_model_without_an_end_is_not_copied(
+    whole: Path, tmp_path: Path, target: str, words: str
+) -> None:
+    source = shutil.copytree(whole / "exported", tmp_path / "exported")
+    (source / "assets" / "odd").symlink_to(target)
+    with pytest.raises(CannotAdopt, match=words):
+        serve(source)
+
+
+def test_a_saved_model_that_computes_for_ever_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_models, "_PATIENCE_MS", 200)
+    module = tf.Module()
+    spec = tf.TensorSpec([None], tf.float32, "x")
+    module.answer = tf.function(
+        lambda x: {"y": tf.while_loop(lambda _: True, lambda y: (y + 1,), (x,))[0]}, [spec]
+    )
+    tf.saved_model.save(module, str(tmp_path / "endless"), signatures=module.answer)
+    with pytest.raises(CannotAdopt, match=r"had not answered 2 rows after 0\.2 s"):
+        serve(tmp_path / "endless")

@@ -14,6 +14,7 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from training.adopting.reading_hdf5 import HOSTILE
 from training.errors import CannotAdopt, TrainingError
 
 # h5py, zipfile, NumPy, protobuf and TensorFlow have no error in common for bytes that are not what
@@ -74,6 +75,8 @@ def check_hdf5(path: Path) -> None:
     )
     if reader.returncode:
         said = reader.stderr.strip().rpartition("\n")[2][:_SHOWN]
+        if reader.returncode == HOSTILE:
+            raise CannotAdopt(f"{path} {said}")
         if reader.returncode < 0:
             said = f"reading it ends in {signal.Signals(-reader.returncode).name}"
         if reader.returncode == -signal.SIGXCPU:

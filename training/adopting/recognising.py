@@ -10,6 +10,7 @@ import h5py
 
 from sluice.wire.versions import SAVED_MODEL
 from training.adopting.reading import check_hdf5, reading
+from training.adopting.reading_hdf5 import Hostile, check_size
 from training.errors import CannotAdopt
 
 EXPORT = (
@@ -133,6 +134,7 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():
             raise CannotAdopt(_no_model(path, otherwise=_OTHERS[".zip"]))
+        _check_sizes(path, archive)
         if damaged := archive.testzip():
             raise CannotAdopt(f"{path} is damaged ({damaged} in it): copy it again")
         config = archive.read("config.json").decode("utf-8", "replace")
@@ -143,6 +145,14 @@ def _check_archive(path: Path) -> None:
                 f"of keras.layers or keras.ops"
             )
     check_hdf5(path)
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    for info in archive.infolist():
+        try:
+            check_size(info.file_size, info.compress_size)
+        except Hostile as error:
+            raise CannotAdopt(f"{path}: {info.filename} {error}") from error
 
 
 def _no_model(path: Path, otherwise: str = "") -> str:

@@ -22,6 +22,7 @@ from training.errors import CannotAdopt
 from training.publishing import checks, saved_model
 from training.publishing.trials import Trial, Trials
 
+_PATIENCE_MS = 600_000  # with a few rows: a graph may compute for ever
 _RTOL, _ATOL = 1e-4, 1e-6  # what sums in another order may differ by
 _MISSING_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
@@ -71,12 +72,27 @@ def copy(source: Path, staging: Path) -> None:
     """Copy all of it. Raises CannotAdopt where it cannot be read, PublishError where no other
     program than the one that wrote it could answer."""
     with reading(source):
+        _check_files(source)
         try:
             shutil.copytree(source, staging, dirs_exist_ok=True)
         except shutil.Error as error:  # all that went wrong, of which one thing says what to do
             _, _, why = error.args[0][0]
             raise CannotAdopt(f"{source} cannot be copied: {why}") from error
         checks.check_alone(staging)
+
+
+def _check_files(source: Path) -> None:
+    """Raises CannotAdopt for what may have no end: a device, a link back to where it lies."""
+    for path in sorted(source.rglob("*")):
+        if path.is_symlink() and path.is_dir():
+            raise CannotAdopt(
+                f"{path} is a link to a directory: put what is in that in the link's place"
+            )
+        if not (path.is_dir() or path.is_file()):
+            raise CannotAdopt(
+                f"{path} is no file but a device, a pipe or a link that leads nowhere: take it "
+                f"away, or put the file in its place"
+            )
 
 
 def ask(
@@ -120,10 +136,16 @@ def _first_answered(
 ) -> Trial | tf.errors.OpError:
     for trial in trials:
         try:
-            session.run(signature, trial.inputs)
+            options = tf.compat.v1.RunOptions(timeout_in_ms=_PATIENCE_MS)
+            session.run(signature, trial.inputs, options=options)
             return trial
         except tf.errors.NotFoundError:  # an operation or a file, whatever is asked
             raise
+        except tf.errors.DeadlineExceededError as error:
+            raise CannotAdopt(
+                f"not published: its signature {signature} had not answered "
+                f"{len(next(iter(trial.inputs.values())))} rows after {_PATIENCE_MS / 1000:g} s"
+            ) from error
         except tf.errors.OpError as error:
             refusal = error
     return refusal
