@@ -15,7 +15,6 @@ import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from click.testing import CliRunner
 from keras import layers
 
@@ -297,17 +296,3 @@ def test_a_saved_model_without_an_end_is_not_copied(
     (source / "assets" / "odd").symlink_to(target)
     with pytest.raises(CannotAdopt, match=words):
         serve(source)
-
-
-def test_a_saved_model_that_computes_for_ever_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(saved_models, "_PATIENCE_MS", 200)
-    module = tf.Module()
-    spec = tf.TensorSpec([None], tf.float32, "x")
-    module.answer = tf.function(
-        lambda x: {"y": tf.while_loop(lambda _: True, lambda y: (y + 1,), (x,))[0]}, [spec]
-    )
-    tf.saved_model.save(module, str(tmp_path / "endless"), signatures=module.answer)
-    with pytest.raises(CannotAdopt, match=r"had not answered 2 rows after 0\.2 s"):
-        serve(tmp_path / "endless")

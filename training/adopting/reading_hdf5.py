@@ -6,15 +6,15 @@ libhdf5 follows the addresses that stand in a file. In a damaged one they may le
 to where nothing is: then it computes for ever, and no Python code runs to stop it, or it ends the
 process. Of a `.keras` archive, the HDF5 files in it are read.
 
-What is whole and was made to do harm it refuses with the status HOSTILE: numbers that lie in another
-file of this machine, and a few bytes that would be more numbers than memory holds.
+What is whole and was made to do harm it refuses with the status HOSTILE: numbers that lie in
+another file of this machine, and a few bytes that would be more numbers than memory holds.
 """
 
 import io
-import os
 import resource
 import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 
@@ -45,7 +45,7 @@ in the file: save the model again with model.save()
 def read(path: str) -> None:
     """Every attribute and every number in it. Raises Hostile, and what h5py and zipfile do."""
     if not zipfile.is_zipfile(path):
-        _read_file(path, os.path.getsize(path))
+        _read_file(path, Path(path).stat().st_size)
         return
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():

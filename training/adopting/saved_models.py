@@ -22,7 +22,6 @@ from training.errors import CannotAdopt
 from training.publishing import checks, saved_model
 from training.publishing.trials import Trial, Trials
 
-_PATIENCE_MS = 600_000  # with a few rows: a graph may compute for ever
 _RTOL, _ATOL = 1e-4, 1e-6  # what sums in another order may differ by
 _MISSING_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
@@ -136,16 +135,10 @@ def _first_answered(
 ) -> Trial | tf.errors.OpError:
     for trial in trials:
         try:
-            options = tf.compat.v1.RunOptions(timeout_in_ms=_PATIENCE_MS)
-            session.run(signature, trial.inputs, options=options)
+            session.run(signature, trial.inputs)
             return trial
         except tf.errors.NotFoundError:  # an operation or a file, whatever is asked
             raise
-        except tf.errors.DeadlineExceededError as error:
-            raise CannotAdopt(
-                f"not published: its signature {signature} had not answered "
-                f"{len(next(iter(trial.inputs.values())))} rows after {_PATIENCE_MS / 1000:g} s"
-            ) from error
         except tf.errors.OpError as error:
             refusal = error
     return refusal
