@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from service.commands import EXTRAS, Commands, missing, require
+from service.commands import Commands, require
 from service.recipes import TrainCommand
 from service.refusals import WrongUsage, training_refusals
 from sluice.wire.contract import OPTIMIZE
@@ -237,15 +237,10 @@ def models(model_repository: Path, as_json: bool) -> None:
     """List what is published: versions, signatures, and how good each was on its test images."""
     from training.publishing import listing
 
-    try:
-        if as_json:
-            click.echo(json.dumps(listing.as_json(model_repository), indent=2))
-        else:
-            click.echo(listing.table(model_repository))
-    except ModuleNotFoundError as error:  # TensorFlow reads what Sluice did not publish
-        if (error.name or "").partition(".")[0] not in EXTRAS["training"]:
-            raise
-        raise missing("models", ["training"]) from None
+    if as_json:
+        click.echo(json.dumps(listing.as_json(model_repository), indent=2))
+    else:
+        click.echo(listing.table(model_repository))
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from service.commands import EXTRAS
 
 ROOT = Path(__file__).parents[2]
 UNWANTED = ("tensorflow", "keras", "flask", "gunicorn")
-# What each command says where the extras are missing; the `sluice models` of an empty repository
-# needs none.
+# What each command says where the extras are missing.
 NEEDS = {
     "up": '"sluice up" needs the gateway and modelserver extras: pip install '
     "'sluice[gateway,modelserver]'",
@@ -24,8 +23,9 @@ NEEDS = {
     "modelserver": '"sluice modelserver" needs the modelserver extra: pip install '
     "'sluice[modelserver]'",
     "train digits": "\"sluice train\" needs the training extra: pip install 'sluice[training]'",
-    "models": "\"sluice models\" needs the training extra: pip install 'sluice[training]'",
 }
+# All that the extras bring.
+BROUGHT = sorted({module for modules in EXTRAS.values() for module in modules})
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "grpc://localhost"])
@@ -71,30 +71,34 @@ def test_the_modules_of_an_extra_are_those_that_it_installs():
 
 @pytest.fixture
 def foreign_repository(tmp_path):
-    """A version that Sluice did not publish: to list it takes TensorFlow."""
+    """A version that Sluice did not publish."""
     (tmp_path / "repository/theirs/1").mkdir(parents=True)
     (tmp_path / "repository/theirs/1/saved_model.pb").write_bytes(b"theirs")
     return tmp_path / "repository"
 
 
 @pytest.mark.parametrize("command", NEEDS)
-def test_a_command_without_its_extra_says_which_to_install(command, foreign_repository):
-    arguments = [*command.split(), *models_option(command, foreign_repository)]
-    blocked = sorted({module for modules in EXTRAS.values() for module in modules})
-    done = sluice_without(blocked, arguments)
+def test_a_command_without_its_extra_says_which_to_install(command):
+    done = sluice_without(BROUGHT, command.split())
     assert (done.returncode, done.stderr) == (1, f"Error: {NEEDS[command]}\n")
 
 
+def test_models_are_listed_without_any_extra(foreign_repository):
+    arguments = ["models", f"--model-repository={foreign_repository}"]
+    done = sluice_without(BROUGHT, arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "theirs" in done.stdout
+
+
 @pytest.mark.parametrize("command", NEEDS)
-def test_a_missing_module_of_our_own_is_a_traceback(command, foreign_repository):
-    arguments = [*command.split(), *models_option(command, foreign_repository)]
+def test_a_missing_module_of_our_own_is_a_traceback(command):
     own = [
         "service.up.supervisor",
         "service.gateway.memory",
         "service.modelserver.__main__",
         "training.settings",
     ]
-    done = sluice_without(own, arguments)
+    done = sluice_without(own, command.split())
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ModuleNotFoundError" in done.stderr
@@ -108,10 +112,6 @@ def test_the_fuzzers_environment_holds_what_the_gateway_imports():
     around = {"a2wsgi", "click", "grpcio-health-checking", "gunicorn", "uvloop"}  # the application
     lines = (ROOT / "tests/clients/fuzz-requirements.txt").read_text().splitlines()
     assert names - around <= {*lines}
-
-
-def models_option(command, repository):
-    return [f"--model-repository={repository}"] if command == "models" else []
 
 
 def sluice_without(modules, arguments):
@@ -155,12 +155,10 @@ def test_the_bare_package_predicts_and_names_what_else_to_install(
         assert run([python, "-I", "-c", script]) == "3\n"
     for words, needs in NEEDS.items():
         done = subprocess.run(
-            [command, *words.split(), *models_option(words, foreign_repository)],
-            capture_output=True,
-            text=True,
-            check=False,
+            [command, *words.split()], capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (1, f"Error: {needs}\n")
+    assert "theirs" in run([command, "models", f"--model-repository={foreign_repository}"])
     # What it says to type is taken as the extra of the package that is here, whatever an index has.
     run([*pip, "install", "-c", source / "constraints.txt", "sluice[gateway]"])
     installed = run([python, "-I", "-m", "pip", "list", "--format=freeze"]).lower()

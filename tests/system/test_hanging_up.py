@@ -21,8 +21,10 @@ def test_whoever_hangs_up_frees_the_place_and_is_not_asked_for(launch_toy, launc
         callers[-1].sendall(message)
         toy.wait_for("came rows=1")  # the first is at the model server, the others in line
     wait_until(lambda: in_flight(gateway) == CALLERS)
-    for caller in callers:
+    for caller in callers[1:]:
         caller.close()
+    wait_until(lambda: in_flight(gateway) == 1)
+    callers[0].close()  # after the others: its call being over, whoever waits is asked for
     wait_until(lambda: in_flight(gateway) == 0)
     toy.wait_for("cancelled rows=1")
     assert toy.log.count("came") == 1, "those in line were never sent"
