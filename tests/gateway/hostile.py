@@ -27,6 +27,15 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         self.moved.set()
 
+    def write(self, data):
+        """Unless the other side has ended it: asyncio's transport has no socket from then on."""
+        if self.is_open:
+            self.transport.write(data)
+
+    def abort(self):
+        if self.is_open:
+            self.transport.abort()
+
 
 class Workers:
     """The processes of a GatewayProcess that answer, and the most memory that one has had."""

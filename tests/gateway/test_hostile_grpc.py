@@ -319,11 +319,11 @@ async def talk(port, data):
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(30):
         connection = await connected(port)
-    connection.transport.write(data)
+    connection.write(data)
     end = loop.time() + ANSWERED_S
     while connection.is_open and loop.time() < end and RESET_OR_END not in connection.data:
         await asyncio.sleep(GIVEN_UP_S)
-    connection.transport.abort()
+    connection.abort()
     return connection.data
 
 

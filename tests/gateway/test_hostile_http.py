@@ -407,14 +407,14 @@ class Client:
         _, connection = await loop.create_connection(Connection, "127.0.0.1", self.port)
         try:
             for piece in self._pieces(message):
-                connection.transport.write(piece)
+                connection.write(piece)
                 await asyncio.sleep(0.001 * self.rng.randrange(2))
             if self.rng.random() < HUNG_UP:
                 self.outcomes["hung up"] += 1
                 return True
             return await self._look_at(connection, message)
         finally:
-            connection.transport.abort()
+            connection.abort()
 
     async def _look_at(self, connection, message):
         """Until there are whole answers and nothing else, or nothing more can come."""
@@ -536,14 +536,14 @@ def test_a_request_may_be_cut_at_any_byte(gateway, name):
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
         for piece in pieces:
-            connection.transport.write(piece)
+            connection.write(piece)
             await asyncio.sleep(0.001)
         async with asyncio.timeout(PATIENCE_S):
             while not (answers := answers_in(connection.data, is_head)[0]):
                 assert connection.is_open
                 await connection.moved.wait()
                 connection.moved.clear()
-        connection.transport.abort()
+        connection.abort()
         return answers[0].status
 
     async def cut_everywhere():
