@@ -18,8 +18,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from service.gateway.answer import Answer
 from service.gateway.caching import NOT_ASKED
 from service.gateway.caller import Caller
@@ -39,9 +37,9 @@ from service.gateway.server import Server
 from service.gateway.settings import Settings
 from service.gateway.signatures import validate
 from service.gateway.traffic import Call, Inputs, Kind, bytes_of, kind_of
-from service.gateway.witness import Witness, count
-from service.replay.changes import Change, Reply, Tolerance, are_scores, changes
-from service.rollout.evidence import SCORE_BINS, SLOWER, Answers, Evidence
+from service.gateway.witness import Witness
+from service.replay.changes import Reply, Tolerance, changes
+from service.rollout.counting import count_pair
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.rollouts import Rollout
 from sluice.wire.signature import Signature
@@ -297,7 +295,7 @@ class Shadow:
         found = await self._work(pair.size, changes, before, after, Tolerance())
         model = pair.model
         evidence = self._witness.of(model, pair.rollout)
-        _count_pair(evidence, pair, after, found, rows)
+        count_pair(evidence, before, after, found, timed=_are_alike(rows, pair.joined))
         self._counts.shadowed(model, "changed" if found else "same")
         for kind in {change.kind for change in found}:
             self._counts.changed(model, kind)
@@ -305,34 +303,6 @@ class Shadow:
             self.samples.answered(
                 pair.asked.kind, pair.asked.inputs, pair.answer.version, pair.caller
             )
-
-
-def _count_pair(
-    evidence: Evidence, pair: _Pair, after: Reply, found: Sequence[Change], rows: int
-) -> None:
-    evidence.pairs += 1
-    evidence.changed += bool(found)
-    for kind in {change.kind for change in found}:
-        evidence.changes[kind] = evidence.changes.get(kind, 0) + 1
-    _count_side(evidence.shadow_live, pair.seconds, pair.answer.outputs)
-    if after.error:
-        evidence.shadow_next.fail()
-        return
-    _count_side(evidence.shadow_next, after.seconds, after.outputs)
-    if _are_alike(rows, pair.joined):
-        evidence.timed += 1
-        evidence.slower += after.seconds > SLOWER * pair.seconds
-        evidence.faster += pair.seconds > SLOWER * after.seconds
-
-
-def _count_side(answers: Answers, seconds: float, outputs: Any) -> None:
-    count(answers, seconds, outputs)
-    for array in outputs.values():
-        if array.dtype.kind in "fV" and are_scores(array):
-            best = np.nan_to_num(array.astype(np.float64)).max(axis=1)
-            bins = np.minimum((best * SCORE_BINS).astype(int), SCORE_BINS - 1)
-            for place in bins.clip(0).tolist():
-                answers.scores[place] += 1
 
 
 def _are_alike(rows: int, other: int) -> bool:

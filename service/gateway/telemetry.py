@@ -26,16 +26,17 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
-from service.gateway.novelty import BUCKETS, readings
 from service.gateway.rollouts import RolloutStates
 from service.gateway.server import EJECTED, Server
 from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
 from service.gateway.version_states import VersionStates
+from sluice.wire.novelty import readings
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BYTES = tuple(4**power * 1024 for power in range(9))  # 1 kB to 64 MB
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+NOVELTY = (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)  # 1 is the model's own threshold
 COUNT_AFTER_S = 0.1
 COUNT_AT = 64  # observations: more would hold up the event loop for longer than a request
 
@@ -115,7 +116,7 @@ class Telemetry:
         self._novelty = self._histogram(
             "novelty",
             "How unlike the training images a row is, as the model says; above 1, unlike.",
-            BUCKETS,
+            NOVELTY,
         )
         self._refused = Counter(
             "sluice_refused", "Requests turned away before any work.", ["reason"], registry=registry

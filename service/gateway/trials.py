@@ -15,7 +15,8 @@ from service.gateway.rollouts import Rollouts
 from service.gateway.routing import Route, described, route
 from service.gateway.settings import Settings
 from service.gateway.shadowing import Counts, Send, Shadow, Work
-from service.gateway.witness import Witness, count
+from service.gateway.witness import Witness
+from service.rollout.counting import count
 from service.rollout.evidence import Answers
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array

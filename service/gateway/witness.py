@@ -7,19 +7,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from service.gateway.novelty import readings
 from service.rollout.evidence import (
-    NOVEL,
-    Answers,
     Evidence,
     evidence_directory,
     write_evidence,
 )
-from sluice.wire.contract import NOVELTY
 from sluice.wire.rollouts import Rollout
-from sluice.wire.tensors import Array
 
 MOST = 100  # rollouts that are remembered
 
@@ -72,12 +65,3 @@ class Witness:
             log.error("%s: what is seen of the rollout is kept in memory until it can", problem)
         if due:
             self.problem = problem
-
-
-def count(answers: Answers, seconds: float, outputs: Mapping[str, Array]) -> None:
-    """One answer that took so long."""
-    answers.add(seconds)
-    if NOVELTY in outputs:
-        told = readings([outputs[NOVELTY]])
-        answers.told += len(told)
-        answers.novel += int(np.count_nonzero(np.asarray(told) > NOVEL))

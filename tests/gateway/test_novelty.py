@@ -8,8 +8,8 @@ import pytest
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
-from service.gateway.novelty import MOST
 from service.gateway.telemetry import Telemetry
+from sluice.wire.novelty import MOST
 
 
 def exchange(model: str = "digits") -> Exchange:

@@ -6,7 +6,6 @@ import numpy as np
 
 from sluice.wire.tensors import Array
 
-BUCKETS = (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)  # 1 is the model's own threshold
 MOST = 1000.0  # a row that is no number, or beyond this, must not drown the others in the sum
 
 
