@@ -7,6 +7,9 @@ While it is there a version that is published does not go live by itself.
 
 import json
 import os
+import re
+import reprlib
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,11 +17,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sluice.wire.versions import find_versions
+from sluice.wire.versions import find_versions, version_number
 
 ROLLOUT_FILE = "rollout.json"
+MOST_BYTES = 1 << 20  # of it; a change of stage takes about 150
 STABLE, CANARY_LABEL = "stable", "canary"
 RANDOM, BY_KEY, BY_HEADER = "random", "key", "header:"  # how requests are chosen
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # it names a folder
 
 
 class Stage(StrEnum):
@@ -124,19 +129,22 @@ def read_rollout(model_directory: Path) -> Rollout | None:
     """
     path = model_directory / ROLLOUT_FILE
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            raise ValueError(f"{path} is no file, or has more than {MOST_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text: {error}") from error
     try:
-        found = parse_rollout(text)
+        rollout = parse_rollout(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    missing = found.loaded - find_versions(model_directory).keys()
+    missing = rollout.loaded - find_versions(model_directory).keys()
     if missing:
         raise ValueError(f"{path}: there is no version {min(missing)} of {model_directory.name}")
-    return found
+    return rollout
 
 
 def parse_rollout(text: str) -> Rollout:
@@ -147,16 +155,16 @@ def parse_rollout(text: str) -> Rollout:
     """
     try:
         given = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"it is no JSON: {error}") from error
     if not isinstance(given, dict):
         raise ValueError('it is not as expected, {"live": 1, "next": 2, "stage": "shadow", ...}')
     if unknown := sorted(given.keys() - Rollout.__dataclass_fields__.keys()):
-        raise ValueError(f"{unknown[0]!r} is no key of a rollout")
+        raise ValueError(f"{_shown(unknown[0])} is no key of a rollout")
     found = Rollout(
-        id=_field(given, "id", str),
-        live=_field(given, "live", int),
-        next=_field(given, "next", int),
+        id=_id(given),
+        live=_version(given, "live"),
+        next=_version(given, "next"),
         stage=_stage(given),
         shadow_share=_share(given, "shadow_share"),
         canary_share=_share(given, "canary_share"),
@@ -200,7 +208,21 @@ def remove_rollout(model_directory: Path) -> None:
 def _field(given: Mapping[str, Any], name: str, kind: type[Any], default: Any = None) -> Any:
     found = given.get(name, default)
     if type(found) is not kind:
-        raise ValueError(f"{name}: expected {kind.__name__}, got {found!r}")
+        raise ValueError(f"{name}: expected {kind.__name__}, got {_shown(found)}")
+    return found
+
+
+def _id(given: Mapping[str, Any]) -> str:
+    found: str = _field(given, "id", str)
+    if not _ID.fullmatch(found):
+        raise ValueError(f"id: expected 1 to 64 letters, digits, - and _, got {_shown(found)}")
+    return found
+
+
+def _version(given: Mapping[str, Any], name: str) -> int:
+    found: int = _field(given, name, int)
+    if version_number(str(found)) is None:
+        raise ValueError(f"{name}: expected a version's number, got {_shown(found)}")
     return found
 
 
@@ -209,13 +231,14 @@ def _stage(given: Mapping[str, Any]) -> Stage:
         return Stage(given.get("stage"))  # type: ignore[arg-type]
     except ValueError:
         known = ", ".join(Stage)
-        raise ValueError(f"stage: expected one of {known}, got {given.get('stage')!r}") from None
+        got = _shown(given.get("stage"))
+        raise ValueError(f"stage: expected one of {known}, got {got}") from None
 
 
 def _share(given: Mapping[str, Any], name: str) -> float:
     found = given.get(name, Rollout.__dataclass_fields__[name].default)
     if type(found) not in (int, float) or not 0 <= found <= 1:
-        raise ValueError(f"{name}: expected a number from 0 to 1, got {found!r}")
+        raise ValueError(f"{name}: expected a number from 0 to 1, got {_shown(found)}")
     return float(found)
 
 
@@ -223,19 +246,24 @@ def _by(given: Mapping[str, Any]) -> str:
     found = given.get("by", RANDOM)
     named = isinstance(found, str) and found.startswith(BY_HEADER) and len(found) > len(BY_HEADER)
     if found not in (RANDOM, BY_KEY) and not named:
-        raise ValueError(f"by: expected {RANDOM}, {BY_KEY} or {BY_HEADER}NAME, got {found!r}")
+        raise ValueError(f"by: expected {RANDOM}, {BY_KEY} or {BY_HEADER}NAME, got {_shown(found)}")
     return str(found).lower()
 
 
 def _event(given: Any) -> Event:
     if not isinstance(given, dict):
-        raise ValueError(f"history: expected objects, got {given!r}")
+        raise ValueError(f"history: expected objects, got {_shown(given)}")
     try:
         at = datetime.fromisoformat(_field(given, "at", str)).timestamp()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"history: {error}") from None
     return Event(at, _stage(given), _share(given, "canary_share"), _field(given, "why", str))
 
 
 def _written(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _shown(found: object) -> str:
+    """What was found instead, in a message of one line."""
+    return reprlib.repr(found)

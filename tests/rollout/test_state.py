@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -113,12 +114,30 @@ def test_what_cannot_be_done_from_here(digits: Path) -> None:
         ({"by": "header:"}, "by: expected random, key or header:NAME"),
         ({"history": [{"at": "noon", "stage": "shadow", "why": ""}]}, "history: Invalid isoformat"),
         ({"shares": 1}, "'shares' is no key of a rollout"),
+        ({"id": "../../elsewhere"}, "id: expected 1 to 64 letters"),
+        ({"id": ""}, "id: expected 1 to 64 letters"),
+        ({"stage": "rolled_back", "next": 1 << 63}, "next: expected a version's number"),
+        ({"live": -1}, "live: expected a version's number, got -1"),
+        ({"history": "x" * 2**20}, "is no file, or has more than 1,048,576 bytes"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_file_that_is_none_is_told(digits: Path, change: dict[str, object], told: str) -> None:
     path = digits / ROLLOUT_FILE
     path.write_text(json.dumps({"id": "a", "live": 1, "next": 2, "stage": "shadow"} | change))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=told) as caught:
+        read_rollout(digits)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_never_ends_is_told(digits: Path) -> None:
+    path = digits / ROLLOUT_FILE
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="it is no JSON"):
+        read_rollout(digits)
+    path.unlink()
+    os.mkfifo(path)  # whoever opens it waits for somebody to write
+    with pytest.raises(ValueError, match="is no file"):
         read_rollout(digits)
 
 
@@ -126,7 +145,7 @@ def test_a_file_that_is_none_is_told(digits: Path, change: dict[str, object], to
 @given(
     some.builds(
         Rollout,
-        some.text(),
+        some.from_regex("[A-Za-z0-9_-]{1,64}", fullmatch=True),
         some.just(1),
         some.just(2),
         some.sampled_from(Stage),
