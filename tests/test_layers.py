@@ -75,6 +75,8 @@ RULES = [
         )
         for shared in (
             "predictions",
+            "asking",
+            "calls",
             "joining",
             "limiter",
             "server",

@@ -15,10 +15,11 @@ from service.gateway.caching import HIT
 from service.gateway.caller import Caller
 from service.gateway.classes import Labels, head_of, index_of
 from service.gateway.errors import MalformedRequest, UnknownSignature
-from service.gateway.predictions import LARGE, Predictions
+from service.gateway.predictions import Predictions
 from service.gateway.query import TfsQuery
 from service.gateway.showcase import Showcase
 from service.gateway.signatures import Signatures
+from service.gateway.threads import LARGE
 from sluice.wire.contract import EXPLAINED_BY
 from sluice.wire.explanations import prefix_of
 from sluice.wire.model_ref import ModelRef

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.gateway.access.grant import OPERATION_OF
 from service.gateway.access.guard import AnyGuard, guard_of
@@ -27,6 +28,7 @@ from service.gateway.tls.server import ServerTls, server_tls
 from service.gateway.tracing.trace import Tracer
 from service.gateway.tracing.tracers import tracer_of
 from service.gateway.views import ModelView
+from service.gateway.witness import Witness
 from sluice.wire.model_ref import ModelRef
 
 # Headers of a request.
@@ -61,17 +63,13 @@ class Gateway:
         guard = guard_of(settings)
         hear = telemetry.version_states.hear
         capture, cache = capture_of(settings, telemetry), cache_of(settings, telemetry)
+        repository = Path(settings.model_repository) if settings.model_repository else None
+        witness = Witness(repository, telemetry, samples_of(settings, telemetry))
         predictions = Predictions(
-            settings,
-            telemetry.statistics,
-            hear,
-            lambda: guard.remark,
-            capture,
-            cache,
-            telemetry,
-            samples_of(settings, telemetry),
+            settings, telemetry.statistics, hear, lambda: guard.remark, capture, cache, witness
         )
-        telemetry.rollout_states.of = predictions.trials.rollouts
+        rollouts = predictions.trials.rollouts
+        telemetry.rollout_states.in_force = lambda: rollouts.in_force
         admission = Admission(settings, predictions.joining, telemetry)
         tls, cors = server_tls(settings), Cors(settings.cors_origins)
         tracer = tracer_of(settings)

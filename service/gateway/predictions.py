@@ -5,62 +5,39 @@ the signatures it is given; here it is decoded, held to every rule about content
 that wait, and asked. What comes back is arrays.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from service.gateway.access.limits import ROWS
 from service.gateway.answer import Answer
+from service.gateway.asking import AnyQuery, Asking, Decode, Wanted
 from service.gateway.caching import NO_CACHE, AnyCache
 from service.gateway.caller import Caller
+from service.gateway.calls import Calls
 from service.gateway.capturing import NO_CAPTURE, AnyCapture
-from service.gateway.catalogue import SIGNATURES_MAY_BE_STALE_S, Catalogue
-from service.gateway.classes import check_classes
-from service.gateway.deadlines import Within
-from service.gateway.decode.images import (
-    as_graph_reads,
-    check_content,
-    check_examples,
-    graph_reads_all,
-)
-from service.gateway.errors import ModelNotFound, RejectedByModel, RequestError
-from service.gateway.joining import Joining
-from service.gateway.model_server import (
-    CLASSIFY,
-    GET_STATUS,
-    MULTI_INFERENCE,
-    PREDICT,
-    REGRESS,
-    addressed,
-    decode_predict_response,
-    encode_predict_request,
-)
-from service.gateway.patterns import named_by
-from service.gateway.query import ExamplesQuery, Query
+from service.gateway.catalogue import Catalogue
+from service.gateway.decode.images import check_examples
+from service.gateway.errors import ModelNotFound
+from service.gateway.model_server import CLASSIFY, GET_STATUS, MULTI_INFERENCE, REGRESS, addressed
+from service.gateway.query import ExamplesQuery
 from service.gateway.routing import Route
-from service.gateway.server import Server
 from service.gateway.settings import Settings
-from service.gateway.shadowing import NO_COUNTS, Asked, Counts
-from service.gateway.signatures import Signatures, validate
+from service.gateway.signatures import Signatures
 from service.gateway.statistics import NO_VERSION, Statistics
-from service.gateway.traffic import Call, Inputs, Kind, bytes_of, kind_of
+from service.gateway.threads import Threads
+from service.gateway.traffic import bytes_of
 from service.gateway.trials import Trials
-from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY, TAKE_FILES
-from sluice.wire.explanations import with_best_class
+from service.gateway.witness import Witness
+from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
-from sluice.wire.signature import Signature
 from sluice.wire.tensors import Array
 
-AnyQuery = TypeVar("AnyQuery", bound=Query)
-_Checked = tuple[AnyQuery, Signature, dict[str, Array]]
 Result = TypeVar("Result")
-Decode = Callable[[Signatures], AnyQuery]
 ByVersion = Mapping[str, Statistics]
 Counted = Callable[[], Mapping[str, ByVersion]]
 Remark = Callable[[], str]
@@ -68,17 +45,6 @@ Hear = Callable[[str, Sequence[serving.ModelVersionStatus]], None]
 
 # What is passed on as it came, and is a prediction: it goes where a rollout says.
 PREDICTING = (CLASSIFY, REGRESS, MULTI_INFERENCE)
-# What takes a millisecond and more is not done in the event loop: reading or writing so many bytes.
-LARGE = 1 << 16
-LARGE_CALL = 1 << 20  # bytes of tensors, which are only copied
-
-
-class _Asked(NamedTuple, Generic[AnyQuery]):
-    """A request as it was asked, and what was answered."""
-
-    query: AnyQuery
-    request: Asked
-    answer: Answer
 
 
 class Predictions(Catalogue):
@@ -87,8 +53,7 @@ class Predictions(Catalogue):
     Every method raises a GatewayError, DeadlineExceeded once the caller's time is over. `counted`
     says what has been counted of them; `hear` is told the states of the named models' versions;
     `remark` says what else whoever asks for readiness should know; `capture` is told what has been
-    answered; `cache` keeps answers; `counts` and `samples` are told how a rollout's next version
-    does.
+    answered; `cache` keeps answers; `witness` is told how a rollout's versions do.
     """
 
     def __init__(
@@ -99,22 +64,15 @@ class Predictions(Catalogue):
         remark: Remark = str,
         capture: AnyCapture = NO_CAPTURE,
         cache: AnyCache = NO_CACHE,
-        counts: Counts = NO_COUNTS,
-        samples: AnyCapture = NO_CAPTURE,
+        witness: Witness | None = None,
     ) -> None:
         super().__init__(settings)
         self._counted, self.hear, self.remark = counted, hear, remark
-        self._capture, self._cache = capture, cache
-        self.joining = Joining(
-            self.model_server.servers,
-            self._send,
-            max_rows=settings.max_joined_rows,
-            max_wait_s=settings.max_wait_s,
-            joins=named_by(settings.join_models),
-        )
-        send = partial(self._send, weighs=False)
-        self.trials = Trials(settings, self.joining, send, self._work, counts, samples)
-        self._pool = ThreadPoolExecutor(settings.threads, "work")
+        self._capture, self._threads = capture, Threads(settings.threads)
+        calls = Calls(settings, self.model_server, self._threads)
+        self.joining, self.aside = calls.joining, self._threads.run
+        self._asking = Asking(self, calls, cache)
+        self.trials = Trials(settings, calls, witness or Witness())
 
     async def open(self) -> None:
         await self.model_server.open()
@@ -125,7 +83,7 @@ class Predictions(Catalogue):
         await self.joining.close()
         await self.model_server.close()
         await self.aside(self._capture.close)
-        self._pool.shutdown(wait=False)
+        self._threads.close()
 
     async def infer(
         self,
@@ -134,7 +92,7 @@ class Predictions(Catalogue):
         caller: Caller,
         *,
         size: int,
-        outputs: Callable[[AnyQuery], tuple[str, ...]] = lambda _: (),
+        outputs: Wanted[AnyQuery] = lambda _: (),
     ) -> tuple[AnyQuery, Answer]:
         """The decoded query and its answer.
 
@@ -143,16 +101,17 @@ class Predictions(Catalogue):
         """
         with self._deadlines.within(caller) as time_limit:
             way = self.trials.route(model, caller)
-            ask = partial(self._answered, decode, caller, size, outputs, time_limit)
-            asked = await self.trials.ask(way, caller, ask, lambda each: each.answer.outputs)
-        query, request, answer = asked.query, asked.request, asked.answer
+            ask = partial(self._asking.ask, decode, size, outputs, caller, time_limit)
+            query, question, answer = await self.trials.ask(
+                way, caller, ask, lambda each: each.answer.outputs
+            )
         caller.version = answer.version
-        self._capture.answered(request.kind, request.inputs, answer.version, caller)
-        if request.kind.model == way.model:
-            self.trials.shadow.offer(way, request, answer, caller)
+        self._capture.answered(question.kind, question.inputs, answer.version, caller)
+        if question.kind.model == way.model:
+            self.trials.shadow.offer(way, question, answer, caller)
         if query.signature.name == ENCODED_SIGNATURE:
             caller.novelty = answer.outputs.get(NOVELTY)
-        self.answered(request.kind.model, answer.version)
+        self.answered(question.kind.model, answer.version)
         return query, answer
 
     async def classify(
@@ -189,7 +148,9 @@ class Predictions(Catalogue):
             with self._deadlines.within(caller):
                 if examples is not None:
                     await caller.account.spend({ROWS: _examples_of(examples)})
-                    await self._work(len(request), check_examples, examples, self._max_pixels)
+                    await self._threads.run_if_large(
+                        len(request), check_examples, examples, self.settings.max_image_pixels
+                    )
                 way = self._way(method, model, caller)
                 ask = partial(self._call, method, request, model, caller)
                 version, reply = await self.trials.ask(way, caller, ask)
@@ -233,47 +194,9 @@ class Predictions(Catalogue):
     ) -> Result:
         """What `encode` makes of outputs, in a thread where these are large."""
         began = time.monotonic()
-        found = await self._work(bytes_of(outputs), encode)
+        found = await self._threads.run_if_large(bytes_of(outputs), encode)
         caller.trace.step("encode", began)
         return found
-
-    async def aside(self, work: Callable[..., Result], *arguments: object) -> Result:
-        """`work(*arguments)` in a thread: what may take long however small it looks."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
-
-    @property
-    def _max_pixels(self) -> int:
-        return self.settings.max_image_pixels
-
-    async def _answered(
-        self,
-        decode: Decode[AnyQuery],
-        caller: Caller,
-        size: int,
-        outputs: Callable[[AnyQuery], tuple[str, ...]],
-        time_limit: Within,
-        model: ModelRef,
-    ) -> "_Asked[AnyQuery]":
-        """Decode for a version, and ask it."""
-        query, signature, inputs = await self._checked(model, decode, caller, size)
-        if signature.name in TAKE_FILES and not graph_reads_all(inputs):
-            inputs = await self.aside(as_graph_reads, inputs)
-        caller.signature = query.signature.name
-        if query.timeout_s is not None:
-            time_limit.shorten(caller.began + query.timeout_s)
-        if not caller.rows:  # else it has paid for them already, and was not answered
-            await caller.account.spend({ROWS: _rows(signature, inputs) or 1})
-        wanted = outputs(query)
-        try:
-            kind, answer = await self._ask(model, signature, inputs, wanted, caller)
-        except RejectedByModel:
-            if signature is query.signature:
-                raise
-            # Another server, or a newer version, may have no such signature.
-            signature, inputs = query.signature, validate(query.signature, inputs)
-            kind, answer = await self._ask(model, signature, inputs, wanted, caller)
-        request = Asked(kind, inputs, _rows(signature, inputs), query.signature)
-        return _Asked(query, request, answer)
 
     def _way(self, method: str, model: ModelRef, caller: Caller) -> Route:
         """To whom a request of "/SERVICE/METHOD" goes."""
@@ -299,72 +222,7 @@ class Predictions(Catalogue):
     ) -> bytes:
         return await self.forward(method, request.SerializeToString(), model, caller, examples)
 
-    async def _ask(
-        self,
-        model: ModelRef,
-        signature: Signature,
-        inputs: Inputs,
-        wanted: tuple[str, ...],
-        caller: Caller,
-    ) -> tuple[Kind, Answer]:
-        kind = kind_of(model, signature.name, wanted, inputs)
-        ask = partial(self.joining.ask, kind, inputs, _rows(signature, inputs), caller)
-        return kind, await self._cache.answer(kind, inputs, caller, ask, self.live_version)
-
-    async def _checked(
-        self, model: ModelRef, decode: Decode[AnyQuery], caller: Caller, size: int
-    ) -> _Checked[AnyQuery]:
-        """The query, the signature to ask, and inputs that fit it and every rule about content.
-
-        Remembered signatures may be those of a version that was replaced: they may let a request
-        pass, but only fresh ones turn it away.
-        """
-        signatures = await self.signatures_of(model, caller)
-        began = time.monotonic()
-        try:
-            try:
-                return await self._work(size, self._decode, decode, signatures)
-            except RequestError:
-                fresh = await self.signatures_of(model, caller, SIGNATURES_MAY_BE_STALE_S)
-                if fresh is signatures:
-                    raise
-                return await self._work(size, self._decode, decode, fresh)
-        finally:
-            caller.decode_s = time.monotonic() - began
-            caller.trace.step("decode", began)
-
-    def _decode(self, decode: Decode[AnyQuery], signatures: Signatures) -> _Checked[AnyQuery]:
-        query = decode(signatures)
-        given = with_best_class(query.signature, query.inputs)
-        signature = signatures.narrowest(query.signature, given)
-        inputs = validate(signature, given)
-        check_classes(signature, inputs, signatures)
-        check_content(query, self._max_pixels)
-        return query, signature, inputs
-
-    async def _send(self, server: Server, call: Call, *, weighs: bool = True) -> Answer:
-        kind = call.kind
-        encode = (encode_predict_request, kind.model, kind.signature, call.inputs, kind.outputs)
-        request = await self._work(call.size, *encode, most=LARGE_CALL)
-        reply = await self.model_server.call_on(
-            server, PREDICT, request, kind.model, call.caller, weighs=weighs
-        )
-        return await self._work(len(reply), decode_predict_response, reply, most=LARGE_CALL)
-
-    async def _work(
-        self, size: int, work: Callable[..., Result], *arguments: object, most: int = LARGE
-    ) -> Result:
-        """`work(*arguments)`, in a thread where `size` bytes are too many for the event loop."""
-        if size <= most:
-            return work(*arguments)
-        return await self.aside(work, *arguments)
-
 
 def _examples_of(given: serving.Input) -> int:
     lists = given.example_list.examples, given.example_list_with_context.examples
     return sum(map(len, lists))
-
-
-def _rows(signature: Signature, inputs: Inputs) -> int | None:
-    """The rows of a request whose every input and output has one for each instance, else None."""
-    return len(next(iter(inputs.values()))) if signature.is_batched else None

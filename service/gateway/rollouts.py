@@ -7,11 +7,8 @@ and is told: what was in force stays in force.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from service.gateway.file_state import state_of
 from service.gateway.witness import Witness
@@ -24,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class Rollouts:
-    """Those of `repository`, the model repository's directory; None: none. For one event loop.
+    """Those of the witness's repository. For one event loop.
 
     `in_force` by model; `problems` why a model's file, as it is now, is not.
     """
 
-    def __init__(self, repository: Path | None, witness: Witness) -> None:
-        self._repository, self._witness = repository, witness
+    def __init__(self, witness: Witness) -> None:
+        self._repository, self._witness = witness.repository, witness
         self.in_force: Mapping[str, Rollout] = {}
         self.problems: dict[str, str] = {}
         self._seen: dict[str, tuple[int, ...]] = {}
@@ -107,25 +104,6 @@ class Rollouts:
         self.problems.pop(name, None)
         if problem:
             self.problems[name] = problem
-
-
-class RolloutStates(Collector):
-    """`sluice_rollout{model,stage,live,next}`: the share of requests that the next version answers
-    to callers. Read as it is scraped, as every worker reads the same files."""
-
-    def __init__(self) -> None:
-        self.of: Rollouts | None = None
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "sluice_rollout",
-            "The share of requests that the next version of a rollout answers.",
-            labels=["model", "stage", "live", "next"],
-        )
-        for model, each in self.of.in_force.items() if self.of else ():
-            share = 1.0 if each.answering == each.next else each.canary
-            family.add_metric([model, each.stage, str(each.live), str(each.next)], share)
-        yield family
 
 
 def _told(rollout: Rollout | None) -> str:

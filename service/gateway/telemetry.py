@@ -26,7 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
-from service.gateway.rollouts import RolloutStates
+from service.gateway.rollout_states import RolloutStates
 from service.gateway.server import EJECTED, Server
 from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
 from service.gateway.version_states import VersionStates

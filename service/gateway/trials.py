@@ -3,21 +3,17 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 from service.gateway.caching import NOT_ASKED
 from service.gateway.caller import Caller
-from service.gateway.capturing import AnyCapture
+from service.gateway.calls import Calls
 from service.gateway.errors import DeadlineExceeded, GatewayError, ModelServerFailed
-from service.gateway.joining import Joining
 from service.gateway.rollouts import Rollouts
 from service.gateway.routing import Route, described, route
 from service.gateway.settings import Settings
-from service.gateway.shadowing import Counts, Send, Shadow, Work
+from service.gateway.shadowing import Shadow
 from service.gateway.witness import Witness
-from service.rollout.counting import count
-from service.rollout.evidence import Answers
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array
 
@@ -28,27 +24,15 @@ _OWN_FAULTS = (ModelServerFailed, DeadlineExceeded)
 class Trials:
     """Of one worker. For one event loop."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        joining: Joining,
-        send: Send,
-        work: Work,
-        counts: Counts,
-        samples: AnyCapture,
-    ) -> None:
-        repository = Path(settings.model_repository) if settings.model_repository else None
-        self._witness = Witness(repository)
-        self.rollouts = Rollouts(repository, self._witness)
-        self.shadow = Shadow(
-            settings, self.rollouts, self._witness, joining, send, work, counts, samples
-        )
-        self._counts = counts
+    def __init__(self, settings: Settings, calls: Calls, witness: Witness) -> None:
+        self._witness = witness
+        self.rollouts = Rollouts(witness)
+        self.shadow = Shadow(settings, self.rollouts, witness, calls)
 
     async def close(self) -> None:
         await self.shadow.close()
         await asyncio.to_thread(self._witness.write, self._witness.due())
-        await asyncio.to_thread(self.shadow.samples.close)
+        await asyncio.to_thread(self._witness.close)
 
     def route(self, model: ModelRef, caller: Caller) -> Route:
         """Who answers. Raises MalformedRequest."""
@@ -73,28 +57,16 @@ class Trials:
         except GatewayError as error:
             if way.instead is not None and way.goes_round(error):
                 answered = await ask(way.instead)
-                self._fail(way)
+                self._witness.failed(way)
                 return answered
             if isinstance(error, _OWN_FAULTS):
-                self._fail(way)
+                self._witness.failed(way)
             raise
         except asyncio.CancelledError:
             if caller.time_left_s() <= 0:
-                self._fail(way)
+                self._witness.failed(way)
             raise
-        of = self._answers(way)
-        if of is not None and caller.cache not in NOT_ASKED:
-            count(of, time.monotonic() - began - caller.decode_s, outputs(answered))
+        if way.rollout is not None and caller.cache not in NOT_ASKED:
+            seconds = time.monotonic() - began - caller.decode_s
+            self._witness.answered(way, seconds, outputs(answered))
         return answered
-
-    def _fail(self, way: Route) -> None:
-        if (of := self._answers(way)) is not None:
-            of.fail()
-            if way.is_canary:
-                self._counts.canary_failed(way.model.name)
-
-    def _answers(self, way: Route) -> Answers | None:
-        if way.rollout is None:
-            return None
-        evidence = self._witness.of(way.model.name, way.rollout)
-        return evidence.canary if way.is_canary else evidence.stable

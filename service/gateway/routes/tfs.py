@@ -28,11 +28,12 @@ from service.gateway.encode.tfs_json import (
 )
 from service.gateway.explaining import NOT_ASKED, explain, explainable
 from service.gateway.http import JSON, HttpRequest, HttpResponse
-from service.gateway.predictions import LARGE, Predictions
+from service.gateway.predictions import Predictions
 from service.gateway.query import TfsQuery
 from service.gateway.routes.forms import read_form
 from service.gateway.routes.model_paths import model_paths
 from service.gateway.signatures import Signatures
+from service.gateway.threads import LARGE
 from sluice.wire.contract import State
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
