@@ -1,6 +1,9 @@
 """What a model answered."""
 
+import sys
 from typing import NamedTuple
+
+import numpy as np
 
 from sluice.wire.tensors import Array
 
@@ -10,3 +13,21 @@ class Answer(NamedTuple):
 
     outputs: dict[str, Array]
     version: int
+
+    @property
+    def size(self) -> int:
+        """What its arrays take, bytes, the strings in them included."""
+        arrays = self.outputs.values()
+        strings = (each for array in arrays if array.dtype.hasobject for each in array.flat)
+        return sum(array.nbytes for array in arrays) + sum(map(sys.getsizeof, strings))
+
+    def to_keep(self) -> "Answer":
+        """The same in arrays of its own, read-only: those of a joined call lie in what answers all
+        its parts, and would keep it."""
+        return Answer({name: _copy(array) for name, array in self.outputs.items()}, self.version)
+
+
+def _copy(array: Array) -> Array:
+    copied = np.array(array)
+    copied.flags.writeable = False
+    return copied

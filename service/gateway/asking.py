@@ -84,7 +84,9 @@ class Asking:
         if query.timeout_s is not None:
             time_limit.shorten(caller.began + query.timeout_s)
         if not caller.rows:  # else it has paid for them already, and was not answered
-            await caller.account.spend({ROWS: _rows(signature, inputs) or 1})
+            rows = _rows(signature, inputs) or 1
+            await caller.account.spend({ROWS: rows})
+            caller.rows = rows
         wanted = outputs(query)
         try:
             kind, answer = await self._ask(model, signature, inputs, wanted, caller)

@@ -13,7 +13,6 @@ another's.
 import asyncio
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
@@ -30,7 +29,7 @@ from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.traffic import Inputs, Kind, bytes_of
 from sluice.wire.model_ref import ModelRef
-from sluice.wire.tensors import Array, encode_content, encode_header
+from sluice.wire.tensors import encode_content, encode_header
 
 # What becomes of a request of these models, as metrics and log say it, and as the caller is told
 # (RFC 9211).
@@ -112,11 +111,9 @@ class Cache:
         return answer
 
     def _keep(self, key: _Key, answer: Answer) -> None:
-        """With arrays of its own: those of a joined call lie in what answers all its parts. An
-        answer of which no version is told is nobody's."""
-        if answer.version and ENTRY_BYTES + _bytes_in(answer) <= self._kept.maxsize:
-            outputs = {name: _copy(array) for name, array in answer.outputs.items()}
-            self._kept[key] = _Kept(Answer(outputs, answer.version), time.monotonic())
+        """An answer of which no version is told is nobody's."""
+        if answer.version and ENTRY_BYTES + answer.size <= self._kept.maxsize:
+            self._kept[key] = _Kept(answer.to_keep(), time.monotonic())
             self._tell(self._kept.currsize)
 
 
@@ -164,17 +161,5 @@ def _own(answer: Answer) -> Answer:
     return Answer(dict(answer.outputs), answer.version)
 
 
-def _copy(array: Array) -> Array:
-    copied = np.array(array)
-    copied.flags.writeable = False  # it is many callers'
-    return copied
-
-
 def _size_of(kept: _Kept) -> int:
-    return ENTRY_BYTES + _bytes_in(kept.answer)
-
-
-def _bytes_in(answer: Answer) -> int:
-    arrays = answer.outputs.values()
-    strings = (each for array in arrays if array.dtype.kind == "O" for each in array.flat)
-    return sum(array.nbytes for array in arrays) + sum(map(sys.getsizeof, strings))
+    return ENTRY_BYTES + kept.answer.size

@@ -6,6 +6,7 @@ and is told: what was in force stays in force.
 
 import asyncio
 import logging
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from service.gateway.witness import Witness
 from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, read_rollout
 
 LOOK_EVERY_S = 1.0
-FIRST_LOOK_S = 2.0  # for a file system that does not answer
+PATIENCE_S = 2.0  # with a file system that does not answer, at the beginning and the end
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,15 @@ class Rollouts:
 
     async def open(self) -> None:
         """The first look."""
-        if self._repository is not None:
-            looking = self.begin_look()
-            if looking is not None:
-                await asyncio.wait({looking}, timeout=FIRST_LOOK_S)
+        if (looking := self.begin_look()) is not None:
+            await asyncio.wait({looking}, timeout=PATIENCE_S)
+
+    async def close(self) -> None:
+        """Have written what was seen since the last look."""
+        if self._looking is not None:
+            await asyncio.wait({self._looking}, timeout=PATIENCE_S)
+        if self._looking is None:
+            await self._write()
 
     @property
     def problem(self) -> bool:
@@ -63,10 +69,13 @@ class Rollouts:
 
     async def _look(self) -> None:
         try:
-            await asyncio.to_thread(self._witness.write, self._witness.due())
             await asyncio.to_thread(self.look)
+            await self._write()
         finally:
             self._looked, self._looking = time.monotonic(), None
+
+    async def _write(self) -> None:
+        await asyncio.to_thread(self._witness.write, self._witness.due(self.in_force))
 
     def look(self) -> None:
         """Read what has changed."""
@@ -77,26 +86,31 @@ class Rollouts:
             self._tell("", f"{self._repository} cannot be read ({error.strerror})")
             return
         self._tell("", "")
-        names |= self.in_force.keys()
-        found = {name: self._read(name, self._repository / name) for name in names}
-        self.in_force = {name: rollout for name, rollout in found.items() if rollout}
+        for name in names | self.in_force.keys() | self.problems.keys():
+            self._look_at(name, self._repository / name)
 
-    def _read(self, name: str, directory: Path) -> Rollout | None:
+    def _look_at(self, name: str, directory: Path) -> None:
+        """One model's file; of its own, so that no other waits for what is wrong with it."""
         before = self.in_force.get(name)
         seen = state_of(directory / ROLLOUT_FILE)
-        is_known = seen == self._seen.get(name, ()) and name not in self.problems
-        if is_known or not directory.is_dir():  # a volume that is gone ends no rollout
-            return before
-        self._seen[name] = seen
+        if seen == self._seen.get(name, ()) and name not in self.problems:
+            return
         try:
+            if not stat.S_ISDIR(directory.stat().st_mode):
+                return
             rollout = read_rollout(directory)
+        except FileNotFoundError:  # a volume that is gone ends no rollout
+            self._tell(name, "")
+            return
         except (OSError, ValueError) as error:
             self._tell(name, str(error))
-            return before
+            return
         self._tell(name, "")
+        self._seen[name] = seen
         if rollout != before:
             log.info("%s: %s", name, _told(rollout))
-        return rollout
+            others = {each: kept for each, kept in self.in_force.items() if each != name}
+            self.in_force = others | ({name: rollout} if rollout else {})
 
     def _tell(self, name: str, problem: str) -> None:
         if problem and problem != self.problems.get(name):

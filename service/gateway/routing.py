@@ -8,7 +8,8 @@ from service.gateway.errors import (
     GatewayError,
     MalformedRequest,
     ModelNotFound,
-    ModelServerFailed,
+    ModelServerError,
+    ModelServerUnavailable,
     NotFound,
     RequestError,
     shown,
@@ -33,9 +34,12 @@ class Route(NamedTuple):
     instead: ModelRef | None = None
 
     def goes_round(self, error: GatewayError) -> bool:
-        """Whether the other is asked after this error, which may be this version's own."""
+        """Whether the other is asked after this error, which may be this version's own. Not after a
+        call that a server was lost under, which may have been what it died of."""
+        if isinstance(error, ModelServerUnavailable):
+            return False
         if self.is_canary:
-            return isinstance(error, RequestError | NotFound | ModelServerFailed)
+            return isinstance(error, RequestError | NotFound | ModelServerError)
         return self.instead is not None and isinstance(error, ModelNotFound)
 
 

@@ -69,14 +69,14 @@ class Shadow:
             return
         if random.random() >= rollout.shadow:
             return
-        size = bytes_of(question.inputs) + bytes_of(answer.outputs)
+        size = bytes_of(question.inputs) + answer.size
         if not self._line.has_room(size):
             self._witness.not_asked(route.model.name, rollout, "room")
             return
         pair = Pair(
             rollout,
             question,
-            answer,
+            answer.to_keep() if caller.joined > caller.rows else answer,
             caller,
             caller.upstream_s,
             caller.joined,

@@ -268,6 +268,8 @@ class Telemetry:
             self._cached.labels(model, outcome).inc(count)
         if novelty := readings(caller.novelty for _, caller in group):
             self._novelty.labels(model, version).observe_all(novelty)
+            for _, caller in group:
+                caller.novelty = None  # a row of a joined call's array keeps all of its reply
         if model and verb in PREDICTING and status not in ANSWERED:
             failed_s = sum(exchange.seconds for exchange, _ in group)
             self._failed.labels(model, version).inc(failed_s)

@@ -8,7 +8,12 @@ from typing import TypeVar
 from service.gateway.caching import NOT_ASKED
 from service.gateway.caller import Caller
 from service.gateway.calls import Calls
-from service.gateway.errors import DeadlineExceeded, GatewayError, ModelServerFailed
+from service.gateway.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    ModelServerError,
+    ModelServerUnavailable,
+)
 from service.gateway.rollouts import Rollouts
 from service.gateway.routing import Route, described, route
 from service.gateway.settings import Settings
@@ -18,7 +23,6 @@ from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array
 
 Result = TypeVar("Result")
-_OWN_FAULTS = (ModelServerFailed, DeadlineExceeded)
 
 
 class Trials:
@@ -31,7 +35,7 @@ class Trials:
 
     async def close(self) -> None:
         await self.shadow.close()
-        await asyncio.to_thread(self._witness.write, self._witness.due())
+        await self.rollouts.close()
         await asyncio.to_thread(self._witness.close)
 
     def route(self, model: ModelRef, caller: Caller) -> Route:
@@ -59,7 +63,7 @@ class Trials:
                 answered = await ask(way.instead)
                 self._witness.failed(way)
                 return answered
-            if isinstance(error, _OWN_FAULTS):
+            if _may_be_its_own(error):
                 self._witness.failed(way)
             raise
         except asyncio.CancelledError:
@@ -70,3 +74,11 @@ class Trials:
             seconds = time.monotonic() - began - caller.decode_s
             self._witness.answered(way, seconds, outputs(answered))
         return answered
+
+
+def _may_be_its_own(error: GatewayError) -> bool:
+    """Whether an error may be the fault of the version that was asked, whichever it was: a server
+    may have died of a call that it had begun."""
+    if isinstance(error, ModelServerUnavailable):
+        return error.begun
+    return isinstance(error, ModelServerError | DeadlineExceeded)

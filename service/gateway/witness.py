@@ -14,10 +14,9 @@ from service.gateway.shadow_line import Pair
 from service.replay.changes import Change, Reply
 from service.rollout.counting import count, count_pair
 from service.rollout.evidence import Answers, Evidence, evidence_directory, write_evidence
+from service.rollout.state import ASKED_STAGES
 from sluice.wire.rollouts import Rollout
 from sluice.wire.tensors import Array
-
-MOST = 100  # rollouts that are remembered
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +98,13 @@ class Witness:
             asked = pair.question
             self._samples.answered(asked.kind, asked.inputs, pair.answer.version, pair.caller)
 
-    def due(self) -> dict[tuple[str, str], Evidence]:
-        """Copies of what has not been written yet."""
+    def due(self, in_force: Mapping[str, Rollout]) -> dict[tuple[str, str], Evidence]:
+        """Copies of what has not been written yet of the rollouts in force. That of others is
+        forgotten: their folders go when the next one begins, and would come back."""
+        keys = {(model, rollout.id) for model, rollout in in_force.items()}
+        for gone in self._seen.keys() - keys:
+            del self._seen[gone]
+            self._written.pop(gone, None)
         return {
             key: evidence + Evidence(evidence.rollout)
             for key, evidence in self._seen.items()
@@ -113,6 +117,8 @@ class Witness:
         for (model, rollout), evidence in due.items():
             assert self.repository is not None
             directory = evidence_directory(self.repository / model, rollout)
+            if not (self.repository / model).is_dir():
+                continue  # it is not made anew
             try:
                 write_evidence(directory / self._file, evidence)
             except OSError as error:
@@ -129,7 +135,8 @@ class Witness:
         self._samples.close()
 
     def _answers(self, way: Route) -> Answers | None:
-        if way.rollout is None:
+        """None while nothing is on trial: once it is promoted, next's answers are not live's."""
+        if way.rollout is None or way.rollout.stage not in ASKED_STAGES:
             return None
         evidence = self._of(way.model.name, way.rollout)
         return evidence.canary if way.is_canary else evidence.stable
@@ -139,9 +146,5 @@ class Witness:
         key = model, rollout.id
         found = self._seen.get(key)
         if found is None:
-            if len(self._seen) >= MOST:
-                oldest = next(iter(self._seen))
-                del self._seen[oldest]
-                self._written.pop(oldest, None)
             found = self._seen[key] = Evidence(rollout.id)
         return found

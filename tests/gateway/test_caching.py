@@ -110,7 +110,9 @@ def test_the_same_in_every_dialect_is_asked_once(served, door):
     assert replies[0].headers["cache-status"] == "sluice; fwd=miss" and "age" not in replies[0]
     assert replies[1].headers["cache-status"] == "sluice; hit"
     assert 0 <= int(replies[1].headers["age"]) < 60
-    door[0].wait_for(r"POST /v2/models/affine/infer 200 .* version=1 .* cache=hit")
+    door[0].wait_for(
+        r"POST /v2/models/affine/infer 200 .* version=1 .* rows=[1-9] joined=0 .* cache=hit"
+    )
 
 
 def test_grpc_tells_it_behind_the_answer(served):

@@ -32,13 +32,19 @@ def counted(telemetry: Telemetry) -> dict[str, float]:
 
 
 def test_every_row_counts_once_whatever_requests_they_came_in(telemetry):
+    callers = [
+        caller(np.float32([0.5, 1.0, 1.001])),
+        caller(np.float32([4.0])),
+        caller(np.float32([9.0]), version=2),
+    ]
+
     async def observe() -> None:
-        telemetry.observe(exchange(), caller(np.float32([0.5, 1.0, 1.001])))
-        telemetry.observe(exchange(), caller(np.float32([4.0])))
-        telemetry.observe(exchange(), caller(np.float32([9.0]), version=2))
+        for each in callers:
+            telemetry.observe(exchange(), each)
 
     asyncio.run(observe())
     found = counted(telemetry)
+    assert [each.novelty for each in callers] == [None] * 3  # which may lie in a large reply
     assert found['sluice_novelty_count{model="digits",version="1"}'] == 4
     assert found['sluice_novelty_bucket{le="1.0",model="digits",version="1"}'] == 2
     assert found['sluice_novelty_sum{model="digits",version="1"}'] == pytest.approx(6.501)

@@ -1,0 +1,221 @@
+"""Versions on trial: whose turn it is, which errors are whose, what counts, and files that harm."""
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.gateway import errors
+from service.gateway.access.grant import EVERYTHING
+from service.gateway.answer import Answer
+from service.gateway.asking import Question
+from service.gateway.caller import Caller
+from service.gateway.calls import Calls
+from service.gateway.model_server import ModelServer
+from service.gateway.rollouts import Rollouts
+from service.gateway.routing import Route, described, route
+from service.gateway.settings import Settings
+from service.gateway.shadow_line import Pair
+from service.gateway.shadowing import Shadow
+from service.gateway.threads import Threads
+from service.gateway.traffic import kind_of
+from service.gateway.trials import Trials
+from service.gateway.witness import Witness
+from service.rollout import state
+from service.rollout.evidence import Evidence, evidence_directory, read_evidence
+from service.rollout.state import ASKED_STAGES, goes_to_next
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, Stage
+from sluice.wire.signature import Signature
+
+MODEL = ModelRef("m")
+CANARY = Rollout("a", 1, 2, Stage.CANARY, canary_share=1)
+SETTINGS = Settings(model_server="127.0.0.1:1")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Of the models `m` and `n`, each with two versions."""
+    for model in ("m", "n"):
+        for number in "12":
+            (tmp_path / model / number).mkdir(parents=True)
+            (tmp_path / model / number / "saved_model.pb").touch()
+    return tmp_path
+
+
+def calls() -> Calls:
+    return Calls(SETTINGS, ModelServer(SETTINGS.model_server), Threads(1))
+
+
+def seen(witness: Witness, rollout: Rollout) -> Evidence:
+    return witness.due({"m": rollout}).get(("m", rollout.id), Evidence(rollout.id))
+
+
+def tried(rollout: Rollout, error: errors.GatewayError | None) -> tuple[str, Evidence]:
+    """Who answered a request whose first version fails so, and what was counted."""
+    witness = Witness()
+    caller = Caller.within(60)
+    way = route(MODEL, rollout, caller)
+
+    async def ask(version: ModelRef) -> str:
+        if error is not None and version == way.model:
+            raise error
+        return str(version.version)
+
+    async def run() -> str:
+        try:
+            return await Trials(SETTINGS, calls(), witness).ask(way, caller, ask)
+        except errors.GatewayError as raised:
+            return type(raised).__name__
+
+    return asyncio.run(run()), seen(witness, rollout)
+
+
+ITS_OWN = [
+    errors.InvalidInput("x", "float", "int"),
+    errors.RejectedByModel("no"),
+    errors.ModelNotFound("not loaded"),
+    errors.ModelServerFailed("INTERNAL"),
+    errors.ModelServerOverloaded("OOM when allocating tensor"),
+    errors.NotImplementedByServer("grouped convolutions on this device"),
+]
+
+
+@pytest.mark.parametrize("error", ITS_OWN, ids=lambda error: type(error).__name__)
+def test_live_answers_for_a_canary_that_fails_by_what_may_be_its_own(error) -> None:
+    answered, evidence = tried(CANARY, error)
+    assert answered == "1"
+    assert (evidence.canary.errors, evidence.stable.requests) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (errors.Busy("full"), False),
+        (errors.RateLimited("too many"), False),
+        (errors.DeadlineExceeded("too slow"), True),
+        (errors.ModelServerUnavailable("no connection", begun=False), False),
+        (errors.ModelServerUnavailable("connection reset", begun=True), True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_server_was_lost_under_is_asked_of_no_other(error, counts) -> None:
+    """And what is late, or refused before any version was asked."""
+    for rollout, of in ((CANARY, "canary"), (replace(CANARY, canary_share=0), "stable")):
+        answered, evidence = tried(rollout, error)
+        assert answered == type(error).__name__
+        assert getattr(evidence, of).errors == counts
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_versions_are_counted_while_they_are_on_trial(stage) -> None:
+    rollout = replace(CANARY, stage=stage)
+    answered, evidence = tried(rollout, None)
+    assert answered == ("2" if stage in (Stage.CANARY, Stage.PROMOTED) else "1")
+    counted = evidence.stable.requests + evidence.canary.requests
+    assert counted == (stage in ASKED_STAGES)
+    assert evidence.canary.requests == (stage is Stage.CANARY)
+
+
+def test_a_key_always_goes_the_same_way_and_who_has_none_is_lives() -> None:
+    rollout = replace(CANARY, canary_share=0.5, by="key")
+    caller, found = Caller.within(60), set()
+    for number in range(20):
+        caller.grant = replace(EVERYTHING, id=f"key-{number}")
+        ways = {route(MODEL, rollout, caller).model.version for _ in range(3)}
+        assert ways == {2 if goes_to_next(rollout, "m", f"key-{number}") else 1}
+        assert described(MODEL, rollout, caller).model.version == 1
+        found |= ways
+    assert found == {1, 2}
+    caller.grant = EVERYTHING
+    assert route(MODEL, replace(rollout, canary_share=1), caller).model.version == 1
+
+
+def test_a_file_that_harms_its_own_model_harms_no_other(repository: Path) -> None:
+    rollouts = Rollouts(Witness(repository))
+    for model in ("m", "n"):
+        state.start(repository / model, 2)
+    rollouts.look()
+    before = rollouts.in_force
+    assert {*before} == {"m", "n"}
+    state.canary(repository / "n", 0.5)
+    file = repository / "m" / ROLLOUT_FILE
+    for harm in ("[" * 100_000, '{"id": "', "x" * (2**20 + 1)):
+        file.write_text(harm)
+        rollouts.look()
+        assert rollouts.in_force["m"] == before["m"]
+        assert rollouts.in_force["n"].canary == 0.5
+        assert [*rollouts.problems] == ["m"]
+    file.unlink()
+    os.mkfifo(file)
+    rollouts.look()
+    assert [*rollouts.problems] == ["m"]
+    file.unlink()
+    rollouts.look()
+    assert ([*rollouts.in_force], rollouts.problems) == (["n"], {})
+
+
+def test_a_problem_goes_with_its_model_and_a_volume_that_is_gone_ends_nothing(
+    repository: Path,
+) -> None:
+    rollouts = Rollouts(Witness(repository))
+    (repository / "m" / ROLLOUT_FILE).write_text("{")
+    state.start(repository / "n", 2)
+    rollouts.look()
+    assert rollouts.problem
+    for model in ("m", "n"):
+        (repository / model).rename(repository.with_name(f"{repository.name}-{model}"))
+    rollouts.look()
+    assert ([*rollouts.in_force], rollouts.problem) == (["n"], False)
+
+
+def test_what_was_seen_is_written_of_rollouts_in_force_into_models_that_are_there(
+    repository: Path,
+) -> None:
+    witness = Witness(repository)
+    over, gone = replace(CANARY, id="over"), Rollout("gone", 1, 2, Stage.SHADOW)
+    for name, rollout in (("m", CANARY), ("m", over), ("deleted", gone)):
+        witness.answered(Route(ModelRef(name, 1), rollout), 0.01, {})
+    witness.write(witness.due({"m": CANARY, "deleted": gone}))
+    assert read_evidence(repository / "m", "a").stable.requests == 1
+    assert not evidence_directory(repository / "m", "over").exists()
+    assert not (repository / "deleted").exists()
+    assert not witness.problem
+    assert seen(witness, over) == Evidence("over")
+
+
+REPLY = np.zeros((64, 1000), np.float32)  # to all rows of a call
+
+
+def offered(rollout: Rollout, joined: int = 1) -> Pair | None:
+    """What stands in line once a row of REPLY was answered, in a call of so many rows."""
+    inputs = {"x": np.zeros((1, 2), np.float32)}
+    kind = kind_of(ModelRef("m", 1), "serving_default", (), inputs)
+    question = Question(kind, inputs, 1, Signature("serving_default", {}, {}))
+    caller = Caller.within(60)
+    caller.rows, caller.joined = 1, joined
+    way = Route(ModelRef("m", 1), rollout)
+
+    async def offer() -> Pair | None:
+        shadow = Shadow(SETTINGS, Rollouts(Witness()), Witness(), calls())
+        shadow.offer(way, question, Answer({"y": REPLY[3:4]}, 1), caller)
+        await shadow.close()
+        return shadow._line.first if shadow._line else None
+
+    return asyncio.run(offer())
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_who_is_shadowed(stage) -> None:
+    assert bool(offered(replace(CANARY, stage=stage))) == (stage in (Stage.SHADOW, Stage.CANARY))
+
+
+def test_what_waits_keeps_no_more_than_is_counted_for_it() -> None:
+    """Else a row in line keeps the reply to all."""
+    lone, joined = offered(CANARY), offered(CANARY, joined=64)
+    assert lone.size == joined.size == 4000 + 8
+    assert np.shares_memory(lone.answer.outputs["y"], REPLY)
+    assert not np.shares_memory(joined.answer.outputs["y"], REPLY)
