@@ -1,4 +1,4 @@
-"""Prometheus metrics and the access log: one observation for each request.
+"""The metrics of one process and its access log: one observation for each request.
 
 What is observed in the event loop is counted and logged a tenth of a second later, many at a time:
 one by one it would cost as much as reading a small request.
@@ -6,70 +6,32 @@ one by one it would cost as much as reading a small request.
 Under gunicorn several workers answer, and a scrape reaches one of them: with
 PROMETHEUS_MULTIPROC_DIR set (gunicorn.conf.py does) each writes its numbers to files there, and
 whichever is scraped adds them up.
-
-A label never holds what a client invented: a model that does not exist has the name "".
 """
 
 import asyncio
 import os
-from bisect import bisect_left
-from collections import Counter as Tally
-from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from collections import deque
+from collections.abc import Iterable
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
+from service.gateway.request_metrics import Observed, RequestMetrics
 from service.gateway.rollout_states import RolloutStates
 from service.gateway.server import EJECTED, Server
-from service.gateway.statistics import ANSWERED, PREDICTING, Statistics, statistics_of
+from service.gateway.statistics import Statistics, statistics_of
 from service.gateway.version_states import VersionStates
-from sluice.wire.novelty import readings
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-BYTES = tuple(4**power * 1024 for power in range(9))  # 1 kB to 64 MB
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-NOVELTY = (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)  # 1 is the model's own threshold
 COUNT_AFTER_S = 0.1
 COUNT_AT = 64  # observations: more would hold up the event loop for longer than a request
 
-Observed = tuple[Exchange, Caller]
-# What the requests of a group have in common: dialect, verb, model, version, signature, status.
-_Labels = tuple[str, str, str, int | None, str, str]
 _OfWorkers = Literal["livesum", "livemin", "livemax"]
-
-
-class _Histogram(Histogram):
-    """One that takes many at once: prometheus_client writes twice for each that it is told of."""
-
-    def observe_all(self, values: Sequence[float]) -> None:
-        if not values:
-            return
-        self._sum.inc(sum(values))
-        for place, count in Tally(
-            [bisect_left(self._upper_bounds, each) for each in values]
-        ).items():
-            self._buckets[place].inc(count)
-
-
-class _Children(NamedTuple):
-    """The metrics of one dialect, model and version."""
-
-    seconds: _Histogram
-    bytes: _Histogram
-    queued: _Histogram
-    upstream: _Histogram
-    decode: _Histogram
-    joined: _Histogram
-    rows: Counter
-    calls: Counter
 
 
 class Telemetry:
@@ -82,42 +44,7 @@ class Telemetry:
         self._registry = registry = CollectorRegistry()
         registry.register(self.version_states)
         registry.register(self.rollout_states)
-        self._requests = Counter(
-            "sluice_requests",
-            "Requests answered.",
-            ["dialect", "verb", "model", "version", "signature", "status"],
-            registry=registry,
-        )
-        self._seconds = _Histogram(
-            "sluice_request_seconds",
-            "From the first byte of a request to the last of its answer.",
-            ["dialect", "model", "version"],
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._queued = self._histogram("queued_seconds", "Waiting for a call to be free.", SECONDS)
-        self._upstream = self._histogram(
-            "upstream_seconds", "The call to the model server.", SECONDS
-        )
-        self._decode = self._histogram("decode_seconds", "Reading and checking the body.", SECONDS)
-        self._joined = self._histogram(
-            "joined_rows", "Rows of the call that a request went with, its own included.", ROWS
-        )
-        self._rows = self._counter_of("rows", "Rows answered.")
-        self._calls = self._counter_of("calls", "Calls to the model server that answered them.")
-        self._failed = self._counter_of("failed_seconds", "Spent on predictions that failed.")
-        self._bytes = _Histogram(
-            "sluice_request_bytes",
-            "Size of a request's body.",
-            ["dialect"],
-            buckets=BYTES,
-            registry=registry,
-        )
-        self._novelty = self._histogram(
-            "novelty",
-            "How unlike the training images a row is, as the model says; above 1, unlike.",
-            NOVELTY,
-        )
+        self._of_requests = RequestMetrics(registry)
         self._refused = Counter(
             "sluice_refused", "Requests turned away before any work.", ["reason"], registry=registry
         )
@@ -159,12 +86,6 @@ class Telemetry:
             ["outcome"],
             registry=registry,
         )
-        self._cached = Counter(
-            "sluice_cache_requests",
-            "Predictions of the models whose answers are kept, by what came of it.",
-            ["model", "outcome"],
-            registry=registry,
-        )
         self._cache_bytes = self._gauge(
             "cache_bytes", "What the answers that are kept take.", "livesum"
         )
@@ -192,9 +113,6 @@ class Telemetry:
             "livemax",
         )
         self._connections = self._gauge("connections", "Open HTTP connections.", "livesum")
-        # prometheus_client looks a child up by all its labels at every call; these are few.
-        self._counter = lru_cache(4096)(self._requests.labels)
-        self._children = lru_cache(1024)(self._children_of)
         self._new: deque[Observed] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -223,56 +141,12 @@ class Telemetry:
             except IndexError:  # another thread took it
                 break
         if observed:
-            self._count(observed)
+            self._of_requests.count(observed)
             self.access_log.write(observed)
 
     def _flush_in_time(self) -> None:
         self._timer = None
         self.flush()
-
-    def _count(self, observed: Sequence[Observed]) -> None:
-        groups: dict[_Labels, list[Observed]] = defaultdict(list)
-        for each in observed:
-            exchange, caller = each
-            labels = (
-                exchange.dialect,
-                exchange.verb,
-                exchange.model,
-                caller.version,
-                caller.signature,
-                exchange.status,
-            )
-            groups[labels].append(each)
-        for labels, group in groups.items():
-            self._count_group(labels, group)
-
-    def _count_group(self, labels: _Labels, group: Sequence[Observed]) -> None:
-        dialect, verb, model, number, signature, status = labels
-        version = "" if number is None else str(number)
-        self._counter(dialect, verb, model, version, signature if model else "", status).inc(
-            len(group)
-        )
-        of = self._children(dialect, model, version)
-        of.seconds.observe_all([exchange.seconds for exchange, _ in group])
-        of.bytes.observe_all([exchange.bytes_in for exchange, _ in group if exchange.bytes_in])
-        called = [caller for _, caller in group if caller.joined]
-        of.queued.observe_all([caller.queued_s for caller in called])
-        of.upstream.observe_all([caller.upstream_s for caller in called])
-        of.decode.observe_all([caller.decode_s for caller in called])
-        of.joined.observe_all([caller.joined for caller in called])
-        if version and called:
-            of.rows.inc(sum(caller.rows for caller in called))
-            # Of one call they add up to 1.
-            of.calls.inc(sum(caller.rows / caller.joined for caller in called))
-        for outcome, count in Tally(caller.cache for _, caller in group if caller.cache).items():
-            self._cached.labels(model, outcome).inc(count)
-        if novelty := readings(caller.novelty for _, caller in group):
-            self._novelty.labels(model, version).observe_all(novelty)
-            for _, caller in group:
-                caller.novelty = None  # a row of a joined call's array keeps all of its reply
-        if model and verb in PREDICTING and status not in ANSWERED:
-            failed_s = sum(exchange.seconds for exchange, _ in group)
-            self._failed.labels(model, version).inc(failed_s)
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
@@ -346,30 +220,6 @@ class Telemetry:
         registry.register(self.version_states)
         registry.register(self.rollout_states)
         return registry
-
-    def _children_of(self, dialect: str, model: str, version: str) -> "_Children":
-        return _Children(
-            self._seconds.labels(dialect, model, version),
-            self._bytes.labels(dialect),
-            self._queued.labels(model, version),
-            self._upstream.labels(model, version),
-            self._decode.labels(model, version),
-            self._joined.labels(model, version),
-            self._rows.labels(model, version),
-            self._calls.labels(model, version),
-        )
-
-    def _counter_of(self, name: str, meaning: str) -> Counter:
-        return Counter(f"sluice_{name}", meaning, ["model", "version"], registry=self._registry)
-
-    def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> "_Histogram":
-        return _Histogram(
-            f"sluice_{name}",
-            meaning,
-            ["model", "version"],
-            buckets=buckets,
-            registry=self._registry,
-        )
 
     def _gauge(self, name: str, meaning: str, of_workers: _OfWorkers) -> Gauge:
         """of_workers: which of the workers' values a scrape shows, or their sum."""
