@@ -59,6 +59,7 @@ RULES = [
         {
             "service/gateway/front/asgi.py",
             "service/gateway/front/protocol.py",
+            "service/gateway/front/reading.py",
             "service/gateway/front/worker.py",
         },
     ),
