@@ -118,20 +118,14 @@ class Predictions(Catalogue):
         self, model: ModelRef, query: ExamplesQuery, caller: Caller
     ) -> serving.ClassificationResult:
         """Labels and scores of each example; raises as `infer` does."""
-        request = serving.ClassificationRequest(
-            model_spec=model.to_proto(query.signature_name), input=query.examples
-        )
-        reply = await self._examples(CLASSIFY, request, query.examples, model, caller)
+        reply = await self._examples(CLASSIFY, serving.ClassificationRequest, model, query, caller)
         return serving.ClassificationResponse.FromString(reply).result
 
     async def regress(
         self, model: ModelRef, query: ExamplesQuery, caller: Caller
     ) -> serving.RegressionResult:
         """A value for each example; raises as `infer` does."""
-        request = serving.RegressionRequest(
-            model_spec=model.to_proto(query.signature_name), input=query.examples
-        )
-        reply = await self._examples(REGRESS, request, query.examples, model, caller)
+        reply = await self._examples(REGRESS, serving.RegressionRequest, model, query, caller)
         return serving.RegressionResponse.FromString(reply).result
 
     async def forward(
@@ -215,12 +209,14 @@ class Predictions(Catalogue):
     async def _examples(
         self,
         method: str,
-        request: Message,
-        examples: serving.Input,
+        kind: Callable[..., Message],
         model: ModelRef,
+        query: ExamplesQuery,
         caller: Caller,
     ) -> bytes:
-        return await self.forward(method, request.SerializeToString(), model, caller, examples)
+        spec = model.to_proto(query.signature_name)
+        request = kind(model_spec=spec, input=query.examples).SerializeToString()
+        return await self.forward(method, request, model, caller, query.examples)
 
 
 def _examples_of(given: serving.Input) -> int:

@@ -8,7 +8,8 @@
 docs/client.md tells the rest.
 """
 
-from sluice.client._client import AsyncClient, Client
+from sluice.client._async_client import AsyncClient
+from sluice.client._client import Client
 from sluice.client.errors import (
     BadReply,
     BadRequest,

@@ -1,15 +1,14 @@
-"""The two clients: the same methods, run by the calling thread or by asyncio."""
+"""The client for programs that wait: the same methods as the one for asyncio."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Self
-from urllib.parse import urlsplit
 
+from sluice.client._arguments import model_ref, speaks_grpc, values_of, with_key
 from sluice.client._flows import Flows
 from sluice.client._inputs import Value
-from sluice.client._running import AsyncTransport, Transport, run_flow, run_flow_async
+from sluice.client._running import Transport, run_flow
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
-from sluice.wire.model_ref import ModelRef
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -46,9 +45,9 @@ class Client:
         api_key: str | None = None,
         ca_file: str | PathLike[str] | None = None,
     ) -> None:
-        given = _with_key(headers or {}, api_key)
+        given = with_key(headers or {}, api_key)
         self._transport: Transport
-        if _speaks_grpc(url):
+        if speaks_grpc(url):
             from sluice.client._grpc import GrpcTransport
 
             self._transport = GrpcTransport(url, given, ca_file)
@@ -88,8 +87,8 @@ class Client:
         return run_flow(
             self._transport,
             self._flows.predict(
-                _model_ref(model, version, label),
-                _values(inputs, named),
+                model_ref(model, version, label),
+                values_of(inputs, named),
                 signature,
                 outputs,
                 timeout_s,
@@ -119,7 +118,7 @@ class Client:
         return run_flow(
             self._transport,
             self._flows.explain(
-                _model_ref(model, version, label), _values(inputs, named), class_index, timeout_s
+                model_ref(model, version, label), values_of(inputs, named), class_index, timeout_s
             ),
         )
 
@@ -133,7 +132,7 @@ class Client:
     ) -> ModelMetadata:
         """The model's signatures: the names, dtypes and shapes of what it takes and gives."""
         return run_flow(
-            self._transport, self._flows.metadata(_model_ref(model, version, label), timeout_s)
+            self._transport, self._flows.metadata(model_ref(model, version, label), timeout_s)
         )
 
     def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
@@ -158,169 +157,3 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class AsyncClient:
-    """Client for asyncio: the same methods and arguments, awaited. Image files are read in the
-    event loop; give their bytes where the disk is slow.
-
-    >>> async def ask() -> bool:
-    ...     async with AsyncClient("http://localhost:1") as client:
-    ...         return await client.ready()
-    >>> import asyncio
-    >>> asyncio.run(ask())
-    False
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        retries: int = 3,
-        headers: Mapping[str, str] | None = None,
-        api_key: str | None = None,
-        ca_file: str | PathLike[str] | None = None,
-    ) -> None:
-        given = _with_key(headers or {}, api_key)
-        self._transport: AsyncTransport
-        if _speaks_grpc(url):
-            from sluice.client._grpc import AsyncGrpcTransport
-
-            self._transport = AsyncGrpcTransport(url, given, ca_file)
-        else:
-            from sluice.client._http import AsyncHttpTransport
-
-            self._transport = AsyncHttpTransport(url, given, ca_file)
-        self._flows = Flows(timeout_s, retries)
-
-    async def predict(
-        self,
-        model: str,
-        inputs: Mapping[str, Value] | Value | None = None,
-        /,
-        *,
-        version: int | None = None,
-        label: str | None = None,
-        signature: str | None = None,
-        outputs: Sequence[str] = (),
-        timeout_s: float | None = None,
-        **named: Value,
-    ) -> Prediction:
-        """See Client.predict."""
-        return await run_flow_async(
-            self._transport,
-            self._flows.predict(
-                _model_ref(model, version, label),
-                _values(inputs, named),
-                signature,
-                outputs,
-                timeout_s,
-            ),
-        )
-
-    async def explain(
-        self,
-        model: str,
-        inputs: Mapping[str, Value] | Value | None = None,
-        /,
-        *,
-        class_index: int | None = None,
-        version: int | None = None,
-        label: str | None = None,
-        timeout_s: float | None = None,
-        **named: Value,
-    ) -> Prediction:
-        """See Client.explain."""
-        return await run_flow_async(
-            self._transport,
-            self._flows.explain(
-                _model_ref(model, version, label), _values(inputs, named), class_index, timeout_s
-            ),
-        )
-
-    async def metadata(
-        self,
-        model: str,
-        *,
-        version: int | None = None,
-        label: str | None = None,
-        timeout_s: float | None = None,
-    ) -> ModelMetadata:
-        """See Client.metadata."""
-        return await run_flow_async(
-            self._transport, self._flows.metadata(_model_ref(model, version, label), timeout_s)
-        )
-
-    async def status(self, model: str, *, timeout_s: float | None = None) -> list[VersionStatus]:
-        """See Client.status."""
-        return await run_flow_async(self._transport, self._flows.status(model, timeout_s))
-
-    async def ready(self, model: str | None = None, *, timeout_s: float | None = None) -> bool:
-        """See Client.ready."""
-        return await run_flow_async(self._transport, self._flows.ready(model, timeout_s))
-
-    async def models(self, *, timeout_s: float | None = None) -> list[str]:
-        """See Client.models."""
-        return await run_flow_async(self._transport, self._flows.models(timeout_s))
-
-    async def close(self) -> None:
-        await self._transport.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-def _with_key(headers: Mapping[str, str], api_key: str | None) -> dict[str, str]:
-    """Raises ValueError, which does not repeat the key.
-
-    >>> _with_key({}, "sluice_me_00")
-    {'Authorization': 'Bearer sluice_me_00'}
-    """
-    if api_key is None:
-        return dict(headers)
-    if not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
-        raise ValueError("api_key: expected one word of printable ASCII characters")
-    return {**headers, "Authorization": f"Bearer {api_key}"}
-
-
-def _speaks_grpc(url: str) -> bool:
-    """Whether the URL of a server names gRPC. Raises ValueError for any other URL.
-
-    >>> _speaks_grpc("grpc://localhost:8500"), _speaks_grpc("https://example.org")
-    (True, False)
-    """
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in ("http", "https", "grpc", "grpcs")
-        or not parts.hostname
-        or parts.port == 0
-    ):
-        raise ValueError(
-            f"{url!r}: expected a server's URL, http[s]://HOST:PORT or grpc[s]://HOST:PORT"
-        )
-    return parts.scheme.startswith("grpc")
-
-
-def _model_ref(model: str, version: int | None, label: str | None) -> ModelRef:
-    if version is not None and label is not None:
-        raise ValueError(
-            f"version={version} and label={label!r} are both given; name the version by one of them"
-        )
-    return ModelRef(model, version, label)
-
-
-def _values(
-    inputs: Mapping[str, Value] | Value | None, named: Mapping[str, Value]
-) -> dict[str | None, Value]:
-    """By input name; None stands for the only input."""
-    values: dict[str | None, Value] = {}
-    values.update(named)
-    if isinstance(inputs, Mapping):
-        values.update(inputs)
-    elif inputs is not None:
-        values[None] = inputs
-    return values
