@@ -91,14 +91,12 @@ def up(check: bool, **options: Any) -> None:
     )
     require("up", "gateway", *([] if has_model_server else ["modelserver"]))
     with _setting_errors():
+        from service.gateway.checks import check_settings
         from service.gateway.settings import Settings
 
         settings = Settings.from_environment()
-        _check_access(replace(settings, http_host=options["host"]))
-        _check_tls(settings)
-        _check_capture(settings)
+        check_settings(replace(settings, http_host=options["host"]))
         _check_tls_of_up(settings, options["tls_self_signed"])
-        _check_tracing(settings)
     given = supervisor.Options(
         **options,
         other_ports={
@@ -134,6 +132,7 @@ def gateway(
 ) -> None:
     """Run the gateway, HTTP and gRPC, under gunicorn; every setting is a variable SLUICE_*."""
     require("gateway", "gateway")
+    from service.gateway.checks import check_settings
     from service.gateway.memory import keep_memory
     from service.gateway.settings import Settings
 
@@ -145,11 +144,7 @@ def gateway(
     }
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     with _setting_errors():
-        settings = Settings.from_environment()
-        _check_access(settings)
-        _check_tls(settings)
-        _check_capture(settings)
-        _check_tracing(settings)
+        check_settings(Settings.from_environment())
     keep_memory()
     # gRPC's core writes an error for each connection to a model server without a health service,
     # which is no error here; what does go wrong reaches the gateway's own log as an exception.
@@ -252,37 +247,6 @@ def _setting_errors() -> Iterator[None]:
         yield
     except InvalidSetting as error:
         raise WrongUsage(str(error)) from None
-
-
-def _check_access(settings: Any) -> None:
-    """Raises InvalidSetting."""
-    from service.gateway.access.guard import check_reach, guard_of
-
-    check_reach(settings)
-    guard_of(settings)
-
-
-def _check_tls(settings: Any) -> None:
-    """Raises InvalidSetting."""
-    from service.gateway.tls.server import server_tls
-    from service.gateway.tls.upstream import upstream_tls
-
-    server_tls(settings)
-    upstream_tls(settings)
-
-
-def _check_capture(settings: Any) -> None:
-    """Raises InvalidSetting."""
-    from service.gateway.capturing import check_capture
-
-    check_capture(settings)
-
-
-def _check_tracing(settings: Any) -> None:
-    """Raises InvalidSetting."""
-    from service.gateway.tracing.tracers import check_tracing
-
-    check_tracing(settings)
 
 
 def _check_tls_of_up(settings: Any, self_signed: bool) -> None:

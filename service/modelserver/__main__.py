@@ -8,7 +8,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from service.modelserver.options import IGNORED, UsageError, parse
+from service.modelserver.command_line import parse
+from service.modelserver.options import IGNORED, UsageError
 
 log = logging.getLogger("service.modelserver")
 

@@ -18,11 +18,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 
 import tensorflow as tf
 
+from service.modelserver.batches import Batch, Task, check_capacity, kind_of, sizes_of
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import InvalidArgument, ServingError, Unavailable
 from service.modelserver.joining import check_rows, glue, join, rows_of, share_out, split
@@ -30,47 +30,6 @@ from service.modelserver.runner import Runner
 from service.modelserver.servable import Run, Servable, Tensors
 
 RecordBatch = Callable[[Sequence[float]], None]  # the seconds that each run in it has waited
-
-
-@dataclass(eq=False)
-class _Task:
-    run: Run
-    rows: int
-    outcome: asyncio.Future[Tensors]
-    since: float  # on the monotonic clock
-    deadline: float | None  # there too; None: its caller waits for ever
-
-
-@dataclass(eq=False)
-class _Batch:
-    """Tasks of one kind that will run as one, at most options.batch_limit rows."""
-
-    servable: Servable
-    options: BatchingOptions
-    opened: float  # on the monotonic clock
-    tasks: list[_Task] = field(default_factory=list)
-    rows: int = 0
-    closed: bool = False  # another batch of its kind has been opened since
-
-    def add(self, task: _Task) -> None:
-        self.tasks.append(task)
-        self.rows += task.rows
-
-    @property
-    def room(self) -> int:
-        return self.options.batch_limit - self.rows
-
-    @property
-    def due(self) -> float:
-        """When to run, full or not."""
-        return self.opened + self.options.timeout_s
-
-    def is_ready(self) -> bool:
-        return self.closed or self.room <= 0 or self.due <= time.monotonic()
-
-    def wanted(self) -> list[_Task]:
-        """Without those whose caller hung up, or whose deadline has passed: they are cancelled."""
-        return [task for task in self.tasks if not task.outcome.done()]
 
 
 class BatchingRunner:
@@ -85,7 +44,7 @@ class BatchingRunner:
         self._free = threads
         self._unbatched = unbatched
         self._record: RecordBatch = record or _ignore
-        self._queues: dict[Hashable, deque[_Batch]] = {}
+        self._queues: dict[Hashable, deque[Batch]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, servable: Servable, run: Run, deadline: float | None = None) -> Tensors:
@@ -138,22 +97,22 @@ class BatchingRunner:
         run: Run,
         rows: int,
         deadline: float | None,
-    ) -> list[_Task]:
+    ) -> list[Task]:
         """The tasks that the run has become: one, unless it was split."""
         now, loop = time.monotonic(), asyncio.get_running_loop()
-        kind = _kind(servable, options, run, rows)
+        kind = kind_of(servable, options, run, rows)
         queue = self._queues.get(kind) or deque()
-        sizes = _sizes(rows, queue[-1].room if queue else 0, options)
-        _check_capacity(queue, sizes, options)
+        sizes = sizes_of(rows, queue[-1].room if queue else 0, options)
+        check_capacity(queue, sizes, options)
         tasks = [
-            _Task(part, size, loop.create_future(), now, deadline)
+            Task(part, size, loop.create_future(), now, deadline)
             for part, size in zip(split(run, sizes), sizes, strict=True)
         ]
         for task in tasks:
             if not queue or task.rows > queue[-1].room:
                 if queue:
                     queue[-1].closed = True
-                queue.append(_Batch(servable, options, now))
+                queue.append(Batch(servable, options, now))
             queue[-1].add(task)
         # Only now: a run that was refused above must not leave an empty queue behind.
         self._queues[kind] = queue
@@ -183,7 +142,7 @@ class BatchingRunner:
         delay = max(due - time.monotonic(), 0)
         self._timer = asyncio.get_running_loop().call_later(delay, self._dispatch)
 
-    def _start(self, batch: _Batch) -> None:
+    def _start(self, batch: Batch) -> None:
         self._free -= 1
         now = time.monotonic()
         self._record([now - task.since for task in batch.tasks])
@@ -200,7 +159,7 @@ class BatchingRunner:
         self._free += 1
         self._dispatch()
 
-    def _finish(self, batch: _Batch, running: asyncio.Future[list[Tensors | Exception]]) -> None:
+    def _finish(self, batch: Batch, running: asyncio.Future[list[Tensors | Exception]]) -> None:
         self._free += 1
         for task, outcome in zip(batch.tasks, running.result(), strict=True):
             if task.outcome.done():  # the caller hung up meanwhile; a future is set only once
@@ -212,56 +171,7 @@ class BatchingRunner:
         self._dispatch()
 
 
-def _kind(servable: Servable, options: BatchingOptions, run: Run, rows: int) -> Hashable:
-    """What runs must have in common to be joined.
-
-    The parts of a run that has to be split are not padded: one could come out wider than another,
-    and the answer would not fit together again.
-    """
-    padded = options.pad_variable_lengths and rows <= options.batch_limit
-    forms = tuple(
-        (name, array.dtype, array.ndim if padded else array.shape[1:])
-        for name, array in run.feeds.items()
-    )
-    return servable, forms, run.fetches
-
-
-def _sizes(rows: int, room: int, options: BatchingOptions) -> list[int]:
-    """The rows of the tasks that a run becomes, the first of which takes the open batch's room."""
-    whole = rows <= options.batch_limit if options.pad_variable_lengths else rows <= room
-    if options.split_at is None or whole:
-        return [rows]
-    full, rest = divmod(rows - room, options.split_at)
-    return [size for size in (room, *[options.split_at] * full, rest) if size]
-
-
-def _check_capacity(
-    queue: Sequence[_Batch], sizes: Sequence[int], options: BatchingOptions
-) -> None:
-    """Raises Unavailable where tasks of these sizes are too many for the queue."""
-    room = queue[-1].room if queue else 0
-    opened = len(sizes[1:] if sizes[0] <= room else sizes)
-    if opened == 0 or len(queue) + opened <= options.max_enqueued_batches:
-        return
-    waiting = sum(bool(batch.wanted()) for batch in queue)  # looked for only where it decides
-    if waiting + opened <= options.max_enqueued_batches:
-        return
-    full = "The batch scheduling queue to which this task was submitted is full; "
-    if options.split_at is None:
-        raise Unavailable(
-            f"{full}currently {waiting} batches enqueued and max_enqueued_batches "
-            f"is {options.max_enqueued_batches}"
-        )
-    capacity = (options.max_enqueued_batches - waiting) * options.split_at + room
-    raise Unavailable(
-        f"{full}task size is {sum(sizes)} but scheduling capacity is only {capacity} "
-        f"(num_enqueued_batches={waiting}, "
-        f"max_enqueued_batches={options.max_enqueued_batches}, "
-        f"max_execution_batch_size={options.split_at})"
-    )
-
-
-async def _outcome(tasks: Sequence[_Task]) -> Tensors:
+async def _outcome(tasks: Sequence[Task]) -> Tensors:
     if len(tasks) == 1:
         return await tasks[0].outcome
     try:
@@ -279,7 +189,7 @@ def _run_checked(servable: Servable, run: Run, rows: int, deadline: float | None
 
 
 def _run_joined(
-    servable: Servable, tasks: Sequence[_Task], options: BatchingOptions
+    servable: Servable, tasks: Sequence[Task], options: BatchingOptions
 ) -> list[Tensors | Exception]:
     """Each task's tensors, or what it failed with; one bad run fails only itself."""
     runs = [task.run for task in tasks]
@@ -299,7 +209,7 @@ def _run_joined(
     return outcomes
 
 
-def _last(tasks: Sequence[_Task]) -> float | None:
+def _last(tasks: Sequence[Task]) -> float | None:
     """The latest deadline; None where one of the callers waits for ever."""
     deadlines = [task.deadline for task in tasks if task.deadline is not None]
     return max(deadlines) if len(deadlines) == len(tasks) else None

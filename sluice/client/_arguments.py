@@ -39,6 +39,7 @@ def speaks_grpc(url: str) -> bool:
 
 
 def model_ref(model: str, version: int | None, label: str | None) -> ModelRef:
+    """Raises ValueError where the version is named twice."""
     if version is not None and label is not None:
         raise ValueError(
             f"version={version} and label={label!r} are both given; name the version by one of them"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.modelserver.options import parse
+from service.modelserver.command_line import parse
 from sluice.wire.model_config import read_names
 
 ROOT = Path(__file__).parents[2]

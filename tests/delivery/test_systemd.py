@@ -20,7 +20,7 @@ import pytest
 import requests
 import yaml
 
-from service.modelserver.options import parse
+from service.modelserver.command_line import parse
 from tests.processes import START_TIMEOUT_S, free_port, leashed
 from tests.system.load import Client, Question
 

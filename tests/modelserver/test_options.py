@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.modelserver.__main__ import main
-from service.modelserver.options import IGNORED, Options, UsageError, parse
+from service.modelserver.command_line import parse
+from service.modelserver.options import IGNORED, Options, UsageError
 
 MODEL = "--model_base_path=/m"
 FLAGS = dataclasses.fields(Options)

@@ -23,8 +23,9 @@ from service.gateway.readiness import PROBE_TIMEOUT_S
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.variables import OTHER_VARIABLES, environment_variable
+from service.modelserver.command_line import parse
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
-from service.modelserver.options import Options, parse
+from service.modelserver.options import Options
 from sluice.wire.protos.serving_pb2 import BatchingParameters, ModelServerConfig
 
 pytestmark = pytest.mark.clients
