@@ -21,6 +21,7 @@ from sluice.wire.contract import (
     REGRESS_METHOD,
     WARMUP_FILE,
 )
+from sluice.wire.data_types import data_type_name, data_type_of
 from sluice.wire.prediction_logs import (
     CLASSIFY_LOG,
     MULTI_INFERENCE_LOG,
@@ -34,7 +35,6 @@ from sluice.wire.protos.serving_pb2 import ModelSpec
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorProto
 from sluice.wire.saved_model import read_signatures
 from sluice.wire.signature import Signature, callable_signatures, shape_text
-from sluice.wire.tensors import data_type_name, data_type_of
 from sluice.wire.tfrecords import BadRecord, frame, read_frames
 
 _METHODS = {CLASSIFY_LOG: CLASSIFY_METHOD, REGRESS_LOG: REGRESS_METHOD}

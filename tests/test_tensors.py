@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from sluice.wire import tensors
+from sluice.wire.data_types import TensorError, data_type_of
 from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto, TensorShapeProto
-from sluice.wire.tensors import TensorError, decode_tensor, encode_tensor
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 NUMERIC = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "c8", "c16"]
 EXTRA = [
@@ -77,7 +78,7 @@ def test_any_proto_is_an_array_of_its_shape_or_a_tensor_error(proto):
     except TensorError:
         return
     assert list(array.shape) == [dim.size for dim in proto.tensor_shape.dim]
-    assert tensors.data_type_of(array.dtype) == proto.dtype
+    assert data_type_of(array.dtype) == proto.dtype
 
 
 @pytest.mark.parametrize(

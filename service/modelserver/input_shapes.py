@@ -12,9 +12,9 @@ from functools import cache
 from typing import NamedTuple
 
 from service.modelserver.graphs import Body, GraphDef, Node, canonical
+from sluice.wire.data_types import TensorError
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import TensorSpec
-from sluice.wire.tensors import TensorError
 
 # By op: the rank that an input has, by its position.
 _RANKS: dict[str, dict[int, int]] = {

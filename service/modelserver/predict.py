@@ -6,17 +6,11 @@ from typing import NamedTuple
 from service.modelserver.errors import FailedPrecondition, InvalidArgument
 from service.modelserver.servable import Run, Tensors
 from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.data_types import TensorError, data_type_name, data_type_of
 from sluice.wire.large_tensors import Contents, cut
 from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest, PredictResponse
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo, TensorProto
-from sluice.wire.tensors import (
-    Array,
-    TensorError,
-    data_type_name,
-    data_type_of,
-    decode_tensor,
-    encode_tensor,
-)
+from sluice.wire.tensors import Array, decode_tensor, encode_tensor
 
 SignatureDefs = Mapping[str, SignatureDef]
 

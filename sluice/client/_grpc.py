@@ -20,10 +20,11 @@ from sluice.client._calls import (
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
 from sluice.wire.channels import CHANNEL_OPTIONS
 from sluice.wire.contract import State
+from sluice.wire.data_types import TensorError
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
-from sluice.wire.tensors import TensorError, decode_tensor, encode_tensor
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 DEFAULT_PORT = 8500
 Code = grpc.StatusCode

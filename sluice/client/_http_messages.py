@@ -20,10 +20,11 @@ from sluice.client._calls import (
     Predict,
 )
 from sluice.client.results import ModelMetadata, Prediction, VersionStatus
+from sluice.wire.data_types import TensorError
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import DATATYPES, JSON_LENGTH, datatype_of, decode_raw, encode_raw
 from sluice.wire.protos import serving_pb2 as serving
-from sluice.wire.tensors import Array, TensorError
+from sluice.wire.tensors import Array
 from sluice.wire.versions import version_number
 
 # A test walks every status that the gateway answers. Others are BadRequest below 500, and

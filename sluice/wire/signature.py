@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sluice.wire.contract import CLASS, EXPLAINED_BY
+from sluice.wire.data_types import TensorError, numpy_dtype
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
-from sluice.wire.tensors import TensorError, numpy_dtype
 
 CHANNELS = (1, 3, 4)  # what the last axis of an image can be
 

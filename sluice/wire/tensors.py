@@ -11,14 +11,13 @@ ignored. Strings are object arrays of `bytes`.
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import ml_dtypes
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto, TensorShapeProto
+from sluice.wire.data_types import FORMS, Form, TensorError, data_type_of, form_for, form_of
+from sluice.wire.protos.tensorflow_pb2 import TensorProto, TensorShapeProto
 from sluice.wire.varint import encode_varint, read_varint
 
 Array = NDArray[Any]
@@ -28,91 +27,8 @@ _MAX_FILLED_BYTES = 1 << 26
 MAX_RANK = 64  # numpy's own limit
 _MAX_ELEMENTS = 1 << 40  # more than any message can hold, and far from overflow in numpy
 
-
-class TensorError(ValueError):
-    """A TensorProto that says two things at once, or an array that no TensorProto can hold."""
-
-
-class _Form(NamedTuple):
-    """How one dtype travels: its numpy dtype, its typed field, and how an element lies in there."""
-
-    dtype: np.dtype[Any]
-    field: str
-    stored: np.dtype[Any]
-
-
-def _form(dtype: DTypeLike, field: str, stored: DTypeLike | None = None) -> _Form:
-    return _Form(np.dtype(dtype), field, np.dtype(dtype if stored is None else stored))
-
-
-_FORMS: dict[DataType, _Form] = {
-    DataType.DT_FLOAT: _form("<f4", "float_val"),
-    DataType.DT_DOUBLE: _form("<f8", "double_val"),
-    DataType.DT_INT32: _form("<i4", "int_val"),
-    DataType.DT_UINT8: _form("u1", "int_val"),
-    DataType.DT_INT16: _form("<i2", "int_val"),
-    DataType.DT_INT8: _form("i1", "int_val"),
-    DataType.DT_COMPLEX64: _form("<c8", "scomplex_val", "<f4"),
-    DataType.DT_INT64: _form("<i8", "int64_val"),
-    DataType.DT_BOOL: _form("?", "bool_val"),
-    DataType.DT_QINT8: _form([("qint8", "i1")], "int_val", "i1"),
-    DataType.DT_QUINT8: _form([("quint8", "u1")], "int_val", "u1"),
-    DataType.DT_QINT32: _form([("qint32", "<i4")], "int_val", "<i4"),
-    DataType.DT_BFLOAT16: _form(ml_dtypes.bfloat16, "half_val", "<u2"),
-    DataType.DT_QINT16: _form([("qint16", "<i2")], "int_val", "<i2"),
-    DataType.DT_QUINT16: _form([("quint16", "<u2")], "int_val", "<u2"),
-    DataType.DT_UINT16: _form("<u2", "int_val"),
-    DataType.DT_COMPLEX128: _form("<c16", "dcomplex_val", "<f8"),
-    DataType.DT_HALF: _form("<f2", "half_val", "<u2"),
-    DataType.DT_UINT32: _form("<u4", "uint32_val"),
-    DataType.DT_UINT64: _form("<u8", "uint64_val"),
-    DataType.DT_FLOAT8_E5M2: _form(ml_dtypes.float8_e5m2, "float8_val", "u1"),
-    DataType.DT_FLOAT8_E4M3FN: _form(ml_dtypes.float8_e4m3fn, "float8_val", "u1"),
-    DataType.DT_INT4: _form(ml_dtypes.int4, "int_val", "i1"),
-    DataType.DT_UINT4: _form(ml_dtypes.uint4, "int_val", "u1"),
-    DataType.DT_STRING: _form(object, "string_val"),
-}
-_DATA_TYPES = {form.dtype: data_type for data_type, form in _FORMS.items()}
-
 # Repeated fields whose wire form is the array's own bytes, so that no element is touched.
 _PACKED_FIELDS = {"float_val", "double_val", "bool_val", "scomplex_val", "dcomplex_val"}
-
-
-def numpy_dtype(data_type: DataType) -> np.dtype[Any]:
-    """The numpy dtype of a DataType; DT_STRING is `object`.
-
-    >>> numpy_dtype(DataType.DT_FLOAT), numpy_dtype(DataType.DT_STRING)
-    (dtype('float32'), dtype('O'))
-
-    Raises TensorError for a type that no array holds (DT_RESOURCE, DT_VARIANT, unknown numbers).
-    """
-    return _form_of(data_type).dtype
-
-
-def data_type_of(dtype: DTypeLike) -> DataType:
-    """The DataType of a numpy dtype, whatever its byte order; `object` and `S` are DT_STRING.
-
-    Raises TensorError where TensorFlow has no such dtype.
-
-    >>> data_type_name(data_type_of(">f4")), data_type_name(data_type_of("S3"))
-    ('DT_FLOAT', 'DT_STRING')
-    """
-    wanted = np.dtype(dtype)
-    if wanted.kind == "S":
-        return DataType.DT_STRING
-    data_type = _DATA_TYPES.get(wanted if wanted.kind == "V" else wanted.newbyteorder("<"))
-    if data_type is None:
-        raise TensorError(f"numpy's {wanted} has no TensorFlow dtype")
-    return data_type
-
-
-def data_type_name(data_type: DataType) -> str:
-    """TensorFlow's name; the bare number where it has none.
-
-    >>> data_type_name(1), data_type_name(999)
-    ('DT_FLOAT', '999')
-    """
-    return DataType.Name(data_type) if data_type in DataType.values() else str(data_type)
 
 
 def decode_tensor(
@@ -125,11 +41,12 @@ def decode_tensor(
     unknown, content of another length than dtype and shape ask for, and more than
     `max_filled_bytes` to be filled with the last of too few typed values.
 
-    >>> proto = TensorProto(dtype=DataType.DT_FLOAT, tensor_shape=encode_shape([3]), float_val=[7])
+    >>> float32 = data_type_of("f4")
+    >>> proto = TensorProto(dtype=float32, tensor_shape=encode_shape([3]), float_val=[7])
     >>> decode_tensor(proto)
     array([7., 7., 7.], dtype=float32)
     """
-    form = _form_of(proto.dtype)
+    form = form_of(proto.dtype)
     shape = decode_shape(proto.tensor_shape)
     count = math.prod(shape)
     if count and (raw := content or proto.tensor_content):
@@ -170,16 +87,10 @@ def encode_content(array: Array) -> bytes | memoryview:
     >>> bytes(encode_content(np.array([1, 2], np.uint8)))
     b'\x01\x02'
     """
-    form = _form_for(array.dtype)
+    form = form_for(array.dtype)
     if form.dtype == object:
         return _join_strings(_strings(array))
     return np.ascontiguousarray(array, form.dtype).reshape(-1).view(np.uint8).data
-
-
-@lru_cache(256)
-def _form_for(dtype: np.dtype[Any]) -> "_Form":
-    """Raises TensorError where TensorFlow has no such dtype."""
-    return _FORMS[data_type_of(dtype)]
 
 
 def encode_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
@@ -206,9 +117,9 @@ def string_array(strings: Iterable[bytes]) -> Array:
     return array
 
 
-def _header(array: Array) -> tuple[TensorProto, _Form]:
+def _header(array: Array) -> tuple[TensorProto, Form]:
     data_type = data_type_of(array.dtype)
-    return TensorProto(dtype=data_type, tensor_shape=encode_shape(array.shape)), _FORMS[data_type]
+    return TensorProto(dtype=data_type, tensor_shape=encode_shape(array.shape)), FORMS[data_type]
 
 
 def decode_shape(proto: TensorShapeProto) -> tuple[int, ...]:
@@ -236,14 +147,7 @@ def encode_shape(shape: Iterable[int]) -> TensorShapeProto:
     return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
 
 
-def _form_of(data_type: DataType) -> _Form:
-    form = _FORMS.get(data_type)
-    if form is None:
-        raise TensorError(f"dtype {data_type_name(data_type)} cannot be held in a tensor")
-    return form
-
-
-def _decode_content(content: bytes | memoryview, form: _Form, count: int) -> Array:
+def _decode_content(content: bytes | memoryview, form: Form, count: int) -> Array:
     if form.dtype == object:
         return string_array(_split_strings(bytes(content), count))
     expected = count * form.dtype.itemsize
@@ -257,7 +161,7 @@ def _decode_content(content: bytes | memoryview, form: _Form, count: int) -> Arr
     return np.frombuffer(content, form.dtype)
 
 
-def _decode_values(proto: TensorProto, form: _Form) -> Array:
+def _decode_values(proto: TensorProto, form: Form) -> Array:
     field = getattr(proto, form.field)
     if isinstance(field, bytes):  # float8_val: one byte an element
         return np.frombuffer(field, form.dtype)
@@ -282,7 +186,7 @@ def _fill(values: Array, count: int, empty: object, shape: tuple[int, ...], limi
     return filled.reshape(shape)
 
 
-def _encode_values(proto: TensorProto, form: _Form, array: Array) -> None:
+def _encode_values(proto: TensorProto, form: Form, array: Array) -> None:
     if form.field == "float8_val":
         proto.float8_val = array.tobytes()
     elif form.field in _PACKED_FIELDS:

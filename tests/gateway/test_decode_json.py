@@ -13,9 +13,10 @@ from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.decode.values import array_of
 from service.gateway.errors import InvalidInput, MalformedRequest, RequestError, UnknownInput
 from service.gateway.signatures import Signatures
+from sluice.wire.data_types import data_type_of
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import TensorSpec
-from sluice.wire.tensors import data_type_of, encode_shape
+from sluice.wire.tensors import encode_shape
 
 FLOAT, INT, STRING, BOOL = np.dtype("<f4"), np.dtype("u1"), np.dtype(object), np.dtype(bool)
 

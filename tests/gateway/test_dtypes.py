@@ -22,11 +22,12 @@ from service.gateway.encode.tfs_proto import encode_predict as encode_predict_re
 from service.gateway.errors import InvalidInput, NotAcceptable
 from service.gateway.query import OipQuery, TfsQuery
 from service.gateway.signatures import Signatures, validate
+from sluice.wire.data_types import data_type_of, numpy_dtype
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import PredictRequest, PredictResponse
 from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef
-from sluice.wire.tensors import data_type_of, encode_shape, encode_tensor, numpy_dtype
+from sluice.wire.tensors import encode_shape, encode_tensor
 
 MODEL = ModelRef("m")
 UNHOLDABLE = {"DT_INVALID", "DT_RESOURCE", "DT_VARIANT"}  # no array holds them

@@ -24,11 +24,12 @@ from service.gateway.decode.tfs_json import decode_predict
 from service.gateway.decode.tfs_proto import decode_predict as decode_predict_proto
 from service.gateway.errors import GatewayError, InvalidInput, MalformedRequest, did_you_mean, shown
 from service.gateway.signatures import Signatures
+from sluice.wire.data_types import data_type_of
 from sluice.wire.oip_tensors import DATATYPES, datatype_of
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
-from sluice.wire.tensors import data_type_of, encode_shape
+from sluice.wire.tensors import encode_shape
 
 
 def signatures(**inputs):

@@ -15,9 +15,10 @@ from service.gateway.encode.oip import encode_infer
 from service.gateway.encode.tfs_json import encode_predict
 from service.gateway.query import OipQuery, TfsQuery
 from service.gateway.signatures import Signatures
+from sluice.wire.data_types import data_type_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
-from sluice.wire.tensors import data_type_of, encode_shape
+from sluice.wire.tensors import encode_shape
 
 MODEL = ModelRef("m")
 shapes = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sluice.wire import tensors
+from sluice.wire import data_types, tensors
 from sluice.wire.protos.tensorflow_pb2 import DataType, TensorProto
 
 COMMON = [
@@ -57,7 +57,7 @@ def outcome(decode, proto):
     """The elements, or None where the proto is refused."""
     try:
         array = decode(proto)
-    except (tensors.TensorError, tf.errors.InvalidArgumentError):
+    except (data_types.TensorError, tf.errors.InvalidArgumentError):
         return None
     return array.shape, array.tolist() if array.dtype == object else array.tobytes()
 
@@ -85,7 +85,7 @@ def test_any_proto_is_read_as_tensorflow_reads_it(proto):
     ids=lambda value: DataType.Name(value) if value > 1 else str(value),
 )
 def test_what_is_written_tensorflow_reads(dtype, content):
-    numpy_dtype = tensors.numpy_dtype(dtype)
+    numpy_dtype = data_types.numpy_dtype(dtype)
     array = (
         np.array([[b"a"], [b"\0b"]], object)
         if numpy_dtype.kind == "O"

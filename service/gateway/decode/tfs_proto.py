@@ -9,11 +9,12 @@ from service.gateway.errors import InputTooLarge, InvalidInput
 from service.gateway.query import Query
 from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.data_types import TensorError, numpy_dtype
 from sluice.wire.large_tensors import Contents
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
 from sluice.wire.signature import Signature, dtype_name, shape_text
-from sluice.wire.tensors import Array, TensorError, decode_shape, decode_tensor, numpy_dtype
+from sluice.wire.tensors import Array, decode_shape, decode_tensor
 
 # What one value may be spread over: 40 bytes of a message are not to take a body's worth of memory.
 MAX_FILLED_BYTES = 1 << 20
