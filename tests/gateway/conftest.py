@@ -65,6 +65,7 @@ def door(conformance_models, own_modelserver, launch_grpc_gateway, tmp_path_fact
         own_modelserver.address,
         model_repository=repository,
         shadow_dir=samples,
+        cache_models="kept",
         cors_origins="http://a.b",
     )
     return Door(gateway.url, address, repository, samples)

@@ -11,10 +11,12 @@ import requests
 
 from sluice.wire.rollouts import Rollout, remove_rollout
 
-# By model, what each version is a copy of. `moved` answers x/2 + 2, then x/2 + 3; the next version
-# of `broken` takes another input; that of `absent` is in the repository alone.
+# By model, what each version is a copy of. `moved` answers x/2 + 2, then x/2 + 3, and so does
+# `kept`, whose answers are; the next version of `broken` takes another input; that of `absent` is
+# in the repository alone.
 VERSIONS = {
     "moved": ("affine/1", "affine/2"),
+    "kept": ("affine/1", "affine/2"),
     "same": ("affine/1", "affine/1"),
     "broken": ("affine/1", "pair/1"),
     "absent": ("affine/1", "affine/2"),

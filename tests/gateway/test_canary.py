@@ -195,6 +195,32 @@ def test_nobody_pays_for_a_canary_that_fails(door: Door, model: str) -> None:
     assert door.metrics()[f'sluice_canary_errors_total{{model="{model}"}}'] == 10
 
 
+def test_kept_answers_are_those_of_the_version_whose_turn_it_is(door: Door) -> None:
+    directory = door.fresh("kept")
+    state.start(directory, 2, by="header:x-user", shadow_share=0)
+    rollout = door.follow("kept", state.canary(directory, 0.5))
+    users = {goes_to_next(rollout, "kept", user): user for user in USERS}
+
+    def ask(**headers: str) -> tuple[float, str, str]:
+        reply = door.predict("kept", 0.0, **headers)
+        told = reply.headers["Cache-Status"].removeprefix("sluice; ")
+        return reply.json()["predictions"][0], reply.headers["X-Sluice-Version"], told
+
+    for told in ("fwd=miss", "hit"):
+        assert ask(X_User=users[False]) == (2.0, "1", told)
+        assert ask(X_User=users[True]) == (3.0, "2", told)
+    for pinned, version in {"1": 1, "live": 1, "2": 2, "next": 2}.items():
+        assert ask(X_Sluice_Version=pinned) == (X_0[version], str(version), "hit")
+    own = ask(X_User=users[True], Cache_Control="no-store")
+    assert own == (3.0, "2", "fwd=request")
+    evidence = eventually(
+        lambda: (found := read_evidence(directory, rollout.id)).canary.requests == 2 and found
+    )  # what the version has answered itself
+    assert evidence.stable.requests == 1
+    door.follow("kept", state.promote(directory))
+    assert ask(X_User=users[False]) == (3.0, "2", "hit")
+
+
 def test_requests_without_the_header_are_not_the_canarys(door: Door) -> None:
     directory = door.fresh("moved")
     state.start(directory, 2, by="header:x-user", shadow_share=0)
