@@ -91,6 +91,11 @@ class Caller:
     def time_left_s(self) -> float:
         return self.deadline - time.monotonic()
 
+    @property
+    def called_s(self) -> float:
+        """What its call took, the wait for its turn included; 0.0 for one that went as it came."""
+        return self.queued_s + self.upstream_s
+
 
 def _is_no_store(directives: str) -> bool:
     """Whether one of them asks for an answer of the model's own, as a browser's reload does too.

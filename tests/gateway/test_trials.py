@@ -120,6 +120,20 @@ def test_versions_are_counted_while_they_are_on_trial(stage) -> None:
     assert evidence.canary.requests == (stage is Stage.CANARY)
 
 
+def test_a_version_that_is_asked_seldom_is_not_late_for_its_signatures() -> None:
+    """Which are asked for anew when they have not been for a while: of a canary nearly always."""
+    witness, caller = Witness(), Caller.within(60)
+
+    async def ask(version: ModelRef) -> ModelRef:
+        await asyncio.sleep(0.05)
+        caller.queued_s, caller.upstream_s = 0.001, 0.002
+        return version
+
+    way = route(MODEL, CANARY, caller)
+    asyncio.run(Trials(SETTINGS, calls(), witness).ask(way, caller, ask))
+    assert seen(witness, CANARY).canary.quantile_s(1) < 0.005
+
+
 def test_a_key_always_goes_the_same_way_and_who_has_none_is_lives() -> None:
     rollout = replace(CANARY, canary_share=0.5, by="key")
     caller, found = Caller.within(60), set()
