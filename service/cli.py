@@ -16,17 +16,11 @@ from typing import Any
 import click
 
 from service.commands import Commands, require
+from service.publish import ALLOW_BREAKING, MODEL_REPOSITORY, SIGN
 from service.recipes import TrainCommand
 from service.refusals import WrongUsage, training_refusals
 from sluice.wire.contract import OPTIMIZE
 
-MODEL_REPOSITORY = click.option(
-    "--model-repository",
-    type=click.Path(path_type=Path, file_okay=False),
-    show_default=True,
-    default=Path("model_repository"),
-    help="Directory of MODEL/VERSION/ directories.",
-)
 HTTP_PORT = click.option(
     "--http-port",
     type=click.IntRange(1, 65535),
@@ -193,22 +187,13 @@ def modelserver(flags: tuple[str, ...]) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on where a run that was cut off had come to.")
 @click.option("--name", help="Name to publish under; the recipe's own if not given.")
-@click.option(
-    "--allow-breaking",
-    is_flag=True,
-    help="Publish even if the signatures break those of the version before.",
-)
+@ALLOW_BREAKING
 @click.option(
     "--allow-worse",
     is_flag=True,
     help="Publish even if the version before is better, on its own held-out images.",
 )
-@click.option(
-    "--sign",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="KEY",
-    help="File of the private key (PEM) that signs the version.",
-)
+@SIGN
 def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and publish the model as the next version in the repository."""
     require("train", "training")

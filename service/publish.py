@@ -11,6 +11,26 @@ import click
 from service.refusals import training_refusals
 from sluice.wire.contract import OPTIMIZE
 
+# Of `sluice train` too.
+MODEL_REPOSITORY = click.option(
+    "--model-repository",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default=True,
+    default=Path("model_repository"),
+    help="Directory of MODEL/VERSION/ directories.",
+)
+ALLOW_BREAKING = click.option(
+    "--allow-breaking",
+    is_flag=True,
+    help="Publish even if the signatures break those of the version before.",
+)
+SIGN = click.option(
+    "--sign",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KEY",
+    help="File of the private key (PEM) that signs the version.",
+)
+
 _MODES = "raw, scale01, scale11, imagenet-caffe, imagenet-torch"
 
 
@@ -86,13 +106,7 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--model-repository",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("model_repository"),
-    show_default=True,
-    help="Directory of MODEL/VERSION/ directories.",
-)
+@MODEL_REPOSITORY
 @click.option("--name", help="Name to publish under; the file's own if not given.")
 @click.option(
     "--labels",
@@ -166,11 +180,7 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
 @click.option(
     "--allow-code", is_flag=True, help="Run the code that Lambda layers keep in the file."
 )
-@click.option(
-    "--allow-breaking",
-    is_flag=True,
-    help="Publish even if the signatures break those of the version before.",
-)
+@ALLOW_BREAKING
 @click.option(
     "--novelty/--no-novelty",
     default=True,
@@ -182,12 +192,7 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     is_flag=True,
     help="Publish even if the version before is better on the same labelled samples.",
 )
-@click.option(
-    "--sign",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="KEY",
-    help="File of the private key (PEM) that signs the version.",
-)
+@SIGN
 def publish(model: Path, **options: Any) -> None:
     """Publish MODEL, a .keras or .h5 file or a SavedModel directory, as the next version.
 
