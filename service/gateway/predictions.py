@@ -102,9 +102,8 @@ class Predictions(Catalogue):
         with self._deadlines.within(caller) as time_limit:
             way = self.trials.route(model, caller)
             ask = partial(self._asking.ask, decode, size, outputs, caller, time_limit)
-            query, question, answer = await self.trials.ask(
-                way, caller, ask, lambda each: each.answer.outputs
-            )
+            answered = await self.trials.ask(way, caller, ask, lambda each: each.answer.outputs)
+        query, question, answer = answered
         caller.version = answer.version
         self._capture.answered(question.kind, question.inputs, answer.version, caller)
         if question.kind.model == way.model:
