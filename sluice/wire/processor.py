@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-_BFLOAT16_INSTRUCTIONS = re.compile(r"^flags\b.*\s(avx512_bf16|amx_bf16)\b", re.M)
+_BFLOAT16_INSTRUCTIONS = re.compile(rb"^flags\b.*\s(avx512_bf16|amx_bf16)\b", re.M)
 # What oneDNN can be held to that has none of them (ONEDNN_MAX_CPU_ISA; its documentation has the
 # list).
 _WITHOUT = {
@@ -17,6 +17,7 @@ _WITHOUT = {
     "AVX512_CORE",
     "AVX512_CORE_VNNI",
 }
+_OFF = ("0", "false")  # as TensorFlow reads a variable that is yes or no
 
 
 def computes_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
@@ -27,9 +28,9 @@ def computes_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
     False
     """
     held_to = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper().removeprefix("DNNL_")
-    if held_to in _WITHOUT or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+    if held_to in _WITHOUT or os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in _OFF:
         return False
     try:
-        return bool(_BFLOAT16_INSTRUCTIONS.search(cpuinfo.read_text()))
+        return bool(_BFLOAT16_INSTRUCTIONS.search(cpuinfo.read_bytes()))
     except OSError:
         return False

@@ -1,13 +1,17 @@
 """best-graph.sh, which starts TensorFlow Serving in a container: run as it is, with `echo` for the
 server and other machines' /proc/cpuinfo."""
 
+import functools
 import os
 import re
+import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from sluice.wire.processor import computes_bfloat16
 from sluice.wire.protos.tensorflow_pb2 import SavedModel
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -38,13 +42,20 @@ def models(tmp_path):
 def started(tmp_path):
     """`started(*flags, cpu=…)` -> the flags that the server then has."""
 
-    def start(*flags: str, cpu: str = CAN, gpu: bool = False, **variables: str) -> list[str]:
-        (tmp_path / "cpuinfo").write_text(cpu)
+    def start(
+        *flags: str,
+        cpu: str = CAN,
+        gpu: bool = False,
+        shell: Sequence[str] = ("sh",),
+        path: str = "",
+        **variables: str,
+    ) -> list[str]:
+        (tmp_path / "cpuinfo").write_text(cpu, encoding="latin-1")
         (tmp_path / "nvidiactl").touch() if gpu else (tmp_path / "nvidiactl").unlink(True)
         done = subprocess.run(
-            ["sh", SCRIPT, "echo", *flags],
+            [*shell, SCRIPT, "echo", *flags],
             env={
-                "PATH": os.environ["PATH"],
+                "PATH": path or os.environ["PATH"],
                 "CPUINFO": str(tmp_path / "cpuinfo"),
                 "NVIDIA": str(tmp_path / "nvidiactl"),
                 **variables,
@@ -85,16 +96,45 @@ def config(*names: str, more: str = "") -> str:
         ("", False, {}, []),
         (CAN, False, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, []),
         (CAN, False, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, ["serve,bf16"]),
+        (CAN, False, {"ONEDNN_MAX_CPU_ISA": "dnnl_avx2"}, []),
         (CAN, False, {"TF_ENABLE_ONEDNN_OPTS": "0"}, []),
+        (CAN, False, {"TF_ENABLE_ONEDNN_OPTS": "False"}, []),
+        (CAN, False, {"TF_ENABLE_ONEDNN_OPTS": "1"}, ["serve,bf16"]),
+        ("flags\t\t: \x00\xff\n" + CAN, False, {}, ["serve,bf16"]),
         (CANNOT, True, {}, ["serve,gpu"]),
         (CAN, True, {}, ["serve,gpu"]),
     ],
 )
-def test_the_graph_is_the_machines(models, started, cpu, gpu, variables, tags):
+def test_the_graph_is_the_machines(models, started, tmp_path, cpu, gpu, variables, tags):
     base = models(1, "serve", "serve,bf16", "serve,gpu")
     flags = ["--port=8500", f"--model_base_path={base}"]
     expected = [*flags, *(f"--saved_model_tags={each}" for each in tags)]
     assert started(*flags, cpu=cpu, gpu=gpu, **variables) == expected
+    if not gpu:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS"):
+                patch.delenv(name, raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            assert computes_bfloat16(tmp_path / "cpuinfo") == bool(tags), "the twin says so too"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
+def test_it_needs_no_more_than_any_shell(models, started, listed, tmp_path, shell):
+    name, *arguments = shell.split()
+    if not (found := shutil.which(name)):
+        pytest.skip(f"{name} is not here")
+    models(1, "serve", "serve,bf16")
+    only = ""
+    if name == "busybox":  # with its own grep, sed and sort
+        (only := tmp_path / "applets").mkdir()
+        subprocess.run([found, "--install", "-s", only], check=True)
+    flag = listed(config("digits"))
+    started_by = functools.partial(started, shell=(found, *arguments), path=str(only))
+    assert started_by(flag) == [flag, f"{NEW}bf16"]
+    models(1, "serve", model="faces")
+    flag = listed(config("digits", "faces"))
+    assert started_by(flag) == [flag]
 
 
 def test_a_gpu_serves_no_graph_for_cpus(models, started):
@@ -141,6 +181,24 @@ def test_what_is_no_version_and_no_saved_model_does_not_count(models, started):
     assert NEW + "bf16" in "".join(started(f"--model_base_path={base}"))
     (base / "2").mkdir()
     assert started(f"--model_base_path={base}") == [f"--model_base_path={base}"]
+
+
+def test_a_list_may_have_its_lines_anywhere(models, started, listed):
+    models(1, "serve", "serve,bf16")
+    models(1, "serve", model="faces")
+    flag = listed(re.sub(r"(name|base_path): ", "\\1\t:\n  ", config("digits")))
+    assert started(flag) == [flag, f"{NEW}bf16"]
+    flag = listed(re.sub(r"(name|base_path): ", "\\1\t:\n  ", config("digits", "faces")))
+    assert started(flag) == [flag]
+
+
+def test_a_graph_is_found_behind_any_bytes(models, started):
+    base = models(1, "serve")
+    proto = SavedModel.FromString((base / "1" / "saved_model.pb").read_bytes())
+    proto.meta_graphs[0].signature_def["a\n\0b"].method_name = "\0" * 100
+    proto.meta_graphs.add().meta_info_def.tags.extend(["serve", "bf16"])
+    (base / "1" / "saved_model.pb").write_bytes(proto.SerializeToString())
+    assert NEW + "bf16" in "".join(started(f"--model_base_path={base}"))
 
 
 def test_a_comment_in_the_list_is_none_of_its_models(models, started, listed):

@@ -13,9 +13,11 @@ set -u
 
 quickest() {  # -> the tag of the graph that this machine is for, or nothing
   [ -e "${NVIDIA:-/dev/nvidiactl}" ] && { echo gpu; return; }
-  case ${ONEDNN_MAX_CPU_ISA:-} in SSE41 | AVX | AVX2* | AVX512_CORE | AVX512_CORE_VNNI) return ;; esac
+  held_to=$(echo "${ONEDNN_MAX_CPU_ISA:-}" | tr '[:lower:]' '[:upper:]')
+  case ${held_to#DNNL_} in SSE41 | AVX | AVX2* | AVX512_CORE | AVX512_CORE_VNNI) return ;; esac
+  case ${TF_ENABLE_ONEDNN_OPTS:-1} in 0 | [Ff][Aa][Ll][Ss][Ee]) return ;; esac
   grep -Eq '^flags.*[[:space:]](avx512_bf16|amx_bf16)([[:space:]]|$)' "${CPUINFO:-/proc/cpuinfo}" 2>/dev/null &&
-    [ "${TF_ENABLE_ONEDNN_OPTS:-1}" != 0 ] && echo bf16
+    echo bf16
 }
 
 of_flag() {  # FLAG ARGUMENT... -> its value
@@ -25,11 +27,14 @@ of_flag() {  # FLAG ARGUMENT... -> its value
   done
 }
 
+list_of() {  # ARGUMENT... -> the list of models on one line, without its comments
+  config=$(of_flag --model_config_file "$@")
+  [ -z "$config" ] || sed 's/#.*//' "$config" | tr '\n' ' '
+}
+
 directories() {  # ARGUMENT... -> those of the models, one a line
   of_flag --model_base_path "$@"
-  config=$(of_flag --model_config_file "$@")
-  [ -z "$config" ] ||
-    sed 's/#.*//' "$config" | grep -oE "\\bbase_path *: *[\"'][^\"']*" | sed "s/.*[\"']//"
+  list_of "$@" | grep -oE "\\bbase_path[[:space:]]*:[[:space:]]*[\"'][^\"']*" | sed "s/[^\"']*[\"']//"
 }
 
 versions() {  # DIRECTORY KEPT -> the newest, or all where the server keeps others too
@@ -42,15 +47,15 @@ versions() {  # DIRECTORY KEPT -> the newest, or all where the server keeps othe
 have() {  # TAG ARGUMENT... -> whether all that will be served have that graph
   tags=$(printf "\"\\005serve\"\\00${#1}$1")  # as the file has them: field 4, length, letters
   shift
-  config=$(of_flag --model_config_file "$@")
-  kept=$([ -z "$config" ] || sed 's/#.*//' "$config" | grep -oE 'model_version_policy')
+  kept=$(list_of "$@" | grep -oE 'model_version_policy')
   served=$(directories "$@" | while read -r directory; do
     found=$(versions "$directory" "$kept")
     echo "${found:-none}"
   done)
   [ -n "$served" ] && echo "$served" | {
     while read -r version; do
-      LC_ALL=C grep -aqF "$tags" "$version/saved_model.pb" 2>/dev/null || exit 1
+      # Without its zeros, at which some greps end a line.
+      tr -d '\000' 2>/dev/null <"$version/saved_model.pb" | LC_ALL=C grep -aqF "$tags" || exit 1
     done
   }
 }
