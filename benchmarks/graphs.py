@@ -3,12 +3,18 @@
     python benchmarks/graphs.py [--rounds 5] [--seconds 1] [--batches 1,8,16,32] [--docs]
 
 Each model has random weights and the statistics of a normalisation that learnt something. Its
-graphs are written as a version has them, loaded as the twin loads them, and asked in turn.
+graphs are written as a version has them, loaded as the twin loads them, and asked in turn. A second
+table says what it takes to load each, alone and as one of both in a version: in a process of its
+own, from the disk's cache to the first answer to one image.
 """
 
 import argparse
+import json
 import os
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,23 +26,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import psutil
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 import models
 from service.modelserver.servable import Run, Servable, load_servable
-from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.contract import BFLOAT16_TAG, DEFAULT_SIGNATURE, SERVING_TAG
 from sluice.wire.processor import computes_bfloat16
 from training.optimising.folding import fold
 from training.optimising.lowering import lowered_layers
 from training.optimising.pairs import find_pairs
 from training.optimising.rewriting import Rewriting
-from training.publishing import saved_model
+from training.publishing import joining, saved_model
 
 # Of the depths that people use.
 FAMILIES: dict[str, dict[str, Any]] = {
     "resnet50": {"input_shape": (224, 224, 3), "classes": 1000},
     "inception_v3": {"input_shape": (299, 299, 3), "classes": 1000},
     "vgg16": {"input_shape": (96, 96, 3), "classes": 10, "units": 256},
+    "unet": {"input_shape": (128, 128, 1), "classes": 2, "width": 32},
     "cnn_functional": {"input_shape": (28, 28, 1), "classes": 10},
 }
 UNFOLDED, FOLDED, BFLOAT16 = "unfolded", "`serve`", "`serve,bf16`"
@@ -44,18 +52,37 @@ BEGIN, END = "<!-- make bench-graphs: begin -->", "<!-- make bench-graphs: end -
 PAGE = Path(__file__).parent.parent / "docs" / "graphs.md"
 
 Cost = tuple[float, float]  # ms of CPU an image, and of the clock a call
+Start = dict[str, float]  # seconds to load, seconds of the first call, MB of memory
 
 
 def main() -> None:
     options = _options()
-    lines = "\n".join(_table(options))
-    print(lines)
+    if options.start:
+        print(json.dumps(_started(*options.start)))
+        return
+    lines = []
+    for line in _tables(options):
+        print(line, flush=True)
+        lines.append(line)
     if options.docs:
         before, rest = PAGE.read_text().split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.split(END)[1]}")
+        block = "\n".join([BEGIN, "", *lines, "", END])
+        PAGE.write_text(f"{before}{block}{rest.split(END)[1]}")
 
 
-def _table(options: argparse.Namespace) -> Iterator[str]:
+def _tables(options: argparse.Namespace) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        written: dict[str, dict[str, Path]] = {}
+        for name in options.models:
+            written[name] = _written(
+                learnt(models.build(name, **FAMILIES[name])), Path(folder, name)
+            )
+        yield from _table(written, options)
+        yield ""
+        yield from _start_table(written, options)
+
+
+def _table(written: Mapping[str, Mapping[str, Path]], options: argparse.Namespace) -> Iterator[str]:
     can = "with" if computes_bfloat16() else "without"
     yield (
         f"{date.today()}, {os.cpu_count()} CPUs of a shared virtual machine {can} bfloat16 "
@@ -66,27 +93,23 @@ def _table(options: argparse.Namespace) -> Iterator[str]:
     yield ""
     yield "| model | graph | MB | batch | CPU ms an image | ratio | p50 ms a call | ratio |"
     yield "|---|---|---|---|---|---|---|---|"
-    for name in options.models:
-        yield from _rows(name, options)
+    for name, graphs in written.items():
+        yield from _rows(name, graphs, options)
 
 
-def _rows(name: str, options: argparse.Namespace) -> Iterator[str]:
-    size = FAMILIES[name]
-    model = learnt(models.build(name, **size))
-    with tempfile.TemporaryDirectory() as folder:
-        graphs = _written(model, Path(folder))
-        loaded = {graph: _loaded(path) for graph, path in graphs.items()}
-        megabytes = {graph: _megabytes(path) for graph, path in graphs.items()}
-        for batch in options.batches:
-            costs = _in_turn(loaded, size["input_shape"], batch, options)
-            cpu, wall = costs[UNFOLDED]
-            for graph, (its_cpu, its_wall) in costs.items():
-                yield (
-                    f"| `{name}` | {graph} | {megabytes[graph]:.1f} | {batch} | {its_cpu:.2f} "
-                    f"| {cpu / its_cpu:.2f} | {its_wall:.2f} | {wall / its_wall:.2f} |"
-                )
-        for servable in loaded.values():
-            servable.close()
+def _rows(name: str, graphs: Mapping[str, Path], options: argparse.Namespace) -> Iterator[str]:
+    loaded = {graph: _loaded(path) for graph, path in graphs.items()}
+    megabytes = {graph: _megabytes(path) for graph, path in graphs.items()}
+    for batch in options.batches:
+        costs = _in_turn(loaded, FAMILIES[name]["input_shape"], batch, options)
+        cpu, wall = costs[UNFOLDED]
+        for graph, (its_cpu, its_wall) in costs.items():
+            yield (
+                f"| `{name}` | {graph} | {megabytes[graph]:.1f} | {batch} | {its_cpu:.2f} "
+                f"| {cpu / its_cpu:.2f} | {its_wall:.2f} | {wall / its_wall:.2f} |"
+            )
+    for servable in loaded.values():
+        servable.close()
 
 
 def _written(model: keras.Model, folder: Path) -> dict[str, Path]:
@@ -97,12 +120,64 @@ def _written(model: keras.Model, folder: Path) -> dict[str, Path]:
         BFLOAT16: Rewriting(model, folded, lowered_layers(model)),
     }
     for number, rewriting in enumerate(graphs.values()):
-        saved_model.write(model, {}, folder / str(number), {}, rewriting=rewriting)
+        weights = f"weights{number}"  # so that two of them can be joined
+        saved_model.write(model, {}, folder / str(number), {}, rewriting=rewriting, weights=weights)
     return {graph: folder / str(number) for number, graph in enumerate(graphs)}
 
 
-def _loaded(path: Path) -> Servable:
-    return load_servable(path, ["serve"], ConfigProto())
+def _loaded(path: Path, tags: str = SERVING_TAG) -> Servable:
+    return load_servable(path, tags.split(","), ConfigProto())
+
+
+def _start_table(
+    written: Mapping[str, Mapping[str, Path]], options: argparse.Namespace
+) -> Iterator[str]:
+    yield "| model | version with | graph | MB on disk | load s | first call s | MB of memory |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, graphs in written.items():
+        both, tags = _joined(graphs), f"{SERVING_TAG},{BFLOAT16_TAG}"
+        starts = [(graph, graph, path, SERVING_TAG) for graph, path in graphs.items()]
+        starts += [("both", FOLDED, both, SERVING_TAG), ("both", BFLOAT16, both, tags)]
+        rounds = [
+            [_start(name, path, tags) for _, _, path, tags in starts] for _ in range(options.starts)
+        ]
+        for (whole, graph, path, _), found in zip(starts, zip(*rounds, strict=True), strict=True):
+            load, call, memory = (
+                statistics.median(each[key] for each in found) for key in found[0]
+            )
+            yield (
+                f"| `{name}` | {whole} | {graph} | {_megabytes(path):.1f} | {load:.2f} "
+                f"| {call:.2f} | {memory:,.0f} |"
+            )
+
+
+def _joined(graphs: Mapping[str, Path]) -> Path:
+    """A version with both, beside those with one."""
+    folder = graphs[FOLDED].parent
+    both = shutil.copytree(graphs[FOLDED], folder / "both")
+    second = shutil.copytree(graphs[BFLOAT16], folder / "second")
+    joining.join(both, second, (SERVING_TAG, BFLOAT16_TAG))
+    return both
+
+
+def _start(name: str, path: Path, tags: str) -> Start:
+    command = [sys.executable, __file__, "--start", name, str(path), tags]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    start: Start = json.loads(done.stdout)
+    return start
+
+
+def _started(name: str, path: str, tags: str) -> Start:
+    """In a process of its own."""
+    process, began = psutil.Process(), time.perf_counter()
+    before = process.memory_info().rss
+    servable = _loaded(Path(path), tags)
+    loaded = time.perf_counter()
+    images = np.zeros((1, *FAMILIES[name]["input_shape"]), np.float32)
+    servable.run(_asked(servable, images))
+    called = time.perf_counter()
+    memory = process.memory_info().rss - before
+    return {"load_s": loaded - began, "call_s": called - loaded, "mb": memory / 1e6}
 
 
 def _megabytes(path: Path) -> float:
@@ -127,9 +202,7 @@ def _in_turn(
 
 
 def _cost(servable: Servable, images: np.ndarray, seconds: float) -> Cost:
-    signature = servable.signatures[DEFAULT_SIGNATURE]
-    [given] = signature.inputs.values()
-    wanted = Run({given.name: images}, tuple(info.name for info in signature.outputs.values()))
+    wanted = _asked(servable, images)
     walls: list[float] = []
     started, cpu = time.perf_counter(), time.process_time()
     while len(walls) < 2 or time.perf_counter() - started < seconds:
@@ -138,6 +211,12 @@ def _cost(servable: Servable, images: np.ndarray, seconds: float) -> Cost:
         walls.append(time.perf_counter() - before)
     cpu_ms = (time.process_time() - cpu) * 1e3 / (len(walls) * len(images))
     return cpu_ms, statistics.median(walls) * 1e3
+
+
+def _asked(servable: Servable, images: np.ndarray) -> Run:
+    signature = servable.signatures[DEFAULT_SIGNATURE]
+    [given] = signature.inputs.values()
+    return Run({given.name: images}, tuple(info.name for info in signature.outputs.values()))
 
 
 def learnt(model: keras.Model) -> keras.Model:
@@ -161,6 +240,8 @@ def _options() -> argparse.Namespace:
         default=[1, 8, 16, 32],
     )
     parser.add_argument("--models", type=lambda text: text.split(","), default=[*FAMILIES])
+    parser.add_argument("--starts", type=int, default=3, help="of each graph, in turn")
+    parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--docs", action="store_true", help=f"write them into {PAGE.name}")
     return parser.parse_args()
 
