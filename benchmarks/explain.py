@@ -8,13 +8,12 @@ Each section is a module that gives a title and lines of Markdown.
 import argparse
 import os
 from datetime import date
-from pathlib import Path
 
 import explaining_cost
 import explaining_worth
+from measuring import write_docs
 
-BEGIN, END = "<!-- make bench-explain: begin -->", "<!-- make bench-explain: end -->"
-PAGE = Path(__file__).parent.parent / "docs" / "explain.md"
+PAGE = "explain.md"
 SECTIONS = (explaining_cost.section, explaining_worth.section)
 
 
@@ -24,8 +23,7 @@ def main() -> None:
     text = "\n\n".join([machine, *("\n".join(section(options)) for section in SECTIONS)])
     print(text)
     if options.docs:
-        before, rest = PAGE.read_text().split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+        write_docs(PAGE, "make bench-explain", text)
 
 
 def _options() -> argparse.Namespace:
@@ -33,7 +31,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=60, help="of predict and explain, in turn")
     parser.add_argument("--limit", type=int, default=6000, help="garments that are trained on")
     parser.add_argument("--epochs", type=int, default=3, help="on the garments")
-    parser.add_argument("--docs", action="store_true", help=f"write them into {PAGE.name}")
+    parser.add_argument("--docs", action="store_true", help=f"write them into {PAGE}")
     return parser.parse_args()
 
 

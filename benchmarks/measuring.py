@@ -17,6 +17,7 @@ import psutil
 from sluice.client import Client, ClientError
 
 HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
 STARTED_WITHIN_S = 120.0
 WARM_UP_S = 0.5
 LOOK_S = 0.02  # between two looks at a server that starts
@@ -152,6 +153,13 @@ def idle_cpu(processes: Sequence[psutil.Process], seconds: float) -> float:
     before = cpu_s(processes)
     time.sleep(seconds)
     return (cpu_s(processes) - before) / seconds
+
+
+def write_docs(page: str, name: str, text: str) -> None:
+    """Put it into the page of docs/ between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
+    path, begin, end = DOCS / page, f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, rest = path.read_text().split(begin)
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
 
 
 def _tree(processes: Iterable[Any]) -> list[psutil.Process]:

@@ -17,19 +17,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date
-from http.client import HTTPConnection
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from cases import SHAPES, bodies, write_models
+from clients import Clients, Request
 from contenders import JSON_TYPE
-from measuring import HERE, free_port, running, until_answered, until_serving
+from measuring import HERE, free_port, running, until_answered, until_serving, write_docs
 
 ROOT = HERE.parent
 WORK = ROOT / ".work" / "bench"
@@ -38,64 +38,11 @@ CAPTURED_S, STEADY_S, FIRST_S = 3.0, 2.0, 1.0
 PAUSE_S = 0.01  # of a client behind each answer: what is measured is not a queue
 WAIT_S = 60.0
 WITH, WITHOUT = "with the file", "without"
-MARKS = "<!-- make bench-warmup: begin -->", "<!-- make bench-warmup: end -->"
-
-
-class Asked(NamedTuple):
-    """One request: when it was begun, on the monotonic clock, and what came of it."""
-
-    begun: float
-    seconds: float
-    version: int
 
 
 class Swap(NamedTuple):
     steady: list[float]  # seconds of each request
     first: list[float]
-
-
-class Clients:
-    """Each asks one request after the other, of the kinds in turn. `asked` grows."""
-
-    def __init__(self, port: int, clients: int) -> None:
-        self.asked: list[Asked] = []
-        self.failure = ""
-        self._port, self._stopped = port, threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(number,)) for number in range(clients)
-        ]
-
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def since(self, begun: float, seconds: float) -> list[float]:
-        if self.failure:
-            raise SystemExit(self.failure)
-        return [each.seconds for each in self.asked if begun <= each.begun < begun + seconds]
-
-    def _ask(self, number: int) -> None:
-        connection = HTTPConnection("127.0.0.1", self._port)
-        requests = _requests()
-        while not self._stopped.wait(PAUSE_S):
-            number += 1
-            body, headers = requests[number % len(requests)]
-            begun, status = time.monotonic(), 503
-            while status == 503:  # a refusal is no answer: what follows is the same request
-                connection.request("POST", PATH, body, {**headers, "X-Sluice-Timing": "on"})
-                reply = connection.getresponse()
-                answer, status = reply.read(), reply.status
-            if status != 200:
-                self.failure = f"{status}: {answer[:200]!r}"
-                return
-            version = int(reply.headers["X-Sluice-Version"])
-            self.asked.append(Asked(begun, time.monotonic() - begun, version))
 
 
 def main() -> None:
@@ -104,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=WORK) as directory, ExitStack() as stack:
         home = Path(directory)
         port = _start(home, stack)
-        with Clients(port, options.clients) as clients:
+        with Clients(port, PATH, options.clients, _asked_by, _due, patient=True) as clients:
             time.sleep(CAPTURED_S)
             _prepare(home)
             swaps: dict[str, list[Swap]] = {WITH: [], WITHOUT: []}
@@ -115,7 +62,7 @@ def main() -> None:
     text = report(swaps)
     print(text)
     if options.docs:
-        _write_docs(text)
+        write_docs("benchmarks.md", "make bench-warmup", text)
 
 
 def report(swaps: dict[str, list[Swap]]) -> str:
@@ -141,7 +88,23 @@ def report(swaps: dict[str, list[Swap]]) -> str:
     return "\n".join(lines)
 
 
-def _requests() -> list[tuple[bytes, dict[str, str]]]:
+def _asked_by(client: int) -> Iterator[Request]:
+    """The kinds in turn, each client with another first."""
+    requests = _requests()
+    return islice(cycle(requests), client % len(requests), None)
+
+
+def _due(_: float) -> float:
+    return time.monotonic() + PAUSE_S
+
+
+def _since(clients: Clients, begun: float, seconds: float) -> list[float]:
+    if clients.failures:
+        raise SystemExit(clients.failures[0])
+    return [each.seconds for each in clients.asked if begun <= each.begun < begun + seconds]
+
+
+def _requests() -> list[Request]:
     rows = np.random.default_rng(7).random((4, *SHAPES[MODEL])).round(5)
     several = json.dumps({"instances": rows.tolist()}).encode()
     made = bodies()
@@ -191,7 +154,7 @@ def _prepare(home: Path) -> None:
 
 def _swap(home: Path, kind: str, version: int, clients: Clients) -> Swap:
     time.sleep(STEADY_S)
-    steady = clients.since(time.monotonic() - STEADY_S, STEADY_S)
+    steady = _since(clients, time.monotonic() - STEADY_S, STEADY_S)
     repository = home / "repository" / MODEL
     shutil.copytree(home / kind / MODEL / "1", repository / f"{version}.tmp")
     (repository / f"{version}.tmp").rename(repository / str(version))
@@ -203,7 +166,7 @@ def _swap(home: Path, kind: str, version: int, clients: Clients) -> Swap:
     time.sleep(FIRST_S + 1)
     of_new = [each.begun for each in list(clients.asked) if each.version == version]
     shutil.rmtree(repository / str(version - 1))
-    first = clients.since(min(of_new), FIRST_S)
+    first = _since(clients, min(of_new), FIRST_S)
     clients.asked.clear()
     return Swap(steady, first)
 
@@ -214,13 +177,6 @@ def _ratio(swap: Swap) -> float:
 
 def _p99(seconds: Sequence[float]) -> float:
     return sorted(seconds)[int(len(seconds) * 0.99)]
-
-
-def _write_docs(text: str) -> None:
-    page = ROOT / "docs" / "benchmarks.md"
-    before, _, rest = page.read_text().partition(MARKS[0])
-    behind = rest.partition(MARKS[1])[2]
-    page.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{behind}")
 
 
 def _options() -> argparse.Namespace:
