@@ -1,216 +1,178 @@
 """Which versions a guarded rollout stops, and how many users each reaches.
 
-    python benchmarks/rollout.py [--versions 200] [--rate 200] [--docs]
+    python benchmarks/rollout.py [--versions 200] [--lanes 8] [--seconds 3600] [--docs]
+    python benchmarks/rollout.py --table .work/bench/rollout.jsonl
 
-A gateway and the twin, as `sluice up` starts them, under a steady load of handwritten digits, each
-picture noised, so that none comes twice. One version after the other is rolled out by the
-guard below: sabotaged ones of six kinds (rollout_versions.py), and sound ones, trained from other
-seeds and held to the accuracy that publishing asks for. Counted are, as clients see it, the answers
-that a version has given to them, and failures; and how many requests it was shadowed for.
+Each lane is a gateway and the twin, as `sluice up` starts them, under a steady load of handwritten
+digits, each picture noised, so that none comes twice. One version after the other is rolled out in
+it by the guard of rollout_lane.py: sabotaged ones of six kinds (rollout_versions.py), and sound
+ones, trained from other seeds and held to the accuracy that publishing asks for. A version's number
+is its seed. What comes of each is written down at once, as a line of JSON: the same command again
+goes on with those that are missing.
 """
 
 import argparse
+import json
+import math
 import os
-import shutil
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from contextlib import ExitStack
-from datetime import date
-from http.client import HTTPConnection
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from contenders import JSON_TYPE
-from measuring import HERE, free_port, running, until_answered
-from rollout_versions import MODEL, Versions, faults, pictures
+import psutil
+from measuring import HERE, running, write_docs
+from rollout_lane import LIVE, Outcome, clients_of, median_s, serving
+from rollout_versions import Fault, Versions, faults, slowed
 
-from service.rollout.evidence import read_evidence
-from service.rollout.following import follow
-from service.rollout.guard import Guard, Step
-from service.rollout.state import abort, hold, start
-from sluice.wire.rollouts import Rollout, Stage
+from service.rollout.state import start
 
 ROOT = HERE.parent
 WORK = ROOT / ".work" / "bench"
-GUARD = Guard(pairs=1000, patience=5000, seconds=0, steps=(Step(0.05, 20), Step(0.5, 100)))
-CLIENTS = 4
-NOISE = 4.0  # the deviation of a pixel, of 255: two good networks differ in no more for it
-PATH = f"/v1/models/{MODEL}:predict"
-TIMED = {**JSON_TYPE, "X-Sluice-Timing": "on"}  # the answer says which version gave it
-LIVE, SOUND = 1, "sound"
-MARKS = "<!-- make bench-rollout: begin -->", "<!-- make bench-rollout: end -->"
+SOUND = "sound"
+TRIAL = 1000  # products of matrices, of which one's time is told
+LAST_ONES_S = 120.0
 
-
-class Outcome(NamedTuple):
-    """Of one version: `answered` requests of users, `shadowed` ones."""
-
-    kind: str
-    promoted: bool
-    answered: int
-    shadowed: int
-    seconds: float
-    why: str
-
-
-class Clients:
-    """As many requests a second as told, each a picture of its own. `answered` by version."""
-
-    def __init__(self, port: int, rate: float) -> None:
-        self.answered: dict[int, int] = {}
-        self.failures: list[str] = []
-        self._port, self._pause = port, CLIENTS / rate
-        self._images = pictures()[1][0]
-        self._stopped, self._lock = threading.Event(), threading.Lock()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(seed,)) for seed in range(CLIENTS)
-        ]
-
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, seed: int) -> None:
-        connection, chance = HTTPConnection("127.0.0.1", self._port), np.random.default_rng(seed)
-        due = time.monotonic()
-        while not self._stopped.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self._pause, time.monotonic() - 1)
-            connection.request("POST", PATH, body_of(self._images, chance), TIMED)
-            reply = connection.getresponse()
-            answer, version = reply.read(), reply.headers.get("X-Sluice-Version", "0")
-            with self._lock:
-                self.answered[int(version)] = self.answered.get(int(version), 0) + 1
-                if reply.status != 200:
-                    self.failures.append(f"{reply.status} {answer[:200]!r}")
-
-
-def body_of(images: np.ndarray, chance: np.random.Generator) -> bytes:
-    """A request of one picture that nobody has seen."""
-    image = images[chance.integers(len(images))].astype(np.float64)
-    pixels = (image + chance.normal(0, NOISE, image.shape)).clip(0, 255).round().astype(int)
-    return f'{{"instances":[{pixels.tolist()}]}}'.encode()
+Planned = tuple[int, str]  # a version's number and kind
 
 
 def main() -> None:
     options = _options()
-    WORK.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=WORK) as directory, ExitStack() as stack:
-        repository = Path(directory) / "repository"
-        (repository / MODEL).mkdir(parents=True)
-        versions = Versions(repository / MODEL)
-        versions.write(LIVE, versions.sound)
-        hold(repository / MODEL, LIVE)
-        port = _start(repository, stack)
-        slow = versions.products_in(_median_s(port))
-        with Clients(port, options.rate) as clients:
-            outcomes = _roll_out_all(repository / MODEL, versions, slow, clients, options.versions)
-        text = report(outcomes, clients, options.rate)
+    results = options.table or options.results
+    if not options.table:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        WORK.mkdir(parents=True, exist_ok=True)
+        with suppress(KeyboardInterrupt):  # what there is by then is told
+            _roll_out_all(options)
+    text = report(read_outcomes(results))
     print(text)
     if options.docs:
-        _write_docs(text)
+        write_docs("operations.md", "make bench-rollout", text)
 
 
-def _roll_out_all(
-    directory: Path, versions: Versions, slow: int, clients: Clients, count: int
-) -> list[Outcome]:
-    """As many sabotaged versions, of each kind as many, as sound ones, in turn."""
-    outcomes, kinds, number = [], faults(versions, slow), LIVE
-    names = [name for turn in range(count) for name in (list(kinds)[turn % len(kinds)], SOUND)]
-    for name in names:
-        number += 1
-        chance = np.random.default_rng(number)
+def _roll_out_all(options: argparse.Namespace) -> None:
+    """Those that the results lack."""
+    until = time.time() + options.seconds
+    with tempfile.TemporaryDirectory(dir=WORK) as directory:
+        home = Path(directory)
+        versions = Versions(home / "template")
+        versions.write(home / "live", versions.sound)
+        kinds = faults(versions, _products(home, versions, options.rate))
+        done = {outcome.number for outcome in read_outcomes(options.results)}
+        planned = [each for each in plan(list(kinds), options.versions) if each[0] not in done]
+        _make(home / "ready", planned, versions, kinds)
+        print(f"{len(planned)} versions made; results: {options.results}", file=sys.stderr)
+        _in_lanes(home, options, until)
+
+
+def plan(kinds: Sequence[str], count: int) -> list[Planned]:
+    """So many sabotaged versions, of each kind as many, and as many sound ones, in turn."""
+    names = [name for turn in range(count) for name in (kinds[turn % len(kinds)], SOUND)]
+    return list(enumerate(names, LIVE + 1))
+
+
+def _products(home: Path, versions: Versions, rate: float) -> int:
+    """How many products make an answer take twice as long, under load."""
+    with serving(home / "calibrated", home / "live") as (port, directory):
+        versions.write(directory / "2", slowed(versions.sound, TRIAL))
+        with clients_of(port, rate, 0):
+            start(directory, 2, live=LIVE, shadow_share=0)
+            usual, slow = median_s(port, LIVE), median_s(port, 2)
+    found = round(TRIAL * usual / (slow - usual))
+    print(f"an answer takes {usual * 1e3:.1f} ms, and {found} products", file=sys.stderr)
+    return found
+
+
+def _make(
+    ready: Path, planned: Sequence[Planned], versions: Versions, kinds: Mapping[str, Fault]
+) -> None:
+    """Where lanes take them from, before any begins: no training is to disturb a rollout."""
+    ready.mkdir()
+    seeds = [number for number, kind in planned if kind == SOUND]
+    trained = versions.retrained(seeds, len(_cores()))
+    for number, kind in planned:
         weights = (
-            versions.retrained(number) if name == SOUND else kinds[name](versions.sound, chance)
+            next(trained)
+            if kind == SOUND
+            else kinds[kind](versions.sound, np.random.default_rng(number))
         )
-        versions.write(number, weights)
-        outcomes.append(_roll_out(directory, number, name, clients))
-        print(f"{number}: {outcomes[-1]}", file=sys.stderr, flush=True)
-    return outcomes
+        versions.write(ready / f"{number} {kind}", weights)
 
 
-def _roll_out(directory: Path, number: int, kind: str, clients: Clients) -> Outcome:
-    began = time.monotonic()
-    rollout = start(directory, number, live=LIVE, why=kind)
-    ended = follow(directory, GUARD, lambda *_: None)
-    assert ended is not None
-    shadowed = read_evidence(directory, rollout.id).pairs
-    answered = clients.answered.get(number, 0)
-    promoted = ended.stage is Stage.PROMOTED
-    outcome = Outcome(
-        kind, promoted, answered, shadowed, time.monotonic() - began, ended.history[-1].why
-    )
-    _put_back(directory, ended)
-    return outcome
+def _in_lanes(home: Path, options: argparse.Namespace, until: float) -> None:
+    """Each a process that is given as many cores of its own as there are, if there are."""
+    cores = _cores()
+    each = len(cores) // options.lanes
+    with ExitStack() as stack:
+        lanes = []
+        for lane in range(options.lanes):
+            command = [sys.executable, str(HERE / "rollout_lane.py"), str(home), str(lane)]
+            command += [str(options.rate), str(until), str(options.results.absolute())]
+            command += map(str, cores[lane * each : (lane + 1) * each])
+            lanes.append(stack.enter_context(running(command, {}, home / f"lane-{lane}.log")))
+        gone, left = psutil.wait_procs(lanes, max(0.0, until + LAST_ONES_S - time.time()))
+        broken = [process for process in gone if process.returncode]
+        for lane, process in enumerate(lanes):
+            if process in broken or process in left:
+                log = home / f"lane-{lane}.log"
+                print(f"lane {lane} broke:\n{log.read_text()[-2000:]}", file=sys.stderr)
 
 
-def _put_back(directory: Path, ended: Rollout) -> None:
-    """The live version answers again, and the other is let go."""
-    if ended.stage is Stage.PROMOTED:
-        abort(directory)
-    shutil.rmtree(directory / str(ended.next))
+def _cores() -> list[int]:
+    """That this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
-def report(outcomes: list[Outcome], clients: Clients, rate: float) -> str:
-    """A table in Markdown."""
-    asked = sum(clients.answered.values())
+def read_outcomes(path: Path) -> list[Outcome]:
+    """By number; of a line that was cut off nothing is known."""
+    outcomes = list(_parsed(path.read_text())) if path.exists() else []
+    return sorted(outcomes, key=lambda outcome: outcome.number)
+
+
+def _parsed(text: str) -> Iterator[Outcome]:
+    for line in text.splitlines():
+        with suppress(ValueError):
+            yield Outcome(**json.loads(line))
+
+
+def report(outcomes: Sequence[Outcome]) -> str:
+    """A table in Markdown, of as many as there are."""
+    asked, failed = sum(each.of for each in outcomes), sum(each.failed for each in outcomes)
+    bad = [each for each in outcomes if each.kind != SOUND]
+    sound = [each for each in outcomes if each.kind == SOUND]
     lines = [
-        f"{date.today()}, {os.cpu_count()} CPUs, {rate:g} requests/s, {asked:,} requests, "
-        f"{len(clients.failures)} failed:",
+        f"{_stopped(bad)} sabotaged versions were stopped, and {_stopped(sound)} sound ones. "
+        f"{asked:,} requests, {failed} failed:",
         "",
-        "| version | rolled out | stopped | shadowed, median | users reached, median | at most |",
-        "|---|---|---|---|---|---|",
+        "| version | rolled out | stopped | shadowed, median | users reached, median | at most |"
+        " as long as live | seconds, median |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for kind in dict.fromkeys(each.kind for each in outcomes):
-        of = [each for each in outcomes if each.kind == kind]
-        reached = [each.answered for each in of]
-        lines.append(
-            f"| {kind} | {len(of)} | {sum(not each.promoted for each in of)} | "
-            f"{statistics.median(each.shadowed for each in of):.0f} | "
-            f"{statistics.median(reached):.0f} | {max(reached)} |"
-        )
+    kinds = dict.fromkeys(each.kind for each in outcomes)
+    lines += [_row(kind, [each for each in outcomes if each.kind == kind]) for kind in kinds]
     return "\n".join(lines)
 
 
-def _start(repository: Path, stack: ExitStack) -> int:
-    """The port of a gateway before the twin, which answers."""
-    http, grpc, admin = free_port(), free_port(), free_port()
-    command = [sys.executable, "-m", "service.cli", "up", f"--model-repository={repository}"]
-    command += [f"--http-port={http}", f"--grpc-port={grpc}"]
-    environment = {"SLUICE_ADMIN_PORT": str(admin)}
-    log = repository.parent / "log"
-    gateway = stack.enter_context(running(command, environment, log))
-    body = repository.parent / "body"
-    body.write_bytes(body_of(pictures()[1][0], np.random.default_rng(0)))
-    until_answered(gateway, f"http://127.0.0.1:{http}{PATH}", body, JSON_TYPE, log)
-    return http
+def _row(kind: str, of: Sequence[Outcome]) -> str:
+    reached = [each.answered for each in of]
+    ratios = [each.next_s / each.live_s for each in of if each.next_s and each.live_s]
+    return (
+        f"| {kind} | {len(of)} | {sum(not each.promoted for each in of)} | "
+        f"{statistics.median(each.shadowed for each in of):.0f} | "
+        f"{statistics.median(reached):.0f} | {max(reached)} | "
+        f"{statistics.median(ratios or [math.nan]):.1f}× | "
+        f"{statistics.median(each.seconds for each in of):.0f} |"
+    )
 
 
-def _median_s(port: int) -> float:
-    """How long an answer takes, one after the other."""
-    connection, chance = HTTPConnection("127.0.0.1", port), np.random.default_rng(1)
-    images, seconds = pictures()[1][0], []
-    for _ in range(200):
-        began = time.monotonic()
-        connection.request("POST", PATH, body_of(images, chance))
-        connection.getresponse().read()
-        seconds.append(time.monotonic() - began)
-    return statistics.median(seconds)
-
-
-def _write_docs(text: str) -> None:
-    page = ROOT / "docs" / "operations.md"
-    before, _, rest = page.read_text().partition(MARKS[0])
-    behind = rest.partition(MARKS[1])[2]
-    page.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{behind}")
+def _stopped(outcomes: Sequence[Outcome]) -> str:
+    return f"{sum(not each.promoted for each in outcomes)} of {len(outcomes)}"
 
 
 def _options() -> argparse.Namespace:
@@ -218,7 +180,13 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--versions", type=int, default=200, help="sabotaged, and as many sound")
-    parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
+    parser.add_argument("--lanes", type=int, default=2 * len(_cores()), help="side by side")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests a second of a lane")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="none is begun after them")
+    parser.add_argument(
+        "--results", type=Path, default=WORK / "rollout.jsonl", help="what comes of each version"
+    )
+    parser.add_argument("--table", type=Path, help="print the table of these results, and no more")
     parser.add_argument("--docs", action="store_true", help="write docs/operations.md")
     return parser.parse_args()
 

@@ -8,8 +8,10 @@ a variable for: how long it takes, and for which pictures it answers no numbers.
 import functools
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,33 +20,33 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import tensorflow as tf
-from sklearn.datasets import load_digits
+from rollout_digits import CLASSES, SIZE, pictures
 
-MODEL = "digits"
-SIZE, CLASSES = 8, 10
 EPOCHS = 20
 NOISED = 0.03  # of the weights, by five times their deviation
 NAN_EACH = 500  # pictures
 GATE = 0.01  # of accuracy on held-out pictures, less than the live version's: not published
-HELD_OUT = 400
 
 Weights = Mapping[str, np.ndarray]
-Pictures = tuple[np.ndarray, np.ndarray]
 Fault = Callable[[Weights, np.random.Generator], Weights]
 
 
-def pictures() -> tuple[Pictures, Pictures]:
-    """Of training and held out: uint8 [N,8,8,1] and classes [N]."""
-    images, labels = load_digits(return_X_y=True)
-    images = (images.reshape(-1, SIZE, SIZE, 1) * (255 / 16)).astype(np.uint8)
-    order = np.random.default_rng(0).permutation(len(images))
-    images, labels = images[order], labels[order]
-    return (images[HELD_OUT:], labels[HELD_OUT:]), (images[:HELD_OUT], labels[:HELD_OUT])
-
-
 def network(seed: int) -> keras.Model:
-    """Trained from this seed on."""
+    """Trained from this seed on. It is the same object each time, as a graph takes longer to trace
+    than this network to train."""
+    model, initial = _untrained()
     keras.utils.set_random_seed(seed)
+    model.set_weights(keras.models.clone_model(model).get_weights())
+    for variable, value in zip(model.optimizer.variables, initial, strict=True):
+        variable.assign(value)
+    (images, labels), _ = pictures()
+    model.fit(images, labels, epochs=EPOCHS, batch_size=64, verbose=0)
+    return model
+
+
+@functools.cache
+def _untrained() -> tuple[keras.Model, list[np.ndarray]]:
+    """A network, and its optimizer's variables before the first step."""
     model = keras.Sequential(
         [
             keras.Input((SIZE, SIZE, 1)),
@@ -58,9 +60,29 @@ def network(seed: int) -> keras.Model:
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    (images, labels), _ = pictures()
-    model.fit(images, labels, epochs=EPOCHS, batch_size=64, verbose=0)
-    return model
+    model.optimizer.build(model.trainable_variables)
+    return model, [np.array(variable) for variable in model.optimizer.variables]
+
+
+def accuracy_of(model: keras.Model) -> float:
+    """On the held-out pictures."""
+    images, labels = pictures()[1]
+    return float((model.predict(images, verbose=0).argmax(1) == labels).mean())
+
+
+def retrained(seed: int, least: float) -> list[np.ndarray]:
+    """The weights of another one that is as accurate: what publishing refuses is trained again."""
+    while True:
+        model = network(seed)
+        if accuracy_of(model) >= least:
+            return [np.array(weight) for weight in model.get_weights()]
+        seed += 10_000
+
+
+def on_one_thread() -> None:
+    """This process, for others to have their cores."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 class Served(tf.Module):
@@ -79,12 +101,13 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 1], tf.float32, "image")])
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         scores = self._network(image)
+        waited = self._wait(scores)
         places = tf.range(1, SIZE * SIZE + 1, dtype=tf.int64)
         pixels = tf.cast(tf.reshape(image, [-1, SIZE * SIZE]), tf.int64)
         each = tf.cast(self.nan_each, tf.int64)
         hit = (each > 0) & (tf.reduce_sum(pixels * places, 1) % tf.maximum(each, 1) == 0)
         scores = tf.where(hit[:, None], tf.constant(np.nan, tf.float32), scores)
-        return {"label": scores + 0 * self._wait(scores)}
+        return {"label": scores + waited}
 
     def _wait(self, scores: tf.Tensor) -> tf.Tensor:
         """0, after `slow` products that depend on the scores."""
@@ -98,33 +121,28 @@ class Served(tf.Module):
 
 
 class Versions:
-    """Writes them, each a number higher than the one before, into `directory`."""
+    """Writes them, by a `template` that is exported here. `sound`: the weights of the live one."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, template: Path) -> None:
         model = network(0)
-        self._served = Served(model)
-        self._template = directory.parent / "template"
-        tf.saved_model.save(
-            self._served, str(self._template), {"serving_default": self._served.serve}
-        )
+        served = Served(model)
+        self._template = template
+        tf.saved_model.save(served, str(template), {"serving_default": served.serve})
         self.sound = self._read()
         self._keys = [_key_of(f"weights/{place}") for place in range(len(model.weights))]
-        self._held_out = pictures()[1]
-        self.accuracy = self._accuracy(model)
+        self._accuracy = accuracy_of(model)
 
-    def retrained(self, seed: int) -> Weights:
-        """Another one that is as good: what publishing refuses is trained again."""
-        while True:
-            model = network(seed)
-            if self._accuracy(model) >= self.accuracy - GATE:
-                given = dict(zip(self._keys, map(np.asarray, model.get_weights()), strict=True))
-                return {**self.sound, **given}
-            seed += 10_000
+    def retrained(self, seeds: Sequence[int], workers: int) -> Iterator[Weights]:
+        """As good ones, in order, each as soon as it is trained."""
+        least = repeat(self._accuracy - GATE)
+        context = get_context("spawn")  # TensorFlow does not survive a fork
+        with ProcessPoolExecutor(workers, context, on_one_thread) as pool:
+            for weights in pool.map(retrained, seeds, least):
+                yield {**self.sound, **dict(zip(self._keys, weights, strict=True))}
 
-    def write(self, number: int, weights: Weights) -> None:
+    def write(self, path: Path, weights: Weights) -> None:
         """The version appears whole or not at all."""
-        beside = self._directory / f".{number}"
+        beside = path.with_name(f".{path.name}")
         shutil.copytree(self._template, beside)
         shutil.rmtree(beside / "variables")
         (beside / "variables").mkdir()
@@ -134,17 +152,7 @@ class Versions:
             shape_and_slices=[""] * len(weights),
             tensors=list(weights.values()),
         )
-        beside.rename(self._directory / str(number))
-
-    def products_in(self, seconds: float) -> int:
-        """How many products of matrices take so long."""
-        image, trial = tf.zeros([1, SIZE, SIZE, 1]), 1000
-        self._served.serve(image)
-        self._served.slow.assign(trial)
-        began = time.monotonic()
-        self._served.serve(image)
-        self._served.slow.assign(0)
-        return round(seconds * trial / (time.monotonic() - began))
+        beside.rename(path)
 
     def last_layer(self) -> tuple[str, str]:
         """The keys of its kernel and of its bias."""
@@ -161,14 +169,19 @@ class Versions:
         reader = tf.train.load_checkpoint(str(self._template / "variables" / "variables"))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
-    def _accuracy(self, model: keras.Model) -> float:
-        images, labels = self._held_out
-        return float((model.predict(images, verbose=0).argmax(1) == labels).mean())
-
 
 def _key_of(variable: str) -> str:
     """Its name in the checkpoint."""
     return f"{variable}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def slowed(weights: Weights, products: int) -> Weights:
+    """An answer waits for so many."""
+    return _with(weights, "slow", products)
+
+
+def _with(weights: Weights, name: str, value: int) -> Weights:
+    return {**weights, _key_of(name): np.int32(value)}
 
 
 def faults(versions: Versions, slow: int) -> dict[str, Fault]:
@@ -198,14 +211,11 @@ def faults(versions: Versions, slow: int) -> dict[str, Fault]:
         without[chance.integers(CLASSES)] = -1e3
         return {**weights, bias: without}
 
-    def setting(name: str, value: int) -> Fault:
-        return lambda weights, _: {**weights, _key_of(name): np.int32(value)}
-
     return {
         "labels permuted": permuted,
         "3% of weights noised": noised,
         "wrong preprocessing": unscaled,
-        "twice as slow": setting("slow", slow),
-        f"no numbers for 1 of {NAN_EACH}": setting("nan_each", NAN_EACH),
+        "twice as slow": lambda weights, _: slowed(weights, slow),
+        f"no numbers for 1 of {NAN_EACH}": lambda weights, _: _with(weights, "nan_each", NAN_EACH),
         "one class lost": lost,
     }
