@@ -24,7 +24,7 @@ ALLOWED: Mapping[str, float] = MappingProxyType(
         Kind.CLASS: 0.05,
         Kind.MASK: 0.05,
         Kind.VALUE: 0.05,
-        SLOWER_PAIRS: 0.5,
+        SLOWER_PAIRS: 0.3,
     }
 )
 TIMES: Mapping[str, float] = MappingProxyType({ERRORS: 2.0, SLOW: 2.0, UNSURE: 2.0, NOVEL: 3.0})
@@ -52,8 +52,9 @@ class Guard:
     A version is shadowed for `pairs` requests at the least, and stopped where it has not been shown
     to be good after `patience` of them. It stays in each stage for `seconds` at the least.
 
-    `allowed`: of what kinds of changes (service.replay) and of "slower" how large a share of the
-    pairs; what is not named is not looked at. `times`: how often as the live version it may answer
+    `allowed`: of what kinds of changes (service.replay) how large a share of the pairs; and for
+    "slower", in how large a share of them more it may take 1.5 times as long as live than live as
+    it. What is not named is not looked at. `times`: how often as the live version it may answer
     with errors, slowly (later than 1.5 times what 99 of 100 of the live one's answers take), unsure
     (with a best score as only a tenth of the live one's have), or find a picture novel.
     """

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 # How many times as high the odds may be, where more happens than is allowed: 1.4 to 256.
 TIMES: Floats = np.exp2(np.arange(1, 17) / 2)
+STAKES: Floats = np.exp2(-np.arange(1, 9) / 2)  # of the most that a bettor can stake: 0.7 to 0.06
 
 
 def enough(alpha: float, tests: int = 1) -> float:
@@ -108,6 +109,51 @@ class Comparison:
     def too_often(self) -> float:
         """Evidence against "`allowed` times as often as in the other group at the most"."""
         return _mixture(self.logs)
+
+
+@dataclass
+class Balance:
+    """Whether something comes out `more` than otherwise, by more than a share `allowed` of the
+    trials more often than it comes out `less`. What noise does to both alike is no evidence,
+    however much of it there is.
+
+    The evidence is what a bettor has made of 1 who stakes a part of it on each trial, at odds that
+    are fair where the share is `allowed`: I. Waudby-Smith, A. Ramdas, 2023, "Estimating means of
+    bounded random variables by betting".
+
+    >>> times = Balance(allowed=0.3)
+    >>> times.add(more=40, less=5, trials=60)
+    >>> times.too_often > enough(0.005), times.seldom > 0
+    (True, False)
+    """
+
+    allowed: float
+    more: int = 0
+    less: int = 0
+    trials: int = 0
+
+    def add(self, more: int, less: int, trials: int) -> None:
+        self.more += more
+        self.less += less
+        self.trials += trials
+
+    @property
+    def too_often(self) -> float:
+        """Evidence against "a share `allowed` of the trials at the most"."""
+        return self._evidence(1)
+
+    @property
+    def seldom(self) -> float:
+        """Evidence against "a share `allowed` of the trials at the least"."""
+        return self._evidence(-1)
+
+    def _evidence(self, side: int) -> float:
+        if self.allowed == 1:
+            return 0.0
+        gains = side * (np.array([1.0, 0.0, -1.0]) - self.allowed)
+        stakes = STAKES / -gains.min()
+        counts = np.array([self.more, self.trials - self.more - self.less, self.less])
+        return _mixture(np.log1p(np.outer(stakes, gains)) @ counts)
 
 
 def _times_log(count: int, ratios: Floats) -> Floats:

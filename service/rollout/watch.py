@@ -14,7 +14,7 @@ from typing import NamedTuple
 from service.replay.changes import Kind
 from service.rollout.evidence import BOUNDS_S, SLOWER, Answers, Evidence
 from service.rollout.guard import ERRORS, NOVEL, SLOW, SLOWER_PAIRS, UNSURE, Guard
-from service.rollout.sequential import Comparison, Rate, enough
+from service.rollout.sequential import Balance, Comparison, Rate, enough
 from sluice.wire.rollouts import Rollout, Stage
 
 KNOWN = 100  # answers of the live version, from which on its own slow and unsure ones are known
@@ -131,15 +131,16 @@ class Watch:
 
     def _of_rates(self) -> Iterator[Finding]:
         for name, allowed in self.guard.allowed.items():
+            test: Rate | Balance
             if name == SLOWER_PAIRS:
-                rate = Rate(allowed, self.seen.slower, self.seen.timed)
-                told = f"took over {SLOWER:g} times as long"
-                yield Finding(name, _of(rate, told), rate.too_often)
+                test = Balance(allowed, self.seen.slower, self.seen.faster, self.seen.timed)
+                told = _of_balance(test)
             else:
-                rate = Rate(allowed, self.seen.changes.get(name, 0), self.seen.pairs)
-                showable = SHOWABLE <= allowed < 1
-                shown = rate.seldom >= enough(self.guard.alpha) if showable else None
-                yield Finding(name, _of(rate, _TOLD[Kind(name)]), rate.too_often, shown)
+                test = Rate(allowed, self.seen.changes.get(name, 0), self.seen.pairs)
+                told = _of(test, _TOLD[Kind(name)])
+            showable = SHOWABLE <= allowed < 1
+            shown = test.seldom >= enough(self.guard.alpha) if showable else None
+            yield Finding(name, told, test.too_often, shown)
 
     def _of_comparisons(self) -> Iterator[Finding]:
         for name, comparison in self.comparisons.items():
@@ -167,6 +168,13 @@ _TOLD_OFTEN = {
 
 def _of(rate: Rate, told: str) -> str:
     return f"{rate.hits} of {rate.trials} {told} (allowed: {rate.allowed:.3g})"
+
+
+def _of_balance(times: Balance) -> str:
+    return (
+        f"{times.more} of {times.trials} took over {SLOWER:g} times as long as live, {times.less} "
+        f"the other way round (allowed: {times.allowed:.3g} of them more)"
+    )
 
 
 def _sides(before: Evidence, now: Evidence) -> Iterator[tuple[str, _Count, _Count]]:

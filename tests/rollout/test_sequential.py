@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.rollout.sequential import Comparison, Rate, enough
+from service.rollout.sequential import Balance, Comparison, Rate, enough
 
 ALPHA = 0.05
 CASES, LOOKS, BATCH = 300, 40, 10
@@ -13,7 +15,7 @@ CASES, LOOKS, BATCH = 300, 40, 10
 WRONG = CASES * ALPHA + 3 * math.sqrt(CASES * ALPHA * (1 - ALPHA))
 
 
-def first_look(test: Rate | Comparison, looks) -> int | None:
+def first_look(test: Rate | Comparison | Balance, looks) -> int | None:
     """After how many looks the test says "too often"; None where it never does."""
     for number, batch in enumerate(looks, 1):
         test.add(*batch)
@@ -61,6 +63,54 @@ def test_two_groups_that_are_alike_are_seldom_told_apart(share, rate) -> None:
     assert wrong <= WRONG
 
 
+def times_compared(seed: int, slowness: float, noise: float, cases: int):
+    """Of each case, by look: of BATCH pairs of times, in how many the second is over 1.5 times the
+    first, and the first the second; the deviation of a time's logarithm is `noise`."""
+    first, second = np.random.default_rng(seed).lognormal(0, noise, (2, cases, LOOKS, BATCH))
+    ratios = slowness * second / first
+    counts = (ratios > 1.5).sum(2), (ratios < 1 / 1.5).sum(2), np.full((cases, LOOKS), BATCH)
+    return np.stack(counts, 2).tolist()
+
+
+@given(
+    allowed=st.floats(0.05, 0.9),
+    drawn=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_bettor_at_odds_that_are_fair_gains_nothing_on_average(allowed, drawn, seed) -> None:
+    """All that the promise rests on: where exactly as much happens as is allowed, one trial more
+    leaves the mean of the odds (whose logarithm the evidence is) as it was."""
+    less = drawn * (1 - allowed) / 2
+    shares = {(1, 0): allowed + less, (0, 1): less, (0, 0): 1 - allowed - 2 * less}
+    before = np.random.default_rng(seed).integers(0, 20, 2).tolist()
+    for side in ("too_often", "seldom"):
+        now = math.exp(getattr(Balance(allowed, *before, 40), side))
+        after = sum(
+            share * math.exp(getattr(Balance(allowed, before[0] + up, before[1] + down, 41), side))
+            for (up, down), share in shares.items()
+        )
+        assert after == pytest.approx(now)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.5, 2.0])
+def test_what_noise_does_to_both_alike_is_seldom_told_of(noise) -> None:
+    """Whether machines are quiet or busy."""
+    looks = [first_look(Balance(0.05), case) for case in times_compared(8, 1.0, noise, CASES)]
+    assert sum(look is not None for look in looks) <= WRONG
+
+
+@pytest.mark.parametrize(("noise", "looks"), [(0.05, 4), (0.3, 6), (0.6, 20)])
+def test_twice_as_slow_is_soon_told_of_and_as_quick_shown(noise, looks) -> None:
+    """In so many looks at BATCH pairs, half of the cases."""
+    slow = [first_look(Balance(0.3), case) for case in times_compared(9, 2.0, noise, 40)]
+    assert np.median([LOOKS if look is None else look for look in slow]) <= looks
+    for case in times_compared(10, 1.0, noise, 40):
+        quick = Balance(0.3)
+        for counts in case:
+            quick.add(*counts)
+        assert quick.seldom >= enough(ALPHA)
+
+
 def test_twice_as_many_are_soon_told_of() -> None:
     chance = np.random.default_rng(6)
     looks = [
@@ -85,9 +135,8 @@ def test_what_may_never_happen_is_told_of_at_once() -> None:
     assert never.too_often == math.inf
 
 
-def test_what_may_always_happen_is_never_told_of() -> None:
-    always = Rate(1.0)
-    always.add(100, 100)
+@pytest.mark.parametrize("always", [Rate(1.0, 100, 100), Balance(1.0, 100, 0, 100)])
+def test_what_may_always_happen_is_never_told_of(always) -> None:
     assert (always.too_often, always.seldom) == (0.0, 0.0)
 
 
