@@ -68,13 +68,15 @@ class ShadowLine:
         self._pairs.remove(pair)
         self._held -= pair.size
 
-    def take(self, most_rows: int) -> list[Pair]:
-        """The first, and those after it that can go with it. Every other turn the first goes as its
-        like did, so that the times of the two calls say something."""
+    def take(self, most_rows: int) -> tuple[list[Pair], int]:
+        """The first, and those after it that can go with it. Every other turn as many rows go as
+        went with the first, so that the times of the two calls say something: where they are not in
+        line, so many copies of the first."""
         first, self._turn = self.first, self._turn + 1
         taken, rows = [first], first.rows
-        is_compared = self._turn % 2 and are_alike(first.joined, rows)
-        for pair in () if first.alone or is_compared else list(self._pairs)[1:]:
+        if self._turn % 2:
+            most_rows = first.joined
+        for pair in () if first.alone else list(self._pairs)[1:]:
             if not pair.goes_with(first):
                 continue
             if not pair.caller.answered or rows + pair.rows > most_rows:
@@ -83,7 +85,8 @@ class ShadowLine:
             rows += pair.rows
         for pair in taken:
             self.leave(pair)
-        return taken
+        is_timed = self._turn % 2 and not first.alone
+        return taken, max((most_rows - rows) // first.rows, 0) if is_timed else 0
 
 
 def are_alike(rows: int, other: int) -> bool:

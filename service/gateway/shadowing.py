@@ -103,9 +103,9 @@ class Shadow:
                 continue
             server, most_rows = spare
             began = time.monotonic()
-            pairs = self._line.take(min(most_rows, self._max_rows))
+            pairs, copies = self._line.take(min(most_rows, self._max_rows))
             try:
-                await self._ask(server, pairs)
+                await self._ask(server, pairs, copies)
             except Exception:  # a bug of ours: the log gets the trace, the others their turn
                 log.exception("Comparing what %s answers failed", pairs[0].model)
             await asyncio.sleep((time.monotonic() - began) * (1 / SHARE_OF_TIME - 1))
@@ -120,11 +120,11 @@ class Shadow:
             self._line.leave(pair)
             self._witness.not_asked(pair.model, pair.rollout, "over")
 
-    async def _ask(self, server: Server, pairs: Sequence[Pair]) -> None:
+    async def _ask(self, server: Server, pairs: Sequence[Pair], copies: int = 0) -> None:
         """Ask the next version, and count how its answers differ."""
         began = time.monotonic()
+        questions = [pair.question for pair in pairs] + copies * [pairs[0].question]
         try:
-            questions = [pair.question for pair in pairs]
             answers = await self._answers(server, questions, pairs[0].rollout)
         except _NO_ANSWER:
             for pair in pairs:
@@ -132,17 +132,19 @@ class Shadow:
             return
         except GatewayError as error:
             answers = None
-            if len(pairs) == 1:
+            if len(questions) == 1:
                 seconds, name = time.monotonic() - began, type(error).__name__
-                await self._compare(pairs[0], Reply({}, None, seconds, name, str(error)), 1)
+                await self._compare(pairs[0], Reply({}, None, seconds, name, str(error)), False)
                 return
         if answers is None:
             for pair in pairs:
                 await self._ask(server, [pair])
             return
-        seconds, rows = time.monotonic() - began, sum(pair.rows for pair in pairs)
-        for pair, each in zip(pairs, answers, strict=True):
-            await self._compare(pair, Reply(each.outputs, each.version, seconds), rows)
+        seconds, rows = time.monotonic() - began, sum(each.rows or 1 for each in questions)
+        timed = are_alike(rows, pairs[0].joined)
+        for pair, each in zip(pairs, answers, strict=False):
+            await self._compare(pair, Reply(each.outputs, each.version, seconds), timed)
+            timed = False  # one call is one time, however many it has answered
             await asyncio.sleep(0)  # whoever came meanwhile goes first
 
     async def _answers(
@@ -164,8 +166,8 @@ class Shadow:
             return await self._answers(server, [meant], rollout)
         return shared_out(answer, rows)
 
-    async def _compare(self, pair: Pair, ours: Reply, rows: int) -> None:
+    async def _compare(self, pair: Pair, ours: Reply, timed: bool) -> None:
         live = Reply(pair.answer.outputs, pair.answer.version, pair.seconds)
         run = self._calls.threads.run_if_large
         found = await run(pair.size, changes, live, ours, Tolerance())
-        self._witness.compared(pair, live, ours, found, timed=are_alike(rows, pair.joined))
+        self._witness.compared(pair, live, ours, found, timed=timed)

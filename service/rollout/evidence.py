@@ -67,8 +67,8 @@ class Evidence:
     A pair is one request that `live` has answered to its caller and `next` to nobody: `pairs` of
     them, of which `changed` are answered otherwise, by `changes` of each kind (those of
     service.replay; one pair may have several). `shadow_live` and `shadow_next` are its two sides.
-    Of the pairs whose calls were of about as many rows (`timed`), next took more than SLOWER times
-    as long as live in `slower`, and live than next in `faster`: of equals both are as likely.
+    Of the calls to next that had about as many rows as live's (`timed`), next took more than SLOWER
+    times as long in `slower`, and live in `faster`: of equals both are as likely.
 
     `stable` and `canary` are the requests that live and next have answered to callers. A canary's
     error is one where live could answer; its caller has had that answer.
