@@ -54,6 +54,8 @@ def route(model: ModelRef, rollout: Rollout | None, caller: Caller) -> Route:
     answering = ModelRef(model.name, rollout.answering)
     if rollout.canary and _is_canarys(model.name, rollout, caller):
         return Route(ModelRef(model.name, rollout.next), rollout, True, answering)
+    if rollout.answering != rollout.live:  # live is loaded still; the newest may be on trial by now
+        return Route(answering, rollout, instead=ModelRef(model.name, rollout.live))
     return Route(answering, rollout, instead=model)
 
 
