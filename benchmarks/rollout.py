@@ -1,6 +1,6 @@
 """Which versions a guarded rollout stops, and how many users each reaches.
 
-    python benchmarks/rollout.py [--versions 200] [--lanes 8] [--seconds 3600] [--docs]
+    python benchmarks/rollout.py [--versions 200] [--lanes 40] [--seconds 3600] [--docs]
     python benchmarks/rollout.py --table .work/bench/rollout.jsonl
 
 Each lane is a gateway and the twin, as `sluice up` starts them, under a steady load of handwritten
@@ -35,7 +35,7 @@ ROOT = HERE.parent
 WORK = ROOT / ".work" / "bench"
 SOUND = "sound"
 TRIAL = 1000  # products of matrices, of which one's time is told
-LAST_ONES_S = 120.0
+LAST_ONES_S = 60.0
 
 Planned = tuple[int, str]  # a version's number and kind
 
@@ -180,8 +180,8 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--versions", type=int, default=200, help="sabotaged, and as many sound")
-    parser.add_argument("--lanes", type=int, default=2 * len(_cores()), help="side by side")
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second of a lane")
+    parser.add_argument("--lanes", type=int, default=4 * len(_cores()), help="side by side")
+    parser.add_argument("--rate", type=float, default=50.0, help="requests a second of a lane")
     parser.add_argument("--seconds", type=float, default=3600.0, help="none is begun after them")
     parser.add_argument(
         "--results", type=Path, default=WORK / "rollout.jsonl", help="what comes of each version"
