@@ -1,6 +1,5 @@
 """The server's parts, made as the options say."""
 
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,7 +80,6 @@ def make_repository(
             any_unavailable_labels=options.force_allow_any_version_labels_for_unavailable_models,
         ),
         directory,
-        unloaded=_collect,
     )
     if directory is None:
         try:
@@ -247,10 +245,6 @@ def _trusted_keys(options: Options) -> TrustedKeys | None:
         return TrustedKeys(Path(options.trusted_keys))
     except BadKey as error:
         raise StartError(f"--trusted_keys: {error}") from None
-
-
-def _collect() -> None:
-    gc.collect()  # a TensorFlow graph is full of cycles
 
 
 def session_config(options: Options) -> ConfigProto:

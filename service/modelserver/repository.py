@@ -43,12 +43,10 @@ class Repository:
         load: Load,
         options: RepositoryOptions | None = None,
         directory: Path | None = None,
-        unloaded: Callable[[], None] | None = None,
     ) -> None:
         self._load = load
         self._options = options or RepositoryOptions()
         self._directory = directory
-        self._unloaded = unloaded or (lambda: None)
         self._configs: dict[str, ModelConfig] = {}
         self._version_labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
@@ -276,11 +274,7 @@ class Repository:
         if not wanted or available & wanted.keys():
             for number in available - wanted.keys():
                 if versions[number] not in self._busy:
-                    self._begin(versions[number], self._unload)
-
-    def _unload(self, version: Version) -> None:
-        version.unload()
-        self._unloaded()
+                    self._begin(versions[number], Version.unload)
 
     def _begin(self, version: Version, work: Callable[[Version], None]) -> None:
         with self._changed:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, RunOptions
-from tensorflow.python.client import pywrap_tf_session
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import DataLoss, InvalidArgument, NotFound, status_of
 from service.modelserver.graphs import takes_loop
 from service.modelserver.input_shapes import expected_inputs
+from service.modelserver.session import Session, SessionCallable
 from service.modelserver.tags import why_no_graph
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
 from sluice.wire.signature import TensorSpec, shape_text
@@ -29,8 +29,6 @@ _MAX_CALLABLES = 64
 _IN_CALLERS_THREAD = RunOptions(inter_op_thread_pool=-1)
 
 Tensors = dict[str, Array]  # by TensorFlow's own names, as in a Run
-
-_Callable = Callable[..., list[Any]]
 
 
 class Run(NamedTuple):
@@ -62,7 +60,7 @@ class Servable:
 
     def __init__(
         self,
-        session: Any,
+        session: Session,
         signatures: Mapping[str, SignatureDef],
         batching: BatchingOptions | None = None,
         expected: Mapping[str, TensorSpec] | None = None,
@@ -73,7 +71,7 @@ class Servable:
         self._expected, self._looped = expected or {}, looped
         self._in_callers_thread = in_callers_thread
         self._session = session
-        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], _Callable] = {}
+        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], SessionCallable] = {}
         self._running = 0
         self._idle = threading.Condition()  # guards _running
 
@@ -123,31 +121,12 @@ class Servable:
             self._idle.wait_for(lambda: self._running == 0)
         self._callables.clear()
         self._session.close()
-        self._session = None  # the graph's memory goes with the last reference
 
-    def _run_until(self, deadline: float | None, run: Run) -> list[Any]:
-        """With RunOptions, which a callable is given once for all its runs."""
-        # Session.run wraps this in as much Python as Session.make_callable does a callable.
+    def _run_until(self, deadline: float | None, run: Run) -> list[Array]:
         left_ms = 0 if deadline is None else max(int((deadline - time.monotonic()) * 1e3), 1)
-        options = RunOptions(timeout_in_ms=left_ms).SerializeToString()
-        buffer = pywrap_tf_session.TF_NewBufferFromString(options)
-        try:
-            outputs: list[Any] = pywrap_tf_session.TF_SessionRun_wrapper(
-                self._session._session,
-                buffer,
-                {self._tensor(name): array for name, array in run.feeds.items()},
-                [self._tensor(name) for name in run.fetches],
-                [],
-                None,
-            )
-        finally:
-            pywrap_tf_session.TF_DeleteBuffer(buffer)
-        return outputs
+        return self._session.run(run.feeds, run.fetches, RunOptions(timeout_in_ms=left_ms))
 
-    def _tensor(self, name: str) -> Any:
-        return self._session.graph.get_tensor_by_name(name)._as_tf_output()
-
-    def _callable(self, run: Run) -> _Callable:
+    def _callable(self, run: Run) -> SessionCallable:
         # No lock: two threads may both make one, and either will do.
         names = tuple(run.feeds), run.fetches
         found = self._callables.get(names)
@@ -157,15 +136,13 @@ class Servable:
                 self._callables[names] = found
         return found
 
-    def _make_callable(self, run: Run) -> _Callable:
+    def _make_callable(self, run: Run) -> SessionCallable:
         options = CallableOptions(feed=run.feeds, fetch=run.fetches)
         # Files and tf.Examples, which are strings, are decoded side by side.
         strings = any(array.dtype == object for array in run.feeds.values())
         if self._in_callers_thread and not strings:
             options.run_options.CopyFrom(_IN_CALLERS_THREAD)
-        # Session.make_callable wraps this in Python that costs as much again as a small model.
-        made: _Callable = self._session._make_callable_from_options(options)
-        return made
+        return self._session.make_callable(options)
 
 
 def load_servable(
@@ -203,10 +180,14 @@ def load_servable(
         for name, signature in meta_graph.signature_def.items()
     }
     expected = expected_inputs(signatures, meta_graph.graph_def) if check_shapes else {}
-    outputs = {info.name for each in signatures.values() for info in each.outputs.values()}
+    inputs, outputs = (
+        {info.name for each in signatures.values() for info in getattr(each, side).values()}
+        for side in ("inputs", "outputs")
+    )
     looped = {name for name in outputs if takes_loop(meta_graph.graph_def, name)}
     in_callers_thread = not (session_config and session_config.inter_op_parallelism_threads)
-    return Servable(session, signatures, batching, expected, looped, in_callers_thread)
+    bare = Session(session, inputs | outputs)
+    return Servable(bare, signatures, batching, expected, looped, in_callers_thread)
 
 
 def _is_torn(error: BaseException) -> bool:

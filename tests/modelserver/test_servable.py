@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from service.modelserver.servable import Run, Servable
+from service.modelserver.session import Session
 
 
 @pytest.mark.parametrize(
@@ -21,8 +22,9 @@ def test_ops_follow_one_another_in_the_callers_thread(in_callers_thread, dtype, 
     with tf.Graph().as_default() as graph:
         given = tf.compat.v1.placeholder(tf.string if dtype is object else tf.float32, [1])
         thread = tf.numpy_function(lambda _: np.int64(threading.get_ident()), [given], tf.int64)
-    with tf.compat.v1.Session(graph=graph) as session:
-        servable = Servable(session, {}, in_callers_thread=in_callers_thread)
         run = Run({given.name: np.array([b"1"], object).astype(dtype)}, (thread.name,))
-        (found,) = servable.run(run).values()
+    session = Session(tf.compat.v1.Session(graph=graph))
+    servable = Servable(session, {}, in_callers_thread=in_callers_thread)
+    (found,) = servable.run(run).values()
+    servable.close()
     assert (int(found) == threading.get_ident()) == is_callers
