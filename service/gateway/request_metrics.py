@@ -1,20 +1,22 @@
 """What is counted of requests, for Prometheus: many at a time, as they were observed.
 
-A label never holds what a client invented: a model that does not exist has the name "".
+A label never holds what a client invented: a model that does not exist has the name "". Of a
+model's versions those that answered last have series (version_series.py).
 """
 
-from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import Lock
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.statistics import ANSWERED, PREDICTING
+from service.gateway.version_series import VersionCounter, VersionHistogram, Versions
 from sluice.wire.novelty import readings
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -27,28 +29,15 @@ Observed = tuple[Exchange, Caller]
 _Labels = tuple[str, str, str, int | None, str, str]
 
 
-class _Histogram(Histogram):
-    """One that takes many at once: prometheus_client writes twice for each that it is told of."""
-
-    def observe_all(self, values: Sequence[float]) -> None:
-        if not values:
-            return
-        self._sum.inc(sum(values))
-        for place, count in Tally(
-            [bisect_left(self._upper_bounds, each) for each in values]
-        ).items():
-            self._buckets[place].inc(count)
-
-
 class _Children(NamedTuple):
     """The metrics of one dialect, model and version."""
 
-    seconds: _Histogram
-    bytes: _Histogram
-    queued: _Histogram
-    upstream: _Histogram
-    decode: _Histogram
-    joined: _Histogram
+    seconds: VersionHistogram
+    bytes: VersionHistogram
+    queued: VersionHistogram
+    upstream: VersionHistogram
+    decode: VersionHistogram
+    joined: VersionHistogram
     rows: Counter
     calls: Counter
 
@@ -58,13 +47,13 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._requests = Counter(
+        self._requests = VersionCounter(
             "sluice_requests",
             "Requests answered.",
             ["dialect", "verb", "model", "version", "signature", "status"],
             registry=registry,
         )
-        self._seconds = _Histogram(
+        self._seconds = VersionHistogram(
             "sluice_request_seconds",
             "From the first byte of a request to the last of its answer.",
             ["dialect", "model", "version"],
@@ -82,7 +71,7 @@ class RequestMetrics:
         self._rows = self._counter_of("rows", "Rows answered.")
         self._calls = self._counter_of("calls", "Calls to the model server that answered them.")
         self._failed = self._counter_of("failed_seconds", "Spent on predictions that failed.")
-        self._bytes = _Histogram(
+        self._bytes = VersionHistogram(
             "sluice_request_bytes",
             "Size of a request's body.",
             ["dialect"],
@@ -100,6 +89,12 @@ class RequestMetrics:
             ["model", "outcome"],
             registry=registry,
         )
+        self._versions = Versions()
+        self._of_versions = (
+            *(self._requests, self._seconds, self._queued, self._upstream, self._decode),
+            *(self._joined, self._rows, self._calls, self._failed, self._novelty),
+        )
+        self._counting = Lock()
         # prometheus_client looks a child up by all its labels at every call; these are few.
         self._counter = lru_cache(4096)(self._requests.labels)
         self._children = lru_cache(1024)(self._children_of)
@@ -118,12 +113,15 @@ class RequestMetrics:
                 exchange.status,
             )
             groups[labels].append(each)
-        for labels, group in groups.items():
-            self._count_group(labels, group)
+        with self._counting:
+            for labels, group in groups.items():
+                self._count_group(labels, group)
 
     def _count_group(self, labels: _Labels, group: Sequence[Observed]) -> None:
         dialect, verb, model, number, signature, status = labels
         version = "" if number is None else str(number)
+        if version:
+            self._let_go_of_others(model, version)
         self._counter(dialect, verb, model, version, signature if model else "", status).inc(
             len(group)
         )
@@ -149,6 +147,13 @@ class RequestMetrics:
             failed_s = sum(exchange.seconds for exchange, _ in group)
             self._failed.labels(model, version).inc(failed_s)
 
+    def _let_go_of_others(self, model: str, version: str) -> None:
+        """Of versions that have not answered for long, now that this one has."""
+        for old in self._versions.count(model, version):
+            self._versions.let_go(model, old, self._of_versions)
+            self._counter.cache_clear()
+            self._children.cache_clear()
+
     def _children_of(self, dialect: str, model: str, version: str) -> _Children:
         return _Children(
             self._seconds.labels(dialect, model, version),
@@ -161,11 +166,12 @@ class RequestMetrics:
             self._calls.labels(model, version),
         )
 
-    def _counter_of(self, name: str, meaning: str) -> Counter:
-        return Counter(f"sluice_{name}", meaning, ["model", "version"], registry=self._registry)
+    def _counter_of(self, name: str, meaning: str) -> VersionCounter:
+        labels = ["model", "version"]
+        return VersionCounter(f"sluice_{name}", meaning, labels, registry=self._registry)
 
-    def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> _Histogram:
-        return _Histogram(
+    def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> VersionHistogram:
+        return VersionHistogram(
             f"sluice_{name}",
             meaning,
             ["model", "version"],

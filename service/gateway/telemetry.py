@@ -16,7 +16,6 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
@@ -25,9 +24,9 @@ from service.gateway.request_metrics import Observed, RequestMetrics
 from service.gateway.rollout_states import RolloutStates
 from service.gateway.server import EJECTED, Server
 from service.gateway.statistics import Statistics, statistics_of
+from service.gateway.version_series import MULTIPROCESS_DIR, registry_of_all_workers
 from service.gateway.version_states import VersionStates
 
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 COUNT_AFTER_S = 0.1
 COUNT_AT = 64  # observations: more would hold up the event loop for longer than a request
 
@@ -215,8 +214,7 @@ class Telemetry:
     def _of_all_workers(self) -> CollectorRegistry:
         if MULTIPROCESS_DIR not in os.environ:
             return self._registry
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry = registry_of_all_workers()
         registry.register(self.version_states)
         registry.register(self.rollout_states)
         return registry

@@ -7,6 +7,7 @@ import grpc
 import pytest
 import requests
 
+from service.gateway import version_series
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
@@ -169,3 +170,24 @@ def test_a_version_that_did_not_load_is_failed_until_it_is_heard_of_no_more():
     assert 'sluice_model_version_state{model="m",state="END",version="2"} 1.0' in told
     telemetry.version_states.hear("m", [])
     assert "sluice_model_version_state{" not in telemetry.exposition()[0].decode()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with other workers"])
+def test_versions_that_answered_long_ago_are_let_go(shared, tmp_path, monkeypatch):
+    """And no other's numbers with them; as files, where workers share them."""
+    monkeypatch.setattr(version_series, "QUIET_S", 0.0)
+    if shared:
+        monkeypatch.setenv(version_series.MULTIPROCESS_DIR, str(tmp_path))
+    telemetry, most = Telemetry(AccessLog("off")), version_series.MOST_VERSIONS
+    answered = [*range(1, most + 3), 2]  # the second comes again
+    for version in answered:
+        exchange = Exchange("tfs", "predict", "m", "200", "POST", "/", "-", "id", 9, 7, 0.1)
+        caller = Caller(0, signature="s", version=version, rows=3, joined=3)
+        telemetry.observe(exchange, caller)
+    kept = {str(version) for version in answered[-most:]}
+    text = telemetry.exposition()[0].decode()
+    for name, value in (("requests_total", 1), ("rows_total", 3), ("request_seconds_count", 1)):
+        found = re.findall(rf'^sluice_{name}{{.*version="(\d+)".*}} (.*)$', text, re.M)
+        assert {version: float(number) for version, number in found} == dict.fromkeys(kept, value)
+    assert telemetry.statistics()["m"].keys() == kept
+    assert len(list(tmp_path.glob("*.db"))) == (2 * most if shared else 0)
