@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from functools import partial
 
 from service.gateway.caller import Caller
 from service.gateway.deadlines import Deadlines
 from service.gateway.dialling import Dialling
 from service.gateway.errors import ModelNotFound, NotFound, did_you_mean
+from service.gateway.flights import Flights
 from service.gateway.model_list import ModelList
 from service.gateway.model_server import ModelServer
 from service.gateway.remembered import Remembered
@@ -33,6 +35,7 @@ class Catalogue:
         )
         self._deadlines = Deadlines()
         self._remembered = Remembered()
+        self._fetching: Flights[Signatures] = Flights()
 
     async def signatures_of(
         self, model: ModelRef, caller: Caller, max_age_s: float | None = None
@@ -45,6 +48,12 @@ class Catalogue:
         known = self._remembered.get(model, age_s)
         if known is not None:
             return known
+        with self._deadlines.within(caller):
+            ask = partial(self._fetch_signatures, model, caller)
+            found, _ = await self._fetching.share(model, ask)
+        return found
+
+    async def _fetch_signatures(self, model: ModelRef, caller: Caller) -> Signatures:
         asked = time.monotonic()
         reply = await self.metadata_of(model, caller)
         found = serving.SignatureDefMap()

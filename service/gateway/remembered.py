@@ -1,5 +1,6 @@
 """The signatures that models had when they last were asked for."""
 
+import math
 import time
 from typing import NamedTuple
 
@@ -51,10 +52,11 @@ class Remembered:
         return kept.version if kept else 0
 
     def forget_if_replaced(self, model: ModelRef, version: int) -> None:
-        """What was another version's than the one that answers now."""
+        """What was another version's than the one that answers now: it is too old for everybody,
+        and there for `keep` to find equal."""
         kept = self._kept.get(model)
         if kept and kept.version != version:
-            self._kept.pop(model, None)
+            self._kept[model] = kept._replace(at=-math.inf)
 
     def knows(self, name: str) -> bool:
         """Whether a model of this name has ever answered."""
