@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.gateway.access.account import FREE
 from service.gateway.access.grant import OPERATION_OF
 from service.gateway.access.guard import AnyGuard, guard_of
 from service.gateway.access.limits import BYTES, REQUESTS
@@ -78,14 +79,24 @@ class Gateway:
     async def identify(
         self, headers: Mapping[str, str], peer: str, size: int, caller: Caller
     ) -> None:
-        """Find out whose request of `size` bytes it is that came from `peer` with these headers, or
-        gRPC metadata, by lower-case name, and count it: before anything is read or done for it.
-        Raises Unauthenticated, RateLimited."""
+        """Find out whose request of `size` bytes (0 where they are not known) it is that came from
+        `peer` with these headers, or gRPC metadata, by lower-case name, and count it: before
+        anything is read or done for it. Raises Unauthenticated, RateLimited."""
         try:
             caller.grant = await self.guard.identify(headers, caller.certificate)
-            caller.account = self.guard.account(caller.grant, peer, headers)
-            await caller.account.spend({REQUESTS: 1, BYTES: size})
-        except (Unauthenticated, RateLimited) as error:
+        except Unauthenticated as error:
+            self.telemetry.refused(type(error).__name__)
+            raise
+        caller.account = self.guard.account(caller.grant, peer, headers)
+        await self.spend(caller, {REQUESTS: 1, BYTES: size})
+
+    async def spend(self, caller: Caller, costs: Mapping[str, float]) -> None:
+        """Count so much of each kind on the caller's account. Raises RateLimited."""
+        if caller.account is FREE:
+            return
+        try:
+            await caller.account.spend(costs)
+        except RateLimited as error:
             self.telemetry.refused(type(error).__name__)
             raise
 
@@ -159,7 +170,7 @@ class Gateway:
         """The body, once there is a place for it."""
         body = await read(arrival.hold)
         if not announced and body:  # in chunks, of which no head tells
-            await caller.account.spend({BYTES: len(body)})
+            await self.spend(caller, {BYTES: len(body)})
         arrival.take_place()
         return body
 

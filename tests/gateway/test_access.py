@@ -147,6 +147,20 @@ def test_two_keys_are_none_whichever_is_good(doors):
             assert call.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+def test_over_grpc_who_may_not_ask_is_told_before_the_message_comes(doors):
+    never = threading.Event()
+
+    def message():
+        never.wait(60)
+        yield b""
+
+    with grpc.insecure_channel(doors[0]["grpc"]) as channel:
+        ask = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        call = ask.future(message(), metadata=[("x-api-key", WRONG)], timeout=30)
+        assert call.code() is grpc.StatusCode.UNAUTHENTICATED
+        never.set()
+
+
 def test_a_task_about_another_model_is_not_passed_on_with_one_that_the_key_is_for(doors):
     request = MultiInferenceRequest()
     for model in ("pair", "affine"):

@@ -15,6 +15,7 @@ from sluice.wire.protos.reflection_pb2_grpc import ServerReflectionStub
 from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest
 from sluice.wire.tensors import encode_tensor
 
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
@@ -55,6 +56,24 @@ def test_signatures_are_asked_for_again_once_another_version_answers(gateway, sl
         slow[0].version = version
         predict(gateway[1]).result()
         assert slow[0].metadata_calls == asked
+    slow[0].version = 8
+    for _ in range(2):
+        for call in [predict(gateway[1]) for _ in range(16)]:
+            call.result()
+    assert slow[0].metadata_calls == 3, "once for all who need them"
+
+
+def test_a_message_that_does_not_come(launch_grpc_gateway, slow):
+    _, address = launch_grpc_gateway(slow[1], request_timeout_s=0.5)
+    with grpc.insecure_channel(address) as channel:
+        none = channel.stream_unary(PREDICT).future(iter(()), timeout=30)
+        assert none.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert none.details() == "The call ended without a message"
+        late = channel.stream_unary(PREDICT).future(endless(), timeout=30)
+        assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert late.details() == "The message did not come within 0.5 s"
+        slow[0].go.set()
+        predict(channel).result()
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline"])
@@ -70,9 +89,11 @@ def test_a_client_that_gives_up_ends_the_call_at_the_model_server(gateway, slow,
 
 def test_sigterm_ends_what_is_merely_open_and_finishes_what_is_in_flight(gateway, slow):
     process, channel = gateway
+    waiting = channel.stream_unary(PREDICT).future(endless(), timeout=60)
     watch = health_pb2_grpc.HealthStub(channel).Watch(HealthCheckRequest(), timeout=60)
     assert next(watch).status == NOT_SERVING, "this model server has no ModelService"
-    reflection = ServerReflectionStub(channel).ServerReflectionInfo(endless(), timeout=60)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    reflection = ServerReflectionStub(channel).ServerReflectionInfo(endless(asked), timeout=60)
     next(reflection)
     call = predict(channel)
     assert slow[0].arrived.wait(10)
@@ -85,10 +106,11 @@ def test_sigterm_ends_what_is_merely_open_and_finishes_what_is_in_flight(gateway
     assert call.code() == grpc.StatusCode.OK
     assert process.wait() == 0
     assert time.monotonic() - began < 4, "an open stream held the drain up"
+    assert waiting.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def endless():
-    yield reflection_pb2.ServerReflectionRequest(list_services="")
+def endless(*messages):
+    yield from messages
     time.sleep(20)
 
 

@@ -214,7 +214,7 @@ def test_limits_are_each_subjects(jwks):
     assert [each.per_s for each in grant.limits.rates] == [5]
     own = grant_of(token(lim={"rows_per_s": 7}), jwks, requests_per_s=5, limits_claim="lim")
     assert [(each.kind, each.per_s) for each in own.limits.rates] == [("rows", 7)]
-    for wrong in ("many", {"rows_per_s": "many"}, [1]):
+    for wrong in ("many", {"rows_per_s": "many"}, {"row_per_s": 7}, [1]):
         with pytest.raises(Unauthenticated, match="limits cannot be read"):
             grant_of(token(lim=wrong), jwks, limits_claim="lim")
 

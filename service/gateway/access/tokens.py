@@ -13,11 +13,18 @@ from urllib.parse import quote
 
 import jwt
 
-from service.gateway.access.fields import BadAccessFile, limits_of
+from service.gateway.access.fields import (
+    LIMITS,
+    BadAccessFile,
+    check_names,
+    limits_of,
+    table_of,
+)
 from service.gateway.access.grant import OPERATIONS, Grant
 from service.gateway.access.issuers import Issuer
 from service.gateway.access.key_sets import KeySet
 from service.gateway.access.keys import digest_of
+from service.gateway.access.limits import Limits
 from service.gateway.errors import Unauthenticated
 
 MOST_KEPT = 4096  # tokens that held, by their hash
@@ -130,11 +137,18 @@ def _grant_of(issuer: Issuer, claims: Mapping[str, Any]) -> Grant:
         grant = replace(grant, operations=grant.operations & said & set(OPERATIONS))
     limits = claims.get(issuer.claims.get("limits", ""))
     if limits is not None:
-        try:
-            grant = replace(grant, limits=limits_of("limits", limits))
-        except (BadAccessFile, AttributeError):
-            raise Unauthenticated("The token's limits cannot be read") from None
+        grant = replace(grant, limits=_limits_of(limits))
     return grant
+
+
+def _limits_of(claim: object) -> Limits:
+    """Raises Unauthenticated: a limit that nobody knows would else be none."""
+    try:
+        table = table_of("limits", claim)
+        check_names("limits", table, LIMITS)
+        return limits_of("limits", table)
+    except BadAccessFile:
+        raise Unauthenticated("The token's limits cannot be read") from None
 
 
 def _words(claim: object) -> list[str]:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -11,10 +12,18 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from service.gateway.access.grant import OPERATION_OF
+from service.gateway.access.limits import BYTES
 from service.gateway.caching import told
 from service.gateway.caller import Caller
+from service.gateway.deadlines import Deadlines
 from service.gateway.error_responses import grpc_code_of, headers_of
-from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
+from service.gateway.errors import (
+    BodyTimeout,
+    DeadlineExceeded,
+    GatewayError,
+    MalformedRequest,
+    ShuttingDown,
+)
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.headers import combined
@@ -25,6 +34,9 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_DETAILS = 2000  # characters; a client takes 8 kB of trailers, percent-encoded, and no more
 QUIET_S = 0.1
+# gRPC says that a message will not come before it says why: the client has left, or the message is
+# over the limit, which end the call; or there is none.
+ENDED_S = 0.1
 
 log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -48,6 +60,7 @@ class Edge:
         self._gateway = gateway
         self._running, self._last_begun, self._last_ended = 0, 0.0, 0.0
         self._refusing = False
+        self._deadlines = Deadlines()
 
     def handlers(
         self, service: str, methods: Mapping[str, Method[Any]]
@@ -70,35 +83,34 @@ class Edge:
         return not self._running and time.monotonic() - self._last_ended > QUIET_S
 
     def _handler(self, path: str, method: Method[Any]) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        async def handle(request: bytes, context: Context) -> bytes:
-            self._running += 1
-            self._last_begun = time.monotonic()
-            try:
-                return await self._answer(path, method, request, context)
-            finally:
-                self._running -= 1
-                self._last_ended = time.monotonic()
+        """As of a method that takes a stream, which on the wire is the same: of any other, grpc.aio
+        reads the message, as large as it may be, before it asks anybody whether to."""
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        async def handle(_: object, context: Context) -> bytes:
+            return await self._answer(path, method, context)
 
-    async def _answer(self, path: str, method: Method[Any], data: bytes, context: Context) -> bytes:
-        headers = _headers(context)
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    async def _answer(self, path: str, method: Method[Any], context: Context) -> bytes:
+        headers, gateway = _headers(context), self._gateway
         caller = self._caller(headers, context)
-        model, code, details, reply = ModelRef(""), "OK", "", b""
+        model, code, details, data, reply = ModelRef(""), "OK", "", b"", b""
         trailers: tuple[tuple[str, str], ...] = ()
-        caller.trace = self._gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
+        caller.trace = gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
         try:
-            if self._refusing:
-                raise ShuttingDown("The gateway is shutting down; call another one")
+            self._look_whether_open()
             if OPERATION_OF[method.verb] is not None:
-                await self._gateway.identify(headers, context.peer(), len(data), caller)
-            model, request = method.parse(data)
-            self._gateway.permit(caller, model.name, method.verb)
-            with self._gateway.admission.place(
-                model.name, len(data), caller.time_left_s(), caller.account
-            ):
-                caller.trace.step("admit", caller.began)
-                reply = await method.answer(model, request, caller)
+                await gateway.identify(headers, context.peer(), 0, caller)
+            data = await self._message(context, caller)
+            with self._in_flight():
+                await gateway.spend(caller, {BYTES: len(data)})
+                model, request = method.parse(data)
+                gateway.permit(caller, model.name, method.verb)
+                with gateway.admission.place(
+                    model.name, len(data), caller.time_left_s(), caller.account
+                ):
+                    caller.trace.step("admit", caller.began)
+                    reply = await method.answer(model, request, caller)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)
             trailers = _trailers(headers_of(error))
@@ -114,6 +126,37 @@ class Edge:
         if caller.cache:
             context.set_trailing_metadata(_trailers(told(caller)))
         return reply
+
+    async def _message(self, context: Context, caller: Caller) -> bytes:
+        """The call's, which has the caller's time to come. Raises BodyTimeout, MalformedRequest."""
+        try:
+            with self._deadlines.within(caller):
+                message = await context.read()
+        except DeadlineExceeded:
+            seconds = caller.deadline - caller.began
+            raise BodyTimeout(f"The message did not come within {seconds:.3g} s") from None
+        if isinstance(message, bytes):
+            return message
+        await asyncio.sleep(ENDED_S)
+        raise MalformedRequest("The call ended without a message")
+
+    def _look_whether_open(self) -> None:
+        """Raises ShuttingDown."""
+        self._last_begun = time.monotonic()
+        if self._refusing:
+            raise ShuttingDown("The gateway is shutting down; call another one")
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        """Around a call whose message is there: a drain waits for no others. Raises
+        ShuttingDown."""
+        self._look_whether_open()
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._last_ended = time.monotonic()
 
     def _caller(self, headers: Mapping[str, str], context: Context) -> Caller:
         seconds = self._gateway.settings.request_timeout_s
