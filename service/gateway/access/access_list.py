@@ -60,10 +60,12 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class AccessList:
-    """The keys by their id, and by the names of certificates; what a caller without one may (None
-    for nothing); and those whose tokens are taken, by what a token calls them."""
+    """The keys by their id; their ids by the SHA-256 of the key, and by the names of certificates;
+    what a caller without one may (None for nothing); and those whose tokens are taken, by what a
+    token calls them."""
 
     keys: Mapping[str, KeyEntry]
+    digests: Mapping[str, str]
     certificates: Mapping[str, str]
     anonymous: Grant | None
     issuers: Mapping[str, Issuer]
@@ -89,6 +91,7 @@ def read_access(text: str, asks_clients: bool = True) -> AccessList:
     issuers = [read_issuer(name, given) for name, given in named.items()]
     return AccessList(
         keys,
+        _by_digest(keys),
         _by_certificate(keys, asks_clients),
         None if anonymous is None else _anonymous(anonymous),
         {each.issuer: each for each in issuers},
@@ -125,6 +128,15 @@ def _certificates(place: str, table: Mapping[str, Any]) -> tuple[str, ...]:
             f"{place}.certificates: expected names of one of the kinds {', '.join(KINDS)}, as "
             f"DNS:phone.acme.example or subject:CN=phone,O=Acme, got {given}"
         ) from None
+
+
+def _by_digest(keys: Mapping[str, KeyEntry]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key_id, entry in keys.items():
+        if entry.digest and found.setdefault(entry.digest, key_id) != key_id:
+            place = f"keys.{key_id}.sha256"
+            raise BadAccessFile(f"{place}: it is the key {found[entry.digest]}'s already")
+    return found
 
 
 def _by_certificate(keys: Mapping[str, KeyEntry], asks_clients: bool) -> dict[str, str]:

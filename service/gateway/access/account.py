@@ -53,18 +53,19 @@ class Account:
         self.name, self.places = name, limits.places
         self._store = store
         self._limits = {each.kind: each for each in limits.rates}
+        a_day = self._limits.get(DAY)
+        self._a_day = None if a_day is None else Spending(name, a_day, 1)
 
     async def spend(self, costs: Mapping[str, float]) -> None:
         """So much of each kind, all or nothing; a request is one of the day's too. Raises
         RateLimited."""
-        limits = self._limits
-        spendings = [
-            Spending(self.name, limits[kind], cost)
-            for kind, cost in costs.items()
-            if cost and kind in limits
-        ]
-        if REQUESTS in costs and DAY in limits:
-            spendings.append(Spending(self.name, limits[DAY], costs[REQUESTS]))
+        spendings = []
+        for kind, cost in costs.items():
+            limit = self._limits.get(kind)
+            if limit is not None and cost:
+                spendings.append(Spending(self.name, limit, cost))
+        if self._a_day is not None and REQUESTS in costs:
+            spendings.append(self._a_day)
         if not spendings:
             return
         outcome = await self._store.spend(spendings)

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import mmap
 import os
-import struct
 import tempfile
 import time
 import weakref
@@ -19,8 +18,9 @@ from service.gateway.access.limits import DAY, DAY_S, Outcome, Spending
 
 SLOTS = 1 << 15
 NEAR = 8  # slots in which a name's number may be
-_SLOT = struct.Struct("=Qdd")  # name's hash, when it may be forgotten, the number
-_SIZE = _SLOT.size
+# In each three words: the name's hash, when it may be forgotten, and the number.
+_WORDS, _UNTIL, _NUMBER = 3, 1, 2
+_SIZE = 8 * _WORDS
 
 
 class Book:
@@ -35,6 +35,9 @@ class Book:
             file.truncate((SLOTS + NEAR) * _SIZE)
             self._memory = mmap.mmap(file.fileno(), 0)
             self._file = os.dup(file.fileno())  # to lock
+        # A word of them is read in a third of the time that struct takes for the slot.
+        self._hashes = memoryview(self._memory).cast("Q")
+        self._floats = memoryview(self._memory).cast("d")
         weakref.finalize(self, os.close, self._file)
 
     def look(self) -> None:
@@ -55,33 +58,35 @@ class Book:
 
     def _spend(self, spendings: list[Spending]) -> Outcome:
         now = time.monotonic()
-        found = [self._find(_key(name, limit.kind), now) for name, limit, _ in spendings]
-        used, entries = [], []
-        for (_, limit, cost), (place, key, before) in zip(spendings, found, strict=True):
-            wait_s, after, until = limit.spend(before, now, cost)
+        hashes, floats = self._hashes, self._floats
+        entries, used = [], []
+        for name, limit, cost in spendings:
+            place, key, number = self._look_up(name, limit.kind, now)
+            wait_s, after, until = limit.spend(number, now, cost)
             if wait_s:
-                return Outcome(limit, wait_s, [number for _, _, number in found], now)
-            used.append(after)
+                kinds = [(each.name, each.limit.kind) for each in spendings]
+                found = [self._look_up(*kind, now)[2] for kind in kinds]
+                return Outcome(limit, wait_s, found, now)
             entries.append((place, key, until, after))
-        for entry in entries:
-            _SLOT.pack_into(self._memory, *entry)
+            used.append(after)
+        for place, key, until, after in entries:
+            hashes[place], floats[place + _UNTIL], floats[place + _NUMBER] = key, until, after
         return Outcome(None, 0.0, used, now)
 
-    def _find(self, key: int, now: float) -> tuple[int, int, float]:
-        """Where the number of a name is, or may be written; its key, and the number."""
-        start = key % SLOTS * _SIZE
-        best, best_until = start, float("inf")
-        for place in range(start, start + NEAR * _SIZE, _SIZE):
-            there, until, number = _SLOT.unpack_from(self._memory, place)
-            if there == key:
-                return place, key, number if until > now else 0.0
-            if until < best_until:
-                best, best_until = place, until
-        return best, key, 0.0
-
-
-def _key(name: str, kind: str) -> int:
-    return _hash(name, kind, int(time.time() // DAY_S) if kind == DAY else 0)
+    def _look_up(self, name: str, kind: str, now: float) -> tuple[int, int, float]:
+        """The word at which a number is, or may be written; its key, and the number."""
+        key = _hash(name, kind, int(time.time() // DAY_S) if kind == DAY else 0)
+        place = key % SLOTS * _WORDS
+        if self._hashes[place] != key:
+            near = range(place, place + NEAR * _WORDS, _WORDS)
+            place = min(
+                near, key=lambda slot: (self._hashes[slot] != key, self._floats[slot + _UNTIL])
+            )
+            if self._hashes[place] != key:
+                return place, key, 0.0
+        if self._floats[place + _UNTIL] <= now:
+            return place, key, 0.0
+        return place, key, self._floats[place + _NUMBER]
 
 
 @lru_cache(1 << 14)

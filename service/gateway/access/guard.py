@@ -11,7 +11,7 @@ from service.gateway.access.addresses import address_of
 from service.gateway.access.book import book_of
 from service.gateway.access.credentials import credential_of
 from service.gateway.access.grant import EVERYTHING, Grant
-from service.gateway.access.keys import PREFIX, digest_of, id_of, is_key, new_key
+from service.gateway.access.keys import PREFIX, digest_of, is_of
 from service.gateway.access.limits import NO_LIMITS, Store
 from service.gateway.access.watched import Watched
 from service.gateway.dates import utc
@@ -20,8 +20,6 @@ from service.gateway.settings import Settings
 from service.gateway.variables import InvalidSetting
 from sluice.wire.hosts import is_loopback
 
-# Compared with where there is no key of an id, so that no time tells which ids there are.
-_NOBODYS = digest_of(new_key("nobody"))
 MOST_NAMES = 5  # of a certificate, in a message
 MOST_ACCOUNTS = 10_000  # that are kept at hand; what was spent is in the book
 _HOW = "`Authorization: Bearer KEY` or `X-API-Key: KEY`"
@@ -96,7 +94,7 @@ class Guard:
             return _of_certificate(certificate, access)
         if access.issuers and not credential.startswith(PREFIX):
             return await self._tokens.grant(credential, access.issuers)
-        return _of_key(credential, access.keys)
+        return _of_key(credential, access)
 
     def account(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> AnyAccount:
         """Whose limits a request is counted on: those of its key, or of its address (`peer`, past
@@ -108,7 +106,7 @@ class Guard:
         else:
             name = f"address {address_of(peer, headers, self._proxies)}"
         known = self._accounts.get(name)
-        if known is not None and known[0].limits == grant.limits:
+        if known is not None and (known[0] is grant or known[0].limits == grant.limits):
             return known[1]
         if len(self._accounts) >= MOST_ACCOUNTS:
             self._accounts.pop(next(iter(self._accounts)))
@@ -165,13 +163,12 @@ def check_reach(settings: Settings) -> None:
     )
 
 
-def _of_key(key: str, keys: Mapping[str, KeyEntry]) -> Grant:
+def _of_key(key: str, access: AccessList) -> Grant:
     """Raises Unauthenticated; what became of a key is told to who has it, and to nobody else."""
-    key_id = id_of(key) or ""
-    entry = keys.get(key_id)
-    if not is_key(key, (entry and entry.digest) or _NOBODYS) or entry is None:
+    key_id = access.digests.get(digest_of(key))
+    if key_id is None or not is_of(key, key_id):
         raise Unauthenticated("The key is not known here")
-    return _in_force(key_id, entry)
+    return _in_force(key_id, access.keys[key_id])
 
 
 def _of_certificate(certificate: bytes, access: AccessList) -> Grant:
