@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-explain bench-graphs bench-rollout protos locks images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-access bench-explain bench-graphs bench-rollout protos locks images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -78,6 +78,9 @@ bench-modelserver: $(INSTALLED)  ## Measure the embedded model server beside Ten
 
 bench-warmup: $(INSTALLED)  ## Measure the first second of a version, warmed up with captured requests and not; write docs/benchmarks.md
 	$(BIN)/python benchmarks/warmup.py --docs
+
+bench-access: $(INSTALLED)  ## Measure what keys, limits, the log and captures cost the gateway; write docs/benchmarks.md
+	$(BIN)/python benchmarks/access.py --docs $(BENCH)
 
 bench-explain: $(INSTALLED)  ## Measure explanations and how well strange pictures are told; write docs/explain.md, docs/novelty.md
 	$(BIN)/python benchmarks/explain.py --docs

@@ -1,11 +1,12 @@
 """What loads a server, or does its work without one; each in a process of its own.
 
     python benchmarks/loads.py grpc ADDRESS REQUEST_FILE CLIENTS SECONDS
+    python benchmarks/loads.py http URL BODY_FILE CONNECTIONS SECONDS [HEADER ...]
     python benchmarks/loads.py pauses URL BODY_FILE SECONDS
     python benchmarks/loads.py alone BODY_FILE SECONDS
     python benchmarks/loads.py tensorflow SAVED_MODEL SECONDS ROWS [PICTURE]
 
-All print their figures as JSON. HTTP is wrk's (measuring.py).
+All print their figures as JSON. HTTP is wrk's (measuring.py) where rates are told.
 """
 
 import asyncio
@@ -62,6 +63,33 @@ async def call(address: str, request: bytes, clients: int, seconds: float) -> Fi
     client_us = (time.process_time() - cpu) / len(latencies) * 1e6
     figures = summary(latencies, time.perf_counter() - started) | {"client_us": client_us}
     return figures | {"requests": len(latencies) + clients}
+
+
+async def post(
+    url: str, body: bytes, headers: Sequence[str], connections: int, seconds: float
+) -> Figures:
+    """So many connections, each with its next POST as soon as the last is answered; `errors` are
+    answers other than 200."""
+    parts = urlsplit(url)
+    lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", *headers]
+    request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+    latencies: list[float] = []
+    errors, started = 0, time.perf_counter()
+
+    async def keep_asking() -> None:
+        nonlocal errors
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        while time.perf_counter() - started < seconds:
+            before = time.perf_counter()
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+            errors += not head.startswith(b"http/1.1 200 ")
+            latencies.append(time.perf_counter() - before)
+        writer.close()
+
+    await asyncio.gather(*(keep_asking() for _ in range(connections)))
+    return summary(latencies, time.perf_counter() - started) | {"errors": errors}
 
 
 def with_pauses(url: str, body: bytes, seconds: float) -> Figures:
@@ -136,6 +164,10 @@ def main(role: str, *arguments: str) -> None:
     if role == "grpc":
         address, file, clients, seconds = arguments
         figures = asyncio.run(call(address, Path(file).read_bytes(), int(clients), float(seconds)))
+    elif role == "http":
+        url, file, connections, seconds, *headers = arguments
+        body = Path(file).read_bytes()
+        figures = asyncio.run(post(url, body, headers, int(connections), float(seconds)))
     elif role == "pauses":
         url, file, seconds = arguments
         figures = with_pauses(url, Path(file).read_bytes(), float(seconds))
