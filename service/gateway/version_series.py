@@ -48,7 +48,7 @@ class VersionHistogram(Histogram):
         self._created = time.time()
         self._sum = _value_of(self, "_sum")
         self._buckets = [
-            _value_of(self, "_bucket", ("le",), (floatToGoString(bound),))
+            _value_of(self, "_bucket", ["le"], [floatToGoString(bound)])  # type: ignore[no-untyped-call]
             for bound in self._upper_bounds
         ]
 
@@ -153,11 +153,11 @@ class _VersionValue:
 
 
 def _value_of(
-    metric: Any, suffix: str, names: tuple[str, ...] = (), texts: tuple[str, ...] = ()
+    metric: Any, suffix: str, names: Sequence[str] = (), texts: Sequence[str] = ()
 ) -> Any:
     """A number of a series that these labels tell from the metric's others."""
     labels = dict(zip(metric._labelnames, metric._labelvalues, strict=True))
-    about = (
+    about: tuple[Any, ...] = (
         metric._name,
         metric._name + suffix,
         (*metric._labelnames, *names),

@@ -191,3 +191,6 @@ def test_versions_that_answered_long_ago_are_let_go(shared, tmp_path, monkeypatc
         assert {version: float(number) for version, number in found} == dict.fromkeys(kept, value)
     assert telemetry.statistics()["m"].keys() == kept
     assert len(list(tmp_path.glob("*.db"))) == (2 * most if shared else 0)
+    for version in kept:
+        version_series.Versions.let_go("m", version, [])
+    assert not list(tmp_path.glob("*.db"))
