@@ -28,9 +28,9 @@ def count_pair(
 
     >>> evidence = Evidence("a")
     >>> live = Reply({"label": np.float32([[0.9, 0.1]])}, 1, seconds=0.01)
-    >>> ours = Reply({"label": np.float32([[0.7, 0.3]])}, 2, seconds=0.03)
+    >>> ours = Reply({"label": np.float32([[0.75, 0.25]])}, 2, seconds=0.03)
     >>> count_pair(evidence, live, ours, [], timed=True)
-    >>> evidence.pairs, evidence.timed, evidence.slower, evidence.shadow_next.scores[14]
+    >>> evidence.pairs, evidence.timed, evidence.slower, evidence.shadow_next.scores[15]
     (1, 1, 1, 1)
     """
     evidence.pairs += 1
