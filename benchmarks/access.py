@@ -141,6 +141,7 @@ def _start(home: Path, stack: ExitStack) -> dict[str, Gateway]:
             "HTTP_PORT": str(port),
             "ADMIN_PORT": "0",
             "ACCESS_LOG": "off",
+            "MAX_WAIT_S": "30",  # a refusal is no answer to be measured
             **kind.settings,
         }
         if kind.limits is not None:
