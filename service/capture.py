@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from service.captures import Captured, Captures, NoCaptures
-from service.versions import REPOSITORY, find_version
+from service.versions import Version, of_one_version
 from service.warmups import NothingFits, write_warmup
 from sluice.client.tables import table
 from sluice.wire.contract import MAX_WARMUP_RECORDS
@@ -72,9 +72,7 @@ def show(captures: Path) -> None:
 
 @capture.command()
 @_CAPTURE
-@click.argument("model")
-@click.argument("version", type=int, required=False)
-@REPOSITORY
+@of_one_version
 @click.option(
     "--records",
     type=click.IntRange(1, MAX_WARMUP_RECORDS),
@@ -82,20 +80,18 @@ def show(captures: Path) -> None:
     show_default=True,
     help="How many requests it gets at the most.",
 )
-def warmup(
-    captures: Path, model: str, version: int | None, model_repository: Path, records: int
-) -> None:
+def warmup(captures: Path, version: Version, records: int) -> None:
     """Make requests in CAPTURE the warm-up of VERSION of MODEL, or of the newest.
 
     The model server runs them before the version takes traffic. One that has loaded it already does
     not look again: prepare a version before it is served.
     """
-    directory = find_version(model_repository, model, version)
+    directory = version.directory
     found = _open(captures)
     try:
         if reason := why_no_saved_model(directory):
             raise CaptureError(reason)
-        written = write_warmup(found, model, directory, records)
+        written = write_warmup(found, version.model, directory, records)
     except (NothingFits, BadSavedModel) as error:
         _tell_faults(found)
         raise CaptureError(str(error)) from None

@@ -2,6 +2,7 @@
 one whose part was not installed says so in a line.
 """
 
+import io
 import json
 import os
 import shlex
@@ -42,6 +43,9 @@ GRPC_PORT = click.option(
 def main() -> None:
     """Train Keras models, publish them, and serve them over HTTP and gRPC."""
     from service.gateway.settings import Settings
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names on a disk need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     with _setting_errors():
         Settings.check_variables()

@@ -2,7 +2,6 @@
 installed for each.
 """
 
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -105,12 +104,7 @@ def require(command: str, *extras: str) -> None:
     well; a ModuleNotFoundError that comes up later is a fault of ours, and stays a traceback."""
     lacking = [extra for extra in extras if not all(map(find_spec, EXTRAS[extra]))]
     if lacking:
-        raise missing(command, lacking)
-
-
-def missing(command: str, extras: Sequence[str]) -> click.ClickException:
-    """The refusal, with what to do."""
-    return click.ClickException(
-        f'"sluice {command}" needs the {" and ".join(extras)} '
-        f"extra{'s' if len(extras) > 1 else ''}: pip install 'sluice[{','.join(extras)}]'"
-    )
+        raise click.ClickException(
+            f'"sluice {command}" needs the {" and ".join(lacking)} '
+            f"extra{'s' if len(lacking) > 1 else ''}: pip install 'sluice[{','.join(lacking)}]'"
+        )

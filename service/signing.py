@@ -2,72 +2,67 @@
 
 import shutil
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
+from typing import Any
 
 import click
 
 from service.up.signals import StopSignals
-from service.versions import REPOSITORY, VersionError, find_version
-from sluice.wire.signed_files import NotAsSigned, Times, times_of
+from service.versions import (
+    REPOSITORY,
+    Version,
+    VersionError,
+    find_model,
+    find_version,
+    of_one_version,
+)
+from sluice.wire.durable import sync, sync_tree
+from sluice.wire.signed_files import NotAsSigned, Times, entries, open_file, times_of
 from sluice.wire.signing import BadKey, SigningKey, TrustedKeys
-from sluice.wire.versions import find_versions, model_directories, number_of
+from sluice.wire.versions import find_versions, model_directories
 
 _ADMITTING, _REMOVING = ".admitting-", ".removing-"  # no number: no model server looks
 _LOOK_S = 1.0
+_BLOCK = 1 << 20
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
-def _signing_key(_context: click.Context, _option: click.Parameter, file: Path) -> SigningKey:
-    try:
-        return SigningKey(file)
-    except BadKey as error:
-        raise click.BadParameter(str(error)) from None
+def _keys_option(flag: str, read: Callable[[Path], Any], holds: str) -> Callable[..., Any]:
+    """The file of keys that a command cannot do without, read."""
+
+    def convert(_context: click.Context, _option: click.Parameter, file: Path) -> Any:
+        try:
+            return read(file)
+        except BadKey as error:
+            raise click.BadParameter(str(error)) from None
+
+    path = click.Path(path_type=Path)
+    return click.option(
+        flag, type=path, callback=convert, metavar="FILE", required=True, help=holds
+    )
 
 
-def _trusted_keys(_context: click.Context, _option: click.Parameter, file: Path) -> TrustedKeys:
-    try:
-        return TrustedKeys(file)
-    except BadKey as error:
-        raise click.BadParameter(str(error)) from None
-
-
-_TRUSTED = click.option(
+_TRUSTED = _keys_option(
     "--trusted-keys",
-    "trusted",
-    type=click.Path(path_type=Path),
-    callback=_trusted_keys,
-    metavar="FILE",
-    required=True,
-    help="The public keys (PEM) of those who may sign, one after the other.",
+    TrustedKeys,
+    "The public keys (PEM) of those who may sign, one after the other.",
 )
 
 
 @click.command()
-@click.argument("model")
-@click.argument("version", type=int, required=False)
-@click.option(
-    "--key",
-    type=click.Path(path_type=Path),
-    callback=_signing_key,
-    metavar="FILE",
-    required=True,
-    help="The private key (PEM).",
-)
-@REPOSITORY
-def sign(model: str, version: int | None, key: SigningKey, model_repository: Path) -> None:
+@of_one_version
+@_keys_option("--key", SigningKey, "The private key (PEM).")
+def sign(version: Version, key: SigningKey) -> None:
     """Sign VERSION of MODEL, or the newest, as it is now.
 
     `sluice train` and `sluice publish` do it with --sign, before the version appears.
     """
-    directory = find_version(model_repository, model, version)
-    number = number_of(directory)
-    assert number is not None
     try:
-        key.sign(directory, model, number)
+        key.sign(version.directory, version.model, version.number)
     except (NotAsSigned, OSError) as error:
         raise VersionError(str(error)) from None
-    click.echo(f"{model} {number} is signed by the key {key.id}")
+    click.echo(f"{version.model} {version.number} is signed by the key {key.id}")
 
 
 @click.command()
@@ -76,33 +71,36 @@ def sign(model: str, version: int | None, key: SigningKey, model_repository: Pat
 @_TRUSTED
 @REPOSITORY
 def verify(
-    model: str | None, version: int | None, trusted: TrustedKeys, model_repository: Path
+    model: str | None, version: int | None, trusted_keys: TrustedKeys, model_repository: Path
 ) -> None:
     """Tell whether VERSION of MODEL is as somebody trusted signed it.
 
     Each of its versions where none is said, and of each model. Status 1 where one is not.
     """
     refused = 0
-    for path in _chosen(model_repository, model, version):
-        name, number = path.parent.name, number_of(path)
-        assert number is not None
+    for each in _chosen(model_repository, model, version):
         try:
-            key_id = trusted.check(path, name, number).key_id
-            click.echo(f"{name} {number} is as the key {key_id} signed it")
+            key_id = trusted_keys.check(each.directory, each.model, each.number)
+            click.echo(f"{_called(each.model, each.number)} is as the key {key_id} signed it")
         except (NotAsSigned, BadKey, OSError) as error:
             refused += 1
-            click.echo(f"{name} {number} is refused: {error}")
+            click.echo(f"{_called(each.model, each.number)} is refused: {error}")
     sys.exit(bool(refused))
 
 
-def _chosen(repository: Path, model: str | None, version: int | None) -> list[Path]:
-    if version is not None:
-        return [find_version(repository, str(model), version)]
-    if model is not None:
-        directories = [find_version(repository, model, None).parent]
-    else:
-        directories = [*model_directories(repository).values()]
-    return [path for each in directories for path in find_versions(each).values()]
+def _chosen(repository: Path, model: str | None, version: int | None) -> Iterator[Version]:
+    if model is not None and version is not None:
+        yield find_version(repository, model, version)
+        return
+    named = {model: find_model(repository, model)} if model else model_directories(repository)
+    for name, directory in named.items():
+        for number, path in find_versions(directory).items():
+            yield Version(name, number, path)
+
+
+def _called(model: str, number: int) -> str:
+    """In one line, whoever named it."""
+    return f"{model if model.isprintable() else repr(model)} {number}"
 
 
 @click.command()
@@ -110,16 +108,17 @@ def _chosen(repository: Path, model: str | None, version: int | None) -> list[Pa
 @click.option("--model-repository", type=_DIRECTORY, required=True, help="Where they are served.")
 @_TRUSTED
 @click.option("--follow", is_flag=True, help="Go on looking, every second, until SIGTERM.")
-def admit(incoming: Path, model_repository: Path, trusted: TrustedKeys, follow: bool) -> None:
+def admit(incoming: Path, model_repository: Path, trusted_keys: TrustedKeys, follow: bool) -> None:
     """Copy signed versions from INCOMING to where a model server looks, and no others.
 
     For servers that do not look themselves, as TensorFlow Serving. INCOMING is laid out as a model
     repository is; whoever fills it needs no access to the other. What is refused is told once.
+    Without --follow, status 1 where one was.
     """
-    doorman = Doorman(incoming, model_repository, trusted)
+    doorman = Doorman(incoming, model_repository, trusted_keys)
     if not follow:
         _look(doorman)
-        return
+        sys.exit(doorman.refuses)
     with StopSignals() as stop:
         while not stop.wait(_LOOK_S):
             try:
@@ -129,11 +128,11 @@ def admit(incoming: Path, model_repository: Path, trusted: TrustedKeys, follow: 
 
 
 def _look(doorman: "Doorman") -> None:
-    """Raises VersionError where a directory cannot be read or written."""
+    """Raises VersionError where INCOMING cannot be listed."""
     try:
         for line in doorman.look():
             click.echo(line)
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         raise VersionError(str(error)) from None
 
 
@@ -143,15 +142,27 @@ class Doorman:
     def __init__(self, incoming: Path, repository: Path, trusted: TrustedKeys) -> None:
         self._incoming, self._repository, self._trusted = incoming, repository, trusted
         self._refused: dict[Path, tuple[str, Times | None]] = {}
+        for kind in (_ADMITTING, _REMOVING):  # of one that was killed
+            for left in repository.glob(f"*/{kind}*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether there is anything that was not let in."""
+        return bool(self._refused)
 
     def look(self) -> Iterator[str]:
-        """What becomes of each version that has come or gone since. Raises OSError."""
+        """What becomes of each version that has come or gone since. Raises OSError where `incoming`
+        cannot be listed; what is wrong with one version keeps no other out."""
+        there: set[Path] = set()
         for name, directory in model_directories(self._incoming).items():
-            there = find_versions(directory)
-            for number, path in there.items():
+            versions = find_versions(directory)
+            there |= set(versions.values())
+            for number, path in versions.items():
                 if not (self._repository / name / str(number)).exists():
                     yield from self._ask(name, number, path)
-            yield from self._remove_others(name, there.keys())
+            yield from self._remove_others(name, versions.keys())
+        self._refused = {path: why for path, why in self._refused.items() if path in there}
 
     def _ask(self, name: str, number: int, path: Path) -> Iterator[str]:
         seen = _times_or_none(path)
@@ -162,10 +173,11 @@ class Doorman:
             self._admit(name, number, path)
             self._refused.pop(path, None)
             yield f"{name} {number} is admitted"
-        except (NotAsSigned, BadKey) as error:
-            self._refused[path] = str(error), seen
+        except (NotAsSigned, BadKey, OSError) as error:
+            # A disk may have room again, though the version is the same.
+            self._refused[path] = str(error), None if isinstance(error, OSError) else seen
             if str(error) != said:
-                yield f"{name} {number} is refused: {error}"
+                yield f"{_called(name, number)} is refused: {error}"
 
     def _admit(self, name: str, number: int, path: Path) -> None:
         self._trusted.check(path, name, number)
@@ -174,10 +186,12 @@ class Doorman:
         shutil.rmtree(beside, ignore_errors=True)
         model.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copytree(path, beside, symlinks=True)
+            _copy(path, beside)
             # Once more: this copy nobody else writes to.
             self._trusted.check(beside, name, number)
+            sync_tree(beside)
             beside.rename(model / str(number))
+            sync(model)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -189,9 +203,21 @@ class Doorman:
             return
         for number in admitted.keys() - wanted:
             gone = model / f"{_REMOVING}{number}"
+            shutil.rmtree(gone, ignore_errors=True)
             admitted[number].rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
             yield f"{name} {number} is removed"
+
+
+def _copy(version: Path, copy: Path) -> None:
+    """Files and directories alone, and such as every model server may read."""
+    copy.mkdir()
+    for name, is_directory in entries(version):
+        if is_directory:
+            (copy / name).mkdir()
+            continue
+        with open_file(version / name) as source, (copy / name).open("xb") as target:
+            shutil.copyfileobj(source, target, _BLOCK)
 
 
 def _times_or_none(version: Path) -> Times | None:

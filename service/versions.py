@@ -4,9 +4,12 @@ A model server serves the highest number that it finds, so a version is taken ou
 name that is no number: `.withdrawn-4`. Renaming is atomic, costs nothing and can be undone.
 """
 
+import functools
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -31,6 +34,30 @@ REPOSITORY = click.option(
 
 class VersionError(click.ClickException):
     """What cannot be done with a version, in one line."""
+
+
+class Version(NamedTuple):
+    """A version on disk, served or withdrawn."""
+
+    model: str
+    number: int
+    directory: Path
+
+
+def of_one_version(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command MODEL, VERSION (the newest that is served, if not said) and the repository to
+    find it in; `command` gets it as `version`, a Version."""
+
+    @click.argument("model")
+    @click.argument("version", type=int, required=False)
+    @REPOSITORY
+    @functools.wraps(command)
+    def find_and_run(
+        model: str, version: int | None, model_repository: Path, **options: Any
+    ) -> None:
+        command(version=find_version(model_repository, model, version), **options)
+
+    return find_and_run
 
 
 @click.command()
@@ -162,16 +189,18 @@ def set_label(directory: Path, name: str, version: int | None) -> str:
     return f"{directory.name} {version} is {name}"
 
 
-def find_version(repository: Path, model: str, version: int | None) -> Path:
-    """The directory of a version, served or withdrawn; the newest that is served where none is
-    said. Raises VersionError."""
+def find_version(repository: Path, model: str, version: int | None) -> Version:
+    """One that is served or withdrawn; the newest that is served where none is said.
+
+    Raises VersionError.
+    """
     directory = find_model(repository, model)
     served = find_versions(directory)
     versions = {**withdrawn_versions(directory), **served}
     number = max(served) if version is None else version
     if number not in versions:
         raise _unknown(directory, number)
-    return versions[number]
+    return Version(model, number, versions[number])
 
 
 def find_model(repository: Path, name: str) -> Path:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import tarfile
 
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli import main
+from service.packaging.oci_layout import _entry
 
 
 @pytest.fixture
@@ -124,7 +127,108 @@ def test_what_cannot_be_packaged_is_told_and_leaves_nothing(repository, tmp_path
     damaged = f"--base={tmp_path / 'base'}"
     assert "is damaged" in package(repository, tmp_path / "image", damaged)[1]
     (repository / "digits/2/link").symlink_to("saved_model.pb")
-    assert "nobody packages links" in package(repository, tmp_path / "image")[1]
+    assert "which is no file" in package(repository, tmp_path / "image")[1]
     (repository / "digits/2/saved_model.pb").unlink()
     assert package(repository, tmp_path / "image")[0] == 1
     assert {each.name for each in tmp_path.iterdir()} == {"repository", "there", "base"}
+
+
+def test_what_is_no_file_is_packaged_neither(repository, tmp_path):
+    version = repository / "digits/2"
+    os.mkfifo(version / "pipe")
+    assert "'pipe', which is no file" in package(repository, tmp_path / "image")[1]
+    (version / "pipe").unlink()
+    (version / "assets/shadow").symlink_to("/etc/passwd")
+    assert "'assets/shadow', which is no file" in package(repository, tmp_path / "image")[1]
+    assert not (tmp_path / "image").exists()
+
+
+def test_names_of_any_bytes_are_kept(repository, tmp_path):
+    names = ["two\nlines", os.fsdecode(b"\xff"), "übung", "back\\slash"]
+    for name in names:
+        (repository / "digits/2" / name).write_text(name, errors="surrogateescape")
+    assert package(repository, tmp_path / "image")[0] == 0
+    (layer,) = images(tmp_path / "image")["amd64"][0]["layers"]
+    with tarfile.open(blob(tmp_path / "image", layer)) as tar:
+        assert {f"models/2/{name}" for name in names} <= set(tar.getnames())
+
+
+def test_a_file_of_more_than_8_gigabytes_has_its_size_in_the_layer():
+    entry = _entry("models/2/variables", 9 << 30)
+    header = entry.tobuf(tarfile.PAX_FORMAT)
+    assert tarfile.TarInfo.frombuf(header[-512:], "utf-8", "strict").size == 0
+    assert f" size={9 << 30}\n".encode() in header
+
+
+@pytest.mark.parametrize("name", ["My Pets", "Übung__2.", "a-b"])
+def test_it_tells_how_to_push_in_words_that_a_registry_and_a_shell_take(repository, tmp_path, name):
+    (repository / "digits").rename(repository / name)
+    output = tmp_path / "an image"
+    command = ["package", name, f"--output={output}", f"--model-repository={repository}"]
+    said = CliRunner().invoke(main, command).output.splitlines()[-1]
+    _, _, words = said.partition(":  ")
+    *_, layout, target = shlex.split(words)
+    assert layout == f"oci:{output}:2"
+    # https://github.com/opencontainers/distribution-spec: a repository's name
+    assert re.fullmatch("docker://REGISTRY/[a-z0-9]+([.]|_|__|-+[a-z0-9]+)*", target)
+
+
+def test_places_and_versions_that_no_tag_can_have_are_refused(repository, tmp_path):
+    assert "expected no colon" in package(repository, tmp_path / "an:image")[1]
+    (repository / "digits/2").rename(repository / "digits/-2")
+    shutil.rmtree(repository / "digits/1")
+    assert "no image's tag begins with a minus" in package(repository, tmp_path / "image")[1]
+
+
+def flip(layout, descriptor):
+    path = blob(layout, descriptor)
+    path.write_bytes(path.read_bytes().replace(b'"os":"linux"', b'"os":"minux"'))
+
+
+def test_a_base_with_one_byte_another_is_damaged(repository, tmp_path):
+    package(repository, tmp_path / "base", 1)
+    manifest, _ = images(tmp_path / "base")["arm64"]
+    flip(tmp_path / "base", manifest["config"])
+    status, said = package(repository, tmp_path / "image", f"--base={tmp_path / 'base'}")
+    assert status == 1 and "is damaged" in said
+
+
+def write_base(directory, index, *contents):
+    """A layout of these contents; `index` makes index.json of their descriptors."""
+    (directory / "blobs/sha256").mkdir(parents=True)
+    described = []
+    for content in contents:
+        raw = json.dumps(content).encode()
+        digest = hashlib.sha256(raw).hexdigest()
+        (directory / "blobs/sha256" / digest).write_bytes(raw)
+        described.append({"digest": f"sha256:{digest}", "size": len(raw)})
+    (directory / "index.json").write_text(json.dumps(index(*described)))
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        (lambda: [],),
+        (lambda: {"manifests": ["x"]},),
+        (lambda: {"manifests": [{"digest": "sha256:../../../secret"}]},),
+        (lambda: {"manifests": [{"digest": "md5:00"}]},),
+        (lambda each: {"manifests": [each]}, {"layers": []}),
+        (lambda each: {"manifests": [each]}, []),
+    ],
+)
+def test_a_base_that_is_no_image_is_told(repository, tmp_path, base):
+    write_base(tmp_path / "base", *base)
+    status, said = package(repository, tmp_path / "image", f"--base={tmp_path / 'base'}")
+    assert status == 1 and "is no layout of an OCI image" in said
+
+
+def test_a_base_may_leave_out_what_go_writes_as_null(repository, tmp_path):
+    package(repository, tmp_path / "base", 1)
+    _, config = images(tmp_path / "base")["amd64"]
+    config |= {"config": None, "history": None, "rootfs": {"type": "layers", "diff_ids": []}}
+    raw = json.dumps(config).encode()
+    manifest = {"config": {"digest": f"sha256:{hashlib.sha256(raw).hexdigest()}"}, "layers": []}
+    write_base(tmp_path / "nulls", lambda each, _: {"manifests": [each]}, manifest, config)
+    status, said = package(repository, tmp_path / "image", f"--base={tmp_path / 'nulls'}")
+    assert status == 0, said
+    assert images(tmp_path / "image")["amd64"][1]["config"]["Labels"]

@@ -10,59 +10,30 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
+    load_pem_private_key,
 )
 
 from service.cli import main
-from service.signing import Doorman
-from sluice.wire.signed_files import SIGNED_FILE, NotAsSigned
+from sluice.wire.signed_files import (
+    SIGNED_FILE,
+    NotAsSigned,
+    bundle_of,
+    pre_authenticated,
+    statement_of,
+)
 from sluice.wire.signing import BadKey, SigningKey, TrustedKeys
+from tests.signing import Signed, key_pair
 from training.publishing.version_directory import publish_directory
 
 HERE = Path(__file__).parent
-
-
-def key_pair(directory, name, key=None, encryption=None):
-    """(private, public): PEM files."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    private, public = directory / f"{name}.pem", directory / f"{name}-public.pem"
-    private.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
-    return private, public
-
-
-class Signed:
-    """A repository of `digits` 1 and 2 and `photos` 2, of the same files, signed with `key`."""
-
-    def __init__(self, directory):
-        self.key_file, self.trusted_file = key_pair(directory, "ours")
-        self.key, self.trusted = SigningKey(self.key_file), TrustedKeys(self.trusted_file)
-        self.stranger = SigningKey(key_pair(directory, "stranger")[0])
-        self.repository = directory / "repository"
-        for model, number in (("digits", 1), ("digits", 2), ("photos", 2)):
-            self.make(model, number)
-
-    def make(self, model, number, signed=True):
-        version = self.repository / model / str(number)
-        for name in ("saved_model.pb", "variables/variables.index", "assets.extra/warmup", "a.png"):
-            (version / name).parent.mkdir(parents=True, exist_ok=True)
-            (version / name).write_bytes(f"{name} of {model} {number}".encode() * 9)
-        if signed:
-            self.key.sign(version, model, number)
-        return version
-
-    def check(self, version):
-        return self.trusted.check(version, "digits", 2)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +48,8 @@ def version(signed, tmp_path):
 
 
 def test_what_was_signed_passes_and_tells_whose_it_is(signed, version):
-    checked = signed.check(version)
+    assert signed.check(version) == signed.key.id
+    checked = signed.trusted.check_to_load(version, "digits", 2)
     checked.check_unchanged()
     assert checked.key_id == signed.key.id
 
@@ -178,6 +150,17 @@ def write_the_bundle_otherwise(version, chance, _):
     )
 
 
+def write_ecdsas_other_signature(version, *_):
+    """With each that is valid there is another, which takes no key."""
+    file = version / SIGNED_FILE
+    bundle = json.loads(file.read_text())
+    (signature,) = bundle["dsseEnvelope"]["signatures"]
+    r, s = decode_dss_signature(base64.b64decode(signature["sig"]))
+    other = encode_dss_signature(r, ec.SECP256R1().group_order - s)
+    signature["sig"] = base64.b64encode(other).decode()
+    file.write_text(json.dumps(bundle))
+
+
 def change_what_is_signed(version, chance, _):
     file = version / SIGNED_FILE
     bundle = json.loads(file.read_text())
@@ -203,6 +186,7 @@ MUTATIONS = (
     sign_as_a_stranger,
     sign_as_a_stranger_under_our_keys_name,
     write_the_bundle_otherwise,
+    write_ecdsas_other_signature,
     change_what_is_signed,
 )
 
@@ -213,7 +197,7 @@ def test_no_mutation_passes(signed, tmp_path, count):
     for turn in range(count):
         version = shutil.copytree(signed.repository / "digits/2", tmp_path / f"{turn}/digits/2")
         signed.check(version)
-        mutate = MUTATIONS[turn % len(MUTATIONS)] if turn % 2 else flip_a_bit
+        mutate = MUTATIONS[turn // 2 % len(MUTATIONS)] if turn % 2 else flip_a_bit
         mutate(version, chance, signed)
         with pytest.raises(NotAsSigned):
             signed.check(version)
@@ -247,12 +231,85 @@ def test_a_version_is_served_as_what_it_was_signed(signed, version):
         signed.trusted.check(version, "x", 3)
 
 
-def test_what_is_written_to_after_the_look_is_found_out(signed, version):
-    checked = signed.check(version)
-    content = (version / "a.png").read_bytes()
-    (version / "a.png").write_bytes(content)
-    with pytest.raises(NotAsSigned, match="was written to while it was loaded"):
-        checked.check_unchanged()
+def write_anew(version):
+    """In the same clock tick, where the machine is quick, and with the time that it had."""
+    file = version / "a.png"
+    before = file.stat()
+    file.write_bytes(file.read_bytes()[::-1])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def exchange_for_a_moment(*names):
+    """Another directory lies there for a moment, and then the one that was looked at again."""
+
+    def exchange(version):
+        looked_at, other = version.joinpath(*names), version.parent / "other"
+        shutil.copytree(looked_at, other)
+        aside = looked_at.rename(version.parent / "aside")
+        other.rename(looked_at)
+        looked_at.rename(other)
+        aside.rename(looked_at)
+
+    return exchange
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_anew,
+        exchange_for_a_moment("variables"),
+        exchange_for_a_moment(),
+        lambda version: (version / "more").touch(),
+    ],
+)
+def test_what_is_written_to_after_the_look_is_found_out(signed, version, write):
+    for _ in range(5):
+        (version / "a.png").write_bytes((version / "a.png").read_bytes())  # just before the look
+        checked = signed.trusted.check_to_load(version, "digits", 2)
+        write(version)
+        with pytest.raises(NotAsSigned, match="was written to while it was loaded"):
+            checked.check_unchanged()
+        shutil.rmtree(version)
+        shutil.rmtree(version.parent / "other", ignore_errors=True)
+        shutil.copytree(signed.repository / "digits/2", version)
+
+
+def bundle_with(signed, change):
+    """A model.sig by our key whose statement `change` has had."""
+    statement = json.loads(statement_of(signed.repository / "digits/2", "digits", 2))
+    change(statement["predicate"]["resources"])
+    payload = json.dumps(statement).encode()
+    key = load_pem_private_key(signed.key_file.read_bytes(), None)
+    made = key.sign(pre_authenticated(payload), ec.ECDSA(hashes.SHA256()))
+    r, s = decode_dss_signature(made)
+    lower = encode_dss_signature(r, min(s, key.curve.group_order - s))
+    return bundle_of(signed.key.id, payload, lower)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files: files[0].pop("size"),
+        lambda files: files[0].pop("digest"),
+        lambda files: files.append(files[0]),
+        lambda files: files[0].update(algorithm="md5"),
+        lambda files: files[0].update(size="many"),
+        lambda files: files.insert(0, None),
+    ],
+)
+def test_a_statement_of_another_make_is_refused_though_our_key_signed_it(signed, version, change):
+    (version / SIGNED_FILE).write_bytes(bundle_with(signed, list))
+    signed.check(version)
+    (version / SIGNED_FILE).write_bytes(bundle_with(signed, change))
+    with pytest.raises(NotAsSigned, match="says nothing of a model's files"):
+        signed.check(version)
+
+
+@pytest.mark.parametrize("name", ["", "../digits", "a\nb", ".digits", os.fsdecode(b"\xff")])
+def test_what_is_no_models_name_is_never_as_signed(signed, version, name):
+    signed.key.sign(version, name, 2)
+    with pytest.raises(NotAsSigned, match="is no name of a model: expected"):
+        signed.trusted.check(version, name, 2)
 
 
 def test_an_empty_directory_is_nothing(signed, version):
@@ -334,60 +391,6 @@ def test_a_key_that_cannot_sign_stops_before_anything_is_done(signed, tmp_path, 
     )
     assert (status, repository.exists()) == (2, False)
     assert "holds no private key in PEM" in said
-
-
-# ---- the doorman ----
-
-
-@pytest.fixture
-def door(signed, tmp_path):
-    """A doorman, and the two directories: (look, incoming, repository)."""
-    incoming, repository = tmp_path / "incoming", tmp_path / "repository"
-    shutil.copytree(signed.repository, incoming)
-    doorman = Doorman(incoming, repository, signed.trusted)
-    return (lambda: sorted(doorman.look())), incoming, repository
-
-
-def served(repository):
-    return sorted(str(path.relative_to(repository)) for path in repository.glob("*/*"))
-
-
-def test_signed_versions_are_admitted_whole(signed, door):
-    look, _, repository = door
-    assert look() == ["digits 1 is admitted", "digits 2 is admitted", "photos 2 is admitted"]
-    assert served(repository) == ["digits/1", "digits/2", "photos/2"]
-    signed.trusted.check(repository / "digits/2", "digits", 2)
-    assert look() == []
-
-
-def test_what_is_refused_is_told_once_and_admitted_once_it_is_mended(door):
-    look, incoming, repository = door
-    file = incoming / "digits/2/a.png"
-    content = file.read_bytes()
-    file.write_bytes(content[::-1])
-    assert "digits 2 is refused: " in look()[1]
-    assert look() == []
-    assert served(repository) == ["digits/1", "photos/2"]
-    file.write_bytes(content)
-    assert look() == ["digits 2 is admitted"]
-
-
-def test_what_changes_where_it_came_from_changes_nothing_where_it_is_served(signed, door):
-    look, incoming, repository = door
-    look()
-    (incoming / "digits/2/a.png").write_bytes(b"another")
-    assert look() == []
-    signed.trusted.check(repository / "digits/2", "digits", 2)
-
-
-def test_versions_go_where_another_is_left_to_serve(door):
-    look, incoming, repository = door
-    look()
-    shutil.rmtree(incoming / "digits/1")
-    shutil.rmtree(incoming / "photos/2")
-    (incoming / "photos/3").mkdir()
-    assert look()[0] == "digits 1 is removed"
-    assert served(repository) == ["digits/2", "photos/2"]
 
 
 @pytest.mark.clients

@@ -231,7 +231,7 @@ def _as_signed(version: Version, trusted: TrustedKeys | None) -> Iterator[Callab
         yield lambda: None
         return
     try:
-        checked = trusted.check(version.path, version.model, version.number)
+        checked = trusted.check_to_load(version.path, version.model, version.number)
         log.info("%s was signed by the key %s", version, checked.key_id)
         yield checked.check_unchanged
     except (NotAsSigned, BadKey) as error:

@@ -7,12 +7,15 @@ release's affair.
 
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+
+from sluice.wire.signed_files import NotAsSigned, entries, open_file
 
 ARCHITECTURES = ("amd64", "arm64")  # of an image without a base: its one layer is everybody's
 _SPEC = "application/vnd.oci.image"
@@ -45,6 +48,10 @@ def write_layout(version: Path, model: str, number: int, output: Path, base: Pat
     """
     if output.exists():
         raise CannotPackage(f"{output} is there already: name a directory that is not")
+    if ":" in str(output):
+        raise CannotPackage(f"{output}: expected no colon, as oci:DIRECTORY:TAG has those")
+    if number < 0:
+        raise CannotPackage(f"version {number}: no image's tag begins with a minus")
     beside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
     try:
         digest = _write(_Layout(beside), version, model, number, base)
@@ -90,9 +97,12 @@ def _nothing(architecture: str) -> Base:
 
 def _on_top(config: dict[str, Any], layer: str, labels: dict[str, str]) -> dict[str, Any]:
     """The configuration with one more layer, which is not compressed, so that its digest is that of
-    what is in it."""
-    below = config.get("config", {})
-    history = [*config.get("history", []), {"created": _EPOCH, "created_by": "sluice package"}]
+    what is in it. What it need not have may be null, as Go writes it."""
+    below = config.get("config") or {}
+    history = [
+        *(config.get("history") or []),
+        {"created": _EPOCH, "created_by": "sluice package"},
+    ]
     return config | {
         "config": below | {"Labels": {**(below.get("Labels") or {}), **labels}},
         "rootfs": {"type": "layers", "diff_ids": [*config["rootfs"]["diff_ids"], layer]},
@@ -109,19 +119,32 @@ def _read_bases(directory: Path, layout: "_Layout") -> Iterator[Base]:
             each = pending.pop(0)
             if each.get("platform", {}).get("architecture") == "unknown":  # an attestation
                 continue
-            content = json.loads(_blob(directory, each["digest"]).read_bytes())
+            content = _read_json(directory, each["digest"])
             if "manifests" in content:
                 pending += content["manifests"]
                 continue
             for layer in content["layers"]:
                 layout.copy(_blob(directory, layer["digest"]), layer["digest"])
-            config = json.loads(_blob(directory, content["config"]["digest"]).read_bytes())
-            yield Base(config, content["layers"])
+            yield _base(_read_json(directory, content["config"]["digest"]), content["layers"])
             found = True
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotPackage(f"{directory} is no layout of an OCI image: {error!r}") from None
     if not found:
         raise CannotPackage(f"{directory} holds no image")
+
+
+def _base(config: dict[str, Any], layers: list[Descriptor]) -> Base:
+    """Raises ValueError for what has no files, as a signature or a list of materials."""
+    if len(config["rootfs"]["diff_ids"]) != len(layers):
+        raise ValueError("an image whose configuration has other layers")
+    return Base(config, layers)
+
+
+def _read_json(directory: Path, digest: str) -> Any:
+    raw = _blob(directory, digest).read_bytes()
+    if f"sha256:{hashlib.sha256(raw).hexdigest()}" != digest:
+        raise ValueError(f"{digest} is damaged")
+    return json.loads(raw)
 
 
 def _blob(directory: Path, digest: str) -> Path:
@@ -169,15 +192,22 @@ def _write_tar(file: BinaryIO, version: Path, name: str) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for folder in [*map(str, above), name]:
             tar.addfile(_entry(folder, None))
-        for path in sorted(version.rglob("*")):
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise CannotPackage(f"{path} is no file: nobody packages links")
-            within = f"{name}/{path.relative_to(version).as_posix()}"
-            if path.is_dir():
-                tar.addfile(_entry(within, None))
-                continue
-            with path.open("rb") as content:
-                tar.addfile(_entry(within, path.stat().st_size), content)
+        try:
+            for file_name, is_directory in sorted(entries(version), key=_by_parts):
+                within = f"{name}/{file_name}"
+                if is_directory:
+                    tar.addfile(_entry(within, None))
+                    continue
+                with open_file(version / file_name) as content:
+                    size = os.fstat(content.fileno()).st_size
+                    tar.addfile(_entry(within, size), content)
+        except NotAsSigned as error:
+            raise CannotPackage(str(error)) from None
+
+
+def _by_parts(entry: tuple[str, bool]) -> list[str]:
+    """A directory before what is in it."""
+    return entry[0].split("/")
 
 
 def _entry(name: str, size: int | None) -> tarfile.TarInfo:

@@ -9,13 +9,15 @@ docs/decisions/0021-signed-versions.md tells why so.
 """
 
 import base64
+import errno
 import hashlib
 import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 SIGNED_FILE = "model.sig"
 _STATEMENT = "https://in-toto.io/Statement/v1"
@@ -29,6 +31,17 @@ Times = frozenset[tuple[str, int, int, int]]
 
 class NotAsSigned(Exception):
     """A version that is not, to the bit, what a trusted key has signed."""
+
+
+class SignedFile(NamedTuple):
+    """What is signed of a file. size: bytes; sha256: hexadecimal.
+
+    >>> SignedFile(5, "00" * 32).size
+    5
+    """
+
+    size: int
+    sha256: str
 
 
 def statement_of(version: Path, model: str, number: int) -> bytes:
@@ -74,8 +87,8 @@ def statement_of(version: Path, model: str, number: int) -> bytes:
     return json.dumps(statement).encode()
 
 
-def read_statement(payload: bytes) -> tuple[str, dict[str, Any]]:
-    """Model and version as `digits/3`, and each file's entry by its name.
+def read_statement(payload: bytes) -> tuple[str, dict[str, SignedFile]]:
+    """Model and version as `digits/3`, and what is signed of each file, by its name.
 
     payload: whose signature has been verified. Raises ValueError where it is something else.
 
@@ -86,11 +99,15 @@ def read_statement(payload: bytes) -> tuple[str, dict[str, Any]]:
     statement = json.loads(payload)
     if (statement.get("_type"), statement.get("predicateType")) != (_STATEMENT, _PREDICATE):
         raise ValueError("no statement of a model's files")
-    resources = statement["predicate"]["resources"]
-    return statement["subject"][0]["name"], {each["name"]: each for each in resources}
+    files: dict[str, SignedFile] = {}
+    for each in statement["predicate"]["resources"]:
+        if each["algorithm"] != "sha256" or each["name"] in files:
+            raise ValueError("another kind of sum, or a name twice")
+        files[each["name"]] = SignedFile(int(each["size"]), each["digest"])
+    return statement["subject"][0]["name"], files
 
 
-def compare(version: Path, signed: Mapping[str, Mapping[str, Any]]) -> None:
+def compare(version: Path, signed: Mapping[str, SignedFile]) -> None:
     """Raises NotAsSigned for the first file that is missing, too many or another; OSError.
 
     >>> from tempfile import TemporaryDirectory
@@ -106,53 +123,91 @@ def compare(version: Path, signed: Mapping[str, Mapping[str, Any]]) -> None:
     if missing := sorted(signed.keys() - sizes):
         raise NotAsSigned(f"{version} lacks {missing[0]!r}, which was signed")
     for name, size in sizes.items():
-        if size != signed[name]["size"]:
+        if size != signed[name].size:
             raise NotAsSigned(
-                f"{version / name} has {size:,} bytes, and was signed with {signed[name]['size']:,}"
+                f"{version / name} has {size:,} bytes, and was signed with {signed[name].size:,}"
             )
     for name in sizes:
-        if _sha256(version / name).hex() != signed[name]["digest"]:
+        if _sha256(version / name).hex() != signed[name].sha256:
             raise NotAsSigned(f"{version / name} is not the file that was signed")
 
 
 def _files(version: Path) -> Iterator[str]:
     """The names of the files below, but for `model.sig`. Raises NotAsSigned, OSError."""
+    for name, is_directory in entries(version):
+        if not is_directory and name != SIGNED_FILE:
+            yield name
+
+
+def entries(version: Path) -> Iterator[tuple[str, bool]]:
+    """What is below, by name, a directory before what is in it, and whether it is a directory.
+
+    Raises NotAsSigned for links and the like; OSError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as version:
+    ...     Path(version, "variables").mkdir()
+    ...     list(entries(Path(version)))
+    [('variables', True)]
+    """
     waiting = [""]
     while waiting:
         above = waiting.pop()
         with os.scandir(version / above) as entries:
             for entry in entries:
                 name = f"{above}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if is_directory:
                     waiting.append(f"{name}/")
                 elif not entry.is_file(follow_symlinks=False):
                     raise NotAsSigned(
-                        f"{version} holds {name!r}, which is no file: nobody signs it"
+                        f"{version} holds {name!r}, which is no file but a link or the like"
                     )
-                elif name != SIGNED_FILE:
-                    yield name
+                yield name, is_directory
 
 
 def times_of(version: Path) -> Times:
-    """What changes when a file is written or another takes its place. Raises OSError.
+    """What changes when a file is written, or when another file or directory takes its place, the
+    version's own included, and were it for a moment. Raises NotAsSigned, OSError.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as version:
     ...     _ = Path(version, SIGNED_FILE).write_bytes(b"{}")
-    ...     [(name, size) for name, size, *_ in times_of(Path(version))]
-    [('model.sig', 2)]
+    ...     sorted(name for name, *_ in times_of(Path(version)))
+    ['', 'model.sig']
     """
-    names = [SIGNED_FILE, *_files(version)]
+    names = ["", *(name for name, _ in entries(version))]
     found = [(version / name).lstat() for name in names]
     return frozenset(
-        (name, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
+        (name, each.st_ino, each.st_mtime_ns, each.st_ctime_ns)
         for name, each in zip(names, found, strict=True)
     )
 
 
 def _sha256(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def open_file(path: Path) -> BufferedReader:
+    """One that is no link, and no pipe to wait at, whatever it was a moment ago.
+
+    Raises NotAsSigned where it is; OSError.
+
+    >>> open_file(Path("."))
+    Traceback (most recent call last):
+    sluice.wire.signed_files.NotAsSigned: . is no file
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAsSigned(f"{path} is a link") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAsSigned(f"{path} is no file")
+    return os.fdopen(descriptor, "rb")
 
 
 def bundle_of(key_id: str, payload: bytes, signed: bytes) -> bytes:
@@ -184,12 +239,12 @@ def read_bundle(version: Path) -> tuple[str, bytes, bytes]:
     """
     file = version / SIGNED_FILE
     try:
-        found = file.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-            raise NotAsSigned(f"{file} is no file, or has more than {_MOST_BYTES:,} bytes")
-        raw = file.read_bytes()
+        with open_file(file) as opened:
+            raw = opened.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise NotAsSigned(f"{version} is not signed; sluice sign does that") from None
+    if len(raw) > _MOST_BYTES:
+        raise NotAsSigned(f"{file} has more than {_MOST_BYTES:,} bytes")
     try:
         bundle = json.loads(raw)
         envelope = bundle["dsseEnvelope"]

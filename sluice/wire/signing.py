@@ -6,12 +6,17 @@ What they sign is `signed_files.py`'s.
 import hashlib
 import os
 import re
+import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -22,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sluice.wire.signed_files import (
     SIGNED_FILE,
     NotAsSigned,
+    SignedFile,
     Times,
     bundle_of,
     compare,
@@ -31,12 +37,15 @@ from sluice.wire.signed_files import (
     statement_of,
     times_of,
 )
+from sluice.wire.versions import model_name_fault
 
 _HASHES: dict[type[ec.EllipticCurve], hashes.HashAlgorithm] = {
     ec.SECP256R1: hashes.SHA256(),
     ec.SECP384R1: hashes.SHA384(),
     ec.SECP521R1: hashes.SHA512(),
 }
+# A file system tells no two moments apart that are closer than a tick of its clock, 10 ms at most.
+_TICK_S = 0.02
 _PUBLIC_KEY = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.S)
 _HOW_TO_MAKE_ONE = "docs/security.md tells how keys are made"
 
@@ -76,7 +85,7 @@ class SigningKey:
         """
         payload = statement_of(version, model, number)
         hash_ = ec.ECDSA(_HASHES[type(self._key.curve)])
-        signed = self._key.sign(pre_authenticated(payload), hash_)
+        signed = _lower(self._key.sign(pre_authenticated(payload), hash_), self._key.curve)
         # Beside the version: whoever looks meanwhile would take it for one of its files.
         beside = version.with_name(f".signing-{version.name}-{os.getpid()}")
         try:
@@ -103,21 +112,28 @@ class TrustedKeys:
         self._file = file
         self._keys()
 
-    def check(self, version: Path, model: str, number: int) -> "Checked":
-        """Whether one of them has signed `version`, all of it, as `model` `number`.
+    def check(self, version: Path, model: str, number: int) -> str:
+        """Whether one of them has signed `version`, all of it, as `model` `number`: its id.
 
         Raises NotAsSigned, which says what is not as it should be; BadKey; OSError.
         """
+        if fault := model_name_fault(model):
+            raise NotAsSigned(f"{model!r} is no name of a model: {fault}")
         key_id, said, files = self._signed(version)
         if said != f"{model}/{number}":
             raise NotAsSigned(
                 f"{version} was signed as {said}, and is to be served as {model}/{number}"
             )
-        before = times_of(version)
         compare(version, files)
-        return Checked(key_id, version, before)
+        return key_id
 
-    def _signed(self, version: Path) -> tuple[str, str, dict[str, Any]]:
+    def check_to_load(self, version: Path, model: str, number: int) -> "Checked":
+        """`check`, for who reads the files after it, and asks then whether they were the same."""
+        times = times_of(version)
+        time.sleep(_TICK_S)  # what is written after the look has another time than before it
+        return Checked(self.check(version, model, number), version, times)
+
+    def _signed(self, version: Path) -> tuple[str, str, dict[str, SignedFile]]:
         """By which key, as which version, which files."""
         key_id, payload, signed = read_bundle(version)
         key = self._keys().get(key_id)
@@ -125,6 +141,8 @@ class TrustedKeys:
             raise NotAsSigned(f"{version} was signed with a key that {self._file} does not hold")
         try:
             key.verify(signed, pre_authenticated(payload), ec.ECDSA(_HASHES[type(key.curve)]))
+            if signed != _lower(signed, key.curve):
+                raise InvalidSignature
         except InvalidSignature:
             raise NotAsSigned(f"{version / SIGNED_FILE} is not what the key has signed") from None
         try:
@@ -151,7 +169,7 @@ class TrustedKeys:
 
 
 class Checked(NamedTuple):
-    """A version that was as signed when it was looked at. key_id: whose."""
+    """A version that was as signed when it was looked at. key_id: by whose key."""
 
     key_id: str
     version: Path
@@ -161,6 +179,13 @@ class Checked(NamedTuple):
         """Raises NotAsSigned where a file was written since."""
         if times_of(self.version) != self.times:
             raise NotAsSigned(f"{self.version} was written to while it was loaded")
+
+
+def _lower(signed: bytes, curve: ec.EllipticCurve) -> bytes:
+    """The one of ECDSA's two signatures that is written here: with each there is another as good,
+    that anybody can make of it."""
+    r, s = decode_dss_signature(signed)
+    return encode_dss_signature(r, min(s, curve.group_order - s))
 
 
 def _key_id(key: ec.EllipticCurvePublicKey) -> str:

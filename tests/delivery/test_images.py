@@ -6,6 +6,7 @@ import subprocess
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import requires
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,25 @@ def test_nvidias_libraries_are_pinned_and_are_those_that_tensorflow_wants():
     wanted = [Requirement(each) for each in requires("tensorflow") if "and-cuda" in each]
     assert {each.name for each in wanted} == set(pinned)
     assert all(pinned[each.name] in each.specifier for each in wanted)
+
+
+def test_the_page_says_what_tensorflow_was_built_for():
+    package = Path(find_spec("tensorflow").origin).parent
+    built = (package / "python/platform/build_info.py").read_text()
+    (cuda,) = re.findall(r"'cuda_version', '(.+?)'", built)
+    (kernels,) = re.findall(r"'cuda_compute_capabilities', \[(.+?)\]", built)
+    pinned = dict(
+        re.findall(r"^(nvidia-\S+)==(\d+\.\d+)", (ROOT / "constraints.txt").read_text(), re.M)
+    )
+    page = (ROOT / "docs/operations.md").read_text()
+    (row,) = re.findall(r"^\| the twin and training, TensorFlow .+", page, re.M)
+    _, server, libraries, said, *_ = row.split("|")
+    assert locked(ROOT / "deploy/locks/modelserver.txt")["tensorflow"][0].startswith(
+        server.split()[-1]
+    )
+    assert libraries.strip() == f"{cuda}, {pinned['nvidia-cudnn-cu12']}"
+    assert pinned["nvidia-cuda-runtime-cu12"] in cuda
+    assert re.findall(r"`(\w+)`", said) == re.findall(r"'(\w+)'", kernels)
 
 
 @pytest.mark.parametrize("name", ["training", "modelserver"])

@@ -13,7 +13,7 @@ from service.modelserver.options import Options
 from sluice.wire.contract import State
 from sluice.wire.protos.serving_pb2 import ModelSpec
 from sluice.wire.signing import SigningKey
-from tests.test_signing import key_pair
+from tests.signing import key_pair
 
 
 @pytest.fixture

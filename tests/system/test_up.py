@@ -20,7 +20,7 @@ import requests
 from sluice.wire.protos.serving_pb2 import ReloadConfigRequest
 from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub
 from sluice.wire.signing import SigningKey
-from tests.test_signing import key_pair
+from tests.signing import key_pair
 
 PNG = "image/png"
 PB = "saved_model.pb"

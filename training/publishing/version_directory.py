@@ -2,13 +2,13 @@
 
 import contextlib
 import errno
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sluice.wire.durable import sync, sync_tree
 from sluice.wire.signing import SigningKey
 from sluice.wire.versions import find_versions, withdrawn_versions
 from training.surroundings.disk import room_for, writable
@@ -52,9 +52,9 @@ def _publish(model_directory: Path, write: Callable[[Path], None], key: SigningK
     try:
         staging.chmod(0o755)  # mkdtemp's is 0700, and the server may be another user
         write(staging)
-        _sync_tree(staging)
+        sync_tree(staging)
         published = _rename_to_next(staging, model_directory, key)
-        _sync(model_directory)
+        sync(model_directory)
         return published
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -91,17 +91,3 @@ def _remove_leftovers(model_directory: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # another publisher was quicker
             if time.time() - entry.stat().st_mtime > LEFTOVER_AGE_S:
                 shutil.rmtree(entry, ignore_errors=True)
-
-
-def _sync_tree(directory: Path) -> None:
-    for entry in directory.rglob("*"):
-        _sync(entry)
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
