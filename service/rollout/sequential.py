@@ -122,7 +122,7 @@ class Balance:
     bounded random variables by betting".
 
     >>> times = Balance(allowed=0.3)
-    >>> times.add(more=40, less=5, trials=60)
+    >>> times.add(more=60, less=5, trials=80)
     >>> times.too_often > enough(0.005), times.seldom > 0
     (True, False)
     """
