@@ -140,8 +140,8 @@ class _VersionValue:
 
     def __init__(self, file: MmapedDict, key: str) -> None:
         self._file, self._key = file, key
-        self._value = 0.0
-        self.inc(0.0)
+        with _LOCK:
+            self._value: float = file.read_value(key)[0]  # type: ignore[no-untyped-call]
 
     def inc(self, amount: float) -> None:
         with _LOCK:
