@@ -18,6 +18,7 @@ from typing import NamedTuple
 from sluice.wire.tfrecords import SUFFIX
 
 PARTS = 8
+AT_ONCE = 1024  # pieces that the system takes in one call
 LOOK_EVERY_S = 60.0
 _NAME = re.compile(rf"(\d{{8}}T\d{{6}}Z)-[0-9a-f]{{8}}{re.escape(SUFFIX)}")
 _BEGUN = "%Y%m%dT%H%M%SZ"
@@ -44,17 +45,18 @@ class CaptureFiles:
 
     def append(self, frames: Sequence[bytes]) -> None:
         """Write these, of at most `most` bytes, all or none. Raises OSError."""
-        data = b"".join(frames)
+        size = sum(map(len, frames))
         file = self._file
-        if file is None or self._size + len(data) > self.most or self._is_gone(file):
+        if file is None or self._size + size > self.most or self._is_gone(file):
             self._begin()
         try:
-            self._write(data)
+            for start in range(0, len(frames), AT_ONCE):
+                self._write(frames[start : start + AT_ONCE])
         except OSError:
             if self._file is not None:
                 os.ftruncate(self._file.descriptor, self._size)
             raise
-        self._size += len(data)
+        self._size += size
 
     def look(self) -> None:
         """Let go of what is too old. Raises OSError."""
@@ -81,10 +83,15 @@ class CaptureFiles:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._file, self._size = _Open(os.open(path, flags, 0o600), now), 0
 
-    def _write(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left and self._file is not None:
-            left = left[os.write(self._file.descriptor, left) :]
+    def _write(self, frames: Sequence[bytes]) -> None:
+        """As they lie: to join them in new memory costs as much as to write them."""
+        assert self._file is not None
+        descriptor = self._file.descriptor
+        written = os.writev(descriptor, frames)
+        if written < sum(map(len, frames)):
+            left = memoryview(b"".join(frames))[written:]
+            while left:
+                left = left[os.write(descriptor, left) :]
 
     def _prune(self, now: float) -> None:
         found = sorted(self._found())

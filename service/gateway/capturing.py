@@ -98,6 +98,7 @@ class Capture:
         self._all_of_model = named_by(settings.capture_models)
         self._all_of_key = named_by(settings.capture_keys)
         self._leaves_out = named_by(settings.capture_leave_out)
+        self._leaves_some_out = bool(settings.capture_leave_out.strip())
         self._line: deque[_Taken] = deque()
         self._came, self._went = 0, 0  # bytes in and out of line, each counted by one thread
         self._thread: threading.Thread | None = None
@@ -204,8 +205,9 @@ class Capture:
         return True
 
     def _predict_request(self, model: ModelRef, kind: Kind, inputs: Inputs) -> bytes:
-        kept = {name: array for name, array in inputs.items() if not self._leaves_out(name)}
-        return encode_predict_request(model, kind.signature, [kept], kind.outputs)
+        if self._leaves_some_out:
+            inputs = {name: each for name, each in inputs.items() if not self._leaves_out(name)}
+        return encode_predict_request(model, kind.signature, [inputs], kind.outputs)
 
     def _without_features(self, kind: Any, request: bytes) -> bytes:
         message = kind.FromString(request)

@@ -1,8 +1,8 @@
 """What one caller may ask, and the operations that there are."""
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from service.gateway.access.limits import NO_LIMITS, Limits
 from service.gateway.errors import Forbidden, shown
@@ -11,6 +11,7 @@ from service.gateway.patterns import any_of
 PREDICT, METADATA, STATUS = "predict", "metadata", "status"
 OPERATIONS = (PREDICT, METADATA, STATUS)
 ALL_MODELS = "*"
+MOST_NAMES = 64  # of models that each grant remembers whether it is for; clients invent some
 
 # Each verb of a dialect (views.py, rpc/edge.py) is one of the operations that a key is for, or none
 # that it needs a key for. A verb that does not stand here is answered to nobody.
@@ -67,12 +68,13 @@ class Grant:
 
     def names(self, model: str) -> bool:
         """Whether one of its patterns fits the model."""
-        return all(pattern.match(model) for pattern in self._patterns)
+        return self._fits(model)
 
     @cached_property
-    def _patterns(self) -> list[re.Pattern[str]]:
+    def _fits(self) -> Callable[[str], bool]:
         lists = (self.models,) if self.within is None else (self.models, self.within)
-        return [any_of(each) for each in lists]
+        patterns = [any_of(each) for each in lists]
+        return lru_cache(MOST_NAMES)(lambda model: all(each.match(model) for each in patterns))
 
     @property
     def _holder(self) -> str:
