@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -322,17 +323,42 @@ def place() -> type[Place]:
 
 # gRPC has its own port; HTTP is to be the same in every way that it can come in.
 IN_PROCESS = "in process"
-CASES = [(way, dialect) for way in (*WAYS, IN_PROCESS) for dialect in HTTP]
-CASES += [("grpc", dialect) for dialect in GRPC]
+CASES = [(way, dialect, "serve") for way in (*WAYS, IN_PROCESS) for dialect in HTTP]
+CASES += [("grpc", dialect, "serve") for dialect in GRPC]
+CASES += [
+    pytest.param((way, dialect, tags), marks=pytest.mark.slow)
+    for tags in ("serve,bf16", "serve,gpu")
+    for way, dialects in (("front", HTTP), ("grpc", GRPC))
+    for dialect in dialects
+]
 
 
 @pytest.fixture(scope="session")
-def doors(gateways, grpc_gateway, modelserver) -> Callable[[str], Any]:
-    """`doors(way)` -> what a dialect's function is to be given first."""
-    gateway, grpc_address = grpc_gateway
+def served_by(made_once, launch_modelserver, launch_grpc_gateway) -> Callable[[str], Any]:
+    """`served_by(tags)` -> the gateway and its gRPC address, before a twin that serves this graph
+    of the recorded models."""
 
     @functools.cache
-    def door(way: str) -> Any:
+    def launch(tags: str) -> Any:
+        models = made_once("models-of-three-graphs", [Path(__file__).parent / "make_models.py"])
+        server = launch_modelserver(
+            f"--model_config_file={models}/models.config",
+            "--allow_version_labels_for_unavailable_models=true",
+            "--check_input_shapes=false",
+            f"--saved_model_tags={tags}",
+        )
+        return launch_grpc_gateway(server.address, models="affine,pair,echo")
+
+    return launch
+
+
+@pytest.fixture(scope="session")
+def doors(gateways, grpc_gateway, modelserver, served_by) -> Callable[[str, str], Any]:
+    """`doors(way, tags)` -> what a dialect's function is to be given first."""
+
+    @functools.cache
+    def door(way: str, tags: str) -> Any:
+        gateway, grpc_address = grpc_gateway if tags == "serve" else served_by(tags)
         if way == "grpc":
             return grpc_address
         if way == IN_PROCESS:
@@ -343,18 +369,18 @@ def doors(gateways, grpc_gateway, modelserver) -> Callable[[str], Any]:
     return door
 
 
-@pytest.fixture(params=CASES, ids=map(" ".join, CASES))
+@pytest.fixture(params=CASES, ids=" ".join)
 def ask(request, doors):
     """`ask(place, inputs, outputs, signature)` -> outputs; raises Refused. Once for each dialect
-    in each way that it can come in.
+    in each way that it can come in, and by each graph that the models have.
 
     `outputs` says the names and dtypes to expect, for the dialects that do not carry them.
     """
-    way, dialect = request.param
+    way, dialect, tags = request.param
     function = DIALECTS[dialect]
 
     def send(place: Place, inputs: Arrays, outputs: Arrays, signature: str | None = None) -> Arrays:
-        return function(doors(way), place, inputs, outputs, signature)
+        return function(doors(way, tags), place, inputs, outputs, signature)
 
-    send.dialect = dialect
+    send.dialect, send.tags = dialect, tags
     return send

@@ -1,5 +1,6 @@
 """One suite over every dialect: the same arrays and the same refusal from all of them."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -32,6 +33,18 @@ def refusal(ask, refused):
 def test_one_input_and_one_output(ask, place):
     outputs = ask(place("affine"), {"x": F4([1, 2, 5])}, Y)
     np.testing.assert_array_equal(outputs["y"], F4([3.5, 4, 5.5]))
+
+
+PRECISIONS = {"serve": F4, "serve,bf16": ml_dtypes.bfloat16, "serve,gpu": np.float16}
+
+
+def test_a_number_that_half_precision_does_not_have(ask, place):
+    def rounded(x):
+        return x.astype(PRECISIONS[ask.tags]).astype(F4)
+
+    x = F4([1 / 3, 100.7])
+    outputs = ask(place("affine"), {"x": x}, Y)
+    np.testing.assert_array_equal(outputs["y"], rounded(rounded(x) / 2 + 3))
 
 
 def test_several_inputs_and_outputs(ask, place):
