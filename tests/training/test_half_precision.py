@@ -9,20 +9,23 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from keras import layers
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import models
 import training
+from service.modelserver.batching_options import batching_options
 from sluice import Client
 from sluice.wire.processor import computes_bfloat16
-from sluice.wire.protos.serving_pb2 import PredictionLog
+from sluice.wire.protos.serving_pb2 import BatchingParameters, PredictionLog
 from sluice.wire.saved_model import read_signatures
 from training.data.heads import Classes
 from training.errors import CannotAdopt, UnknownName
 from training.optimising.lowering import lowered_layers
 from training.optimising.rewriting import Rewriting
+from training.publishing import half_precision
 from training.publishing.agreement import Agreement, Limits, agreement, enough
 from training.publishing.comparison import Figure
 from training.publishing.export import Export
@@ -94,6 +97,20 @@ def test_layers_of_integers_stay_as_they_are():
     model = keras.Model(numbers, layers.Dense(2, name="told")(x))
     model.get_layer("integers").quantize("int8")
     assert [layer.name for layer in lowered_layers(model)] == ["hidden"]
+
+
+def test_pixels_that_training_alone_changes_are_prepared_in_float32():
+    image = keras.Input((8, 8, 1))
+    x = layers.RandomFlip(seed=1)(image)  # which holds the state of its random numbers
+    x = layers.Conv2D(2, 3, name="conv")(layers.Rescaling(1 / 255)(x))
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten(name="flat")(x)))
+    assert [layer.name for layer in lowered_layers(model)] == ["conv", "flat"]
+
+
+def test_where_no_weights_would_be_less_nothing_is_lowered():
+    image = keras.Input((8, 8, 1))
+    x = layers.Dropout(0.5)(layers.Flatten()(layers.Rescaling(1 / 255)(image)))
+    assert lowered_layers(keras.Model(image, layers.Dense(3)(x))) == []
 
 
 @pytest.mark.parametrize("family", ["cnn_sequential", "unet", "vit_b16", "digit_sum", "gan"])
@@ -187,6 +204,15 @@ def test_warm_up_runs_in_each(both):
     assert rows == [1, *GPU_ROWS]
 
 
+def test_warm_up_meets_each_batch_size_that_a_gpu_is_given():
+    file = ROOT / "deploy/kubernetes/components/gpu/batching.config"
+    sizes = batching_options(
+        text_format.Parse(file.read_text(), BatchingParameters())
+    ).allowed_sizes
+    met = [next(size for size in sizes if size >= rows) for rows in (1, *GPU_ROWS)]
+    assert met == [*sizes]
+
+
 @pytest.mark.slow
 def test_the_card_and_the_list_say_what_each_is_worth(both):
     facts = json.loads((both / "metrics.json").read_text())["graphs"]
@@ -249,6 +275,24 @@ class TestTheGate:
         exported, said = self.written(keras.Model(image, x), dataset, tmp_path, LOOSE)
         assert "cannot compute in it" in exported.graphs[KEY]["absent"]
         assert [*graphs(tmp_path)] == ["serve"] and len(said) == 1
+
+    @pytest.mark.slow
+    def test_a_model_that_half_precision_would_not_change_has_one_graph(self, dataset, tmp_path):
+        image = keras.Input((8, 8, 1), name="image")
+        x = layers.Dense(10, activation="softmax", name="label")(layers.Flatten()(image))
+        exported, said = self.written(keras.Model(image, x), dataset, tmp_path, Limits())
+        assert "no layer with weights" in exported.graphs[KEY]["absent"]
+        assert [*graphs(tmp_path)] == ["serve"] and len(said) == 1
+
+    @pytest.mark.slow
+    def test_a_full_disk_is_no_fault_of_a_precision(self, both, dataset, tmp_path):
+        def write(*_):
+            tf.io.write_file("/dev/full", "a graph")
+
+        version = shutil.copytree(both, tmp_path / "1")
+        wanted = HalfPrecision(["bf16"], of(dataset), LOOSE)
+        with pytest.raises(tf.errors.OpError, match="No space left on device"):
+            half_precision.add(version, write, HEADS, {}, wanted)
 
     @pytest.mark.parametrize(
         ("figure", "margin", "said"),

@@ -21,7 +21,7 @@ def lowered_layers(model: keras.Model) -> list[keras.Layer]:
     with weights and what follows it, so the scores and what is told by them.
 
     A model in another model is not among them, as its layers say for themselves what they compute
-    in.
+    in. None at all where none with weights would be: the others alone would save nothing.
 
     >>> image = keras.Input((8, 8, 1))
     >>> x = layers.Conv2D(2, 3, name="conv")(layers.Rescaling(1 / 255)(image))
@@ -29,7 +29,8 @@ def lowered_layers(model: keras.Model) -> list[keras.Layer]:
     >>> [layer.name for layer in lowered_layers(keras.Model(image, x))]
     ['conv', 'flatten']
     """
-    return [layer for part in models.parts(model).values() for layer in _lowered(part)]
+    found = [layer for part in models.parts(model).values() for layer in _lowered(part)]
+    return found if any(layer.weights for layer in found) else []
 
 
 def _lowered(part: keras.Model) -> Iterator[keras.Layer]:
@@ -49,7 +50,7 @@ def _lowered(part: keras.Model) -> Iterator[keras.Layer]:
 def _preparing(given: Sequence[Given]) -> Iterator[Given]:
     """What has no weights, and none before it."""
     for each in given:
-        if not each.layer.variables and not any(
+        if not each.layer.weights and not any(
             tensor.dtype == tf.resource for tensor in behind(each.output).values()
         ):
             yield each
@@ -68,4 +69,4 @@ def _answering(given: Sequence[Given], outputs: Sequence[tf.Tensor]) -> Iterator
 
 
 def _is_weighted(each: Given) -> bool:
-    return bool(each.layer.variables) and not isinstance(each.layer, keras.Model)
+    return bool(each.layer.weights) and not isinstance(each.layer, keras.Model)

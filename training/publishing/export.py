@@ -25,6 +25,7 @@ from training.publishing.half_precision import HalfPrecision
 from training.publishing.signatures import ImageShapes, image_inputs
 from training.publishing.trials import Trials, trials
 
+_NOTHING_LOWERED = "no layer with weights but those that tell the scores would compute in it"
 _First = tuple[list[Folded], Trials, Explainer | None]
 
 
@@ -66,6 +67,9 @@ class Export:
         self, staging: Path, folded: list[Folded], asked: Trials, wanted: HalfPrecision
     ) -> dict[str, dict[str, Any]]:
         lowered = lowered_layers(self.model)
+        if not lowered:
+            absent = {half_precision.key(tag): {"absent": _NOTHING_LOWERED} for tag in wanted.tags}
+            return {SERVING_TAG: {"folded": len(folded)}, **absent}
 
         def write(directory: Path, precision: str, weights: str) -> None:
             rewriting = Rewriting(self.model, folded, lowered, precision)

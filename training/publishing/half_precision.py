@@ -21,6 +21,7 @@ from training.publishing.checks import described
 from training.publishing.held_out import HeldOut
 from training.publishing.saved_model import Session
 from training.publishing.trials import Trials
+from training.surroundings.disk import is_full
 
 # What each computes in; the second is taken where the first does not answer as float32 does.
 PRECISIONS = {BFLOAT16_TAG: ("bfloat16",), GPU_TAG: ("float16", "bfloat16")}
@@ -119,6 +120,8 @@ def _try(first: _First, tag: str, precision: str, write: Write, limits: Limits) 
         write(second, precision, f"{tag}_weights")
         facts = _held_against(first, second, tag, limits)
     except (TypeError, ValueError, tf.errors.OpError) as error:
+        if is_full(error):
+            raise
         facts = {"absent": f"the model cannot compute in it ({_first_line(error)})"}
     if "absent" in facts:
         joining.remove(second)

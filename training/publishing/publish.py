@@ -77,7 +77,8 @@ def publish(
     needed = sum(variable.value.numpy().nbytes for variable in model.variables)
     if isinstance(novelty, Novelty):
         needed += sum(array.nbytes for array in novelty.spread.arrays().values())
-    needed += needed * len(tags_asked(run.recipe.optimize)) // 2
+    if tags := tags_asked(run.recipe.optimize):
+        needed += needed * (len(tags) + 1) // 2  # while the last one is joined it is there twice
     needed += held_out.stored_bytes(kept) + _GRAPHS_AND_PICTURES
     return publish_directory(model_directory, write, needed, key)
 

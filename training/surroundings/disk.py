@@ -27,7 +27,7 @@ def room_for(what: str, directory: Path, needed: int = 0) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # TensorFlow, h5py and others have errors of their own for it
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise _full(what, directory, needed) from error
 
@@ -67,12 +67,17 @@ def allocate(what: str, path: Path) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """It, or what it comes from. TensorFlow's errors say it in the system's words alone."""
+def is_full(error: BaseException | None) -> bool:
+    """Whether it, or what it comes from, says that a disk is. TensorFlow's errors say it in the
+    system's words alone.
+
+    >>> is_full(OSError(errno.ENOSPC, "")), is_full(OSError(errno.ENOENT, ""))
+    (True, False)
+    """
     return error is not None and (
         (isinstance(error, OSError) and error.errno in _FULL)
         or any(os.strerror(code) in str(error) for code in _FULL)
-        or _is_full(error.__cause__)
+        or is_full(error.__cause__)
     )
 
 
