@@ -189,6 +189,12 @@ def traced(rendered: Path) -> Manifests:
 
 
 @pytest.fixture
+def compiled(rendered: Path) -> Manifests:
+    """The base with XLA."""
+    return read(rendered, "components/gpu-xla")
+
+
+@pytest.fixture
 def laptop(rendered: Path) -> Manifests:
     return read(rendered, "overlays/laptop")
 

@@ -771,6 +771,13 @@ def test_the_gpu_overlay_asks_for_gpus(overlay):
     assert 0 < server_options(overlay).per_process_gpu_memory_fraction < 1
 
 
+def test_graphs_are_compiled_by_xla_where_that_is_asked_for(compiled, gpu):
+    flags = [
+        each.pod("modelserver").container("modelserver")["args"][-1] for each in (compiled, gpu)
+    ]
+    assert flags[0] == "--xla_gpu_compilation_enabled=true" != flags[1]
+
+
 def test_a_run_that_is_given_gpus_has_their_libraries_and_must_see_them(manifests):
     for pod in manifests.pods():
         for container in pod.containers():
