@@ -27,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import psutil
+from measuring import cores
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 import models
@@ -85,7 +86,7 @@ def _tables(options: argparse.Namespace) -> Iterator[str]:
 def _table(written: Mapping[str, Mapping[str, Path]], options: argparse.Namespace) -> Iterator[str]:
     can = "with" if computes_bfloat16() else "without"
     yield (
-        f"{date.today()}, {os.cpu_count()} CPUs of a shared virtual machine {can} bfloat16 "
+        f"{date.today()}, {cores()} CPUs of a shared virtual machine {can} bfloat16 "
         f"instructions, no GPU; TensorFlow in one process, random weights, medians of "
         f"{options.rounds} rounds of {options.seconds:g} s in turn. Ratios: the unfolded graph's "
         f"cost over this one's."

@@ -148,6 +148,13 @@ def largest_mb(processes: Iterable[psutil.Process]) -> float:
     return float(max(each.memory_info().rss for each in _tree(processes)) / 1e6)
 
 
+def cores() -> int:
+    """That this process and those that it starts may use, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def idle_cpu(processes: Sequence[psutil.Process], seconds: float) -> float:
     """The share of one core that they use while nobody asks."""
     before = cpu_s(processes)

@@ -40,7 +40,7 @@ import grpc
 import numpy as np
 import psutil
 from loads import PREDICT, Figures
-from measuring import in_a_process
+from measuring import cores, in_a_process
 
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.tensors import encode_tensor
@@ -75,7 +75,7 @@ def main() -> None:
         print(json.dumps(roles[options.role]()))
         return
     print(
-        f"{date.today()}, {os.cpu_count()} CPUs shared by server and clients, "
+        f"{date.today()}, {cores()} CPUs shared by server and clients, "
         f"medians of {options.rounds} rounds"
     )
     with tempfile.TemporaryDirectory() as directory:
@@ -340,7 +340,7 @@ def _print_worth(model: str, rounds: list[dict[Key, Figures]], clients: list[int
 
 def _busy_rate(cpu_us: float) -> float:
     """Images per second that keep every core busy."""
-    return (os.cpu_count() or 1) * 1e6 / cpu_us
+    return cores() * 1e6 / cpu_us
 
 
 def _spread(shares: list[float]) -> str:
