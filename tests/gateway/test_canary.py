@@ -5,9 +5,6 @@ import numpy as np
 import pytest
 import requests
 
-from service.gateway.caller import Caller
-from service.gateway.errors import ModelNotFound
-from service.gateway.routing import route
 from service.rollout import state
 from service.rollout.evidence import read_evidence
 from service.rollout.state import goes_to_next
@@ -17,7 +14,7 @@ from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 from sluice.wire.protos.tensorflow_pb2 import Example
-from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, Stage
+from sluice.wire.rollouts import ROLLOUT_FILE
 from sluice.wire.tensors import encode_tensor
 from tests.gateway.rollouts import Door, eventually
 
@@ -248,11 +245,3 @@ def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(door: Door) -> N
     assert door.predict("moved").headers["X-Sluice-Version"] == "1"
     state.end(directory)
     eventually(lambda: door.predict("moved").headers["X-Sluice-Version"] == "2")
-
-
-def test_where_a_promoted_version_is_gone_the_one_before_answers_and_not_the_newest() -> None:
-    """Which may be the next one, on trial, before this gateway knows of it."""
-    promoted = Rollout("a", 1, 2, Stage.PROMOTED)
-    found = route(ModelRef("moved"), promoted, Caller.within(1))
-    assert (found.model.version, found.instead) == (2, ModelRef("moved", 1))
-    assert found.goes_round(ModelNotFound("version 2 is not loaded"))

@@ -18,7 +18,7 @@ from service.gateway.model_server import ModelServer
 from service.gateway.rollouts import Rollouts
 from service.gateway.routing import Route, described, route
 from service.gateway.settings import Settings
-from service.gateway.shadow_line import Pair
+from service.gateway.shadow_line import Pair, ShadowLine
 from service.gateway.shadowing import Shadow
 from service.gateway.threads import Threads
 from service.gateway.traffic import kind_of
@@ -233,3 +233,20 @@ def test_what_waits_keeps_no_more_than_is_counted_for_it() -> None:
     assert lone.size == joined.size == 4000 + 8
     assert np.shares_memory(lone.answer.outputs["y"], REPLY)
     assert not np.shares_memory(joined.answer.outputs["y"], REPLY)
+
+
+def test_every_other_turn_asks_as_many_rows_as_went_with_the_first() -> None:
+    """Calls of one size say which version is slower. Copies stand in for those that are missing."""
+    pair = offered(CANARY, joined=5)
+    line = ShadowLine(most=100, most_bytes=1 << 20)
+    for _ in range(17):
+        line.add(replace(pair))
+    turns = [line.take(most_rows=8) for _ in range(3)]
+    assert [(len(pairs), copies) for pairs, copies in turns] == [(5, 0), (8, 0), (4, 1)]
+
+
+def test_where_a_promoted_version_is_gone_the_one_before_answers_and_not_the_newest() -> None:
+    """Which may be the next one, on trial, before this gateway knows of it."""
+    way = route(MODEL, Rollout("a", 1, 2, Stage.PROMOTED), Caller.within(1))
+    assert (way.model.version, way.instead) == (2, ModelRef("m", 1))
+    assert way.goes_round(errors.ModelNotFound("version 2 is not loaded"))
