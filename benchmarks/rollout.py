@@ -114,12 +114,12 @@ def _in_lanes(home: Path, options: argparse.Namespace, until: float) -> None:
             command += [str(options.rate), str(until), str(options.results.absolute())]
             command += map(str, cores[lane * each : (lane + 1) * each])
             lanes.append(stack.enter_context(running(command, {}, home / f"lane-{lane}.log")))
-        gone, left = psutil.wait_procs(lanes, max(0.0, until + LAST_ONES_S - time.time()))
-        broken = [process for process in gone if process.returncode]
+        gone, _ = psutil.wait_procs(lanes, max(0.0, until + LAST_ONES_S - time.time()))
+        ended = {process.pid for process in gone if not process.returncode}
         for lane, process in enumerate(lanes):
-            if process in broken or process in left:
-                log = home / f"lane-{lane}.log"
-                print(f"lane {lane} broke:\n{log.read_text()[-2000:]}", file=sys.stderr)
+            if process.pid not in ended:
+                told = (home / f"lane-{lane}.log").read_text()[-2000:]
+                print(f"lane {lane} did not come to its end: {told}", file=sys.stderr)
 
 
 def _cores() -> list[int]:

@@ -238,6 +238,7 @@ def test_what_waits_keeps_no_more_than_is_counted_for_it() -> None:
 def test_every_other_turn_asks_as_many_rows_as_went_with_the_first() -> None:
     """Calls of one size say which version is slower. Copies stand in for those that are missing."""
     pair = offered(CANARY, joined=5)
+    pair.caller.answered = True
     line = ShadowLine(most=100, most_bytes=1 << 20)
     for _ in range(17):
         line.add(replace(pair))
