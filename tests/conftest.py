@@ -30,7 +30,15 @@ TESTS = Path(__file__).parent
 CONFORMANCE = TESTS / "conformance"
 # A file is one worker's. Those whose tests take longest come first, so that none is begun when all
 # others are done and is waited for.
-LONGEST_FIRST = ("test_docs.py", "system", "training", "modelserver", "models", "pictures")
+LONGEST_FIRST = (
+    "training/test_recipes.py",
+    "test_docs.py",
+    "system",
+    "training",
+    "modelserver",
+    "models",
+    "pictures",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,8 +64,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> int:
-        room = item.path.relative_to(TESTS).parts[0]
-        return LONGEST_FIRST.index(room) if room in LONGEST_FIRST else len(LONGEST_FIRST)
+        path = item.path.relative_to(TESTS)
+        places = [place for place, name in enumerate(LONGEST_FIRST) if path.is_relative_to(name)]
+        return places[0] if places else len(LONGEST_FIRST)
 
     items.sort(key=rank)
 

@@ -111,10 +111,13 @@ def test_the_error_tree_is_drawn_as_it_is():
 
 
 @pytest.fixture(scope="module")
-def readme_server(tmp_path_factory):
-    """`make serve` on free ports and an empty repository, as a newcomer types it."""
+def readme_server(request, tmp_path_factory):
+    """`make serve` on free ports, with the `digits` that it would train where there is no model:
+    delivery/test_fresh_machine.py has it do so."""
     needs_make_serve()
     directory = tmp_path_factory.mktemp("a newcomer's")  # make and the shell keep it one word
+    published = request.getfixturevalue("published")
+    shutil.copytree(published, directory / "model_repository/digits")
     http_port, grpc_port = free_port(), free_port()
     log = (directory / "log").open("w+")
     server = subprocess.Popen(
@@ -249,7 +252,7 @@ def type_in(words, server):
 
 
 def wait_until_ready(port, server, log):
-    deadline = time.monotonic() + 600  # it trains, on a machine that may do much else
+    deadline = time.monotonic() + 600  # on a machine that may do much else
     while '"ready"' not in read(f"http://localhost:{port}/readyz"):
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
