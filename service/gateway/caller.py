@@ -88,6 +88,11 @@ class Caller:
         """What the log calls it: the address that it calls from, and before that its key's id."""
         return f"{self.grant.id}@{peer}" if self.grant.id else peer
 
+    @property
+    def time_s(self) -> float:
+        """That it has in all."""
+        return self.deadline - self.began
+
     def time_left_s(self) -> float:
         return self.deadline - time.monotonic()
 

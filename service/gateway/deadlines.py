@@ -79,7 +79,7 @@ class Within:
         elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             caller = self.caller
             raise DeadlineExceeded(
-                f"No answer within {caller.deadline - caller.began:.3g} s, the time that the "
+                f"No answer within {caller.time_s:.3g} s, the time that the "
                 "request had; the model server has too much to do, or does not answer"
             ) from None
 

@@ -12,11 +12,13 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from service.gateway.answer import Answer
 from service.gateway.caller import Caller
 from service.gateway.errors import (
     Busy,
+    DeadlineExceeded,
     GatewayError,
     ModelServerFailed,
     ModelServerUnavailable,
@@ -25,7 +27,7 @@ from service.gateway.errors import (
 from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S
 from service.gateway.server import Server
 from service.gateway.servers import Servers
-from service.gateway.traffic import Call, Inputs, Kind, Part, Sent, Traffic, bytes_of
+from service.gateway.traffic import Call, Inputs, Kind, Part, Sent, Slot, Traffic, bytes_of
 
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.5  # of the time that the call leaves: how long another waits is a guess
@@ -65,7 +67,7 @@ class Joining:
         bound_s = min(
             max(self._max_wait_s, WAITED_CALLS * usual_s), WAIT_SHARE * (left_s - usual_s)
         )
-        if traffic.wait_s(time.monotonic()) > bound_s:
+        if traffic.wait_s(time.monotonic(), left_s) > bound_s:
             raise Busy(
                 f'Requests for the model "{model}" wait for more than {max(bound_s, 0):.2g} s; '
                 "try again in a moment",
@@ -81,8 +83,9 @@ class Joining:
         server = None if traffic else self._free(traffic)
         if server is not None:
             caller.joined = caller.rows
-            call = Call(kind, [inputs], caller.rows, size, caller)
-            return await self._call(traffic, server, call)
+            call = Call(kind, [inputs], caller.rows, size, caller, caller.time_s)
+            slot = traffic.begin(server, time.monotonic())
+            return await self._call(traffic, slot, call)
         outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         joinable = self.is_joinable(kind, rows)
         part = Part(kind, inputs, caller.rows, size, caller, joinable, outcome)
@@ -168,22 +171,27 @@ class Joining:
             self._start(traffic, server, parts)
 
     def _start(self, traffic: Traffic, server: Server, parts: Sequence[Part]) -> None:
-        call = _call_for(parts)
-        task = asyncio.get_running_loop().create_task(self._run(traffic, server, parts, call))
+        """Its slot is taken before its task runs, or one look at the line would send all of it."""
+        now, call = time.monotonic(), _call_for(parts)
+        slot = traffic.begin(server, now)
+        task = asyncio.get_running_loop().create_task(self._run(traffic, slot, parts, call))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        now, sent = time.monotonic(), Sent(task, len(parts))
+        task.add_done_callback(partial(self._ended, traffic, slot))
+        sent = Sent(task, len(parts))
         for part in parts:
             part.sent, caller = sent, part.caller
             caller.queued_s, caller.joined = now - part.since, call.rows
             caller.trace.step("queue", part.since)
 
-    async def _run(
-        self, traffic: Traffic, server: Server, parts: Sequence[Part], call: Call
-    ) -> None:
+    def _ended(self, traffic: Traffic, slot: Slot, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not slot.used:  # it was cancelled before it ran
+            self._end(traffic, slot)
+
+    async def _run(self, traffic: Traffic, slot: Slot, parts: Sequence[Part], call: Call) -> None:
         began = time.monotonic()
         try:
-            answer = await self._call(traffic, server, call)
+            answer = await self._call(traffic, slot, call)
             answers = shared_out(answer, [part.rows for part in parts])
         except GatewayError as error:
             self._fail(traffic, parts, error)
@@ -225,40 +233,59 @@ class Joining:
                 traffic.add(part)
         self._pump(traffic)
 
-    async def _call(self, traffic: Traffic, server: Server, call: Call) -> Answer:
+    async def _call(self, traffic: Traffic, slot: Slot, call: Call) -> Answer:
         """One call, taken to another server where the first did not begin it."""
         for attempt in range(ATTEMPTS):
             try:
-                return await self._attempt(traffic, server, call)
+                return await self._attempt(traffic, slot, call)
             except ModelServerUnavailable as error:
                 if error.begun or attempt == ATTEMPTS - 1:
                     raise
             await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(call.caller.time_left_s(), 0)))
-            server = self._servers.choose() or server
+            slot = traffic.begin(self._servers.choose() or slot.server, time.monotonic())
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(self, traffic: Traffic, server: Server, call: Call) -> Answer:
-        began = time.monotonic()
-        traffic.begin(server)
-        answered = False
+    async def _attempt(self, traffic: Traffic, slot: Slot, call: Call) -> Answer:
+        slot.used, began = True, slot.began
+        answered, goes_on_s = False, 0.0
         try:
-            answer = await self._send(server, call)
+            answer = await self._send(slot.server, call)
             answered = True
             return answer
+        except (asyncio.CancelledError, DeadlineExceeded):
+            if began < call.caller.deadline:  # else it was not sent
+                goes_on_s = traffic.limiter.give_up(time.monotonic() - began)
+            raise
         finally:
             now = time.monotonic()
-            in_flight = traffic.end(server)
             call.caller.upstream_s = seconds = now - began
             if answered:
-                traffic.limiter.record(call.rows, seconds, in_flight, now, waiting=bool(traffic))
-            if traffic:
-                self._pump(traffic)
+                company = max(slot.company, traffic.in_flight[slot.server])
+                traffic.limiter.record(
+                    call.rows,
+                    seconds,
+                    company,
+                    now,
+                    time_s=call.time_s,
+                    waiting=bool(traffic),
+                )
+            if goes_on_s:  # a model server does not stop what it has begun
+                loop = asyncio.get_running_loop()
+                loop.call_later(goes_on_s, self._end, traffic, slot)
+            else:
+                self._end(traffic, slot)
+
+    def _end(self, traffic: Traffic, slot: Slot) -> None:
+        traffic.end(slot)
+        if traffic:
+            self._pump(traffic)
 
 
 def _call_for(parts: Sequence[Part]) -> Call:
     inputs = [part.inputs for part in parts]
     rows, size = sum([part.rows for part in parts]), sum([part.size for part in parts])
-    return Call(parts[0].kind, inputs, rows, size, _caller_for(parts))
+    first = parts[0]
+    return Call(first.kind, inputs, rows, size, _caller_for(parts), first.caller.time_s)
 
 
 def _caller_for(parts: Sequence[Part]) -> Caller:

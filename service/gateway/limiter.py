@@ -9,17 +9,25 @@ the limit grows while hardly any does, and shrinks when one and more do. Envoy's
 four calls in flight where two serve best: docs/decisions/0012-calls-in-flight.md has the figures.
 
 A call's time grows with its rows, so calls are compared with calls of about the same size.
+
+Other gateways' calls are in the same queue, and none of them ever sees it empty: each takes the
+others' calls for part of the shortest time, and would add its own on top. So a call is also held
+against the time that its requests have: where calls take most of that, none is added.
 """
 
+import math
 import random
 
 FEW_QUEUED, MANY_QUEUED = 0.5, 1.0  # calls that stand in the model server's queue
+MOST_SHARE = 0.5  # of its requests' time, that a call may take in company
 MAX_ROWS = 1 << 30
 MOST = 64  # calls in flight; more than this waits for the model server whatever it is
 SMOOTHING = 0.2  # the share of the newest call in the mean time of calls of its size
+RISING = 0.5  # the same in that of all calls, where it took longer
 LEAST_S = 1e-3
 RATE_OVER_S = 1.0  # over which the rate of answered rows is a mean
 FLAT = 1.5  # what takes hardly longer than the smallest call is no reason for smaller ones
+TWO_ROWS = (2).bit_length()  # the size of such calls
 # The shortest time is measured anew now and then: the model, or its machine, may have changed.
 RENEW_AFTER_S, RENEW_JITTER_S = 30.0, 10.0
 RENEWING_CALLS = 8
@@ -60,16 +68,28 @@ class Limiter:
             return MAX_ROWS
         return max(1, int(self._best_pace * max(seconds, FLAT * self._fastest_s)))
 
+    def rows_to_try(self, seconds: float) -> int:
+        """The same; two where it is one and two have not been tried: they may take no longer."""
+        rows = self.rows_within(seconds)
+        return 2 if rows == 1 and TWO_ROWS not in self._shortest_s else rows
+
     def too_late(self, now: float) -> float:
         """By when a call that is made now is not answered, however fast it is."""
         return now + self._fastest_s
 
     def record(
-        self, rows: int, seconds: float, in_flight: int, now: float, *, waiting: bool = False
+        self,
+        rows: int,
+        seconds: float,
+        in_flight: int,
+        now: float,
+        *,
+        time_s: float = math.inf,
+        waiting: bool = False,
     ) -> None:
-        """A call that was answered, the calls in flight (itself included) at its end, and whether
-        requests are in line."""
-        self.usual_s += (SMOOTHING if self.usual_s else 1.0) * (seconds - self.usual_s)
+        """A call that was answered, the most calls in flight (itself included) at its beginning and
+        its end, how long its requests have had in all, and whether others are in line."""
+        self._record_usual(seconds)
         self._record_rate(rows, seconds, now, waiting)
         size = rows.bit_length()
         usual = self._usual_of.get(size, seconds)
@@ -77,6 +97,8 @@ class Limiter:
         is_renewing = self._is_renewing(now)
         if is_renewing and in_flight > 1:  # from before: they have waited for each other
             return
+        if self._renewing == RENEWING_CALLS:  # until there is something newer, the old is known
+            self._forget()
         if in_flight == 1:
             self._alone.add(size)
         self._best_pace = max(self._best_pace, rows / max(seconds, LEAST_S))
@@ -85,17 +107,40 @@ class Limiter:
             self._renewing -= 1
             self.limit = 1 if self._renewing else int(self._room)
         elif in_flight >= self.limit:  # else it was not the limit that held this one up
-            self._adapt(self._room * (1 - shortest / usual), size in self._alone)
+            queued = self._room * (1 - shortest / usual)
+            share = max(seconds, usual) / (MOST_SHARE * time_s)
+            self._adapt(queued, share, may_grow=size in self._alone)
 
-    def _adapt(self, queued: float, may_grow: bool) -> None:
-        """By how many calls stand in the model server's queue. Where a call of this size has never
-        been alone, its shortest time may be that of a queue: no reason to make it longer."""
-        if queued < FEW_QUEUED and may_grow:
-            self._room += 1 / self._room
+    def give_up(self, seconds: float) -> float:
+        """Of a call that nobody waits for any more, after so long: for how much longer the model
+        server works at it, as far as can be told, seconds."""
+        if seconds < self.usual_s:
+            return self.usual_s - seconds
+        self._record_usual(seconds)
+        self._make_room(self._room / 2)
+        return 0.0
+
+    def _record_usual(self, seconds: float) -> None:
+        """Up sooner than down: at the beginning of an overload calls become longer one by one, and
+        whoever is let in by the time of those before is late."""
+        share = 1.0 if not self.usual_s else RISING if seconds > self.usual_s else SMOOTHING
+        self.usual_s += share * (seconds - self.usual_s)
+
+    def _adapt(self, queued: float, share: float, *, may_grow: bool) -> None:
+        """By how many calls stand in the model server's queue, and the share that a call takes of
+        the most that it may. Where a call of this size has never been alone, its shortest time may
+        be that of a queue: no reason to make it longer."""
+        if share > 1:
+            self._make_room(self._room / share)
         elif queued > MANY_QUEUED:
-            self._room -= 1 / self._room
-        self._room = min(max(self._room, 1.0), float(MOST))
-        self.limit = int(self._room)
+            self._make_room(self._room - 1 / self._room)
+        elif queued < FEW_QUEUED and may_grow and share * (1 + 1 / self.limit) <= 1:
+            self._make_room(self._room + 1 / self._room)
+
+    def _make_room(self, calls: float) -> None:
+        self._room = min(max(calls, 1.0), float(MOST))
+        if not self._renewing:
+            self.limit = int(self._room)
 
     def _record_rate(self, rows: int, seconds: float, now: float, waiting: bool) -> None:
         """A mean over time. While nobody waits, the rate is that of the clients, and says only that
@@ -116,8 +161,10 @@ class Limiter:
             first = not self._renew_at
             self._renew_at = now + RENEW_AFTER_S + random.uniform(0, RENEW_JITTER_S)
             if not first:
-                self._shortest_s.clear()
-                self._best_pace = 0.0
-                self._alone.clear()
                 self._renewing, self.limit = RENEWING_CALLS, 1
         return self._renewing > 0
+
+    def _forget(self) -> None:
+        self._shortest_s.clear()
+        self._alone.clear()
+        self._best_pace = 0.0

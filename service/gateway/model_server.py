@@ -201,7 +201,7 @@ class ModelServer:
             )
         if kind is errors.DeadlineExceeded:
             return kind(
-                f"No answer within {caller.deadline - caller.began:.3g} s from the model server at "
+                f"No answer within {caller.time_s:.3g} s from the model server at "
                 f"{self.servers.addresses}: {details}"
             )
         if kind is errors.RejectedByModel and model.label and "label" in details:

@@ -2,12 +2,14 @@
 
 Kind      what requests must have in common: model, signature, outputs, dtypes, inner shapes
 Call      the rows of one request, or of several of a kind, that are sent together
+Slot      one call's place among those that a server may be asked at once
 Part      one request in line, with its rows, its caller and its outcome
 Traffic   the lines of one model, so that a slow model never takes another's calls
 """
 
 import asyncio
 import copy
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -54,13 +56,15 @@ def bytes_of(arrays: Mapping[str, Array]) -> int:
 
 
 class Call(NamedTuple):
-    """One call, of the rows of all `inputs`: `size` bytes, on behalf of `caller`."""
+    """One call, of the rows of all `inputs`: `size` bytes, on behalf of `caller`; the first of them
+    has `time_s` in all."""
 
     kind: Kind
     inputs: Sequence[Inputs]
     rows: int
     size: int
     caller: Caller
+    time_s: float = math.inf
 
 
 @dataclass(eq=False, slots=True)
@@ -104,6 +108,17 @@ class Part:
             self.outcome.set_exception(own)
 
 
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One of the calls that a server may be asked at once, from `began` on. `company`: how many
+    were in flight there then, this one included. `used` once the call has really begun."""
+
+    server: Server
+    began: float
+    company: int
+    used: bool = False
+
+
 class Traffic:
     """The requests for one model: those in line, by kind, and its calls in flight, by server."""
 
@@ -112,6 +127,7 @@ class Traffic:
         self.limiter = Limiter()
         self.rows = 0  # in line, of those that are still wanted
         self.in_flight: dict[Server, int] = {}
+        self._slots: list[Slot] = []  # of the calls in flight
         self.unjoinable: set[str] = set()  # signatures whose answers are not one row for each
         self._lines: dict[object, deque[Part]] = {}  # in the order in which they are served
 
@@ -154,7 +170,7 @@ class Traffic:
                     part.fail(DeadlineExceeded("The request waited until it was too late for it"))
                 if part.is_wanted:
                     if not parts:
-                        max_rows = self._rows_for(part.caller.deadline - part.caller.began)
+                        max_rows = self._rows_for(part.caller.time_s)
                     elif rows + part.rows > max_rows or size + part.size > MAX_JOINED_BYTES:
                         break
                     parts.append(part)
@@ -167,25 +183,37 @@ class Traffic:
                 return parts
         return []
 
-    def wait_s(self, now: float) -> float:
-        """How long a request that comes now would wait, as far as can be told, seconds: as those
-        before it have, or as the rows before it take to be answered."""
-        oldest = now
-        for line in self._lines.values():
-            oldest = min(oldest, line[0].since)
-        return max(now - oldest, self.limiter.drain_s(self.rows))
+    def wait_s(self, now: float, time_s: float) -> float:
+        """How long a request that comes now, with so long in all, would wait, as far as can be
+        told, seconds: until the next call leaves, and where that is full, as long as the rows
+        before it take to be answered."""
+        leaves_s = self._next_leaves_s(now)
+        if len(self._lines) == 1 and self.rows < self._rows_for(time_s):
+            return leaves_s
+        return leaves_s + self.limiter.drain_s(self.rows)
+
+    def _next_leaves_s(self, now: float) -> float:
+        """Until one of the calls in flight makes room, when it has taken as long as they do. One
+        that is late already is believed to be late by as much again."""
+        usual_s = self.limiter.usual_s
+        if self._slots:
+            return min(abs(slot.began + usual_s - now) for slot in self._slots)
+        return now - min(line[0].since for line in self._lines.values())
 
     def _rows_for(self, time_s: float) -> int:
         """Of a call for requests that have so long in all. It is to take no more than its share: of
         what is late for being too large, everything is lost."""
-        return min(self.max_rows, self.limiter.rows_within(CALL_SHARE * time_s))
+        return min(self.max_rows, self.limiter.rows_to_try(CALL_SHARE * time_s))
 
-    def begin(self, server: Server) -> None:
-        self.in_flight[server] = self.in_flight.get(server, 0) + 1
+    def begin(self, server: Server, now: float) -> Slot:
+        """Of a call that is made now: from here on it counts."""
+        count = self.in_flight[server] = self.in_flight.get(server, 0) + 1
+        slot = Slot(server, now, count)
+        self._slots.append(slot)
+        return slot
 
-    def end(self, server: Server) -> int:
-        """The calls that were in flight there, this one included."""
-        count = self.in_flight.pop(server)
-        if count > 1:
-            self.in_flight[server] = count - 1
-        return count
+    def end(self, slot: Slot) -> None:
+        self._slots.remove(slot)
+        left = self.in_flight.pop(slot.server) - 1
+        if left:
+            self.in_flight[slot.server] = left

@@ -20,41 +20,11 @@ from service.gateway.errors import (
 )
 from service.gateway.joining import MAX_MODELS, Joining
 from service.gateway.model_server import ATTEMPTS
-from service.gateway.servers import Servers
 from service.gateway.traffic import MAX_JOINED_BYTES, kind_of
 from sluice.wire.model_ref import ModelRef
+from tests.gateway.fake_servers import FakeServer, FakeServers
 
 F4 = np.float32
-
-
-class FakeServer:
-    def __init__(self, name):
-        self.name, self.in_flight = name, 0
-
-    def __repr__(self):
-        return self.name
-
-
-class FakeServers(Servers):
-    """`up` are those that take calls."""
-
-    def __init__(self, *names):
-        super().__init__("")
-        self.up = [FakeServer(name) for name in names or ("one",)]
-        self.down = FakeServer("down")
-
-    def well(self, _now):
-        return self.up
-
-    def any(self):
-        return self.up[0] if self.up else self.down
-
-    async def until_known(self, _):
-        await asyncio.sleep(0)
-
-    def change(self, *names):
-        self.up = [FakeServer(name) for name in names]
-        self._changed()
 
 
 @dataclass(eq=False)
@@ -187,6 +157,56 @@ async def test_the_rows_of_a_call_are_bounded_and_the_order_is_kept():
     await bench.drive([first, *waiting])
     assert bench.sizes() == [1, 3, 4, 1, 9, 1], "more than the bound goes alone"
     check([first, *waiting])
+
+
+@run
+async def test_one_look_at_the_line_sends_no_more_calls_than_are_free():
+    bench = Bench(max_rows=2)
+    first = await busy(bench)
+    waiting = [bench.ask(index) for index in range(10)]
+    await settle()
+    limit = bench.joining._of("m").limiter.limit
+    bench.calls[0].answer()
+    await settle()
+    assert len(bench.calls) - 1 <= max(limit, bench.joining._of("m").limiter.limit) < 5
+    await bench.drive([first, *waiting])
+    check(waiting)
+
+
+@run
+async def test_a_call_that_nobody_waits_for_counts_while_the_model_server_is_at_it():
+    bench = Bench()
+    first = await busy(bench)
+    await asyncio.sleep(0.2)
+    await bench.drive([first])
+    left = [bench.ask(1), bench.ask(2)]
+    await settle()
+    sent = len(bench.calls)
+    for task in left:
+        task.cancel()
+    waiting = [bench.ask(index) for index in range(3)]
+    await settle()
+    assert len(bench.calls) == sent, "it works at what it was sent before"
+    await bench.drive(waiting)
+    check(waiting)
+
+
+@run
+async def test_a_call_that_is_cancelled_before_it_begins_gives_its_slot_back():
+    bench = Bench()
+    first = await busy(bench)
+    waiting = bench.ask(1)
+    await settle()
+    traffic = bench.joining._of("m")
+    bench.calls[0].outcome.set_result(Answer({"y": bench.calls[0].x * 2}, 1))
+    while not bench.joining._running:
+        await asyncio.sleep(0)
+    for task in bench.joining._running:
+        task.cancel()
+    await settle()
+    assert not traffic.in_flight
+    waiting.cancel()
+    await first
 
 
 @run

@@ -75,7 +75,7 @@ def test_calls_of_uneven_length_do_not_keep_few_cores_idle(cores):
 
 def test_it_never_grows_without_bound():
     simulation = Simulation(cores=10_000, noise=0.0)
-    assert max(simulation.run(30)) == MOST
+    assert max(simulation.run(10)) == MOST
 
 
 def test_it_shrinks_where_cores_are_lost_and_grows_back():
@@ -138,3 +138,48 @@ def test_how_long_a_crowd_waits_is_told_by_what_is_answered_while_others_wait():
     assert limiter.drain_s(320) == pytest.approx(1.0, rel=0.1)
     limiter.record(640, 0.1, 1, 30.0)
     assert limiter.drain_s(640) == pytest.approx(0.1, rel=0.1)
+
+
+def test_calls_that_take_most_of_their_requests_time_are_not_made_more():
+    """Whatever the shortest time says: it may be that of a queue, in which others' calls stand."""
+    limiter = Limiter()
+    for call in range(20):
+        limiter.record(4, 0.1, limiter.limit, call / 10, time_s=0.15)
+    assert limiter.limit == 1
+    for call in range(20, 40):
+        limiter.record(4, 0.1, limiter.limit, call / 10, time_s=1.0)
+    grown = limiter.limit
+    assert grown > 1
+    for call in range(40, 80):
+        limiter.record(4, 0.1, limiter.limit, call / 10, time_s=0.15)
+    assert limiter.limit == 1
+
+
+def test_what_was_given_up_late_tells_that_calls_take_as_long():
+    limiter = Limiter()
+    limiter.record(4, 0.1, 1, 0.0)
+    assert limiter.give_up(0.03) == pytest.approx(0.07), "so much longer the model server works"
+    assert limiter.usual_s == pytest.approx(0.1)
+    for _ in range(20):
+        assert limiter.give_up(2.0) == 0
+    assert limiter.usual_s == pytest.approx(2.0, rel=0.1)
+
+
+def test_what_is_known_of_a_model_is_known_until_there_is_something_newer():
+    limiter = Limiter()
+    for call in range(10):
+        limiter.record(10, 0.1, 1, float(call))
+    limiter.record(10, 0.1, 2, 100.0)
+    assert limiter.limit == 1, "it looks anew"
+    assert limiter.rows_within(1.0) == 100
+    limiter.record(10, 0.5, 1, 101.0)
+    assert limiter.rows_within(1.0) == 20
+
+
+@pytest.mark.parametrize(("two_take_s", "rows"), [(0.5, 3), (1.0, 1)])
+def test_two_rows_are_tried_where_one_takes_all_the_time_there_is(two_take_s, rows):
+    limiter = Limiter()
+    limiter.record(1, 0.5, 1, 0.0)
+    assert limiter.rows_to_try(0.1) == 2
+    limiter.record(2, two_take_s, 1, 1.0)
+    assert limiter.rows_to_try(0.1) == rows

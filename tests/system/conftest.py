@@ -44,7 +44,7 @@ class Up:
     ) -> None:
         self.http_port, self.grpc_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self.log = ""
+        self._lines: list[str] = []
         self.process = subprocess.Popen(
             leashed(
                 *([] if terminal is None else ["setsid", "--ctty"]),
@@ -67,7 +67,11 @@ class Up:
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
-            self.log += line
+            self._lines.append(line)
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
 
     def wait_until(
         self, condition: Callable[[], object], timeout_s: float = START_TIMEOUT_S
@@ -199,15 +203,7 @@ class ToyServer(ModelServerProcess):
     """A real toy_server.py; `flags` are its own."""
 
     def __init__(self, *flags: str) -> None:
-        self.log = ""
-        self.process = subprocess.Popen(
-            [sys.executable, toy_server.__file__, *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._start([sys.executable, toy_server.__file__, *flags])
 
 
 @pytest.fixture

@@ -72,14 +72,14 @@ class Handshake(asyncio.Protocol):
         self._gone = True
 
     async def _shake(self) -> None:
-        loop, left_s = self._worker.loop, time.monotonic() - self._began
+        loop, took_s = self._worker.loop, time.monotonic() - self._began
         starting = loop.create_task(
             loop.start_tls(
                 self._transport,
                 self,
                 self._worker.gateway.tls.current.context,
                 server_side=True,
-                ssl_handshake_timeout=max(self._worker.settings.head_timeout_s - left_s, 0.01),
+                ssl_handshake_timeout=max(self._worker.settings.head_timeout_s - took_s, 0.01),
                 ssl_shutdown_timeout=SHUTDOWN_S,
             )
         )
