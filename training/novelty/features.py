@@ -16,6 +16,8 @@ _LEARNT = {
     "ResourceGather",
 }
 _MATRIX_PRODUCT = "MatMul"
+_POSITIVE = {"Relu", "Relu6", "Sigmoid", "Softmax"}
+_KEEPING = {"Identity", "MaxPool", "AvgPool", "Reshape", "Cast"}  # of signs
 
 
 def features(outputs: Iterable[tf.Tensor], inputs: Iterable[tf.Tensor]) -> tf.Tensor | None:
@@ -38,7 +40,8 @@ def features(outputs: Iterable[tf.Tensor], inputs: Iterable[tf.Tensor]) -> tf.Te
     outputs = [*outputs]
     maps = [*_nearest(outputs, known, _is_map)]
     if maps:
-        return tf.concat([_root(each) for each in map(_moments, maps)], axis=-1)
+        found = [_root(_moments(each), _is_positive(each)) for each in maps]
+        return found[0] if len(found) == 1 else tf.concat(found, axis=-1)
     taken = [each.op.inputs[0] for each in _nearest(outputs, known, _is_product)]
     dense = [tf.cast(each, tf.float32) for each in taken if each.shape[-1] is not None]
     return _root(tf.concat(dense, axis=-1)) if dense else None
@@ -85,9 +88,17 @@ def _is_learnt(tensor: tf.Tensor, inputs: set[str]) -> bool:
 def _moments(tensor: tf.Tensor) -> tf.Tensor:
     """[N, ..., C] -> means and deviations over the places, float32 [N, 2 C]."""
     values = tf.cast(_in_a_row(tensor), tf.float32)
-    mean = tf.reduce_mean(values, axis=1)
-    variance = tf.reduce_mean(tf.math.squared_difference(values, mean[:, tf.newaxis]), axis=1)
-    return tf.concat([mean, tf.sqrt(variance)], axis=-1)
+    mean = tf.reduce_mean(values, axis=1, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(values, mean), axis=1, keepdims=True)
+    both = tf.concat([mean, tf.sqrt(variance)], axis=1)  # [N, 2, C]
+    return tf.reshape(both, [-1, 2 * tensor.shape[-1]])
+
+
+def _is_positive(tensor: tf.Tensor) -> bool:
+    """Whether what gives it says that no number is below 0."""
+    while tensor.op.type in _KEEPING:
+        tensor = tensor.op.inputs[0]
+    return tensor.op.type in _POSITIVE
 
 
 def _in_a_row(tensor: tf.Tensor) -> tf.Tensor:
@@ -107,5 +118,5 @@ def _in_a_row(tensor: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _root(values: tf.Tensor) -> tf.Tensor:
-    return tf.sign(values) * tf.sqrt(tf.abs(values))
+def _root(values: tf.Tensor, positive: bool = False) -> tf.Tensor:
+    return tf.sqrt(values) if positive else tf.sign(values) * tf.sqrt(tf.abs(values))

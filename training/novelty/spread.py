@@ -23,9 +23,13 @@ class Spread:
     arXiv:2003.00402), of which the largest `r` directions are kept and the rest is taken as equally
     wide (Tipping and Bishop's probabilistic PCA).
 
-    directions: [d, r], which give a row its coordinates; origin: those of the mean, [r].
-    weights: of a coordinate's square, [r].
-    rest: the features' mean, and their weights where the rest counts: [2, d], or [2, 0].
+    Both are folded into as few operations as they can be, for each costs a lone request some
+    microseconds:
+
+    directions: [d, r], each as long as it counts.
+    origin: [r], where the mean of training lies along them; None where there is a rest.
+    weights, shift: [d], which bring a feature to its distance from that mean, as far as the rest
+        counts; None where all directions are kept.
 
     >>> rng = np.random.default_rng(0)
     >>> spread = Spread.of(rng.normal(size=(1000, 3)) * [1, 10, 100])
@@ -34,9 +38,9 @@ class Spread:
     """
 
     directions: Array
-    origin: Array
-    weights: Array
-    rest: Array
+    origin: Array | None = None
+    weights: Array | None = None
+    shift: Array | None = None
 
     @classmethod
     def of(cls, features: Array) -> "Spread":
@@ -49,12 +53,16 @@ class Spread:
         solver = "covariance_eigh" if width <= _SOLVED_WHOLE else "randomized"
         found = PCA(rank, svd_solver=solver, random_state=0).fit(features / scale)
         floor = _FLOOR * found.explained_variance_.mean() or 1.0
-        left = 1 / (found.noise_variance_ + floor) if rank < width else 0.0
-        centre, directions = features.mean(axis=0), found.components_.T / scale[:, np.newaxis]
-        rest = np.stack([centre, np.sqrt(left) / scale]) if left else np.empty((2, 0))
-        weights = 1 / (found.explained_variance_ + floor) - left
-        arrays = (directions, centre @ directions, weights, rest)
-        return cls(*(array.astype(np.float32) for array in arrays))
+        variances = found.explained_variance_ + floor
+        centre, along = features.mean(axis=0), found.components_.T
+        if rank == width:
+            directions = along / scale[:, np.newaxis] / np.sqrt(variances)
+            return cls(_narrow(directions), origin=_narrow(centre @ directions))
+        rest = found.noise_variance_ + floor
+        weights = 1 / scale / np.sqrt(rest)
+        # What the rest counts too much along the directions.
+        directions = along * np.sqrt(np.maximum(0, 1 - rest / variances))
+        return cls(_narrow(directions), weights=_narrow(weights), shift=_narrow(centre * weights))
 
     def in_units_of(self, threshold: float) -> "Spread":
         """The same, whose distance 1 is this one's `threshold`.
@@ -63,16 +71,18 @@ class Spread:
         >>> spread.in_units_of(3).distances(np.array([[6]])).round().tolist()
         [2.0]
         """
-        rest = self.rest / np.array([[1], [threshold]], np.float32)
-        return replace(self, weights=self.weights / threshold**2, rest=rest)
+        if self.origin is not None:
+            return Spread(self.directions / threshold, origin=self.origin / threshold)
+        assert self.weights is not None and self.shift is not None
+        return replace(self, weights=self.weights / threshold, shift=self.shift / threshold)
 
     def arrays(self) -> Mapping[str, Array]:
         """The statistics by name, float32.
 
-        >>> [*Spread.of(np.eye(3)).arrays()]
-        ['directions', 'origin', 'weights', 'rest']
+        >>> [*Spread.of(np.random.default_rng(0).normal(size=(9, 2))).arrays()]
+        ['directions', 'origin']
         """
-        return dict(vars(self))
+        return {name: array for name, array in vars(self).items() if array is not None}
 
     def distances(self, features: Array) -> Array:
         """float32 [N], of features [N, d]."""
@@ -87,9 +97,18 @@ def distance(features: tf.Tensor, spread: Mapping[str, tf.Tensor]) -> tf.Tensor:
     >>> distance(tf.constant([[0.0, 0.0, 9.0]]), spread.arrays()).numpy().round().tolist()
     [9.0]
     """
-    along = tf.matmul(features, spread["directions"]) - spread["origin"]  # [N, r]
-    squared = tf.linalg.matvec(tf.square(along), spread["weights"])
-    if spread["rest"].shape[-1]:
-        centre, weights = tf.unstack(spread["rest"])
-        squared += tf.reduce_sum(tf.square((features - centre) * weights), axis=-1)
-    return tf.sqrt(tf.nn.relu(squared))
+    if "origin" in spread:
+        along = tf.matmul(features, spread["directions"]) - spread["origin"]  # [N, r]
+        return tf.sqrt(_length(along))
+    from_mean = features * spread["weights"] - spread["shift"]  # [N, d]
+    along = tf.matmul(from_mean, spread["directions"])
+    return tf.sqrt(tf.nn.relu(_length(from_mean) - _length(along)))
+
+
+def _length(rows: tf.Tensor) -> tf.Tensor:
+    """[N, d] -> [N], squared."""
+    return tf.reduce_sum(tf.square(rows), axis=-1)
+
+
+def _narrow(array: Array) -> Array:
+    return array.astype(np.float32)
