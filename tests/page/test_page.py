@@ -54,7 +54,16 @@ def repository(published: Path) -> Path:
     drawing = keras.Model(noise, layers.Reshape((8, 8, 3), name="picture")(drawn))
     flat = layers.Flatten()(image)
     many = keras.Model(image, {"kind": layers.Dense(1000, activation="softmax")(flat)})
-    untrained = {"pair": pair, "mask": mask, "drawing": drawing, "versions": mask, ODD: many}
+    x = keras.Input((3,), name="x")
+    numbers = keras.Model(x, {"inverse": 1 / x, "whole": keras.ops.cast(x, "int32")})
+    untrained = {
+        "pair": pair,
+        "mask": mask,
+        "drawing": drawing,
+        "versions": mask,
+        "numbers": numbers,
+        ODD: many,
+    }
     for name, model in untrained.items():
         for _ in range(2 if name == "versions" else 1):
             options = {"model_repository": repository, "name": name, "preprocess": "scale01"}
@@ -66,7 +75,7 @@ def repository(published: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def url(repository: Path, launch_modelserver, launch_gateway) -> str:
-    names = ["digits", "pair", "mask", "drawing", "versions", "why", "whys", ODD]
+    names = ["digits", "pair", "mask", "drawing", "versions", "numbers", "why", "whys", ODD]
     config = repository / "models.config"
     policy = "model_version_policy { all {} }"
     entries = "".join(
@@ -94,6 +103,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         "--disable-component-update",
         "--disable-sync",
         "--window-size=1200,1000",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
         f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
     ):
         options.add_argument(argument)
@@ -127,7 +138,8 @@ def one(browser: webdriver.Chrome, selector: str):
     return found
 
 
-def choose(browser: webdriver.Chrome, name: str, path: Path) -> None:
+def choose(browser: webdriver.Chrome, name: str, path: Path | str) -> None:
+    """path: of a file, or of several, one on each line."""
     one(browser, f"fieldset[data-input={name}] input[type=file]").send_keys(str(path))
 
 
@@ -176,21 +188,163 @@ def test_a_sample_is_a_click_away_and_the_keyboard_will_do(
     assert block.find_elements(By.CLASS_NAME, "label")[0].text == "7"
 
 
-def test_a_picture_is_dropped(browser: webdriver.Chrome, url: str, repository: Path) -> None:
+@pytest.mark.parametrize(
+    "brought",
+    [
+        "document.querySelector('.drop').dispatchEvent("
+        "new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true}))",
+        "document.body.dispatchEvent("
+        "new ClipboardEvent('paste', {clipboardData: files, bubbles: true}))",
+    ],
+    ids=["dropped", "pasted"],
+)
+def test_a_picture_is_dropped_or_pasted(
+    browser: webdriver.Chrome, url: str, repository: Path, brought: str
+) -> None:
     browser.get(f"{url}/models/digits")
     content = base64.b64encode((repository / "digits/1/samples/3-0.png").read_bytes()).decode()
     browser.execute_script(
         """
         const bytes = Uint8Array.from(atob(arguments[0]), (each) => each.charCodeAt(0));
-        const dataTransfer = new DataTransfer();
-        dataTransfer.items.add(new File([bytes], "three.png", {type: "image/png"}));
-        const drop = new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true});
-        document.querySelector(".drop").dispatchEvent(drop);
-        """,
+        const files = new DataTransfer();
+        files.items.add(new File([bytes], "three.png", {type: "image/png"}));
+        """
+        + brought,
         content,
     )
     [block] = answered(browser, "label")
     assert block.find_elements(By.CLASS_NAME, "label")[0].text == "3"
+
+
+def test_a_photo_is_taken(browser: webdriver.Chrome, url: str) -> None:
+    """With the camera that Chromium has for tests."""
+    browser.get(f"{url}/models/digits")
+    browser.find_element(By.XPATH, "//button[.='Camera']").click()
+    until(browser, lambda b: all_of(b, "dialog button.main:enabled"))
+    one(browser, "dialog button.main").click()
+    answered(browser, "label")
+    assert "photo.png" in one(browser, ".previews").text
+    assert not all_of(browser, "dialog")
+
+
+def test_several_pictures_have_a_row_each(
+    browser: webdriver.Chrome, url: str, repository: Path
+) -> None:
+    browser.get(f"{url}/models/digits")
+    samples = repository / "digits/1/samples"
+    choose(browser, "image", f"{samples / '3-0.png'}\n{samples / '7-0.png'}")
+    blocks = answered(browser, "label")
+    best = [each.find_elements(By.CLASS_NAME, "label")[0].text for each in blocks]
+    assert best == ["3", "7"]
+
+
+def repeated(browser: webdriver.Chrome, folder: Path) -> list[str]:
+    """What is answered to the lines of the page, run where its files lie."""
+    one(browser, "#repeat summary").click()
+    names = [each.text for each in all_of(browser, "#lines h3")]
+    assert names == ["curl", "Python", "Python, gRPC"]
+    commands = [["bash", "-c"], [sys.executable, "-c"], [sys.executable, "-c"]]
+    lines = [each.text for each in all_of(browser, "#lines pre")]
+    return [
+        subprocess.run(
+            [*command, line], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout
+        for command, line in zip(commands, lines, strict=True)
+    ]
+
+
+def test_the_lines_repeat_the_request(
+    browser: webdriver.Chrome, url: str, repository: Path, picture: Path
+) -> None:
+    browser.get(f"{url}/models/digits")
+    sample = repository / "digits/1/samples/3-0.png"
+    choose(browser, "image", sample)
+    answered(browser, "label")
+    curl, *python = repeated(browser, sample.parent)
+    assert json.loads(curl)["predictions"][0]["label_classes"][0] == "3"
+    assert all(re.search(r"\b3\b", each) for each in python)
+
+    browser.get(f"{url}/models/pair")
+    choose(browser, "left", picture)
+    choose(browser, "right", picture)
+    one(browser, "button.main").click()
+    [block] = answered(browser, "sum")
+    best = block.find_elements(By.CLASS_NAME, "number")[0].text.split()[0]
+    curl, *python = repeated(browser, picture.parent)
+    assert f"{100 * json.loads(curl)['predictions'][0]['sum_scores'][0]:.1f}" == best
+    assert all(python)
+
+
+def test_an_array_is_saved_as_numpy_has_it(
+    browser: webdriver.Chrome, url: str, tmp_path: Path
+) -> None:
+    """Infinity and NaN too, which JSON has no word for."""
+    behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    browser.get(f"{url}/models/numbers")
+    field = one(browser, "fieldset[data-input=numbers] textarea")
+    field.clear()
+    field.send_keys("0, 2, -3")
+    one(browser, "button.main").click()
+    [block] = answered(browser, "inverse")
+    assert "Infinity" in block.text
+    field.send_keys(", 4")
+    one(browser, "button.main").click()
+    until(browser, lambda b: "expected 3 numbers, got 4" in one(b, "#said").text)
+    for name, expected in (
+        ("inverse", np.float32([[np.inf, 1 / 2, -1 / 3]])),
+        ("whole", np.int32([[0, 2, -3]])),
+    ):
+        browser.find_element(By.LINK_TEXT, f"Save {name}.npy").click()
+        until(browser, lambda _, name=name: (tmp_path / f"{name}.npy").exists())
+        saved = np.load(tmp_path / f"{name}.npy")
+        assert saved.dtype == expected.dtype
+        assert np.array_equal(saved, expected)
+
+
+def test_an_answer_that_comes_late_is_not_shown(browser: webdriver.Chrome, url: str) -> None:
+    """The first is held back until the second is there."""
+    browser.get(f"{url}/models/digits")
+    browser.execute_script(
+        """
+        const sent = window.fetch, held = new Promise((resolve) => (window.release = resolve));
+        let asked = 0;
+        window.fetch = async (address, options) => {
+          const isFirst = address.endsWith(":predict") && !asked++;
+          const reply = await sent(address, options);
+          if (isFirst) await held;
+          return reply;
+        };
+        """
+    )
+    for sample in ("7-0", "3-0"):
+        one(browser, f"button[aria-label='Sample {sample}']").click()
+        until(browser, lambda b, name=sample: name in one(b, ".previews").text)
+    [block] = answered(browser, "label")
+    assert block.find_elements(By.CLASS_NAME, "label")[0].text == "3"
+    # Whatever the first has to say is said in the tasks that follow.
+    browser.execute_async_script("release(); setTimeout(arguments[0], 300)")
+    assert all_of(browser, "[data-output=label] .label")[0].text == "3"
+
+
+def test_lines_are_copied_where_the_browser_lends_no_clipboard(
+    browser: webdriver.Chrome, url: str
+) -> None:
+    """As it does over http to all but this machine; the camera neither."""
+    browser.get(f"{url}/models/drawing")
+    browser.execute_script(
+        "for (const name of ['clipboard', 'mediaDevices'])"
+        " Object.defineProperty(navigator, name, {value: undefined, configurable: true});"
+        "document.addEventListener('copy', () => (window.copied = getSelection().toString()));"
+    )
+    one(browser, "button.main").click()
+    answered(browser, "picture")
+    one(browser, "#repeat summary").click()
+    button, line = all_of(browser, "#lines button")[0], all_of(browser, "#lines pre")[0].text
+    button.click()
+    until(browser, lambda _: button.text == "Copied")
+    copied = browser.execute_script("return window.copied")
+    assert copied.split() == line.split()
 
 
 def test_why_is_a_heat_over_the_picture_of_the_class_chosen(

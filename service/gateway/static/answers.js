@@ -1,20 +1,24 @@
 // What a model answered, as what it is: labels as bars, masks over the picture, pictures, numbers.
 
 import {element, saveLink} from "./elements.js";
+import {npy} from "./npy.js";
 import {overlay, painted} from "./overlay.js";
 
 const SHOWN = 12; // numbers of an array
 const SIDE = 288; // CSS pixels
 
-/** outputs: by name, [N, ...]; canvases: the first picture of each row, as the model saw it. */
-export function render(outputs, canvases) {
+/** outputs: by name, [N, ...]; specs: of them; canvases: the first picture of each row, as the model saw it. */
+export function render(outputs, specs, canvases) {
   const rows = Math.max(0, ...Object.values(outputs).map((each) => (Array.isArray(each) ? each.length : 0)));
   const parts = [];
   for (let row = 0; row < rows; row++) {
     if (rows > 1) parts.push(element("h3", {}, `Row ${row + 1}`));
     parts.push(...oneRow(outputs, row, canvases[row]));
   }
-  parts.push(element("p", {}, saveLink("answer.json", () => JSON.stringify(outputs, null, 1), "application/json")));
+  const arrays = specs.filter(({name, dtype}) => dtype !== "string" && Array.isArray(outputs[name]));
+  parts.push(element("p", {class: "row"},
+    saveLink("answer.json", () => new Blob([JSON.stringify(outputs, null, 1)], {type: "application/json"})),
+    ...arrays.map(({name, dtype}) => saveLink(`${name}.npy`, () => npy(outputs[name], shapeOf(outputs[name]), dtype)))));
   return parts;
 }
 

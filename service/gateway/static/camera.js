@@ -12,7 +12,8 @@ export async function takePhoto() {
   }
   const video = element("video", {autoplay: true, playsinline: true, muted: true});
   video.srcObject = stream;
-  const take = element("button", {type: "button", class: "main"}, "Take");
+  const take = element("button", {type: "button", class: "main", disabled: true}, "Take");
+  video.onloadeddata = () => (take.disabled = false);
   const cancel = element("button", {type: "button"}, "Cancel");
   const dialog = element("dialog", {"aria-label": "Camera"}, video, element("div", {class: "row"}, take, cancel));
   document.body.append(dialog);

@@ -15,18 +15,28 @@ export function element(tag, attributes = {}, ...children) {
 export function copyButton(text) {
   const button = element("button", {type: "button"}, "Copy");
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text());
+    await copy(text());
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 1500);
   });
   return button;
 }
 
-/** A link that saves `content` as a file. */
-export function saveLink(name, content, type) {
+/** Browsers lend the clipboard to pages of https and of this machine; others copy what is selected. */
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = element("textarea", {}, text);
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+/** A link that saves the Blob of `content()` as a file. */
+export function saveLink(name, content) {
   const link = element("a", {href: "#", download: name}, `Save ${name}`);
   link.addEventListener("click", () => {
-    const address = URL.createObjectURL(new Blob([content()], {type}));
+    const address = URL.createObjectURL(content());
     link.href = address;
     setTimeout(() => URL.revokeObjectURL(address), 10_000);
   });

@@ -22,10 +22,13 @@ function pictureField(spec, seen, onChange) {
   const previews = element("div", {class: "previews"});
   const chooser = element("input", {type: "file", accept: "image/*", multiple: true});
   const drop = element("label", {class: "drop"}, "Drop, paste or choose a picture", chooser);
-  let chosen = [];
+  let chosen = [], taken = 0;
 
   async function take(files) {
-    chosen = await Promise.all([...files].map((file) => read(file)));
+    const turn = ++taken;
+    const found = await Promise.all([...files].map((file) => read(file)));
+    if (turn !== taken) return; // others were chosen meanwhile
+    chosen = found;
     previews.replaceChildren(...chosen.map(({file, canvas}) =>
       element("figure", {}, canvas, element("figcaption", {}, file.name))));
     onChange();
@@ -55,11 +58,12 @@ function pictureField(spec, seen, onChange) {
       if (kind === "drop") take(event.dataTransfer.files);
     });
   }
-  const camera = element("button", {type: "button"}, "Camera");
-  camera.addEventListener("click", async () => {
+  const photograph = async () => {
     const photo = await takePhoto();
     if (photo) take([photo]);
-  });
+  };
+  // Browsers lend the camera to pages of https and of this machine alone.
+  const camera = navigator.mediaDevices ? element("button", {type: "button", onclick: photograph}, "Camera") : "";
   const size = height && width ? `${height} × ${width}` : "any size";
   const what = `${size}, ${channels === 1 ? "grey" : "colour"}`;
   return {
@@ -93,12 +97,15 @@ function textField(spec) {
 }
 
 function numbersField(spec) {
-  const shape = spec.shape.slice(1).map((size) => size || 1);
+  const sizes = spec.shape.slice(1);
+  const shape = sizes.map((size) => size || 1);
   const text = element("textarea", {id: `input-${spec.name}`, "aria-label": spec.name});
-  const whole = /int|bool/.test(spec.dtype);
+  const whole = /int/.test(spec.dtype);
   const fill = (draw) => (text.value = JSON.stringify(nested(shape, draw)));
-  fill(() => 0);
+  const nothing = () => (spec.dtype === "bool" ? false : 0);
+  fill(nothing);
   const normal = () => +(Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random())).toFixed(4);
+  const drawn = () => (spec.dtype === "bool" ? Math.random() < 0.5 : whole ? Math.floor(Math.random() * 10) : normal());
   const parse = () => {
     try {
       return [JSON.parse(text.value)];
@@ -106,16 +113,16 @@ function numbersField(spec) {
       // As spreadsheets have them: numbers between commas, semicolons, tabs or spaces, rows by line.
       const lines = text.value.trim().split(/\n/).map((line) => line.trim().split(/[,;\s]+/).map(Number));
       if (lines.flat().some(Number.isNaN)) throw new Error(`${spec.name}: these are no numbers.`);
-      return [reshape(lines.flat(), shape)];
+      return [reshape(lines.flat(), fitting(spec.name, sizes, lines.flat().length))];
     }
   };
   return {
     name: spec.name,
     element: element("fieldset", {"data-input": spec.name}, element("legend", {}, spec.name), text,
       element("div", {class: "row"},
-        element("button", {type: "button", onclick: () => fill(() => 0)}, "Zeros"),
-        element("button", {type: "button", onclick: () => fill(whole ? () => Math.floor(Math.random() * 10) : normal)}, "Random"),
-        element("span", {class: "quiet"}, `${spec.dtype} [${shape.join(", ")}], as JSON or CSV`))),
+        element("button", {type: "button", onclick: () => fill(nothing)}, "Zeros"),
+        element("button", {type: "button", onclick: () => fill(drawn)}, "Random"),
+        element("span", {class: "quiet"}, `${spec.dtype} [${sizes.map((size) => size || "any").join(", ")}], as JSON or CSV`))),
     rows: async () => parse(),
     snippet: () => parse(),
   };
@@ -124,6 +131,17 @@ function numbersField(spec) {
 function nested(shape, draw) {
   if (!shape.length) return draw();
   return Array.from({length: shape[0] || 1}, () => nested(shape.slice(1), draw));
+}
+
+/** The sizes of an array of so many numbers; one of them may be any. */
+function fitting(name, sizes, count) {
+  const known = sizes.reduce((product, size) => product * (size || 1), 1);
+  const free = sizes.filter((size) => !size).length;
+  const found = sizes.map((size) => size || (free === 1 ? count / known : 1));
+  if (!found.every(Number.isInteger) || found.reduce((product, size) => product * size, 1) !== count) {
+    throw new Error(`${name}: expected ${known} numbers${free ? ", or a multiple of that" : ""}, got ${count}.`);
+  }
+  return found;
 }
 
 function reshape(flat, shape) {

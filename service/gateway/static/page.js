@@ -16,6 +16,7 @@ const signatureChoice = document.getElementById("signature");
 const versionChoice = document.getElementById("version");
 const besideChoice = document.getElementById("beside");
 let fields = [];
+let asked = 0; // how often: an answer that comes after the next question is nobody's
 
 function signature() {
   return facts.signatures.find((each) => each.name === signatureChoice.value);
@@ -38,6 +39,7 @@ function pictureChanged() {
 
 async function ask(event) {
   event.preventDefault();
+  const turn = ++asked;
   said.textContent = "Asking …";
   said.className = "quiet";
   try {
@@ -45,8 +47,9 @@ async function ask(event) {
     const wanted = [versionChoice.value, ...(besideChoice?.value ? [besideChoice.value] : [])];
     const answers = [];
     for (const version of wanted) answers.push(await predict(facts.model, version, signature(), inputs));
-    show(answers, inputs);
+    if (turn === asked) show(answers, inputs);
   } catch (error) {
+    if (turn !== asked) return;
     said.textContent = error.message;
     said.className = "bad";
   }
@@ -55,11 +58,11 @@ async function ask(event) {
 function show(answers, inputs) {
   const pictures = Object.fromEntries(fields.filter((each) => each.picture).map((each) => [each.name, each.canvases()]));
   const explaining = facts.explaining[signature().name];
-  const asked = {model: facts.model, inputs, explaining, labels: facts.labels};
+  const question = {model: facts.model, inputs, explaining, labels: facts.labels};
   answerPlace.replaceChildren(...answers.map((each) => element("div", {},
     element("p", {class: "quiet"}, times(each)),
-    ...render(each.outputs, Object.values(pictures)[0] ?? []),
-    ...(explaining ? [why(asked, each, pictures)] : []))));
+    ...render(each.outputs, signature().outputs, Object.values(pictures)[0] ?? []),
+    ...(explaining ? [why(question, each, pictures)] : []))));
   said.textContent = "";
   const lines = snippets(facts.model, versionChoice.value, signature(), fields, facts.grpc);
   document.getElementById("lines").replaceChildren(...Object.entries(lines).flatMap(([name, text]) => [
@@ -86,6 +89,9 @@ async function takeSample(button) {
 
 form.addEventListener("submit", ask);
 signatureChoice.addEventListener("change", build);
+for (const choice of [versionChoice, besideChoice]) {
+  choice?.addEventListener("change", () => answerPlace.hasChildNodes() && form.requestSubmit());
+}
 for (const button of document.querySelectorAll("#samples button")) {
   button.addEventListener("click", () => takeSample(button));
 }

@@ -12,13 +12,20 @@ export async function predict(model, version, signature, inputs) {
   const text = await reply.text();
   const total = performance.now() - began;
   if (!reply.ok) throw new Error(errorIn(text) || `${reply.status} ${reply.statusText}`);
-  const answer = JSON.parse(text).outputs;
+  const answer = parsed(text).outputs;
   const names = signature.outputs.map((each) => each.name);
   return {
     outputs: names.length === 1 ? {[names[0]]: answer} : answer, // one output stands bare
     version: reply.headers.get("X-Sluice-Version"),
     times: {total, ...timesIn(reply.headers.get("Server-Timing"))},
   };
+}
+
+/** Of JSON in which NaN and Infinity may stand, as in TensorFlow Serving's. */
+function parsed(text) {
+  if (!/NaN|Infinity/.test(text)) return JSON.parse(text);
+  const quoted = text.replace(/("(?:[^"\\]|\\.)*")|(-?Infinity|NaN)/g, (_, string, number) => string ?? `"\\u0000${number}"`);
+  return JSON.parse(quoted, (_, value) => (typeof value === "string" && value[0] === "\0" ? Number(value.slice(1)) : value));
 }
 
 function errorIn(text) {

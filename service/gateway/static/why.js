@@ -17,16 +17,20 @@ export function why(asked, answer, pictures) {
   const heads = asked.explaining.inputs.filter((each) => /(^|_)class$/.test(each.name) && each.dtype === "int32")
     .map((each) => headOf(each.name, asked, answer));
   const said = element("p", {class: "quiet", role: "status"});
+  let turn = 0; // heat that comes after the next question is nobody's
   const show = async () => {
+    const mine = ++turn;
     said.textContent = "Asking why …";
     said.className = "quiet";
     try {
       const rows = Object.values(asked.inputs)[0].length;
       const classes = Object.fromEntries(heads.map((head) => [head.input, Array(rows).fill(Number(head.choice.value))]));
       const found = await predict(asked.model, answer.version, asked.explaining, {...asked.inputs, ...classes});
+      if (mine !== turn) return;
       for (const head of heads) head.place.replaceChildren(...shown(head, found.outputs, pictures));
       said.textContent = "";
     } catch (error) {
+      if (mine !== turn) return;
       said.textContent = error.message;
       said.className = "bad";
     }
