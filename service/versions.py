@@ -7,7 +7,7 @@ name that is no number: `.withdrawn-4`. Renaming is atomic, costs nothing and ca
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,11 @@ REPOSITORY = click.option(
     show_default=True,
     default=Path("model_repository"),
     help="Directory of MODEL/VERSION/ directories.",
+)
+
+_UP = (
+    "a running sluice up follows within seconds; where you write models.config yourself, say the "
+    "same in its version_labels"
 )
 
 
@@ -81,7 +86,8 @@ def rollback(model: str, version: int | None, model_repository: Path) -> None:
 @click.option("--force", is_flag=True, help="Delete the newest version or a labelled one too.")
 def rm(model: str, version: int, model_repository: Path, force: bool) -> None:
     """Delete VERSION of MODEL, served or withdrawn."""
-    click.echo(remove(find_model(model_repository, model), version, force=force))
+    for line in remove(find_model(model_repository, model), version, force=force):
+        click.echo(line)
 
 
 @click.command()
@@ -97,9 +103,9 @@ def label(model: str, label: str, model_repository: Path) -> None:
     name, equals, number = label.partition("=")
     if not equals or (number and not number.isdigit()):
         raise click.UsageError(f"expected LABEL=VERSION, as in stable=3, got {label!r}")
-    click.echo(
-        set_label(find_model(model_repository, model), name, int(number) if number else None)
-    )
+    directory = find_model(model_repository, model)
+    for line in set_label(directory, name, int(number) if number else None):
+        click.echo(line)
 
 
 def roll_back(directory: Path, version: int | None) -> list[str]:
@@ -137,8 +143,8 @@ def roll_back(directory: Path, version: int | None) -> list[str]:
     return lines
 
 
-def remove(directory: Path, version: int, *, force: bool) -> str:
-    """What was done. Raises VersionError."""
+def remove(directory: Path, version: int, *, force: bool) -> list[str]:
+    """What was done, in lines. Raises VersionError."""
     served = find_versions(directory)
     versions = {**withdrawn_versions(directory), **served}
     if version not in versions:
@@ -167,11 +173,26 @@ def remove(directory: Path, version: int, *, force: bool) -> str:
     bin_ = Path(tempfile.mkdtemp(prefix=".removed-", dir=directory))
     versions[version].rename(bin_ / str(version))
     shutil.rmtree(bin_)
-    return f"{directory.name} {version} is deleted"
+    return [f"{directory.name} {version} is deleted", *_left(directory, version, served)]
 
 
-def set_label(directory: Path, name: str, version: int | None) -> str:
-    """What was done. Raises VersionError."""
+def _left(directory: Path, version: int, served: Mapping[int, Path]) -> list[str]:
+    """What a running server does where `version` of those that were served is no more."""
+    rest = [number for number in served if number != version]
+    if version not in served:
+        return []
+    if rest and version > max(rest):
+        return [
+            f"{directory.name} {max(rest)} is the newest now; a running server takes it up within "
+            f"seconds"
+        ]
+    if rest:
+        return ["a running server that has it loaded lets go of it within seconds"]
+    return [f"{directory.name} has no version left: a running server refuses it within seconds"]
+
+
+def set_label(directory: Path, name: str, version: int | None) -> list[str]:
+    """What was done, in lines. Raises VersionError."""
     labels, rollout = _labels(directory), _rollout(directory)
     if rollout and name in rollout.labels:
         raise VersionError(f"a rollout moves the label {name}; see sluice rollout --help")
@@ -180,13 +201,13 @@ def set_label(directory: Path, name: str, version: int | None) -> str:
             raise VersionError(f"{directory.name} has no label {name!r}; known: {_listed(labels)}")
         del labels[name]
         write_labels(directory, labels)
-        return f"{directory.name} has no label {name} any more"
+        return [f"{directory.name} has no label {name} any more", _UP]
     if fault := label_fault(name):
         raise VersionError(f"{name!r} cannot be a label: {fault}")
     if version not in find_versions(directory):
         raise _unknown(directory, version)
     write_labels(directory, labels | {name: version})
-    return f"{directory.name} {version} is {name}"
+    return [f"{directory.name} {version} is {name}", _UP]
 
 
 def find_version(repository: Path, model: str, version: int | None) -> Version:

@@ -63,19 +63,25 @@ def test_a_version_is_deleted_whole_unless_it_is_in_use(digits: Path) -> None:
     run(digits, "label", "digits", "stable=2")
     assert "sluice label digits stable= first, or --force" in run(digits, "rm", "digits", "2")
     assert versions(digits) == ([1, 2, 3], [])
-    run(digits, "rm", "digits", "1")
+    assert "has it loaded lets go" in run(digits, "rm", "digits", "1")
     run(digits, "rollback", "digits", "2")
-    run(digits, "rm", "digits", "3")
+    assert run(digits, "rm", "digits", "3") == "digits 3 is deleted\n"
     assert versions(digits) == ([2], [])
     assert sorted(path.name for path in digits.iterdir()) == ["2", LABELS_FILE]
-    run(digits, "rm", "digits", "2", "--force")
+    assert "no version left" in run(digits, "rm", "digits", "2", "--force")
     assert read_labels(digits) == {}
+
+
+def test_where_the_newest_is_deleted_the_next_is_named(digits: Path) -> None:
+    assert "digits 2 is the newest now" in run(digits, "rm", "digits", "3", "--force")
 
 
 def test_labels_are_in_the_list_that_the_servers_read(digits: Path, tmp_path: Path) -> None:
     run(digits, "label", "digits", "stable=1")
     run(digits, "label", "digits", "canary=3")
-    assert "digits 2 is stable" in run(digits, "label", "digits", "stable=2")
+    assert "digits 2 is stable\na running sluice up follows within seconds" in run(
+        digits, "label", "digits", "stable=2"
+    )
     [model] = listed(digits, tmp_path)
     assert dict(model.version_labels) == {"stable": 2, "canary": 3}
     assert list(model.model_version_policy.specific.versions) == [2, 3]
