@@ -1,5 +1,6 @@
 """`sluice publish`: what the user says on the command line, and is asked where they did not."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,10 @@ SIGN = click.option(
 _MODES = "raw, scale01, scale11, imagenet-caffe, imagenet-torch"
 
 
+class BadLabels(ValueError):
+    """What is wrong with the file, and what was expected."""
+
+
 def _pairs(
     _context: click.Context, _option: click.Parameter, given: Sequence[str]
 ) -> dict[str, str]:
@@ -59,32 +64,70 @@ def _size(
 def _labels(
     _context: click.Context, _option: click.Parameter, given: str | None
 ) -> list[str] | None:
-    """A file of one label a line, or the labels themselves, in the order of the output."""
+    """A file that names them, or the labels themselves, in the order of the output."""
     if given is None:
         return None
     if Path(given).exists():
-        return _read_labels(Path(given))
+        try:
+            return read_labels(Path(given))
+        except BadLabels as error:
+            raise click.BadParameter(str(error)) from error
     if "," not in given:
         raise click.BadParameter(f"{given!r} is no file, and no labels separated by commas")
     return [label.strip() for label in given.split(",")]
 
 
-def _read_labels(file: Path) -> list[str]:
+def read_labels(file: Path) -> list[str]:
+    """The names in the order of the output. Raises BadLabels.
+
+    A line each; or in a `.json` file a list of names, or an object, of names by number or, as
+    Keras' `class_indices` are, numbers by name.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    ...     _ = file.write('{"dog": 1, "cat": 0}')
+    ...     file.flush()
+    ...     read_labels(Path(file.name))
+    ['cat', 'dog']
+    """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise click.BadParameter(
+        raise BadLabels(
             f"{file} is no UTF-8 text (byte {error.start}): save it as UTF-8, one label on each "
             f"line"
         ) from error
     except OSError as error:
-        raise click.BadParameter(
+        raise BadLabels(
             f"{file} cannot be read ({error.strerror}): expected a file of one label on each line"
         ) from error
-    found = [line.strip() for line in lines if line.strip()]
+    if file.suffix.lower() == ".json":
+        return _in_order(file, text)
+    found = [line.strip() for line in text.split("\n") if line.strip()]
     if not found:
-        raise click.BadParameter(f"{file} is empty: expected one label on each line")
+        raise BadLabels(f"{file} is empty: expected one label on each line")
     return found
+
+
+def _in_order(file: Path, text: str) -> list[str]:
+    expected = 'expected ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}'
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadLabels(f"{file} is no JSON ({error}): {expected}") from error
+    names = _by_number(found) if isinstance(found, dict) else found
+    if not (isinstance(names, list) and names and all(isinstance(each, str) for each in names)):
+        raise BadLabels(f"{file} does not name classes 0, 1, 2 and so on: {expected}")
+    return names
+
+
+def _by_number(found: dict[str, Any]) -> list[Any]:
+    """[] where they are not numbered from 0 without a gap."""
+    if all(type(number) is int for number in found.values()):
+        by_number = {str(number): name for name, number in found.items()}
+        found = by_number if len(by_number) == len(found) else {}
+    numbers = [str(number) for number in range(len(found))]
+    return [found[number] for number in numbers] if {*numbers} == {*found} else []
 
 
 def _preprocess(_context: click.Context, _option: click.Parameter, given: str | None) -> Any:
@@ -113,7 +156,7 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     callback=_labels,
     metavar="FILE|A,B,C",
     help="The classes' names in the order of the output: a file with one "
-    "on each line, or separated by commas.",
+    "on each line, a .json file, or separated by commas.",
 )
 @click.option(
     "--preprocess",

@@ -232,10 +232,14 @@ def test_samples_of_the_users_own_lie_beside_the_version(
 
 
 def test_layers_of_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "own_sizes.py").write_text("TWICE = 2\n")
     module = tmp_path / "own_layers.py"
     module.write_text(
-        "import keras\n\n\nclass Doubled(keras.layers.Layer):\n"
-        "    def call(self, x):\n        return 2 * x\n"
+        "from __future__ import annotations\n\nfrom dataclasses import dataclass\n\n"
+        "import keras\n\nfrom own_sizes import TWICE\n\n\n"
+        "@dataclass\nclass Size:\n    times: int\n\n\n"
+        "class Doubled(keras.layers.Layer):\n"
+        "    def call(self, x):\n        return Size(TWICE).times * x\n"
     )
     script = (
         "import keras, own_layers\n"

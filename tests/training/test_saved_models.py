@@ -1,7 +1,8 @@
 """SavedModels that other programs wrote, in all the ways there are: published, or told why not."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,28 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import training
 from sluice.wire.saved_model import read_signatures
+from training.adopting import asking
+from training.adopting import publish as adopting
 from training.errors import CannotAdopt, DataError, PublishError
 from training.publishing.saved_model import Session
 from training.publishing.trials import encode_png
 
 v1 = tf.compat.v1
+
+
+@pytest.fixture(scope="module")
+def asker() -> Iterator[asking.Asker]:
+    with asking.Asker() as asker:
+        yield asker
+
+
+@pytest.fixture
+def kept(asker: asking.Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process asks for all tests, each of which would wait for its own to load TensorFlow."""
+    monkeypatch.setattr(adopting, "Asker", lambda: nullcontext(asker))
+
+
+one_process = pytest.mark.usefixtures("kept")
 
 
 def publish(model: Path | keras.Model, said: list[str] | None = None, **options: Any) -> Path:
@@ -75,6 +93,7 @@ def write_tf1(
     return path
 
 
+@one_process
 def test_one_of_tensorflow_1_with_its_table_and_its_variable(tmp_path: Path) -> None:
     source = write_tf1(tmp_path / "old", "serve")
     version = publish(source)
@@ -83,6 +102,7 @@ def test_one_of_tensorflow_1_with_its_table_and_its_variable(tmp_path: Path) -> 
     assert answer["found"].tolist() == [20, 0]
 
 
+@one_process
 def test_a_table_that_is_read_from_a_file_takes_the_file_along(tmp_path: Path) -> None:
     vocabulary = tmp_path / "words.txt"
     vocabulary.write_text("cat\ndog\n")
@@ -106,6 +126,7 @@ def test_a_table_that_is_read_from_a_file_takes_the_file_along(tmp_path: Path) -
     assert answer["number"].tolist() == [1, -1]
 
 
+@one_process
 def test_a_version_of_ours_is_published_again(version: Path, tmp_path: Path) -> None:
     said: list[str] = []
     again = training.publish(version, model_repository=tmp_path, name="again", say=said.append)
@@ -124,6 +145,7 @@ def sum_of_features(_: Any, examples: tf.Tensor) -> Mapping[str, tf.Tensor]:
     return {"sum": tf.reduce_sum(parsed["x"], axis=1)}
 
 
+@one_process
 def test_one_that_takes_no_random_values_is_given_rows(tmp_path: Path) -> None:
     spec = tf.TensorSpec([None], tf.string, "examples")
     source = save(tmp_path / "examples", sum_of_features, spec)
@@ -192,6 +214,7 @@ def scaled(path: Path, *sizes: int | None) -> Path:
         (with_python, r"calls Python \(tf\.py_function.*keras\.ops"),
     ],
 )
+@one_process
 def test_one_that_cannot_be_served_is_told_why_and_leaves_nothing(
     tmp_path: Path, write: Callable[[Path], Path], words: str
 ) -> None:
@@ -250,6 +273,7 @@ def test_what_no_layer_holds_is_told(tmp_path: Path, layer: type, words: str) ->
     assert "\n" not in str(raised.value)
 
 
+@one_process
 def test_one_that_answers_otherwise_each_time_is_told_of(tmp_path: Path) -> None:
     source = save(
         tmp_path / "random",
@@ -259,3 +283,38 @@ def test_one_that_answers_otherwise_each_time_is_told_of(tmp_path: Path) -> None
     said: list[str] = []
     training.publish(source, model_repository=tmp_path / "repository", say=said.append)
     assert "serving_default: answers the same rows otherwise each time" in said[-1]
+
+
+def without_end(_: Any, x: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    return {"y": tf.while_loop(lambda _: True, lambda y: [tf.sin(y)], [x])[0]}
+
+
+def fatal(_: Any, x: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    with tf.control_dependencies([tf.raw_ops.Abort(error_msg="a check that failed")]):
+        return {"y": tf.identity(x)}
+
+
+def waiting(_: Any, x: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    queue = tf.raw_ops.FIFOQueueV2(component_types=[tf.float32], shapes=[()])
+    [found] = tf.raw_ops.QueueDequeueV2(handle=queue, component_types=[tf.float32])
+    return {"y": x + found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (without_end, r"more than 3 s of computing to answer serving_default.*--sample ROWS\.npz"),
+        (fatal, "ends the process in SIGABRT when it is to answer serving_default.*--sample"),
+        (waiting, r"no signature of .* answers \(serving_default: .*Timed out.*--sample ROWS\.npz"),
+    ],
+)
+def test_one_without_an_end_or_that_ends_the_process_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], words: str
+) -> None:
+    monkeypatch.setattr(asking, "_SECONDS", 3)
+    source = save(tmp_path / "source", function, tf.TensorSpec([None], tf.float32, "x"))
+    with pytest.raises(CannotAdopt, match=words) as raised:
+        publish(source)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "repository" / "published").exists()

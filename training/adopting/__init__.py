@@ -12,6 +12,7 @@ wrapping.py      preprocessing and names put round it, so that the contract hold
 adopt.py         these four together: what the user said comes first
 samples.py       pictures to try it on: the user's, or random ones
 saved_models.py  a SavedModel, which is published as it is
+asking.py        one asked in a process of its own, as it may have no end
 measuring.py     what it is worth on pictures whose class the user says
 describing.py    what lies beside the version for people
 publish.py       all of it, in order

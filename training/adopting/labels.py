@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from training.adopting.reading import reading
 from training.errors import BadSetting
 
 IMAGENET_CLASSES = 1000
+# Control characters but for the tab, ends of lines, halves of characters.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def checked(labels: Sequence[str]) -> tuple[str, ...]:
@@ -27,8 +30,14 @@ def checked(labels: Sequence[str]) -> tuple[str, ...]:
     if not all(named) or not named:
         empty = f"number {named.index('') + 1} of {len(named)} is empty" if named else "got none"
         raise BadSetting(f"expected the name of every class as its label; {empty}")
-    if twice := sorted({label for label in named if named.count(label) > 1}):
+    if twice := sorted(label for label, count in Counter(named).items() if count > 1):
         raise BadSetting(f"labels named twice: {', '.join(twice[:5])}")
+    for number, label in enumerate(named, start=1):
+        if _NO_TEXT.search(label):
+            raise BadSetting(
+                f"label {number}, {label!r}, has a control character or a line's end in it: a "
+                f"label is a line of text"
+            )
     return named
 
 

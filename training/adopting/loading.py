@@ -1,9 +1,13 @@
 """A file, a directory or an object -> a Keras model, or a sentence that says why it is none."""
 
+import contextlib
 import importlib
 import importlib.util
 import re
 import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +37,8 @@ def load(source: Path | keras.Model, custom: ModuleType | None, *, allow_code: b
 
 
 def import_module(name: str) -> ModuleType:
-    """A module by its name, or by the path of its file; the current directory is searched too.
+    """A module by its name, or by the path of its file; the current directory is searched too, and
+    for what a file imports, the directory that it is in.
 
     Raises CannotAdopt.
 
@@ -42,13 +47,8 @@ def import_module(name: str) -> ModuleType:
     """
     try:
         if name.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-            assert spec and spec.loader
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
+            return _import_file(Path(name))
+        _search(Path.cwd())
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # it is the user's code: whatever it raises
         raise CannotAdopt(
@@ -57,14 +57,45 @@ def import_module(name: str) -> ModuleType:
         ) from error
 
 
+def _import_file(path: Path) -> ModuleType:
+    _search(path.resolve().parent)
+    stem = path.stem
+    # Not in the place of another, and not without one: dataclasses look their module up.
+    spec = importlib.util.spec_from_file_location(f"_{stem}" if stem in sys.modules else stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _search(directory: Path) -> None:
+    if str(directory) not in sys.path:
+        sys.path.append(str(directory))
+
+
 def _read(path: Path, custom: ModuleType | None, *, allow_code: bool) -> keras.Model:
     check_is_model(path)
     try:
-        return keras.models.load_model(
-            path, custom_objects=_objects_of(custom), compile=False, safe_mode=not allow_code
-        )
+        with _named_as_it_is(path) as named:
+            return keras.models.load_model(
+                named, custom_objects=_objects_of(custom), compile=False, safe_mode=not allow_code
+            )
     except Exception as error:  # Keras raises whatever comes up on the way
         raise CannotAdopt(_in_words(path, custom, error)) from error
+
+
+@contextlib.contextmanager
+def _named_as_it_is(path: Path) -> Iterator[Path]:
+    """Keras goes by the name; TensorFlow 2.12 wrote HDF5 under that of an archive."""
+    suffixes = (".keras",) if zipfile.is_zipfile(path) else (".h5", ".hdf5")
+    if path.suffix in suffixes:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"model{suffixes[0]}")
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def _in_words(path: Path, custom: ModuleType | None, error: Exception) -> str:
@@ -83,6 +114,11 @@ def _in_words(path: Path, custom: ModuleType | None, error: Exception) -> str:
         return (
             f"{path} was built with {missing[1]!r}, which is not part of Keras; name the module "
             f"that defines it with --custom-objects MODULE"
+        )
+    if "vocabulary file" in text:
+        return (
+            f"{path} takes a layer's words from another file of this machine; build the layer with "
+            f"vocabulary=[…], or adapt it, and save the model again"
         )
     if "safe_mode" in text or "Lambda" in text:
         return (

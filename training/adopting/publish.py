@@ -11,6 +11,7 @@ import tensorflow as tf
 from sluice.wire.signing import SigningKey
 from training.adopting import describing, loading, measuring, samples, saved_models
 from training.adopting.adopt import Adopted, Ask, Wishes, adopt
+from training.adopting.asking import Asker
 from training.adopting.reading import first_line, reading
 from training.adopting.recognising import is_saved_model
 from training.data.dataset import Arrays
@@ -172,7 +173,7 @@ def _publish_saved_model(
 
     def write(staging: Path) -> None:
         saved_models.copy(source, staging)
-        answered, refused = saved_models.ask(source, staging, requests)
+        answered, refused = asker.ask(source, staging, requests)
         for line in refused:
             say(line)
         _finish(staging, answered, model_directory, allow_breaking)
@@ -188,7 +189,8 @@ def _publish_saved_model(
         }
         describing.write(staging, model_directory.name, facts, signatures, model=None)
 
-    return publish_directory(model_directory, write, key=key)
+    with Asker() as asker:
+        return publish_directory(model_directory, write, key=key)
 
 
 def _finish(

@@ -10,6 +10,7 @@ What is whole and was made to do harm it refuses with the status HOSTILE: number
 another file of this machine, and a few bytes that would be more numbers than memory holds.
 """
 
+import contextlib
 import io
 import resource
 import sys
@@ -49,7 +50,6 @@ def read(path: str) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            check_size(info.file_size, info.compress_size)
             if info.filename.endswith(".h5"):
                 _read_file(io.BytesIO(archive.read(info)), info.file_size)
 
@@ -61,7 +61,9 @@ def _read_file(file: str | io.BytesIO, size: int) -> None:
         for each in objects:
             _check_alone(each)
         datasets = [each for each in objects if isinstance(each, h5py.Dataset)]
-        check_size(sum(each.nbytes for each in datasets), size)
+        unpacked = sum(each.nbytes for each in datasets)
+        check_size(unpacked, size)
+        _limit_memory(size + unpacked)
         for each in objects:
             dict(each.attrs)
         for each in datasets:
@@ -87,12 +89,24 @@ def _check_alone(found: h5py.Group | h5py.Dataset) -> None:
         )
 
 
+def _limit_memory(size: int) -> None:
+    """Words take no more in the file than an address, which may be the same a million times."""
+    with contextlib.suppress(FileNotFoundError):  # a system without it
+        pages = int(Path("/proc/self/statm").read_text().split()[5])  # of data
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        allowed = pages * resource.getpagesize() + _ANYWAY + 2 * size
+        resource.setrlimit(resource.RLIMIT_DATA, (_least(allowed, most), most))
+
+
 def _limit(seconds: int) -> None:
     """Of computing; the time that a slow disk takes is not counted."""
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    allowed = seconds if most == resource.RLIM_INFINITY else min(seconds, most)
-    resource.setrlimit(resource.RLIMIT_CPU, (allowed, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (_least(seconds, most), most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _least(wanted: int, most: int) -> int:
+    return wanted if most == resource.RLIM_INFINITY else min(wanted, most)
 
 
 if __name__ == "__main__":

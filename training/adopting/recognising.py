@@ -17,6 +17,8 @@ EXPORT = (
     "in the program that has the model, write it with model.export(DIRECTORY), and publish that"
 )
 _SAVE = "model.save('model.keras')"
+_CONFIG = "config.json"
+_MOST_CONFIG = 100_000_000  # bytes: it becomes some times as many objects of Python's
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # a Path has one slash of the two
 _BEGINNINGS = {  # what is not the file that its name says
@@ -132,12 +134,12 @@ def _check_hdf5_model(path: Path) -> None:
 
 def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        if "config.json" not in archive.namelist():
+        if _CONFIG not in archive.namelist():
             raise CannotAdopt(_no_model(path, otherwise=_OTHERS[".zip"]))
         _check_sizes(path, archive)
         if damaged := archive.testzip():
             raise CannotAdopt(f"{path} is damaged ({damaged} in it): copy it again")
-        config = archive.read("config.json").decode("utf-8", "replace")
+        config = archive.read(_CONFIG).decode("utf-8", "replace")
     for layer, backend in _FOREIGN_LAYERS.items():
         if f'"{layer}"' in config:
             raise CannotAdopt(
@@ -148,11 +150,22 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    for info in archive.infolist():
-        try:
+    """All of them together too: a thousand may lie in the same bytes."""
+    entries = archive.infolist()
+    name = ""
+    try:
+        for info in entries:
+            name = f": {info.filename}"
             check_size(info.file_size, info.compress_size)
-        except Hostile as error:
-            raise CannotAdopt(f"{path}: {info.filename} {error}") from error
+        name = ""
+        check_size(sum(info.file_size for info in entries), path.stat().st_size)
+    except Hostile as error:
+        raise CannotAdopt(f"{path}{name} {error}") from error
+    if (size := archive.getinfo(_CONFIG).file_size) > _MOST_CONFIG:
+        raise CannotAdopt(
+            f"{path}: its {_CONFIG} has {size:,} bytes, where a model's layers take some thousands "
+            f"each: save the model again with {_SAVE}"
+        )
 
 
 def _no_model(path: Path, otherwise: str = "") -> str:

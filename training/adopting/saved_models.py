@@ -3,7 +3,7 @@
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,19 +95,28 @@ def _check_files(source: Path) -> None:
 
 
 def ask(
-    source: Path, staging: Path, requests: Mapping[str, Sequence[Trial]]
+    source: Path,
+    staging: Path,
+    requests: Mapping[str, Sequence[Trial]],
+    begin: Callable[[str], None] = lambda _step: None,
+    seconds: int = 120,
 ) -> tuple[Trials, list[str]]:
     """Load the copy as a model server does, and ask it: the requests that were answered, and in a
     line each the signatures that would take none, or that answer otherwise each time.
 
+    begin: called before each step that may take long, with what is done.
+    seconds: that an answer may wait without computing, as for a queue that nobody fills; what
+        computes it does not stop (asking.py does).
     Raises CannotAdopt where it does not load, or answers nothing.
     """
+    patience = tf.compat.v1.RunOptions(timeout_in_ms=1000 * seconds)
     answered: Trials = {}
     refused: dict[str, str] = {}
     unsteady: list[str] = []
     with reading(source), _operations_known(source), saved_model.Session(staging) as session:
         for name, trials in requests.items():
-            found = _first_answered(session, name, trials)
+            begin(f"to answer {name}")
+            found = _first_answered(session, name, trials, patience)
             if isinstance(found, Trial):
                 answered[name] = found
                 unsteady += [name] if _changes(session, name, found) else []
@@ -131,11 +140,11 @@ def ask(
 
 
 def _first_answered(
-    session: saved_model.Session, signature: str, trials: Sequence[Trial]
+    session: saved_model.Session, signature: str, trials: Sequence[Trial], patience: Any
 ) -> Trial | tf.errors.OpError:
     for trial in trials:
         try:
-            session.run(signature, trial.inputs)
+            session.run(signature, trial.inputs, options=patience)
             return trial
         except tf.errors.NotFoundError:  # an operation or a file, whatever is asked
             raise

@@ -36,7 +36,8 @@ def read_picture(path: Path, shape: Shape) -> Array:
         raise Unreadable(error.strerror or str(error)) from error
     except tf.errors.InvalidArgumentError as error:
         reason = _REASON.search(error.message)
-        raise Unreadable(reason[1].strip() if reason else error.message) from error
+        said = reason[1].strip() if reason else " ".join(error.message.split())
+        raise Unreadable(said or "it is damaged") from error
     return np.asarray(tf.round(image)).astype(np.uint8)
 
 
