@@ -119,8 +119,8 @@ async def rehearse(cluster, settings):
     async with meanwhile(cluster.keep_names):
         await asyncio.gather(cluster.scale("modelserver", 2), cluster.scale("gateway", 3))
         async with asked(cluster, settings) as load:
-            await cluster.roll("gateway")
-            await cluster.roll("modelserver")
+            # At once, as where one `kubectl apply` changes both.
+            await asyncio.gather(cluster.roll("gateway"), cluster.roll("modelserver"))
             await cluster.scale("modelserver", 4)
             four = cluster.running("modelserver")
             await until(lambda: all(map(is_called, four)))
