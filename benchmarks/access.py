@@ -9,7 +9,6 @@ request is a small picture as JSON: the dearer a request, the smaller the share 
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from contenders import JSON_TYPE
 from measuring import (
     HERE,
     Figures,
+    cores,
     cpu_s,
     free_port,
     in_a_process,
@@ -104,8 +104,7 @@ def main() -> None:
 def report(rounds: Mapping[str, list[Figures]], connections: int) -> str:
     """A table in Markdown; `rounds` has the figures of each round by kind."""
     lines = [
-        f"{date.today()}, {os.cpu_count()} CPUs, {connections} connections, "
-        f"{len(rounds[BARE])} rounds:",
+        f"{date.today()}, {cores()} CPUs, {connections} connections, {len(rounds[BARE])} rounds:",
         "",
         "| gateway with | CPU µs | of the bare one's | quartiles | p50 ms | of the bare one's |",
         "|---|---|---|---|---|---|",

@@ -11,7 +11,6 @@ until the first request that the new version answers, with which the first secon
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -29,7 +28,7 @@ import numpy as np
 from cases import SHAPES, bodies, write_models
 from clients import Clients, Request
 from contenders import JSON_TYPE
-from measuring import HERE, free_port, running, until_answered, until_serving, write_docs
+from measuring import HERE, cores, free_port, running, until_answered, until_serving, write_docs
 
 ROOT = HERE.parent
 WORK = ROOT / ".work" / "bench"
@@ -69,7 +68,7 @@ def main() -> None:
 def report(swaps: dict[str, list[Swap]]) -> str:
     """A table in Markdown."""
     lines = [
-        f"{date.today()}, {os.cpu_count()} CPUs, {len(swaps[WITH])} swaps each:",
+        f"{date.today()}, {cores()} CPUs, {len(swaps[WITH])} swaps each:",
         "",
         "| version | steady p99 ms | p99 ms while it loads | first second p99 ms |"
         " of the steady | worst swap | slowest request ms |",
