@@ -1,9 +1,11 @@
 """`sluice replay`: ask captured requests of two versions, and count the answers that change."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,17 +13,45 @@ from service.captures import Captured, Captures, NoCaptures
 from service.refusals import WrongUsage
 from service.replay.changes import Tolerance, changes
 from service.replay.report import as_page, as_text
-from service.replay.sides import Away, BadSide, Place, Side
+from service.replay.sides import Away, BadSide, Place, Side, ask_both
 from service.replay.summary import Case, Summary
 
 CHANGED = 1  # the exit status where answers have changed, as `diff` has it
 FAILED = 2
 
 
+class _Number(click.FloatRange):
+    """In its bounds, which NaN is not out of, and finite."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return found
+
+
 class CannotReplay(click.ClickException):
-    """There is nothing to compare, in one line."""
+    """There is nothing to compare, or not all was, in one line."""
 
     exit_code = FAILED
+
+
+MODEL_SERVER = click.option(
+    "--model-server",
+    "address",
+    metavar="HOST:PORT",
+    envvar="SLUICE_MODEL_SERVER",
+    default="127.0.0.1:8500",
+    show_default=True,
+    help="Where versions are asked, over gRPC: a model server, or a gateway [SLUICE_MODEL_SERVER].",
+)
+API_KEY = click.option(
+    "--api-key",
+    envvar="SLUICE_API_KEY",
+    help="For gateways that ask for one [SLUICE_API_KEY].",
+)
 
 
 @click.command()
@@ -30,41 +60,26 @@ class CannotReplay(click.ClickException):
     "--from", "before", metavar="SIDE", required=True, help="Whose answers are right so far."
 )
 @click.option("--to", "after", metavar="SIDE", required=True, help="Whose answers are compared.")
-@click.option(
-    "--model-server",
-    "address",
-    metavar="HOST:PORT",
-    envvar="SLUICE_MODEL_SERVER",
-    default="127.0.0.1:8500",
-    show_default=True,
-    help="Where a SIDE without an address is asked, over gRPC: a model server, or a gateway "
-    "[SLUICE_MODEL_SERVER].",
-)
-@click.option(
-    "--api-key",
-    envvar="SLUICE_API_KEY",
-    help="For gateways that ask for one [SLUICE_API_KEY].",
-)
+@MODEL_SERVER
+@API_KEY
 @click.option("--model", help="Only requests of this model.")
 @click.option("--limit", type=click.IntRange(1), help="No more than the first so many requests.")
 @click.option(
     "--tolerance",
     "score",
-    type=click.FloatRange(0),
+    type=_Number(0),
     default=Tolerance().score,
     show_default=True,
     help="How far a score may be off, or any other number as a share of the largest beside it.",
 )
 @click.option(
     "--overlap",
-    type=click.FloatRange(0, 1),
+    type=_Number(0, 1),
     default=Tolerance().overlap,
     show_default=True,
     help="How much of two masks is the same at the least: intersection over union.",
 )
-@click.option(
-    "--timeout-s", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True
-)
+@click.option("--timeout-s", type=_Number(0, min_open=True), default=30.0, show_default=True)
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
@@ -89,12 +104,14 @@ def replay(
 
     A SIDE is VERSION, LABEL, HOST:PORT, HOST:PORT/VERSION or HOST:PORT/LABEL. Every answer that has
     changed is counted by kind. The exit status is 0 where none has, 1 where some have, 2 where
-    there was nothing to compare.
+    there was nothing to compare, or a SIDE could not be asked any more.
     """
     try:
         places = Place.read(before, address), Place.read(after, address)
     except BadSide as error:
         raise WrongUsage(str(error)) from None
+    if report and not report.parent.is_dir():
+        raise WrongUsage(f"{report}: there is no directory {report.parent}")
     tolerance = Tolerance(score, overlap)
     try:
         captures = Captures(capture)
@@ -104,33 +121,40 @@ def replay(
             closing(Side(places[1], api_key, timeout_s)) as other,
         ):
             summary = compare(wanted, one, other, tolerance)
-    except (Away, NoCaptures) as error:
+    except NoCaptures as error:
         raise CannotReplay(str(error)) from None
     for fault in captures.faults:
         click.echo(fault, err=True)
     if not summary.requests:
-        raise CannotReplay(f"{capture} holds no request" + (f" of {model}" if model else ""))
+        nothing = f"{capture} holds no request" + (f" of {model}" if model else "")
+        raise CannotReplay(summary.why_left or nothing)
     click.echo(as_text(summary))
     if report:
-        page = as_page(summary, *places, tolerance, str(capture))
-        report.write_text(page, encoding="utf-8")
-        click.echo(f"The worst cases are in {report}")
+        _write(report, as_page(summary, *places, tolerance, str(capture)))
+    if summary.left:
+        raise CannotReplay(f"{summary.left:,} requests were not compared: {summary.why_left}")
     context.exit(CHANGED if summary.changed else 0)
+
+
+def _write(report: Path, page: str) -> None:
+    try:
+        report.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise CannotReplay(f"{report} cannot be written: {error.strerror}") from None
+    click.echo(f"The worst cases are in {report}")
 
 
 def compare(
     captures: Iterator[Captured], before: Side, after: Side, tolerance: Tolerance
 ) -> Summary:
-    """Both sides' answers to every request, one after the other, and each side first in turn, so
-    that neither's time is that of the one who finds the other's caches warm. Raises Away."""
+    """Both sides' answers to every request, as far as there is somebody to ask."""
     summary = Summary()
     for captured in captures:
-        if summary.requests % 2:
-            now = after.ask(captured.logged)
-            was = before.ask(captured.logged)
-        else:
-            was = before.ask(captured.logged)
-            now = after.ask(captured.logged)
+        try:
+            was, now = ask_both(captured.logged, before, after, summary.requests)
+        except Away as error:
+            summary.left, summary.why_left = 1 + sum(1 for _ in captures), str(error)
+            break
         summary.add(Case(captured, was, now, changes(was, now, tolerance)))
     return summary
 

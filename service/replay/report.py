@@ -34,10 +34,10 @@ table {{border-collapse: collapse}}
 article {{border-top: 1px solid rgba(128, 128, 128, .4); padding: .5rem 0}}
 .sides {{display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr))}}
 .sides > div {{min-width: 0; overflow-x: auto}}
-</style></head><body>
+</style></head><body><main>
 <h1>{title}</h1>
 {body}
-</body></html>
+</main></body></html>
 """
 
 
@@ -62,19 +62,27 @@ def as_page(
 ) -> str:
     """A page that stands alone: nothing in it runs, or is asked of anybody."""
     rows = "".join(
-        f"<tr><th>{escape(kind)}</th><td>{number}</td><td>{share}</td><td>{between}</td></tr>"
+        f'<tr><th scope="row">{escape(kind)}</th>'
+        f"<td>{number}</td><td>{share}</td><td>{between}</td></tr>"
         for kind, number, share, between in _counts(summary)
     )
-    head = "<tr><th>change</th><th>requests</th><th>share</th><th>95 of 100 times between</th></tr>"
+    columns = ("change", "requests", "share", "95 of 100 times between")
+    head = f"<tr>{''.join(f'<th scope=col>{each}</th>' for each in columns)}</tr>"
     parts = [
         f"<p>{summary.requests:,} requests of {escape(of_what)}, asked of "
         f"<b>{escape(str(before))}</b> and of <b>{escape(str(after))}</b>. "
         f"{summary.changed:,} are answered otherwise.</p>",
+        *_left(summary),
         f'<table class="numbers">{head}{rows}</table>',
         f"<p>{escape(_times(summary))}</p>",
         *(_section(kind, summary, tolerance) for kind in Kind if kind in summary.by_kind),
     ]
     return _PAGE.format(title="What another version answers", body="\n".join(parts))
+
+
+def _left(summary: Summary) -> Iterator[str]:
+    if summary.left:
+        yield f"<p>{summary.left:,} more were not compared: {escape(summary.why_left)}</p>"
 
 
 def _counts(summary: Summary) -> Iterator[list[str]]:
@@ -116,7 +124,10 @@ def _section(kind: Kind, summary: Summary, tolerance: Tolerance) -> str:
 def _case(case: Case) -> str:
     captured = case.captured
     told = "".join(f"<li>{escape(str(each))}</li>" for each in case.changes)
-    sides = "".join(f"<div>{_side(case, reply)}</div>" for reply in (case.before, case.after))
+    sides = "".join(  # what is too wide is scrolled to, with the keyboard too
+        f'<div role="group" tabindex="0" aria-label="{which}">{_side(case, reply)}</div>'
+        for which, reply in (("before", case.before), ("after", case.after))
+    )
     where = f"{captured.file.name}, record {captured.number}"
     return (
         f"<article><h3>{escape(where)}</h3><ul>{told}</ul>"

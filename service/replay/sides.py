@@ -132,6 +132,16 @@ class Side:
         return Reply({}, None, seconds, code.name, reason)
 
 
+def ask_both(logged: Logged, before: Side, after: Side, turn: int) -> tuple[Reply, Reply]:
+    """What both say, one after the other, and each first in turn, so that neither's time is that of
+    the one who finds the other's caches warm. Raises Away."""
+    if turn % 2:
+        now = after.ask(logged)
+        return before.ask(logged), now
+    was = before.ask(logged)
+    return was, after.ask(logged)
+
+
 def specs_of(request: Any) -> list[serving.ModelSpec]:
     """Who a request of any kind is for; of several tasks each says it.
 

@@ -34,11 +34,14 @@ class Case(NamedTuple):
 
 @dataclass
 class Summary:
-    """Requests are counted, not rows: those of one request are not independent of each other."""
+    """Requests are counted, not rows: those of one request are not independent of each other.
+    `left` were not compared, and why."""
 
     requests: int = 0
     changed: int = 0
     by_kind: dict[Kind, int] = field(default_factory=dict)
+    left: int = 0
+    why_left: str = ""
     _before_s: list[float] = field(default_factory=list)
     _after_s: list[float] = field(default_factory=list)
     _worst: dict[Kind, list[tuple[float, int, Case]]] = field(default_factory=dict)

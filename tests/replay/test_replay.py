@@ -1,8 +1,12 @@
 """`sluice replay` before a real model server: sound versions, and each kind of fault."""
 
 import re
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +19,8 @@ from sluice.wire.prediction_logs import CLASSIFY_LOG, PREDICT_LOG, encode_log, l
 from sluice.wire.protos.serving_pb2 import ClassificationRequest, PredictRequest
 from sluice.wire.tensors import encode_tensor
 from sluice.wire.tfrecords import frame
+from tests.processes import RUNNING, leashed
+from tests.system import toy_server
 
 HERE = Path(__file__).parent
 REQUESTS = 40
@@ -43,6 +49,31 @@ def pictures() -> np.ndarray:
 
     digits = load_digits().images[:REQUESTS, ..., None] * 255 / 16
     return (digits * np.linspace(0.2, 1.2, REQUESTS)[:, None, None, None]).astype(np.float32)
+
+
+class Toy(NamedTuple):
+    process: subprocess.Popen[str]
+    address: str
+
+
+@pytest.fixture
+def toy() -> Iterator[Toy]:
+    """toy_server.py, which says what comes."""
+    command = leashed(sys.executable, "-P", toy_server.__file__, "--call-s=0.02")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        begun = RUNNING.search(process.stdout.readline())
+        assert begun
+        yield Toy(process, f"127.0.0.1:{begun[1]}")
+        process.kill()
+
+
+def _kill_after(process: subprocess.Popen[str], calls: int) -> None:
+    """kill -9, once so many have come."""
+    assert process.stdout is not None
+    for _ in range(calls):
+        process.stdout.readline()
+    process.kill()
 
 
 @pytest.fixture
@@ -179,6 +210,40 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared(address, captures, pi
     file.write_bytes(b"no records at all, and not few of them")
     result = replay(capture, "1", "2", address)
     assert result.exit_code == 2
+
+
+def test_what_was_compared_before_a_server_died_is_told(captures, toy) -> None:
+    requests = [
+        PredictRequest(model_spec=ModelRef("toy").to_proto("serving_default"))
+        for _ in range(REQUESTS)
+    ]
+    for request in requests:
+        request.inputs["x"].CopyFrom(encode_tensor(np.float32([1.5])))
+    page = captures(requests) / "report.html"
+    killer = threading.Thread(target=_kill_after, args=(toy.process, 9))
+    killer.start()
+    result = replay(page.parent, "1", "2", toy.address, f"--report={page}")
+    killer.join()
+    assert result.exit_code == 2
+    assert counts(result) == {"any": 0}
+    [left] = re.findall(r"Error: (\d+) requests were not compared: .* cannot be", result.output)
+    told = re.search(r"(\d+) requests of .*>(\d+) more were not compared", page.read_text(), re.S)
+    assert told and told[2] == left
+    assert int(told[1]) >= 4
+    assert int(told[1]) + int(left) == REQUESTS
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--tolerance=nan", "'nan' is no finite number"),
+        ("--timeout-s=inf", "'inf' is no finite number"),
+        ("--report=/nowhere/at/all.html", "there is no directory /nowhere/at"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_before_anything_is_asked(captures, option, told) -> None:
+    result = replay(captures([]), "1", "2", "127.0.0.1:1", option)
+    assert (result.exit_code, told in result.output) == (2, True), result.output
 
 
 @pytest.mark.slow
