@@ -37,6 +37,16 @@ ERRORS = {
     "504": "No answer within the time that the request had.",
 }
 
+_VERSION = "X-Sluice-Version"
+_PINNED: Json = {
+    "name": _VERSION,
+    "in": "header",
+    "description": "which version answers: its number, or while one is rolled out live or next",
+    "schema": {"type": "string", "pattern": "^([0-9]{1,18}|live|next)$"},
+}
+_ANSWERED_BY: Json = {
+    _VERSION: {"description": "The version that answered.", "schema": {"type": "string"}}
+}
 _LABELS = "labels to answer with"
 _EXPLAINED = (
     "explanations beside the predictions, or with Accept: image/png the picture under its "
@@ -131,7 +141,7 @@ def _predict(name: str, signatures: Signatures) -> Json:
     }
     response |= {NPY: {"schema": BINARY}, NPZ: {"schema": BINARY}}
     request |= {NPY: {"schema": BINARY}, NPZ: {"schema": BINARY}}
-    parameters: list[Json] = []
+    parameters: list[Json] = [_PINNED]
     if ENCODED_SIGNATURE in signatures:
         request |= _files(signatures.get(ENCODED_SIGNATURE))
         parameters.append(_argument("top_k", _LABELS, {"type": "integer", "minimum": 1}))
@@ -140,7 +150,7 @@ def _predict(name: str, signatures: Signatures) -> Json:
         parameters.append(_argument("explain", _EXPLAINED, {"type": "string"}))
     return _operation(
         "Predict, as TensorFlow Serving's REST API or from files",
-        {"200": {"description": "The outputs.", "content": response}, **_errors(*ERRORS)},
+        {"200": _outputs(response), **_errors(*ERRORS)},
         name,
     ) | {"parameters": parameters, "requestBody": {"required": True, "content": request}}
 
@@ -207,9 +217,10 @@ def _infer(name: str, signatures: Signatures) -> Json:
     )
     return _operation(
         "Infer, as the Open Inference Protocol v2",
-        {"200": {"description": "The outputs.", "content": content}, **_errors(*ERRORS)},
+        {"200": _outputs(content), **_errors(*ERRORS)},
         name,
     ) | {
+        "parameters": [_PINNED],
         "description": takes,
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
     }
@@ -217,6 +228,10 @@ def _infer(name: str, signatures: Signatures) -> Json:
 
 def _operation(summary: str, responses: Json, tag: str = "server") -> Json:
     return {"summary": summary, "tags": [tag], "responses": responses}
+
+
+def _outputs(content: Json) -> Json:
+    return {"description": "The outputs.", "headers": _ANSWERED_BY, "content": content}
 
 
 def _answer(kind: str, schema: Json) -> Json:

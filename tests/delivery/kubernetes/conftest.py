@@ -195,6 +195,12 @@ def compiled(rendered: Path) -> Manifests:
 
 
 @pytest.fixture
+def rollouts(rendered: Path) -> Manifests:
+    """The component, on the base."""
+    return read(rendered, "components/rollouts")
+
+
+@pytest.fixture
 def laptop(rendered: Path) -> Manifests:
     return read(rendered, "overlays/laptop")
 

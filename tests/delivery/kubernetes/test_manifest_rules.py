@@ -26,6 +26,7 @@ from service.gateway.variables import OTHER_VARIABLES, environment_variable
 from service.modelserver.command_line import parse
 from service.modelserver.metrics import DEFAULT_PATH, Metrics
 from service.modelserver.options import Options
+from service.rollout.evidence import evidence_directory
 from sluice.wire.protos.serving_pb2 import BatchingParameters, ModelServerConfig
 
 pytestmark = pytest.mark.clients
@@ -528,6 +529,23 @@ def test_only_what_was_admitted_is_served(signed_models):
     assert "models" not in {each["name"] for each in pod.container("modelserver")["volumeMounts"]}
 
 
+def test_gateways_that_follow_rollouts_write_what_they_see_of_them_and_nothing_else(rollouts, cpu):
+    pod = rollouts.pod("gateway")
+    container = pod.container("gateway")
+    repository = Settings.from_environment(rollouts.environment(container)).model_repository
+    [volume] = [each for each in pod.spec["volumes"] if each["name"] == "models"]
+    mounts = {
+        each["mountPath"]: each for each in container["volumeMounts"] if each["name"] == "models"
+    }
+    assert mounts.pop(repository)["readOnly"]
+    seen = evidence_directory(Path(repository, "digits"), "a")
+    [(path, mount)] = mounts.items()
+    assert Path(path) in seen.parents
+    assert mount["subPath"] == str(Path(path).relative_to(repository))
+    claim = cpu.find("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]  # that of models-from-pvc
+
+
 def test_servers_spread_over_nodes_and_zones(overlay):
     for deployment in overlay.of("Deployment"):
         spec = deployment["spec"]["template"]["spec"]
@@ -621,6 +639,11 @@ def known_metrics():
 LABELS = {
     "dialect",
     "model",
+    "live",
+    "next",
+    "stage",
+    "outcome",
+    "kind",
     "version",
     "status",
     "reason",
