@@ -10,6 +10,7 @@ from typing import Any
 
 from sluice.wire.contract import METRICS_FILE, WARMUP_FILE
 from sluice.wire.labels import labels_in_force
+from sluice.wire.rollouts import Event, read_rollout
 from sluice.wire.versions import SAVED_MODEL, published_versions
 
 # Nothing else of a version is shown: variables and graph are the model itself.
@@ -55,6 +56,16 @@ class Showcase:
             for version, directory in sorted(self._versions(model).items(), reverse=True)
         }
 
+    def rollouts(self, model: str) -> list[tuple[int, Event]]:
+        """What became of the versions that were rolled out, the newest first."""
+        directory = self._directory(model)
+        try:
+            found = read_rollout(directory, check_versions=False) if directory else None
+        except (OSError, ValueError):  # who follows it says what is wrong with it
+            return []
+        rollouts = found.remembered if found else ()
+        return [(each.next, event) for each in rollouts for event in each.history][::-1]
+
     def labels(self, model: str, version: int) -> dict[str, list[str]]:
         """By head the names of its classes, in the order of their indices; {} where they are not
         known."""
@@ -63,12 +74,16 @@ class Showcase:
         return found if isinstance(found, dict) else {}
 
     def _versions(self, model: str) -> dict[int, Path]:
-        if self._repository is None or "/" in model or model in ("", ".", ".."):
-            return {}
+        directory = self._directory(model)
         try:
-            return published_versions(self._repository / model)
+            return published_versions(directory) if directory else {}
         except OSError:  # it may not be read, or is gone
             return {}
+
+    def _directory(self, model: str) -> Path | None:
+        if self._repository is None or "/" in model or model in ("", ".", ".."):
+            return None
+        return self._repository / model
 
 
 def _pictures(directory: Path) -> list[tuple[str, str]]:

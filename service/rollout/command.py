@@ -1,24 +1,41 @@
 """`sluice rollout`: bring a version into service step by step, and take it back."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
+from service.captures import Captures, NoCaptures
+from service.replay.command import API_KEY, MODEL_SERVER
 from service.rollout import state
-from service.rollout.evidence import Answers, Evidence, read_evidence
-from service.rollout.following import Telling, follow
+from service.rollout.evidence import read_evidence
+from service.rollout.following import NO_REPLAY, Replay, Telling, follow
 from service.rollout.guard import Guard, read_guard
+from service.rollout.replaying import Replaying, captured_of
 from service.rollout.state import StateError
+from service.rollout.words import as_text, described
 from service.versions import REPOSITORY, find_model
-from sluice.client.tables import table
-from sluice.wire.rollouts import BY_HEADER, BY_KEY, RANDOM, Rollout, Stage, read_rollout
+from sluice.wire.rollouts import (
+    BY_HEADER,
+    BY_KEY,
+    RANDOM,
+    Rollout,
+    Stage,
+    checked_by,
+    read_rollout,
+)
 
 Result = TypeVar("Result")
 
 _MODEL = click.argument("model")
+_WHY = click.option(
+    "--why",
+    default=state.BY_HAND,
+    show_default=True,
+    help="What the history of the rollout says, beside who you are.",
+)
 _WHEN = "a running server does so within seconds"
 _SHARE = click.FloatRange(0, 1)
 
@@ -88,6 +105,13 @@ def _beginning(command: Callable[..., None]) -> Callable[..., None]:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="What VERSION may do otherwise, and its steps, in TOML.",
 )
+@click.option(
+    "--capture",
+    type=click.Path(path_type=Path, exists=True),
+    help="A file, or a directory, of captured requests: both versions are asked them first.",
+)
+@MODEL_SERVER
+@API_KEY
 @click.pass_context
 def run(
     context: click.Context,
@@ -98,6 +122,9 @@ def run(
     shadow: float,
     by: str,
     guard_file: Path | None,
+    capture: Path | None,
+    address: str,
+    api_key: str | None,
 ) -> None:
     """Bring VERSION of MODEL into service by itself: shadow, canary, promoted; back at the first
     breach of its guard. `run` itself may be left out. Stopped and begun again, it goes on.
@@ -105,9 +132,16 @@ def run(
     The exit status is 0 where VERSION is promoted in the end, 1 where it is not.
     """
     directory = find_model(model_repository, model)
-    guard = _changed(lambda: read_guard(guard_file)) if guard_file else Guard()
-    _changed(lambda: state.start(directory, version, live=live, by=by, shadow_share=shadow))
-    ended = _changed(lambda: follow(directory, guard, Telling(click.echo)))
+    guard = _changed(directory, lambda: read_guard(guard_file)) if guard_file else Guard()
+    captures = _captures(capture, model) if capture else None
+    begun = _begin(directory, version, live, by, shadow, Stage.REPLAY if capture else Stage.SHADOW)
+    replay: Replay = (
+        Replaying(directory, begun, captures, address, api_key) if captures else NO_REPLAY
+    )
+    with closing(replay):
+        ended = _changed(
+            directory, lambda: follow(directory, guard, Telling(click.echo), replay=replay)
+        )
     if ended is None:
         raise RolloutError(f"the rollout of {model} {version} was taken away")
     click.echo(f"{model}: {described(ended)}; {ended.history[-1].why}")
@@ -121,11 +155,8 @@ def start(
 ) -> None:
     """Begin by hand: VERSION of MODEL is asked what the live one answers, and compared."""
     directory = find_model(model_repository, model)
-    begun = _changed(lambda: state.start(directory, version, live=live, by=by, shadow_share=shadow))
-    click.echo(
-        f"{model} {begun.next} is asked {begun.shadow_share:.3g} of what {begun.live} answers, and "
-        f"answers nobody; sluice rollout status {model} tells what it says"
-    )
+    begun = _begin(directory, version, live, by, shadow, Stage.SHADOW)
+    click.echo(f"{model}: {described(begun)}; sluice rollout status {model} tells what is seen")
 
 
 @rollout.command()
@@ -134,69 +165,73 @@ def start(
 def status(model: str, model_repository: Path) -> None:
     """Say where the rollout of MODEL stands, and what has been seen of it."""
     directory = find_model(model_repository, model)
-    found = _changed(lambda: read_rollout(directory))
+    found = _changed(directory, lambda: read_rollout(directory, check_versions=False))
     if found is None:
         click.echo(f"{model}: no rollout; the newest version answers")
         return
     click.echo(f"{model}: {described(found)}")
     for event in found.history:
-        share = f" {event.canary_share:.3g}" if event.stage is Stage.CANARY else ""
-        at = datetime.fromtimestamp(event.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        click.echo(f"  {at}  {event.stage.replace('_', ' ')}{share}, {event.why}")
+        click.echo(f"  {event}")
     click.echo(as_text(read_evidence(directory, found.id)))
 
 
 @rollout.command()
 @_MODEL
 @click.argument("share", type=_SHARE)
+@_WHY
 @REPOSITORY
-def canary(model: str, share: float, model_repository: Path) -> None:
+def canary(model: str, share: float, model_repository: Path, why: str) -> None:
     """Let the next version of MODEL answer SHARE of the requests, from 0 to 1."""
-    _move(model, model_repository, lambda directory: state.canary(directory, share))
+    _move(model, model_repository, lambda directory: state.canary(directory, share, why))
 
 
 @rollout.command()
 @_MODEL
+@_WHY
 @REPOSITORY
-def promote(model: str, model_repository: Path) -> None:
+def promote(model: str, model_repository: Path, why: str) -> None:
     """Let the next version of MODEL answer every request; the one before stays loaded."""
-    _move(model, model_repository, state.promote)
+    _move(model, model_repository, lambda directory: state.promote(directory, why))
 
 
 @rollout.command()
 @_MODEL
+@_WHY
 @REPOSITORY
-def abort(model: str, model_repository: Path) -> None:
+def abort(model: str, model_repository: Path, why: str) -> None:
     """Go back: the version of MODEL before answers every request, also after a promotion."""
-    _move(model, model_repository, state.abort)
+    _move(model, model_repository, lambda directory: state.abort(directory, why))
 
 
 @rollout.command()
 @_MODEL
+@_WHY
 @REPOSITORY
-def pause(model: str, model_repository: Path) -> None:
+def pause(model: str, model_repository: Path, why: str) -> None:
     """Let the live version of MODEL answer every request for now, and ask the next nothing."""
-    _move(model, model_repository, state.pause)
+    _move(model, model_repository, lambda directory: state.pause(directory, why))
 
 
 @rollout.command()
 @_MODEL
+@_WHY
 @REPOSITORY
-def resume(model: str, model_repository: Path) -> None:
+def resume(model: str, model_repository: Path, why: str) -> None:
     """Go on where the rollout of MODEL was paused."""
-    _move(model, model_repository, state.resume)
+    _move(model, model_repository, lambda directory: state.resume(directory, why))
 
 
 @rollout.command()
 @_MODEL
 @click.argument("version", type=int, required=False)
+@_WHY
 @REPOSITORY
-def hold(model: str, version: int | None, model_repository: Path) -> None:
+def hold(model: str, version: int | None, model_repository: Path, why: str) -> None:
     """Hold VERSION of MODEL, or the one that answers now: what is published waits for its rollout.
 
     After a promotion it lets go of the version before, which is unloaded.
     """
-    _move(model, model_repository, lambda directory: state.hold(directory, version))
+    _move(model, model_repository, lambda directory: state.hold(directory, version, why))
 
 
 @rollout.command()
@@ -205,71 +240,47 @@ def hold(model: str, version: int | None, model_repository: Path) -> None:
 def end(model: str, model_repository: Path) -> None:
     """Be done with rollouts of MODEL: the newest version answers, whatever is published."""
     directory = find_model(model_repository, model)
-    _changed(lambda: state.end(directory))
+    _changed(directory, lambda: state.end(directory))
     click.echo(f"{model}: no rollout; the newest version answers: {_WHEN}")
 
 
-def described(found: Rollout) -> str:
-    """Where it stands, in words.
-
-    >>> described(Rollout("a", 1, 2, Stage.CANARY, canary_share=0.1))
-    'canary: version 1 answers, and 2 answers 0.1 of the requests'
-    """
-    if found.live == found.next:
-        return f"version {found.live} is held"
-    told = f"{found.stage.replace('_', ' ')}: version {found.answering} answers"
-    if found.canary:
-        return f"{told}, and {found.next} answers {found.canary:.3g} of the requests"
-    if found.shadow:
-        return f"{told}, and {found.next} is asked {found.shadow:.3g} of the same for nobody"
-    return told
-
-
-def as_text(seen: Evidence) -> str:
-    """What has been seen, as it is printed.
-
-    >>> print(as_text(Evidence("a", pairs=400, changed=2, changes={"class": 1, "score": 2})))
-    Of 400 requests that both were asked 2 are answered otherwise: class 1, score 2
-    ANSWERED BY        REQUESTS  ERRORS  P50 MS  P99 MS
-    live               0         0       -       -
-    next, as a canary  0         0       -       -
-    """
-    kinds = ", ".join(f"{kind} {number:,}" for kind, number in sorted(seen.changes.items()))
-    told = (
-        f"Of {seen.pairs:,} requests that both were asked {seen.changed:,} are answered otherwise"
-        f"{f': {kinds}' if kinds else ''}"
-    )
-    if seen.dropped:
-        told += f"; {seen.dropped:,} more were not asked for want of room"
-    rows = [["live", *_cells(seen.stable)], ["next, as a canary", *_cells(seen.canary)]]
-    return f"{told}\n{table(['answered by', 'requests', 'errors', 'p50 ms', 'p99 ms'], rows)}"
-
-
-def _cells(answers: Answers) -> list[str]:
-    times = [answers.quantile_s(share) for share in (0.5, 0.99)]
-    return [
-        f"{answers.requests:,}",
-        f"{answers.errors:,}",
-        *("-" if each is None else f"{each * 1e3:.3g}" for each in times),
-    ]
-
-
 def _by(text: str) -> str:
-    if text in (RANDOM, BY_KEY) or (text.startswith(BY_HEADER) and text != BY_HEADER):
-        return text.lower()
-    raise click.BadParameter(f"expected {RANDOM}, {BY_KEY} or {BY_HEADER}NAME, got {text!r}")
+    try:
+        return checked_by(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error).removeprefix("by: ")) from None
+
+
+def _captures(path: Path, model: str) -> Captures:
+    try:
+        captures = Captures(path)
+    except NoCaptures as error:
+        raise RolloutError(str(error)) from None
+    if next(captured_of(captures, model), None) is None:
+        raise RolloutError("; ".join([f"{path} holds no request of {model}", *captures.faults]))
+    return captures
+
+
+def _begin(
+    directory: Path, version: int, live: int | None, by: str, shadow: float, stage: Stage
+) -> Rollout:
+    return _changed(
+        directory,
+        lambda: state.start(directory, version, live=live, by=by, shadow_share=shadow, stage=stage),
+    )
 
 
 def _move(model: str, repository: Path, move: Callable[[Path], Rollout]) -> None:
     directory = find_model(repository, model)
-    click.echo(f"{model}: {described(_changed(lambda: move(directory)))}: {_WHEN}")
+    moved = _changed(directory, lambda: move(directory))
+    click.echo(f"{model}: {described(moved)}: {_WHEN}")
 
 
-def _changed(change: Callable[[], Result]) -> Result:
+def _changed(directory: Path, change: Callable[[], Result]) -> Result:
     """What a change gives; what cannot be done, or be written, as one line."""
     try:
         return change()
     except (StateError, ValueError) as error:
         raise RolloutError(str(error)) from None
     except OSError as error:
-        raise RolloutError(f"{error.filename}: {error.strerror}") from None
+        raise RolloutError(f"{error.filename or directory}: {error.strerror}") from None

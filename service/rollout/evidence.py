@@ -1,13 +1,15 @@
 """What gateways have seen of a rollout: counts that add up over gateways, workers and time.
 
 Each worker of a gateway writes its own, whole, about once a second, into a file of its own in the
-rollout's folder, `<repository>/<model>/.rollout/<id>/`. A file outlives its worker: of one that is
+rollout's folder, `<repository>/.rollout/<model>/<id>/`: nothing else in a repository has to be
+writable for a gateway. A file outlives its worker: of one that is
 killed, what it counted since it last wrote is lost, a second at most, and nothing else.
 """
 
 import json
 import shutil
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -106,12 +108,12 @@ class Evidence:
 
 def evidence_directory(model_directory: Path, rollout: str) -> Path:
     """Where that of a rollout lies, by its id."""
-    return model_directory / _DIRECTORY / rollout
+    return _directory(model_directory) / rollout
 
 
 def forget_evidence(model_directory: Path, but: str | None = None) -> None:
     """That of all rollouts, but of the one with that id."""
-    for found in (model_directory / _DIRECTORY).glob("*"):
+    for found in _directory(model_directory).glob("*"):
         if found.name != but:
             shutil.rmtree(found, ignore_errors=True)
 
@@ -120,11 +122,12 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     """Write the file whole. Raises OSError.
 
     >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as model:
-    ...     folder = evidence_directory(Path(model), "a")
+    >>> with TemporaryDirectory() as repository:
+    ...     model = Path(repository, "digits")
+    ...     folder = evidence_directory(model, "a")
     ...     write_evidence(folder / "one.json", Evidence("a", pairs=2))
     ...     write_evidence(folder / "other.json", Evidence("a", pairs=3))
-    ...     read_evidence(Path(model), "a").pairs
+    ...     read_evidence(model, "a").pairs
     5
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,11 +145,14 @@ def read_evidence(model_directory: Path, rollout: str) -> Evidence:
     """
     found = Evidence(rollout)
     for path in sorted(evidence_directory(model_directory, rollout).glob("[!.]*.json")):
-        try:
-            found += evidence_of(json.loads(path.read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found += evidence_in(path)
     return found
+
+
+def evidence_in(path: Path) -> Evidence:
+    """What a file holds. Raises OSError, ValueError, KeyError, TypeError."""
+    return evidence_of(json.loads(path.read_text()))
 
 
 def evidence_of(given: dict[str, Any]) -> Evidence:
@@ -162,6 +168,10 @@ def evidence_of(given: dict[str, Any]) -> Evidence:
             for name in ("shadow_live", "shadow_next", "stable", "canary")
         }
     )
+
+
+def _directory(model_directory: Path) -> Path:
+    return model_directory.parent / _DIRECTORY / model_directory.name
 
 
 def _sum(one: Any, other: Any) -> Any:

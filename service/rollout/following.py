@@ -2,29 +2,65 @@
 
 Whoever follows may be killed at any point and begin anew, here or on another machine that sees the
 repository: where the rollout stands is in its own file, what was seen in `.watch.json` beside the
-evidence. Evidence that was looked at twice counts once.
+evidence. Evidence that was looked at twice counts once. Of several who follow a model one does, and
+the next goes on where that one ends.
 """
 
+import fcntl
 import json
+import os
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from service.rollout.evidence import Evidence, evidence_directory, evidence_of, read_evidence
 from service.rollout.guard import Guard
 from service.rollout.sequential import Comparison
-from service.rollout.state import StateError, abort, canary, promote
+from service.rollout.state import ASKED_STAGES, StateError, abort, canary, promote, shadow
 from service.rollout.watch import Action, Verdict, Watch
 from sluice.wire.rollouts import Rollout, Stage, read_rollout
 
 LOOK_S = 1.0  # as often as gateways write what they have counted
 TELL_EVERY_S = 10.0
 _WATCH_FILE = ".watch.json"  # hidden from those who add up the evidence
+_LOCK = ".following.lock"
+_OTHERS = Verdict(Action.WAIT, "another command follows it; this one goes on where that one ends")
 
 Tell = Callable[[Rollout, Verdict], None]
+
+
+class Replay(Protocol):
+    """What goes on in the stage `replay`."""
+
+    def verdict(self) -> Verdict:
+        """Whether it is over."""
+
+    def go_on(self, seconds: float) -> None:
+        """For about so long."""
+
+    def close(self) -> None:
+        """It is needed no more."""
+
+
+class NoReplay:
+    """Has nothing to ask."""
+
+    def verdict(self) -> Verdict:
+        return Verdict(Action.ADVANCE, "no captured requests are given (--capture)")
+
+    def go_on(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        pass
+
+
+NO_REPLAY = NoReplay()
 
 
 class Telling:
@@ -45,37 +81,83 @@ def _where(rollout: Rollout) -> str:
     return f"{rollout.stage} of {rollout.canary:.3g}" if rollout.canary else str(rollout.stage)
 
 
-def follow(directory: Path, guard: Guard, tell: Tell, look_s: float = LOOK_S) -> Rollout | None:
+class _Turn:
+    """Of several who follow a model's rollouts: one after the other."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+
+    def is_ours(self) -> bool:
+        """Whether it is; once it is it stays so."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def follow(
+    directory: Path,
+    guard: Guard,
+    tell: Tell,
+    look_s: float = LOOK_S,
+    replay: Replay = NO_REPLAY,
+) -> Rollout | None:
     """Go on until the version answers all or none, whoever has moved it there, and return that
-    rollout; None where it was taken away. `tell` hears every verdict. Raises ValueError, OSError.
+    rollout; None where it was taken away, or another has begun. `tell` hears every verdict.
+
+    What cannot be read or written for now is tried again, as a guard that ends leaves the version
+    to itself. Raises ValueError for a file that is none of ours, OSError at the first look.
     """
+    first = now = read_rollout(directory)
     watch = None
-    while True:
-        rollout = read_rollout(directory)
-        if rollout is None or rollout.stage not in (Stage.SHADOW, Stage.CANARY, Stage.PAUSED):
-            return rollout
-        if rollout.stage is not Stage.PAUSED:
-            if watch is None or watch.seen.rollout != rollout.id:
-                watch = read_watch(directory, rollout, guard)
-            step(directory, watch, rollout, tell)
-        time.sleep(look_s)
+    with closing(_Turn(directory)) as turn:
+        while first and now and now.id == first.id and now.stage in ASKED_STAGES:
+            seen = now
+            try:
+                if not turn.is_ours():
+                    tell(seen, _OTHERS)
+                elif seen.stage is not Stage.PAUSED:
+                    watch = watch or read_watch(directory, seen, guard)
+                    step(directory, watch, seen, tell, replay)
+                go_on = replay.go_on if watch and seen.stage is Stage.REPLAY else time.sleep
+                go_on(look_s)
+                now = read_rollout(directory)
+            except OSError as error:
+                told = f"{error.filename or directory}: {error.strerror}; it is tried again"
+                tell(seen, Verdict(Action.WAIT, told))
+                time.sleep(look_s)
+    return now if first and now and now.id == first.id else None
 
 
-def step(directory: Path, watch: Watch, rollout: Rollout, tell: Tell) -> None:
+def step(
+    directory: Path, watch: Watch, rollout: Rollout, tell: Tell, replay: Replay = NO_REPLAY
+) -> None:
     """Look once, and do what follows from it."""
     watch.look(read_evidence(directory, rollout.id), rollout)
-    _write_watch(directory, watch)
     verdict = watch.verdict(rollout, time.time())
+    if rollout.stage is Stage.REPLAY and verdict.action is not Action.STOP:
+        verdict = replay.verdict()
     tell(rollout, verdict)
-    try:
-        if verdict.action is Action.STOP:
-            abort(directory, verdict.why, seen=rollout)
-        elif verdict.action is Action.ADVANCE and verdict.share < 1:
-            canary(directory, verdict.share, verdict.why, seen=rollout)
-        elif verdict.action is Action.ADVANCE:
-            promote(directory, verdict.why, seen=rollout)
-    except StateError:
-        pass  # somebody has moved it since; the next look sees where to
+    with suppress(StateError):  # somebody has moved it since; the next look sees where to
+        _move(directory, rollout, verdict)
+    _write_watch(directory, watch)
+
+
+def _move(directory: Path, rollout: Rollout, verdict: Verdict) -> None:
+    if verdict.action is Action.STOP:
+        abort(directory, verdict.why, seen=rollout)
+    elif verdict.action is Action.WAIT:
+        return
+    elif rollout.stage is Stage.REPLAY:
+        shadow(directory, verdict.why, seen=rollout)
+    elif verdict.share < 1:
+        canary(directory, verdict.share, verdict.why, seen=rollout)
+    else:
+        promote(directory, verdict.why, seen=rollout)
 
 
 def read_watch(directory: Path, rollout: Rollout, guard: Guard) -> Watch:

@@ -41,6 +41,7 @@ class Step(NamedTuple):
     requests: int
 
 
+MOST = 1e9  # of any number in a guard
 STEPS = (Step(0.01, 20), Step(0.1, 100), Step(0.5, 400))
 
 
@@ -113,7 +114,10 @@ def _steps(given: Mapping[str, Any]) -> tuple[Step, ...]:
     found = []
     for step in steps:
         _check_names("steps.", step, Step._fields)
-        found.append(Step(_number(step, "share", 0.0, most=1.0), _whole(step, "requests", 0)))
+        if missing := set(Step._fields) - step.keys():
+            raise GuardError(f"steps: {min(missing)} is missing in {step}")
+        share = _number(step, "share", 0.0, "steps.", most=1.0)
+        found.append(Step(share, _whole(step, "requests", 0, "steps.")))
     shares = [0.0, *(step.share for step in found)]
     if any(later <= earlier for earlier, later in pairwise(shares)):
         raise GuardError(f"steps: expected shares that grow, got {shares[1:]}")
@@ -125,7 +129,7 @@ def _numbers(
     name: str,
     known: tuple[str, ...],
     default: Mapping[str, float],
-    most: float | None = None,
+    most: float = MOST,
 ) -> Mapping[str, float]:
     table = given.get(name, {})
     if not isinstance(table, dict):
@@ -134,22 +138,19 @@ def _numbers(
     return {**default} | {each: _number(table, each, 0.0, f"{name}.", most) for each in table}
 
 
-def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
+def _whole(given: Mapping[str, Any], name: str, default: int, of: str = "") -> int:
     found = given.get(name, default)
-    if type(found) is not int or (name in given and found < 0):
-        raise GuardError(f"{name}: expected a whole number, got {found!r}")
+    if type(found) is not int or found < 0:
+        raise GuardError(f"{of}{name}: expected a whole number of 0 or more, got {found!r}")
     return found
 
 
 def _number(
-    given: Mapping[str, Any], name: str, default: float, of: str = "", most: float | None = None
+    given: Mapping[str, Any], name: str, default: float, of: str = "", most: float = MOST
 ) -> float:
     found = given.get(name, default)
-    if name not in given:
-        return default
-    if type(found) not in (int, float) or not 0 <= found <= (found if most is None else most):
-        bounds = "of 0 or more" if most is None else f"from 0 to {most:g}"
-        raise GuardError(f"{of}{name}: expected a number {bounds}, got {found!r}")
+    if type(found) not in (int, float) or not 0 <= found <= most:
+        raise GuardError(f"{of}{name}: expected a number from 0 to {most:g}, got {found!r}")
     return float(found)
 
 

@@ -1,13 +1,14 @@
 """What may become of a rollout, and who is asked while it lasts.
 
-     start ──▶ shadow ──▶ canary ──▶ promoted          pause: from shadow or canary, and back
-                 └──────────┴───────────┴──▶ rolled_back         (abort)
+     start ─▶ (replay) ─▶ shadow ─▶ canary ─▶ promoted       pause: from the first three, and back
+                 └──────────┴─────────┴─────────┴──▶ rolled_back         (abort)
 
 Every change is one file renamed (sluice/wire/rollouts.py), under a lock that the kernel takes away
 from whoever dies: killed at any point, a command has changed all or nothing, and may be run again.
 """
 
 import fcntl
+import getpass
 import hashlib
 import os
 import secrets
@@ -26,10 +27,12 @@ from sluice.wire.rollouts import (
     remove_rollout,
     write_rollout,
 )
-from sluice.wire.versions import published_versions
+from sluice.wire.versions import find_versions, published_versions
 
-ASKED_STAGES = (Stage.SHADOW, Stage.CANARY, Stage.PAUSED)  # what may go on, or be stopped
+# What may go on, or be stopped.
+ASKED_STAGES = (Stage.REPLAY, Stage.SHADOW, Stage.CANARY, Stage.PAUSED)
 BY_HAND = "by hand"
+_LOCK = ".rollout.lock"
 
 
 class StateError(Exception):
@@ -44,17 +47,18 @@ def start(
     by: str = RANDOM,
     shadow_share: float = 1.0,
     why: str = BY_HAND,
+    stage: Stage = Stage.SHADOW,
 ) -> Rollout:
-    """A rollout of `version`, in the stage shadow. `live` is the version that answers meanwhile:
-    the one that does now where it is not given, and where no rollout says which, the one before
-    `version`.
+    """A rollout of `version`, in the stage shadow, or replay. `live` is the version that answers
+    meanwhile: the one that does now where it is not given, and where no rollout says which, the one
+    before `version`.
 
-    The same one again, as after a command that was killed, changes nothing. Raises StateError,
-    ValueError for a file that is none of ours.
+    The same one again, as after a command that was killed, changes nothing, promoted or not. Raises
+    StateError, ValueError for a file that is none of ours.
     """
     with _locked(directory):
-        before = read_rollout(directory)
-        if _is_under_way(before) and before.next == version and live in (None, before.live):
+        before = _found(directory)
+        if _is_of(before, version) and live in (None, before.live):
             return before
         _check_none_under_way(directory, before)
         published = published_versions(directory)
@@ -64,27 +68,32 @@ def start(
         if version == live:
             raise StateError(f"{directory.name} {version} is what answers already")
         forget_evidence(directory, before.id if before else None)
-        rollout = Rollout(secrets.token_hex(8), live, version, Stage.SHADOW, shadow_share, by=by)
-        return _written(directory, rollout.moved(Stage.SHADOW, why, time.time()))
+        earlier = before.remembered if before else ()
+        rollout = Rollout(
+            secrets.token_hex(8), live, version, stage, shadow_share, by=by, earlier=earlier
+        )
+        return _written(directory, rollout.moved(stage, why, time.time(), who=_who()))
 
 
 def hold(directory: Path, version: int | None = None, why: str = BY_HAND) -> Rollout:
     """Hold the version that answers now, or another, until a rollout brings the next. Raises
     StateError."""
     with _locked(directory):
-        before = read_rollout(directory)
+        before = _found(directory)
         _check_none_under_way(directory, before)
         published = published_versions(directory)
         if version is None:
             version = before.answering if before else max(published, default=0)
         _check_published(directory, version, published)
-        rollout = Rollout(secrets.token_hex(8), version, version, Stage.PROMOTED)
-        return _written(directory, rollout.moved(Stage.PROMOTED, why, time.time()))
+        earlier = before.remembered if before else ()
+        rollout = Rollout(secrets.token_hex(8), version, version, Stage.PROMOTED, earlier=earlier)
+        return _written(directory, rollout.moved(Stage.PROMOTED, why, time.time(), who=_who()))
 
 
-def shadow(directory: Path, why: str = BY_HAND) -> Rollout:
-    """Back to where nobody is answered by the next version. Raises StateError."""
-    return _move(directory, Stage.SHADOW, why, ASKED_STAGES)
+def shadow(directory: Path, why: str = BY_HAND, seen: Rollout | None = None) -> Rollout:
+    """On, or back, to where nobody is answered by the next version; `seen` as with `canary`. Raises
+    StateError."""
+    return _move(directory, Stage.SHADOW, why, ASKED_STAGES, seen=seen)
 
 
 def canary(
@@ -121,7 +130,8 @@ def resume(directory: Path, why: str = BY_HAND) -> Rollout:
         _check(before, Stage.SHADOW, ASKED_STAGES)
         if before.stage is not Stage.PAUSED:
             return before
-        stage = Stage.CANARY if before.canary_share else Stage.SHADOW
+        stages = (event.stage for event in reversed(before.history))
+        stage = next((each for each in stages if each is not Stage.PAUSED), Stage.SHADOW)
         return _moved(directory, before, stage, why, before.canary_share)
 
 
@@ -129,7 +139,7 @@ def end(directory: Path) -> None:
     """From then on the newest version answers again. Raises StateError while a rollout is under
     way."""
     with _locked(directory):
-        before = read_rollout(directory)
+        before = _found(directory)
         _check_none_under_way(directory, before)
         remove_rollout(directory)
         forget_evidence(directory)
@@ -182,22 +192,45 @@ def _move(
 def _moved(directory: Path, before: Rollout, stage: Stage, why: str, share: float) -> Rollout:
     if (before.stage, before.canary_share) == (stage, share):
         return before
-    return _written(directory, before.moved(stage, why, time.time(), share))
+    return _written(directory, before.moved(stage, why, time.time(), share, _who()))
+
+
+def _who() -> str:
+    """Whose process this is."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container users have numbers alone
+        return f"user {os.getuid()}"
 
 
 def _written(directory: Path, rollout: Rollout) -> Rollout:
+    there = find_versions(directory)
+    for number in sorted(rollout.loaded):
+        _check_published(directory, number, there)
     write_rollout(directory, rollout)
     return rollout
 
 
+def _found(directory: Path) -> Rollout | None:
+    """Whether its versions are there or not: from one that is gone there has to be a way back."""
+    return read_rollout(directory, check_versions=False)
+
+
 def _read(directory: Path) -> Rollout:
-    found = read_rollout(directory)
+    found = _found(directory)
     if found is None:
         raise StateError(
             f"nothing of {directory.name} is being rolled out; sluice rollout {directory.name} "
             "VERSION begins"
         )
     return found
+
+
+def _is_of(rollout: Rollout | None, version: int) -> TypeGuard[Rollout]:
+    """Whether it brings, or has brought, this version into service."""
+    if rollout is None or rollout.next != version or rollout.live == version:
+        return False
+    return rollout.stage is not Stage.ROLLED_BACK
 
 
 def _is_under_way(rollout: Rollout | None) -> TypeGuard[Rollout]:
@@ -229,8 +262,9 @@ def _check(before: Rollout, stage: Stage, possible: tuple[Stage, ...]) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Alone with the state. The kernel unlocks it when whoever has it is killed."""
-    descriptor = os.open(directory, os.O_RDONLY)
+    """Alone with the state. The kernel unlocks it when whoever has it is killed. What is locked is
+    a file that can be written, as NFS locks nothing else."""
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

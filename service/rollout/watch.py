@@ -92,7 +92,7 @@ class Watch:
         return sorted(found, key=lambda finding: -finding.worse)
 
     def verdict(self, rollout: Rollout, now: float) -> Verdict:
-        """For a rollout in the stage shadow or canary, at a time in seconds since 1970."""
+        """For a rollout in the stage replay, shadow or canary, at a time in seconds since 1970."""
         found = self.findings()
         breaches = [each for each in found if each.worse >= enough(self.guard.alpha, len(found))]
         if breaches:

@@ -8,7 +8,6 @@ While it is there a version that is published does not go live by itself.
 import json
 import os
 import re
-import reprlib
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,13 +16,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sluice.wire.versions import find_versions, version_number
+from sluice.wire.fields import field, share_field, shown, version_field
+from sluice.wire.versions import find_versions
 
 ROLLOUT_FILE = "rollout.json"
 MOST_BYTES = 1 << 20  # of it; a change of stage takes about 150
 STABLE, CANARY_LABEL = "stable", "canary"
 RANDOM, BY_KEY, BY_HEADER = "random", "key", "header:"  # how requests are chosen
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # it names a folder
+_HEADER = re.compile(rf"{BY_HEADER}[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.IGNORECASE)
+MOST_EARLIER = 20  # rollouts that are remembered
 
 
 class Stage(StrEnum):
@@ -33,6 +35,7 @@ class Stage(StrEnum):
     <Stage.CANARY: 'canary'>
     """
 
+    REPLAY = "replay"  # live answers; next is asked what was captured, by the command alone
     SHADOW = "shadow"  # live answers; next is asked the same, and its answers are compared
     CANARY = "canary"  # next answers a share of the requests, live the others
     PAUSED = "paused"  # live answers, and next is asked nothing
@@ -42,19 +45,49 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """When a stage began, seconds since 1970, the canary's share from then on, and why."""
+    """When a stage began, seconds since 1970, the canary's share from then on, why, and the user
+    whose command it was."""
 
     at: float
     stage: Stage
     canary_share: float
     why: str
+    who: str = ""
+
+    @property
+    def when(self) -> str:
+        """To the second.
+
+        >>> Event(1.8e9, Stage.SHADOW, 0.0, "by hand").when
+        '2027-01-15T08:00:00Z'
+        """
+        return datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def __str__(self) -> str:
+        """
+        >>> print(Event(1.8e9, Stage.CANARY, 0.1, "by hand", "ann"))
+        2027-01-15T08:00:00Z  canary 0.1, by hand (ann)
+        """
+        share = f" {self.canary_share:.3g}" if self.stage is Stage.CANARY else ""
+        who = f" ({self.who})" if self.who else ""
+        return f"{self.when}  {self.stage.replace('_', ' ')}{share}, {self.why}{who}"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A rollout that is over: of `next` beside `live`, and what became of it."""
+
+    live: int
+    next: int
+    history: tuple[Event, ...]
 
 
 @dataclass(frozen=True)
 class Rollout:
     """`id` is another one for each rollout. Shares are of the requests that name no version, from 0
     to 1. `by` is RANDOM, BY_KEY, or BY_HEADER and a header's name in lower case. The last of
-    `history` is the beginning of the stage that it is in.
+    `history` is the beginning of the stage that it is in. `earlier` are the model's last
+    MOST_EARLIER rollouts before it, the oldest first.
 
     `live` and `next` are the same where a version is held and nothing else is to come.
     """
@@ -67,6 +100,7 @@ class Rollout:
     canary_share: float = 0.0
     by: str = RANDOM
     history: tuple[Event, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def answering(self) -> int:
@@ -109,21 +143,33 @@ class Rollout:
             return {STABLE: self.answering}
         return {STABLE: self.live, CANARY_LABEL: self.next}
 
-    def moved(self, stage: Stage, why: str, at: float, canary_share: float = 0.0) -> "Rollout":
+    def moved(
+        self, stage: Stage, why: str, at: float, canary_share: float = 0.0, who: str = ""
+    ) -> "Rollout":
         """The same in another stage, from `at` on.
 
         >>> Rollout("a", 1, 2, Stage.SHADOW).moved(Stage.CANARY, "by hand", 1.8e9, 0.1).canary
         0.1
         """
-        event = Event(round(at, 3), stage, canary_share, why)
+        event = Event(round(at, 3), stage, canary_share, why, who)
         return replace(self, stage=stage, canary_share=canary_share, history=(*self.history, event))
 
+    @property
+    def remembered(self) -> tuple[Earlier, ...]:
+        """What the model's next rollout has as its `earlier`. A version that is held is none.
 
-def read_rollout(model_directory: Path) -> Rollout | None:
+        >>> Rollout("a", 1, 2, Stage.PROMOTED).remembered
+        (Earlier(live=1, next=2, history=()),)
+        """
+        own = () if self.live == self.next else (Earlier(self.live, self.next, self.history),)
+        return (*self.earlier, *own)[-MOST_EARLIER:]
+
+
+def read_rollout(model_directory: Path, *, check_versions: bool = True) -> Rollout | None:
     """The model's; None where there is none.
 
-    Raises ValueError for a file that is none of ours or names a version that is not there, OSError
-    where it cannot be read.
+    Raises ValueError for a file that is none of ours or, unless told otherwise, names a version
+    that is not there; OSError where it cannot be read.
 
     >>> read_rollout(Path("no such model"))
     """
@@ -141,7 +187,7 @@ def read_rollout(model_directory: Path) -> Rollout | None:
         rollout = parse_rollout(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    missing = rollout.loaded - find_versions(model_directory).keys()
+    missing = rollout.loaded - find_versions(model_directory).keys() if check_versions else ()
     if missing:
         raise ValueError(f"{path}: there is no version {min(missing)} of {model_directory.name}")
     return rollout
@@ -160,16 +206,17 @@ def parse_rollout(text: str) -> Rollout:
     if not isinstance(given, dict):
         raise ValueError('it is not as expected, {"live": 1, "next": 2, "stage": "shadow", ...}')
     if unknown := sorted(given.keys() - Rollout.__dataclass_fields__.keys()):
-        raise ValueError(f"{_shown(unknown[0])} is no key of a rollout")
+        raise ValueError(f"{shown(unknown[0])} is no key of a rollout")
     found = Rollout(
         id=_id(given),
-        live=_version(given, "live"),
-        next=_version(given, "next"),
+        live=version_field(given, "live"),
+        next=version_field(given, "next"),
         stage=_stage(given),
-        shadow_share=_share(given, "shadow_share"),
-        canary_share=_share(given, "canary_share"),
-        by=_by(given),
-        history=tuple(map(_event, _field(given, "history", list, []))),
+        shadow_share=share_field(given, "shadow_share", Rollout.shadow_share),
+        canary_share=share_field(given, "canary_share", Rollout.canary_share),
+        by=checked_by(given.get("by", RANDOM)),
+        history=_history(given),
+        earlier=tuple(map(_earlier, field(given, "earlier", list, []))),
     )
     if found.live == found.next and found.stage is not Stage.PROMOTED:
         raise ValueError(f"live and next are both {found.live}")
@@ -177,7 +224,8 @@ def parse_rollout(text: str) -> Rollout:
 
 
 def write_rollout(model_directory: Path, rollout: Rollout) -> None:
-    """Write the file whole: whoever reads it finds the old one or the new one.
+    """Write the file whole: whoever reads it finds the old one or the new one. Raises ValueError
+    for one that could not be read again, OSError.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as model:
@@ -188,10 +236,11 @@ def write_rollout(model_directory: Path, rollout: Rollout) -> None:
     <Stage.SHADOW: 'shadow'>
     """
     path = model_directory / ROLLOUT_FILE
-    history = [asdict(event) | {"at": _written(event.at)} for event in rollout.history]
+    text = json.dumps(as_written(rollout), indent=2) + "\n"
+    parse_rollout(text)
     beside = path.with_name(f".{path.name}.new")
     with beside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(rollout) | {"history": history}, indent=2) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())  # the name must not lead to an empty file after a power cut
     beside.replace(path)
@@ -205,24 +254,10 @@ def remove_rollout(model_directory: Path) -> None:
     (model_directory / ROLLOUT_FILE).unlink(missing_ok=True)
 
 
-def _field(given: Mapping[str, Any], name: str, kind: type[Any], default: Any = None) -> Any:
-    found = given.get(name, default)
-    if type(found) is not kind:
-        raise ValueError(f"{name}: expected {kind.__name__}, got {_shown(found)}")
-    return found
-
-
 def _id(given: Mapping[str, Any]) -> str:
-    found: str = _field(given, "id", str)
+    found: str = field(given, "id", str)
     if not _ID.fullmatch(found):
-        raise ValueError(f"id: expected 1 to 64 letters, digits, - and _, got {_shown(found)}")
-    return found
-
-
-def _version(given: Mapping[str, Any], name: str) -> int:
-    found: int = _field(given, name, int)
-    if version_number(str(found)) is None:
-        raise ValueError(f"{name}: expected a version's number, got {_shown(found)}")
+        raise ValueError(f"id: expected 1 to 64 letters, digits, - and _, got {shown(found)}")
     return found
 
 
@@ -231,39 +266,53 @@ def _stage(given: Mapping[str, Any]) -> Stage:
         return Stage(given.get("stage"))  # type: ignore[arg-type]
     except ValueError:
         known = ", ".join(Stage)
-        got = _shown(given.get("stage"))
+        got = shown(given.get("stage"))
         raise ValueError(f"stage: expected one of {known}, got {got}") from None
 
 
-def _share(given: Mapping[str, Any], name: str) -> float:
-    found = given.get(name, Rollout.__dataclass_fields__[name].default)
-    if type(found) not in (int, float) or not 0 <= found <= 1:
-        raise ValueError(f"{name}: expected a number from 0 to 1, got {_shown(found)}")
-    return float(found)
+def checked_by(found: Any) -> str:
+    """How requests are chosen, as it is written. Raises ValueError.
+
+    >>> checked_by("header:X-User")
+    'header:x-user'
+    """
+    if not isinstance(found, str) or not (found in (RANDOM, BY_KEY) or _HEADER.fullmatch(found)):
+        raise ValueError(f"by: expected {RANDOM}, {BY_KEY} or {BY_HEADER}NAME, got {shown(found)}")
+    return found.lower()
 
 
-def _by(given: Mapping[str, Any]) -> str:
-    found = given.get("by", RANDOM)
-    named = isinstance(found, str) and found.startswith(BY_HEADER) and len(found) > len(BY_HEADER)
-    if found not in (RANDOM, BY_KEY) and not named:
-        raise ValueError(f"by: expected {RANDOM}, {BY_KEY} or {BY_HEADER}NAME, got {_shown(found)}")
-    return str(found).lower()
+def _history(given: Mapping[str, Any]) -> tuple[Event, ...]:
+    return tuple(map(_event, field(given, "history", list, [])))
+
+
+def _earlier(given: Any) -> Earlier:
+    if not isinstance(given, dict):
+        raise ValueError(f"earlier: expected objects, got {shown(given)}")
+    return Earlier(version_field(given, "live"), version_field(given, "next"), _history(given))
 
 
 def _event(given: Any) -> Event:
     if not isinstance(given, dict):
-        raise ValueError(f"history: expected objects, got {_shown(given)}")
+        raise ValueError(f"history: expected objects, got {shown(given)}")
     try:
-        at = datetime.fromisoformat(_field(given, "at", str)).timestamp()
+        at = datetime.fromisoformat(field(given, "at", str)).timestamp()
     except (ValueError, OverflowError) as error:
         raise ValueError(f"history: {error}") from None
-    return Event(at, _stage(given), _share(given, "canary_share"), _field(given, "why", str))
+    share = share_field(given, "canary_share", Rollout.canary_share)
+    why, who = field(given, "why", str), field(given, "who", str, "")
+    return Event(at, _stage(given), share, why, who)
+
+
+def as_written(of: Rollout | Earlier) -> dict[str, Any]:
+    """As JSON has it, with times as texts.
+
+    >>> as_written(Earlier(1, 2, (Event(1.8e9, Stage.SHADOW, 0.0, ""),)))["history"][0]["at"]
+    '2027-01-15T08:00:00+00:00'
+    """
+    history = [asdict(event) | {"at": _written(event.at)} for event in of.history]
+    found = asdict(of) | {"history": history}
+    return found | {"earlier": [*map(as_written, of.earlier)]} if isinstance(of, Rollout) else found
 
 
 def _written(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _shown(found: object) -> str:
-    """What was found instead, in a message of one line."""
-    return reprlib.repr(found)

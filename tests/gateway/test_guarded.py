@@ -2,15 +2,26 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from service.captures import Captures
+from service.rollout import state
 from service.rollout.command import rollout
+from service.rollout.evidence import Evidence, evidence_directory, read_evidence, write_evidence
+from service.rollout.replaying import Replaying
+from service.rollout.watch import Action
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.prediction_logs import PREDICT_LOG, encode_log, log_about
+from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.rollouts import Stage, read_rollout
-from tests.gateway.rollouts import Door
+from sluice.wire.tensors import encode_tensor
+from sluice.wire.tfrecords import frame
+from tests.gateway.rollouts import Door, eventually
 
 GUARD = """
 pairs = 40
@@ -59,16 +70,68 @@ def guard(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_version_that_answers_the_same_comes_to_answer_all(door: Door, guard: Path) -> None:
-    directory = door.fresh("same")
-    with asked(door, "same") as statuses:
-        result = roll_out(door, "same", guard)
-    assert result.exit_code == 0, result.output
+@pytest.fixture
+def captures(tmp_path: Path) -> Path:
+    """Of 30 requests to each model."""
+    path = tmp_path / "captures"
+    path.mkdir()
+    with (path / "2026-11-26.tfrecord").open("wb") as file:
+        for x in range(30):
+            for model in ("same", "moved"):
+                request = PredictRequest(model_spec=ModelRef(model).to_proto("serving_default"))
+                request.inputs["x"].CopyFrom(encode_tensor(np.float32([x])))
+                about = log_about(ModelRef(model, 1), 1_800_000_000)
+                file.write(frame(encode_log(PREDICT_LOG, request.SerializeToString(), about)))
+    return path
+
+
+def stages(directory: Path) -> list[Stage]:
     ended = read_rollout(directory)
     assert ended is not None
-    assert [event.stage for event in ended.history] == [Stage.SHADOW, Stage.CANARY, Stage.PROMOTED]
+    return [event.stage for event in ended.history]
+
+
+def test_a_version_that_answers_the_same_comes_to_answer_all(
+    door: Door, guard: Path, captures: Path
+) -> None:
+    directory = door.fresh("same")
+    capture = [f"--capture={captures}", f"--model-server={door.grpc}"]
+    with asked(door, "same") as statuses:
+        result = roll_out(door, "same", guard, *capture)
+    assert result.exit_code == 0, result.output
+    assert "replay: 30 captured requests compared, all within bounds" in result.output
+    assert stages(directory) == [Stage.REPLAY, Stage.SHADOW, Stage.CANARY, Stage.PROMOTED]
     assert "same: promoted: version 2 answers" in result.output
     assert set(statuses) == {200}
+    again = roll_out(door, "same", guard, *capture)
+    assert (again.exit_code, "same: promoted: version 2 answers" in again.output) == (0, True)
+
+
+def test_what_captured_requests_show_nobody_meets(door: Door, guard: Path, captures: Path) -> None:
+    """Not a request comes meanwhile, and none is needed."""
+    directory = door.fresh("moved")
+    result = roll_out(door, "moved", guard, f"--capture={captures}", f"--model-server={door.grpc}")
+    assert result.exit_code == 1, result.output
+    assert stages(directory) == [Stage.REPLAY, Stage.ROLLED_BACK]
+    assert "30 of 30 had another value (allowed: 0.5)" in result.output
+
+
+def test_a_replay_waits_for_a_server_and_goes_on_after_what_it_has_counted(
+    door: Door, captures: Path
+) -> None:
+    """As after a command that was killed in the middle, while the model server was away."""
+    directory = door.fresh("same")
+    begun = state.start(directory, 2, stage=Stage.REPLAY)
+    counted = Evidence(begun.id, pairs=29)
+    write_evidence(evidence_directory(directory, begun.id) / "replay.json", counted)
+    with closing(Replaying(directory, begun, Captures(captures), "127.0.0.1:1", None)) as away:
+        away.go_on(0.1)
+        assert "29 captured requests compared; 2 at 127.0.0.1:1 cannot" in away.verdict().why
+        assert away.verdict().action is Action.WAIT
+    with closing(Replaying(directory, begun, Captures(captures), door.grpc, None)) as back:
+        eventually(lambda: back.go_on(0.1) or back.verdict().action is Action.ADVANCE)
+    seen = read_evidence(directory, begun.id)
+    assert (seen.pairs, seen.shadow_next.requests, seen.changed) == (30, 1, 0)
 
 
 def test_one_that_answers_otherwise_goes_back_before_anybody_has_met_it(
@@ -78,9 +141,7 @@ def test_one_that_answers_otherwise_goes_back_before_anybody_has_met_it(
     with asked(door, "moved") as statuses:
         result = roll_out(door, "moved", guard)
     assert result.exit_code == 1, result.output
-    ended = read_rollout(directory)
-    assert ended is not None
-    assert [event.stage for event in ended.history] == [Stage.SHADOW, Stage.ROLLED_BACK]
+    assert stages(directory) == [Stage.SHADOW, Stage.ROLLED_BACK]
     assert "had another value (allowed: 0.5)" in result.output
     assert set(statuses) == {200}
     assert door.predict("moved").json() == {"predictions": [2.5]}
@@ -93,3 +154,15 @@ def test_what_is_wrong_with_a_guard_is_told_before_anything_begins(door: Door, g
     assert result.exit_code == 1
     assert "pair is not known; did you mean pairs?" in result.output
     assert read_rollout(directory) is None
+
+
+def test_captures_without_the_model_are_told_before_anything_begins(
+    door: Door, guard: Path, captures: Path
+) -> None:
+    directory = door.fresh("absent")
+    result = roll_out(door, "absent", guard, f"--capture={captures}")
+    assert f"{captures} holds no request of absent" in result.output
+    (captures / "2026-11-26.tfrecord").unlink()
+    result = roll_out(door, "absent", guard, f"--capture={captures}")
+    assert f"{captures} holds no captures" in result.output
+    assert (result.exit_code, read_rollout(directory)) == (1, None)

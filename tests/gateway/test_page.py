@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from service.gateway.showcase import Showcase
+from service.rollout import state
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,10 @@ def repository(conformance_models: Path, tmp_path_factory: pytest.TempPathFactor
     (warm / "tf_serving_warmup_requests").touch()
     (version / "variables").mkdir()
     (version / "variables" / "data").write_bytes(bytes(3_000_000))
+    shutil.copytree(version, version.with_name("2"))
+    state.start(version.parent, 2)
+    state.abort(version.parent, "3 of 9 had <b>another</b> best class")
+    shutil.rmtree(version.with_name("2"))  # of what is gone the history stays
     return repository
 
 
@@ -126,6 +131,17 @@ def test_now_tells_how_many_took_how_long(url: str) -> None:
     assert get(f"{url}/models/nope/now").json() == {}
 
 
+def test_what_became_of_rollouts_is_shown_and_not_who_it_was(url: str) -> None:
+    page = get(f"{url}/models/affine").text
+    table = page.partition('aria-label="Rollouts"')[2].partition("</table>")[0]
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
+    assert [row[1:] for row in rows] == [
+        ["2", "rolled back", "3 of 9 had &lt;b&gt;another&lt;/b&gt; best class"],
+        ["2", "shadow", "by hand"],
+    ]
+    assert 'aria-label="Rollouts"' not in get(f"{url}/models/pair").text
+
+
 def test_what_is_wrong_with_a_model_is_said_to_whoever_looks(url: str) -> None:
     page = get(f"{url}/models/nope<b>")
     assert page.status_code == 404
@@ -150,3 +166,4 @@ def test_without_a_repository_there_is_nothing_to_show(tmp_path: Path) -> None:
     assert Showcase(None).describe("digits") == {}
     assert Showcase(tmp_path / "gone").describe("digits") == {}
     assert Showcase(tmp_path).file("..", 1, "training.png") is None
+    assert Showcase(None).rollouts("digits") == Showcase(tmp_path).rollouts("..") == []

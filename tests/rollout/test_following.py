@@ -1,5 +1,7 @@
 """A guarded rollout from shadow to promoted, or back, whoever is killed on the way."""
 
+import resource
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from service.rollout.guard import Guard, Step
 from service.rollout.state import abort, pause, start
 from service.rollout.watch import Action
 from sluice.wire.rollouts import Stage, read_rollout
+from tests.gateway.rollouts import eventually
 
 GUARD = Guard(pairs=300, seconds=0, steps=(Step(0.1, 20),))
 
@@ -37,6 +40,7 @@ class Gateway:
         assert rollout
         seen = read_evidence(self._model, rollout.id)
         seen.pairs += requests
+        seen.timed += requests
         seen.changes[Kind.CLASS] = round(seen.pairs * self._changed)
         for _ in range(round(requests * rollout.canary)):
             seen.canary.add(0.002)
@@ -74,6 +78,63 @@ def test_one_that_answers_otherwise_goes_back_and_the_reason_stays(model: Path) 
     assert ended
     assert (ended.stage, ended.answering) == (Stage.ROLLED_BACK, 1)
     assert ended.history[-1].why == "200 of 400 had another best class (allowed: 0.05)"
+
+
+def test_of_two_who_follow_one_does_and_the_other_goes_on_after_it(model: Path) -> None:
+    gateway, told = Gateway(model), []
+    stopped = threading.Event()
+
+    def first(*_) -> None:
+        stopped.set()
+        assert eventually(lambda: told)
+        raise KeyboardInterrupt
+
+    def other(_, verdict) -> None:
+        told.append(verdict.why)
+        gateway.answer()
+
+    def follow_first() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            follow(model, GUARD, first, look_s=0)
+
+    following = threading.Thread(target=follow_first)
+    following.start()
+    assert stopped.wait(60)
+    ended = follow(model, GUARD, other, look_s=0.01)
+    following.join()
+    assert ended
+    assert ended.stage is Stage.PROMOTED
+    assert told[0] == "another command follows it; this one goes on where that one ends"
+
+
+def test_another_rollout_is_not_followed(model: Path) -> None:
+    def tell(*_) -> None:
+        abort(model)
+        start(model, 2)
+
+    assert follow(model, GUARD, tell, look_s=0) is None
+    assert stage_of(model) is Stage.SHADOW
+
+
+def test_what_cannot_be_written_is_told_and_tried_again(model: Path) -> None:
+    """A disk that is full: the verdict is told, and done once there is room."""
+    Gateway(model, changed=0.5).answer()
+    before, told = resource.getrlimit(resource.RLIMIT_FSIZE), []
+
+    def tell(_, verdict) -> None:
+        told.append(verdict.why)
+        if "tried again" in verdict.why:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        ended = follow(model, GUARD, tell, look_s=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ended
+    assert ended.stage is Stage.ROLLED_BACK
+    stop = "200 of 400 had another best class (allowed: 0.05)"
+    assert told == [stop, f"{model}: File too large; it is tried again", stop]
 
 
 def test_whoever_begins_anew_knows_what_was_seen(model: Path) -> None:

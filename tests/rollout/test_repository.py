@@ -12,7 +12,7 @@ from sluice.wire.labels import labels_in_force, write_labels
 from sluice.wire.model_config import write_config
 from sluice.wire.protos.serving_pb2 import ModelServerConfig
 from sluice.wire.rollouts import ROLLOUT_FILE
-from training.publishing.listing import as_json
+from training.publishing.listing import as_json, table
 
 
 @pytest.fixture
@@ -76,6 +76,18 @@ def test_other_commands_leave_a_rollout_alone(digits: Path) -> None:
     state.abort(digits)
     assert "digits 3 is deleted" in run(digits, "rm", "digits", "3", "--force")
     assert state.hold(digits).answering == 2
+
+
+def test_the_list_tells_what_became_of_rollouts(digits: Path) -> None:
+    state.start(digits, 3)
+    state.abort(digits, "it was slow")
+    state.start(digits, 3, live=1)
+    [model] = as_json(digits.parent)["models"]
+    told = [(each["live"], each["next"], each["history"][-1]["why"]) for each in model["rollouts"]]
+    assert told == [(2, 3, "it was slow"), (1, 3, "by hand")]
+    [line] = [each for each in table(digits.parent).splitlines() if "it was slow" in each]
+    assert line.startswith("digits 3, rolled out after 2: 20")
+    assert "rolled back, it was slow (" in line
 
 
 def test_the_list_says_what_answers_and_what_is_wrong(digits: Path) -> None:

@@ -1,8 +1,11 @@
 """A rollout's state: what becomes of it, what the file may say, and two who change it at once."""
 
 import json
+import math
 import multiprocessing
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,14 @@ from hypothesis import strategies as some
 from service.rollout import state
 from service.rollout.evidence import Evidence, evidence_directory, read_evidence, write_evidence
 from service.rollout.state import StateError, goes_to_next
-from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, Stage, read_rollout, write_rollout
+from sluice.wire.rollouts import (
+    MOST_EARLIER,
+    ROLLOUT_FILE,
+    Rollout,
+    Stage,
+    read_rollout,
+    write_rollout,
+)
 
 
 @pytest.fixture
@@ -43,9 +53,11 @@ def test_a_rollout_goes_from_shadow_to_canary_to_all(digits: Path) -> None:
 
 
 def test_what_is_paused_goes_on_where_it_was(digits: Path) -> None:
-    state.start(digits, 3)
-    assert state.pause(digits).shadow == 0
-    assert state.resume(digits).stage is Stage.SHADOW
+    for stage in (Stage.REPLAY, Stage.SHADOW):
+        state.start(digits, 3, stage=stage)
+        assert state.pause(digits).shadow == 0
+        assert state.resume(digits).stage is stage
+        state.shadow(digits)
     state.canary(digits, 0.25)
     paused = state.pause(digits)
     assert (paused.canary, paused.answering, paused.labels["canary"]) == (0, 2, 3)
@@ -67,10 +79,47 @@ def test_the_version_that_is_live_is_the_one_that_answered_before(digits: Path) 
         state.start(digits, 3)
     state.abort(digits)
     assert state.start(digits, 3).live == 1
-    state.promote(digits)
+    promoted = state.promote(digits)
+    assert state.start(digits, 3) == promoted
+    assert state.hold(digits).answering == 3
     with pytest.raises(StateError, match="digits 3 is what answers already"):
         state.start(digits, 3)
-    assert state.hold(digits).answering == 3
+
+
+def test_a_version_that_is_gone_is_left_by_the_way_back(digits: Path) -> None:
+    state.start(digits, 3)
+    shutil.rmtree(digits / "3")
+    for move in (state.pause, state.promote):
+        with pytest.raises(StateError, match="digits has no version 3; there are: 1, 2"):
+            move(digits)
+    assert state.abort(digits).answering == 2
+    assert state.start(digits, 2, live=1).live == 1
+
+
+def test_what_became_of_earlier_rollouts_is_remembered_as_far_as_it_is_kept(digits: Path) -> None:
+    state.start(digits, 3)
+    state.abort(digits, "it was slow")
+    state.start(digits, 3)
+    state.promote(digits)
+    held = state.hold(digits)
+    told = [(each.live, each.next, each.history[-1].why) for each in held.earlier]
+    assert told == [(2, 3, "it was slow"), (2, 3, "by hand")]
+    assert read_rollout(digits) == held
+    for _ in range(MOST_EARLIER):
+        state.start(digits, 2)
+        state.abort(digits)
+    state.hold(digits)
+    kept = state.start(digits, 2).earlier
+    assert [each.live for each in kept] == [3] * MOST_EARLIER
+
+
+def test_what_could_not_be_read_again_is_not_written(digits: Path) -> None:
+    begun = state.start(digits, 3)
+    with pytest.raises(ValueError, match="canary_share: expected a number from 0 to 1, got nan"):
+        state.canary(digits, math.nan)
+    with pytest.raises(ValueError, match="by: expected random, key or header:NAME"):
+        write_rollout(digits, replace(begun, by="header:X User"))
+    assert read_rollout(digits) == begun
 
 
 @pytest.mark.parametrize(
@@ -105,7 +154,7 @@ def test_what_cannot_be_done_from_here(digits: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"stage": "halfway"}, "expected one of shadow, canary"),
+        ({"stage": "halfway"}, "expected one of replay, shadow, canary"),
         ({"live": "1"}, "live: expected int, got '1'"),
         ({"live": True}, "live: expected int"),
         ({"next": 1}, "live and next are both 1"),
@@ -118,6 +167,8 @@ def test_what_cannot_be_done_from_here(digits: Path) -> None:
         ({"id": ""}, "id: expected 1 to 64 letters"),
         ({"stage": "rolled_back", "next": 1 << 63}, "next: expected a version's number"),
         ({"history": "x" * 2**20}, "is no file, or has more than 1,048,576 bytes"),
+        ({"earlier": [1]}, "earlier: expected objects, got 1"),
+        ({"earlier": [{"live": 1}]}, "next: expected int, got None"),
     ],
     ids=lambda value: str(value)[:40],
 )

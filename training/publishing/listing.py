@@ -9,7 +9,7 @@ from typing import Any
 
 from sluice.wire.contract import METRICS_FILE
 from sluice.wire.labels import labels_in_force
-from sluice.wire.rollouts import Rollout, read_rollout
+from sluice.wire.rollouts import Rollout, as_written, read_rollout
 from sluice.wire.saved_model import BadSavedModel, read_signatures
 from sluice.wire.versions import (
     find_versions,
@@ -166,7 +166,7 @@ def _model_as_json(directory: Path, served: Sequence[Published]) -> dict[str, An
         labels = labels_in_force(directory)
     except (ValueError, OSError) as error:
         fault = str(error)
-    paths = find_versions(directory)
+    paths, rollout = find_versions(directory), _rollout(directory)
     withdrawn = {
         number: path
         for number, path in withdrawn_versions(directory).items()
@@ -183,6 +183,7 @@ def _model_as_json(directory: Path, served: Sequence[Published]) -> dict[str, An
         "labels": labels,
         "labels_fault": fault,
         "versions": sorted(versions, key=lambda each: int(each["version"])),
+        "rollouts": [as_written(each) for each in rollout.remembered] if rollout else [],
     }
 
 
@@ -227,8 +228,17 @@ def table(repository: Path) -> str:
         if len(each.graphs) > 1
         for line in graph_lines(each.graphs)
     ]
-    others = survey(repository)[1] if repository.is_dir() else {}
+    models, others = survey(repository) if repository.is_dir() else ({}, {})
+    for name, directory in models.items():
+        lines += _rollout_lines(name, directory)
     return "\n".join([*lines, *(f"{name} is no model: {why}" for name, why in others.items())])
+
+
+def _rollout_lines(model: str, directory: Path) -> Iterator[str]:
+    rollout = _rollout(directory)
+    for each in rollout.remembered if rollout else ():
+        for event in each.history:
+            yield f"{model} {each.next}, rolled out after {each.live}: {event}"
 
 
 def graph_lines(graphs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

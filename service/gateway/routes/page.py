@@ -107,6 +107,7 @@ def page(model: str) -> str:
         versions=_states(model),
         signatures=[signatures.get(name) for name in signatures.names()],
         shown=shown,
+        rollouts=_showcase().rollouts(model),
         newest=newest,
         samples=_sample_addresses(model, newest, shown[newest]["samples"]) if newest else [],
         digest=static_digest(),

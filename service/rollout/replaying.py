@@ -1,0 +1,89 @@
+"""The first step of a rollout, where there are captured requests: both versions are asked them, by
+the command itself and for nobody, and what differs is evidence as any other.
+"""
+
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+
+from service.captures import Captured, Captures
+from service.replay.changes import Tolerance, changes
+from service.replay.sides import Away, Place, Side, ask_both
+from service.rollout.counting import count_pair
+from service.rollout.evidence import Evidence, evidence_directory, evidence_in, write_evidence
+from service.rollout.watch import Action, Verdict
+from sluice.wire.rollouts import Rollout
+
+FILE = "replay.json"  # beside those of the gateways' workers
+TIMEOUT_S = 30.0
+
+
+def captured_of(captures: Captures, model: str) -> Iterator[Captured]:
+    """The requests of a model."""
+    return (each for each in captures if each.logged.model.name == model)
+
+
+class Replaying:
+    """Of one rollout; to be closed. Begun anew, it goes on after those that it has counted."""
+
+    def __init__(
+        self,
+        directory: Path,
+        rollout: Rollout,
+        captures: Captures,
+        address: str,
+        api_key: str | None,
+    ) -> None:
+        self._rollout, self._captures, self._model = rollout, captures, directory.name
+        self._path = evidence_directory(directory, rollout.id) / FILE
+        self._live, self._next = (
+            Side(Place(address, version), api_key, TIMEOUT_S)
+            for version in (rollout.live, rollout.next)
+        )
+        self._is_over, self._away = False, ""
+
+    def close(self) -> None:
+        self._live.close()
+        self._next.close()
+
+    @cached_property
+    def _counted(self) -> Evidence:
+        """So far, by whoever had the turn before too: it is read when this one has it."""
+        try:
+            return evidence_in(self._path)
+        except (OSError, ValueError, KeyError, TypeError):
+            return Evidence(self._rollout.id)
+
+    @cached_property
+    def _left(self) -> Iterator[Captured]:
+        return islice(captured_of(self._captures, self._model), self._counted.pairs, None)
+
+    def verdict(self) -> Verdict:
+        told = f"{self._counted.pairs:,} captured requests compared"
+        if self._is_over:
+            return Verdict(Action.ADVANCE, f"{told}, all within bounds")
+        return Verdict(Action.WAIT, f"{told}; {self._away}" if self._away else told)
+
+    def go_on(self, seconds: float) -> None:
+        """Ask for about so long, and write down what was counted. Raises OSError."""
+        until = time.monotonic() + seconds
+        self._away = ""
+        while not (self._is_over or self._away) and time.monotonic() < until:
+            self._ask()
+        write_evidence(self._path, self._counted)
+        if self._away:
+            time.sleep(max(0.0, until - time.monotonic()))
+
+    def _ask(self) -> None:
+        captured = next(self._left, None)
+        if captured is None:
+            self._is_over = True
+            return
+        try:
+            was, now = ask_both(captured.logged, self._live, self._next, self._counted.pairs)
+        except Away as error:
+            self._left, self._away = chain([captured], self._left), str(error)
+            return
+        count_pair(self._counted, was, now, changes(was, now, Tolerance()), timed=True)
