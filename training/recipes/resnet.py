@@ -34,6 +34,7 @@ class ResNet50(Recipe):
     flip: bool = True
     shift: float = 0.07
     width: int = 64
+    depths: tuple[int, ...] = (3, 4, 6, 3)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ResNet101(ResNet50):
     name: str = "resnet101"
     summary: str = "ResNet-101 at its published width, for a GPU"
     model: str = "resnet101"
+    depths: tuple[int, ...] = (3, 4, 23, 3)
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,4 @@ class ResNet152(ResNet50):
     name: str = "resnet152"
     summary: str = "ResNet-152 at its published width, for a GPU"
     model: str = "resnet152"
+    depths: tuple[int, ...] = (3, 8, 36, 3)
