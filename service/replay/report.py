@@ -28,11 +28,13 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{color-scheme: light dark}}
-body {{font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem}}
+body {{font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+  overflow-wrap: break-word}}
 table {{border-collapse: collapse}}
 .numbers td, .numbers th {{padding: 2px 14px 2px 0; text-align: left}}
 article {{border-top: 1px solid rgba(128, 128, 128, .4); padding: .5rem 0}}
-.sides {{display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr))}}
+.sides {{display: grid; gap: 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr))}}
 .sides > div {{min-width: 0; overflow-x: auto}}
 </style></head><body><main>
 <h1>{title}</h1>

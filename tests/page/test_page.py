@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,13 +26,12 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import training
 from tests import figures
+from tests.looking import addresses_asked, faults_for_people, tab_to
 
 pytestmark = pytest.mark.root
 
 PATIENCE_S = 120
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
 EXPLAINABLE = Path(__file__).parents[1] / "gateway" / "make_models.py"
 ODD = "größe <b> 50% & \"x\" 'y' ?#+"
 LABELS = [f"<img src=x onerror=document.title={number}>" for number in range(1000)]
@@ -90,30 +88,6 @@ def url(repository: Path, launch_modelserver, launch_gateway) -> str:
     ).url
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1200,1000",
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
@@ -148,15 +122,6 @@ def answered(browser: webdriver.Chrome, output: str):
     until(browser, lambda b: all_of(b, f"[data-output={output}]") or all_of(b, "#said.bad"))
     assert not all_of(browser, "#said.bad"), one(browser, "#said").text
     return all_of(browser, f"[data-output={output}]")
-
-
-def tab_to(browser: webdriver.Chrome, is_it) -> None:
-    """Until what is wanted has the focus."""
-    for _ in range(50):
-        ActionChains(browser).send_keys(Keys.TAB).perform()
-        if is_it(browser.switch_to.active_element):
-            return
-    raise AssertionError("Tab does not lead to it")
 
 
 def test_a_digit_is_read(
@@ -475,11 +440,7 @@ def test_the_page_is_for_everybody(
                 button.click()
                 until(browser, lambda b: all_of(b, "canvas.heat"))
             browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = 1)")
-        browser.execute_script(AXE)
-        found = browser.execute_async_script("axe.run().then(arguments[0])")
-        assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
-        wide = browser.execute_script("return document.documentElement.scrollWidth")
-        assert wide <= browser.execute_script("return document.documentElement.clientWidth")
+        assert faults_for_people(browser) == []
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     browser.set_window_size(1200, 1000)
 
@@ -489,15 +450,10 @@ def test_no_request_leaves_the_host_and_nothing_is_wrong_in_the_console(
 ) -> None:
     """Of all that was looked at before."""
     browser.get(f"{url}/models/digits")
-    messages = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
-    asked = {
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    }
-    assert asked
+    everything = addresses_asked(browser)
+    assert everything
     assert [
-        each for each in asked if not re.match(rf"{url}/|data:|blob:|about:|chrome:", each)
+        each for each in everything if not re.match(rf"{url}/|data:|blob:|about:|chrome:", each)
     ] == []
     # A refused prediction is a line of the console, and is meant to be.
     wrong = [

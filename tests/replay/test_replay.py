@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from selenium.webdriver.common.by import By
 
 from service.cli import main
 from service.replay.summary import WORST
@@ -19,6 +20,7 @@ from sluice.wire.prediction_logs import CLASSIFY_LOG, PREDICT_LOG, encode_log, l
 from sluice.wire.protos.serving_pb2 import ClassificationRequest, PredictRequest
 from sluice.wire.tensors import encode_tensor
 from sluice.wire.tfrecords import frame
+from tests.looking import addresses_asked, faults_for_people, tab_to
 from tests.processes import RUNNING, leashed
 from tests.system import toy_server
 
@@ -244,6 +246,32 @@ def test_what_was_compared_before_a_server_died_is_told(captures, toy) -> None:
 def test_what_cannot_be_meant_is_told_before_anything_is_asked(captures, option, told) -> None:
     result = replay(captures([]), "1", "2", "127.0.0.1:1", option)
     assert (result.exit_code, told in result.output) == (2, True), result.output
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("version", "drawn"), [("3", 2), ("6", 1)])
+def test_the_report_is_looked_at(
+    address, captures, pictures, browser, version: str, drawn: int
+) -> None:
+    """`drawn`: the sides of a case that have an answer, and with it the picture that was asked."""
+    page = captures([*map(predict, pictures)]) / "report.html"
+    replay(page.parent, "1", version, address, f"--report={page}")
+    addresses_asked(browser), browser.get_log("browser")  # of what was looked at before
+    browser.get(page.as_uri())
+    cases = browser.find_elements(By.CSS_SELECTOR, "article")
+    assert cases
+    for case in cases[:WORST]:
+        shown = case.find_elements(By.CSS_SELECTOR, "img")
+        assert len(shown) == drawn
+        assert all(each.is_displayed() and each.size["width"] > 100 for each in shown)
+        assert all(int(each.get_property("naturalWidth")) > 0 for each in shown)
+    tab_to(browser, lambda focused: focused.get_attribute("aria-label") == "after")
+    assert faults_for_people(browser) == []
+    browser.set_window_size(360, 1000)
+    assert faults_for_people(browser) == []
+    browser.set_window_size(1200, 1000)
+    assert {each.partition(":")[0] for each in addresses_asked(browser)} == {"file", "data"}
+    assert browser.get_log("browser") == []
 
 
 @pytest.mark.slow
