@@ -42,7 +42,7 @@ from sluice.wire.rollouts import Rollout
 
 SHARE_OF_TIME = 0.1
 LOOK_EVERY_S = 0.01  # whether a call is free
-# Whose fault they are is not the version's: there is nobody to compare.
+# Whose fault they are is not the version's, but for a server's that was lost under the call.
 _NO_ANSWER = (ModelNotFound, ModelServerUnavailable, ModelServerOverloaded, Busy)
 
 log = logging.getLogger(__name__)
@@ -126,16 +126,11 @@ class Shadow:
         questions = [pair.question for pair in pairs] + copies * [pairs[0].question]
         try:
             answers = await self._answers(server, questions, pairs[0].rollout)
-        except _NO_ANSWER:
-            for pair in pairs:
-                self._witness.not_asked(pair.model, pair.rollout, "away")
-            return
         except GatewayError as error:
-            answers = None
-            if len(questions) == 1:
-                seconds, name = time.monotonic() - began, type(error).__name__
-                await self._compare(pairs[0], Reply({}, None, seconds, name, str(error)), False)
+            if len(questions) == 1 or isinstance(error, _NO_ANSWER):
+                await self._failed(pairs, error, time.monotonic() - began)
                 return
+            answers = None
         if answers is None:
             for pair in pairs:
                 await self._ask(server, [pair])
@@ -146,6 +141,18 @@ class Shadow:
             await self._compare(pair, Reply(each.outputs, each.version, seconds), timed)
             timed = False  # one call is one time, however many it has answered
             await asyncio.sleep(0)  # whoever came meanwhile goes first
+
+    async def _failed(self, pairs: Sequence[Pair], error: GatewayError, seconds: float) -> None:
+        """Of a call without an answer. A server that was lost under it may have died of one of its
+        questions: that counts once, whatever else the call held."""
+        is_lost = isinstance(error, ModelServerUnavailable) and error.begun
+        away = pairs
+        if is_lost or not isinstance(error, _NO_ANSWER):
+            reply = Reply({}, None, seconds, type(error).__name__, str(error))
+            await self._compare(pairs[0], reply, False)
+            away = pairs[1:]
+        for pair in away:
+            self._witness.not_asked(pair.model, pair.rollout, "away")
 
     async def _answers(
         self, server: Server, questions: Sequence[Question], rollout: Rollout

@@ -11,6 +11,7 @@ from service.gateway.calls import Calls
 from service.gateway.errors import (
     DeadlineExceeded,
     GatewayError,
+    ModelNotFound,
     ModelServerError,
     ModelServerUnavailable,
 )
@@ -61,7 +62,7 @@ class Trials:
         except GatewayError as error:
             if way.instead is not None and way.goes_round(error):
                 answered = await ask(way.instead)
-                self._witness.failed(way)
+                self._gone_round(way, error)
                 return answered
             if _may_be_its_own(error):
                 self._witness.failed(way)
@@ -75,6 +76,13 @@ class Trials:
             seconds = caller.called_s or time.monotonic() - began
             self._witness.answered(way, seconds, outputs(answered))
         return answered
+
+    def _gone_round(self, way: Route, error: GatewayError) -> None:
+        """A version that a server has not loaded, or not yet, has answered nothing wrong."""
+        if not isinstance(error, ModelNotFound):
+            self._witness.failed(way)
+        elif way.rollout is not None:
+            self._witness.not_asked(way.model.name, way.rollout, "away")
 
 
 def _may_be_its_own(error: GatewayError) -> bool:

@@ -77,7 +77,6 @@ def tried(rollout: Rollout, error: errors.GatewayError | None) -> tuple[str, Evi
 ITS_OWN = [
     errors.InvalidInput("x", "float", "int"),
     errors.RejectedByModel("no"),
-    errors.ModelNotFound("not loaded"),
     errors.ModelServerFailed("INTERNAL"),
     errors.ModelServerOverloaded("OOM when allocating tensor"),
     errors.NotImplementedByServer("grouped convolutions on this device"),
@@ -89,6 +88,12 @@ def test_live_answers_for_a_canary_that_fails_by_what_may_be_its_own(error) -> N
     answered, evidence = tried(CANARY, error)
     assert answered == "1"
     assert (evidence.canary.errors, evidence.stable.requests) == (1, 0)
+
+
+def test_live_answers_for_a_canary_that_is_not_loaded_which_is_nobodys_fault() -> None:
+    answered, evidence = tried(CANARY, errors.ModelNotFound("not loaded yet"))
+    assert answered == "1"
+    assert (evidence.canary.errors, evidence.stable.requests) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +238,31 @@ def test_what_waits_keeps_no_more_than_is_counted_for_it() -> None:
     assert lone.size == joined.size == 4000 + 8
     assert np.shares_memory(lone.answer.outputs["y"], REPLY)
     assert not np.shares_memory(joined.answer.outputs["y"], REPLY)
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (errors.ModelServerUnavailable("connection reset", begun=True), True),
+        (errors.ModelServerUnavailable("no connection", begun=False), False),
+        (errors.ModelNotFound("not loaded yet"), False),
+    ],
+    ids=["lost", "away", "not loaded"],
+)
+def test_a_server_that_shadows_were_lost_under_counts_once(error, counts) -> None:
+    """Whatever the call held: one of its questions may have ended the server."""
+    pair, witness = offered(CANARY), Witness()
+
+    async def ask() -> None:
+        asked = calls()
+        shadow = Shadow(SETTINGS, Rollouts(witness), witness, asked)
+        await shadow._failed([pair, replace(pair), replace(pair)], error, 0.01)
+        await shadow.close()
+
+    asyncio.run(ask())
+    evidence = seen(witness, CANARY)
+    assert evidence.changes == ({"error": 1} if counts else {})
+    assert evidence.shadow_next.errors == counts
 
 
 def test_every_other_turn_asks_as_many_rows_as_went_with_the_first() -> None:
