@@ -15,7 +15,8 @@ import click
 
 from sluice.wire.labels import label_fault, read_labels, write_labels
 from sluice.wire.nearest import nearest
-from sluice.wire.rollouts import Rollout, read_rollout
+from sluice.wire.rollout_files import read_rollout
+from sluice.wire.rollouts import Rollout
 from sluice.wire.versions import (
     find_versions,
     model_directories,

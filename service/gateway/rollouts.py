@@ -13,7 +13,8 @@ from pathlib import Path
 
 from service.gateway.file_state import state_of
 from service.gateway.witness import Witness
-from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, read_rollout
+from sluice.wire.rollout_files import ROLLOUT_FILE, read_rollout
+from sluice.wire.rollouts import Rollout
 
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 2.0  # with a file system that does not answer, at the beginning and the end

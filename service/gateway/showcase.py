@@ -10,7 +10,8 @@ from typing import Any
 
 from sluice.wire.contract import METRICS_FILE, WARMUP_FILE
 from sluice.wire.labels import labels_in_force
-from sluice.wire.rollouts import Event, read_rollout
+from sluice.wire.rollout_files import read_rollout
+from sluice.wire.rollouts import Event
 from sluice.wire.versions import SAVED_MODEL, published_versions
 
 # Nothing else of a version is shown: variables and graph are the model itself.

@@ -17,15 +17,8 @@ from service.rollout.replaying import Replaying, captured_of
 from service.rollout.state import StateError
 from service.rollout.words import as_text, described
 from service.versions import REPOSITORY, find_model
-from sluice.wire.rollouts import (
-    BY_HEADER,
-    BY_KEY,
-    RANDOM,
-    Rollout,
-    Stage,
-    checked_by,
-    read_rollout,
-)
+from sluice.wire.rollout_files import read_rollout
+from sluice.wire.rollouts import BY_HEADER, BY_KEY, RANDOM, Rollout, Stage, checked_by
 
 Result = TypeVar("Result")
 

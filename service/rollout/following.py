@@ -23,7 +23,8 @@ from service.rollout.guard import Guard
 from service.rollout.sequential import Comparison
 from service.rollout.state import ASKED_STAGES, StateError, abort, canary, promote, shadow
 from service.rollout.watch import Action, Verdict, Watch
-from sluice.wire.rollouts import Rollout, Stage, read_rollout
+from sluice.wire.rollout_files import read_rollout
+from sluice.wire.rollouts import Rollout, Stage
 
 LOOK_S = 1.0  # as often as gateways write what they have counted
 TELL_EVERY_S = 10.0

@@ -3,8 +3,9 @@
      start ─▶ (replay) ─▶ shadow ─▶ canary ─▶ promoted       pause: from the first three, and back
                  └──────────┴─────────┴─────────┴──▶ rolled_back         (abort)
 
-Every change is one file renamed (sluice/wire/rollouts.py), under a lock that the kernel takes away
-from whoever dies: killed at any point, a command has changed all or nothing, and may be run again.
+Every change is one file renamed (sluice/wire/rollout_files.py), under a lock that the kernel takes
+away from whoever dies: killed at any point, a command has changed all or nothing, and may be run
+again.
 """
 
 import fcntl
@@ -19,14 +20,8 @@ from pathlib import Path
 from typing import TypeGuard
 
 from service.rollout.evidence import forget_evidence
-from sluice.wire.rollouts import (
-    RANDOM,
-    Rollout,
-    Stage,
-    read_rollout,
-    remove_rollout,
-    write_rollout,
-)
+from sluice.wire.rollout_files import read_rollout, remove_rollout, write_rollout
+from sluice.wire.rollouts import RANDOM, Rollout, Stage
 from sluice.wire.versions import find_versions, published_versions
 
 # What may go on, or be stopped.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sluice.wire.rollouts import read_rollout
+from sluice.wire.rollout_files import read_rollout
 
 LABELS_FILE = "labels.json"
 _LABEL = re.compile(r"[A-Za-z][\w.-]{0,62}", re.ASCII)

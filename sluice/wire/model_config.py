@@ -7,7 +7,7 @@ from google.protobuf import text_format
 
 from sluice.wire.labels import labels_in_force
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelConfigList, ModelServerConfig
-from sluice.wire.rollouts import read_rollout
+from sluice.wire.rollout_files import read_rollout
 from sluice.wire.versions import find_versions, model_directories
 
 

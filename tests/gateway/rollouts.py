@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import requests
 
-from sluice.wire.rollouts import Rollout, remove_rollout
+from sluice.wire.rollout_files import remove_rollout
+from sluice.wire.rollouts import Rollout
 
 # By model, what each version is a copy of. `moved` answers x/2 + 2, then x/2 + 3, and so does
 # `kept`, whose answers are; the next version of `broken` takes another input; that of `absent` is

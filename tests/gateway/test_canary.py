@@ -14,7 +14,7 @@ from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 from sluice.wire.protos.tensorflow_pb2 import Example
-from sluice.wire.rollouts import ROLLOUT_FILE
+from sluice.wire.rollout_files import ROLLOUT_FILE
 from sluice.wire.tensors import encode_tensor
 from tests.gateway.rollouts import Door, eventually
 

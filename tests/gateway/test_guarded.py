@@ -18,7 +18,8 @@ from service.rollout.watch import Action
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import PREDICT_LOG, encode_log, log_about
 from sluice.wire.protos.serving_pb2 import PredictRequest
-from sluice.wire.rollouts import Stage, read_rollout
+from sluice.wire.rollout_files import read_rollout
+from sluice.wire.rollouts import Stage
 from sluice.wire.tensors import encode_tensor
 from sluice.wire.tfrecords import frame
 from tests.gateway.rollouts import Door, eventually

@@ -28,7 +28,8 @@ from service.rollout import state
 from service.rollout.evidence import Evidence, evidence_directory, read_evidence
 from service.rollout.state import ASKED_STAGES, goes_to_next
 from sluice.wire.model_ref import ModelRef
-from sluice.wire.rollouts import ROLLOUT_FILE, Rollout, Stage
+from sluice.wire.rollout_files import ROLLOUT_FILE
+from sluice.wire.rollouts import Rollout, Stage
 from sluice.wire.signature import Signature
 
 MODEL = ModelRef("m")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from service.cli import main
 from service.rollout import state
 from service.rollout.evidence import Evidence, evidence_directory, write_evidence
-from sluice.wire.rollouts import ROLLOUT_FILE, read_rollout
+from sluice.wire.rollout_files import ROLLOUT_FILE, read_rollout
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from service.rollout.following import follow, read_watch, step
 from service.rollout.guard import Guard, Step
 from service.rollout.state import abort, pause, start
 from service.rollout.watch import Action
-from sluice.wire.rollouts import Stage, read_rollout
+from sluice.wire.rollout_files import read_rollout
+from sluice.wire.rollouts import Stage
 from tests.gateway.rollouts import eventually
 
 GUARD = Guard(pairs=300, seconds=0, steps=(Step(0.1, 20),))

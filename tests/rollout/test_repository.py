@@ -11,7 +11,7 @@ from service.rollout import state
 from sluice.wire.labels import labels_in_force, write_labels
 from sluice.wire.model_config import write_config
 from sluice.wire.protos.serving_pb2 import ModelServerConfig
-from sluice.wire.rollouts import ROLLOUT_FILE
+from sluice.wire.rollout_files import ROLLOUT_FILE
 from training.publishing.listing import as_json, table
 
 

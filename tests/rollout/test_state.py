@@ -15,14 +15,8 @@ from hypothesis import strategies as some
 from service.rollout import state
 from service.rollout.evidence import Evidence, evidence_directory, read_evidence, write_evidence
 from service.rollout.state import StateError, goes_to_next
-from sluice.wire.rollouts import (
-    MOST_EARLIER,
-    ROLLOUT_FILE,
-    Rollout,
-    Stage,
-    read_rollout,
-    write_rollout,
-)
+from sluice.wire.rollout_files import ROLLOUT_FILE, read_rollout, write_rollout
+from sluice.wire.rollouts import MOST_EARLIER, Rollout, Stage
 
 
 @pytest.fixture

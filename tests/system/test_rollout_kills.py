@@ -18,7 +18,8 @@ import requests
 from service.rollout import state
 from service.rollout.evidence import evidence_directory, evidence_in, read_evidence
 from sluice.wire.model_config import write_config
-from sluice.wire.rollouts import Rollout, Stage, read_rollout, remove_rollout
+from sluice.wire.rollout_files import read_rollout, remove_rollout
+from sluice.wire.rollouts import Rollout, Stage
 from tests.gateway.rollouts import eventually
 from tests.processes import RUNNING, GatewayProcess, ModelServerProcess, free_port
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from sluice.wire.contract import METRICS_FILE
 from sluice.wire.labels import labels_in_force
-from sluice.wire.rollouts import Rollout, as_written, read_rollout
+from sluice.wire.rollout_files import as_written, read_rollout
+from sluice.wire.rollouts import Rollout
 from sluice.wire.saved_model import BadSavedModel, read_signatures
 from sluice.wire.versions import (
     find_versions,
