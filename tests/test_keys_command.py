@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.gateway.access.access_list import read_access
-from service.gateway.access.keys import is_key
+from service.gateway.access.keys import digest_of
 from service.keys import keys
 
 
@@ -30,7 +30,7 @@ def test_a_new_key_is_shown_once_and_its_hash_kept(run, file):
     assert made.exit_code == 0 and key.startswith("sluice_acme_")
     assert key[-64:] not in file.read_text() + made.stderr
     entry = read_access(file.read_text()).keys["acme"]
-    assert is_key(key, entry.digest)
+    assert digest_of(key) == entry.digest
     assert (entry.grant.models, entry.grant.operations) == (("digits",), {"predict"})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not [path for path in file.parent.iterdir() if path != file]
