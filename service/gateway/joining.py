@@ -227,10 +227,16 @@ class Joining:
             part.fail(error)
 
     def _ask_alone(self, traffic: Traffic, parts: Sequence[Part]) -> None:
+        """At once, beyond the limit too: they have had their turn. One after the other, the last
+        would wait for a bad one's company as long as for all of them."""
         for part in parts:
             if part.is_wanted:
                 part.joinable = False
-                traffic.add(part)
+                server = self._servers.choose()
+                if server is None:
+                    traffic.add(part)
+                else:
+                    self._start(traffic, server, [part])
         self._pump(traffic)
 
     async def _call(self, traffic: Traffic, slot: Slot, call: Call) -> Answer:

@@ -54,8 +54,11 @@ class Limiter:
         self._counted_from = now
 
     def drain_s(self, rows: int) -> float:
-        """How long so many rows take to be answered, seconds; 0 where it is not known."""
-        return rows / self._rate if self._rate else 0.0
+        """How long so many rows take to be answered, seconds; 0 where it is not known. A request of
+        very many takes no longer than others of its size did, whatever the rate of small ones."""
+        if not self._rate:
+            return 0.0
+        return min(rows / self._rate, self._usual_of.get(rows.bit_length(), math.inf))
 
     @property
     def _fastest_s(self) -> float:
