@@ -83,6 +83,11 @@ class Asking(threading.Thread):
         return self.outcomes[-1].status == 200
 
 
+def told(gateway: GatewayProcess) -> str:
+    """Its metrics."""
+    return requests.get(f"{gateway.url}/metrics", timeout=60).text
+
+
 def ask(url: str) -> Outcome:
     try:
         reply = requests.post(url, json={"instances": [1.0]}, timeout=60)
@@ -100,6 +105,7 @@ class Stack:
         self._list, self._guard = repository / ".models.config", repository / ".guard.toml"
         self._guard.write_text(GUARD)
         self._port = free_port()
+        self.gateways: list[Gateway] = []
         self.bring_to(Stage.SHADOW)
         self.twin = self._start_twin()
         self.gateways = [self._start_gateway() for _ in range(2)]
@@ -115,8 +121,10 @@ class Stack:
         return found
 
     def bring_to(self, stage: Stage) -> None:
-        """A fresh rollout, and what is listed for the model server."""
+        """A fresh rollout, which nobody takes for the one before, and what is listed for the model
+        server."""
         remove_rollout(self.model)
+        eventually(lambda: not any("\nsluice_rollout{" in told(each) for each in self.gateways))
         state.start(self.model, 2)
         MOVES[stage](self.model)
         write_config(self._list, self.repository, ["toy"])
@@ -125,7 +133,7 @@ class Stack:
         now = self.rollout
         share = 1.0 if now.answering == now.next else now.canary
         series = f'sluice_rollout{{live="1",model="toy",next="2",stage="{now.stage}"}} {share}\n'
-        return series in requests.get(f"{gateway.url}/metrics", timeout=60).text
+        return series in told(gateway)
 
     def seen_by(self, gateway: GatewayProcess) -> int:
         """Answers that the gateway has written down, whether it lives or not."""
