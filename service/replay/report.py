@@ -35,7 +35,7 @@ table {{border-collapse: collapse}}
 article {{border-top: 1px solid rgba(128, 128, 128, .4); padding: .5rem 0}}
 .sides {{display: grid; gap: 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr))}}
-.sides > div {{min-width: 0; overflow-x: auto}}
+.sides > div, .counts {{min-width: 0; overflow-x: auto}}
 </style></head><body><main>
 <h1>{title}</h1>
 {body}
@@ -75,7 +75,8 @@ def as_page(
         f"<b>{escape(str(before))}</b> and of <b>{escape(str(after))}</b>. "
         f"{summary.changed:,} are answered otherwise.</p>",
         *_left(summary),
-        f'<table class="numbers">{head}{rows}</table>',
+        '<div class="counts" role="group" tabindex="0" aria-label="changes">'
+        f'<table class="numbers">{head}{rows}</table></div>',
         f"<p>{escape(_times(summary))}</p>",
         *(_section(kind, summary, tolerance) for kind in Kind if kind in summary.by_kind),
     ]

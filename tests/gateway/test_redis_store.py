@@ -239,7 +239,8 @@ def slowest_s(gateway, seconds, key=KEY):
 def test_a_redis_that_goes_away_delays_no_request_by_50_ms(
     launch_gateway, slow, redis, tmp_path, away, how
 ):
-    """Beyond what the machine itself does: a gateway that counts in its own memory is asked too."""
+    """Beyond what the machine itself does: a gateway that counts in its own memory is asked too. The
+    machine may hold a request up twice, on its way and while Redis is given up."""
     service, model_server = slow
     service.go.set()
     path = tmp_path / "access.toml"
@@ -259,7 +260,7 @@ def test_a_redis_that_goes_away_delays_no_request_by_50_ms(
         after, quiet = (each.result() for each in asked)
     redis.process.send_signal(signal.SIGCONT)
     print(f"slowest, ms: {after * 1e3:.0f}; of the machine's own: {max(*noise, quiet) * 1e3:.0f}")
-    assert after < 0.05 + max(*noise, quiet)
+    assert after < 0.05 + 2 * max(*noise, quiet)
 
 
 def until_all_are(status, gateways):
