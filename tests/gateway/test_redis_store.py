@@ -239,8 +239,8 @@ def slowest_s(gateway, seconds, key=KEY):
 def test_a_redis_that_goes_away_delays_no_request_by_50_ms(
     launch_gateway, slow, redis, tmp_path, away, how
 ):
-    """Beyond what the machine itself does: a gateway that counts in its own memory is asked too. It may
-    hold a request up twice, on its way and while Redis is given up."""
+    """Beyond what the machine itself does: a gateway that counts in its own memory is asked too. A
+    request may be held up twice, on its way and while Redis is given up."""
     service, model_server = slow
     service.go.set()
     path = tmp_path / "access.toml"
