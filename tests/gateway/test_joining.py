@@ -327,6 +327,8 @@ def test_one_bad_request_spoils_no_other(kind):
         bench.calls[0].answer()
         await settle()
         bench.calls[1].fail(kind("something in it is wrong"))
+        await settle()
+        assert bench.sizes() == [1, 4, 1, 1, 1, 1], "each at once, not one after the other"
         while not all(task.done() for task in waiting):
             for call in bench.calls[2:]:
                 if call.outcome.done():
@@ -336,7 +338,6 @@ def test_one_bad_request_spoils_no_other(kind):
                 else:
                     call.answer()
             await asyncio.sleep(0)
-        assert bench.sizes() == [1, 4, 1, 1, 1, 1]
         bad = waiting.pop(2)
         with pytest.raises(kind, match="13 is wrong"):
             await bad

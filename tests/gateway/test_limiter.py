@@ -183,3 +183,13 @@ def test_two_rows_are_tried_where_one_takes_all_the_time_there_is(two_take_s, ro
     assert limiter.rows_to_try(0.1) == 2
     limiter.record(2, two_take_s, 1, 1.0)
     assert limiter.rows_to_try(0.1) == rows
+
+
+def test_a_large_request_takes_as_long_as_its_like_whatever_the_rate_of_small_ones():
+    limiter, now = Limiter(), 1000.0
+    limiter.begin_to_wait(now)
+    for rows, seconds in [(1, 0.01)] * 100 + [(10_000, 0.2)] + [(1, 0.01)] * 2000:
+        now += seconds
+        limiter.record(rows, seconds, 1, now, waiting=True)
+    assert limiter.drain_s(100) == pytest.approx(1, rel=0.2)
+    assert limiter.drain_s(10_001) == pytest.approx(0.2)
