@@ -239,8 +239,7 @@ def slowest_s(gateway, seconds, key=KEY):
 def test_a_redis_that_goes_away_delays_no_request_by_50_ms(
     launch_gateway, slow, redis, tmp_path, away, how
 ):
-    """Beyond what the machine itself does: a gateway that counts in its own memory is asked too. A
-    request may be held up twice, on its way and while Redis is given up."""
+    """Beyond what the machine itself does: a gateway that counts in its own memory is asked too."""
     service, model_server = slow
     service.go.set()
     path = tmp_path / "access.toml"
@@ -252,15 +251,15 @@ def test_a_redis_that_goes_away_delays_no_request_by_50_ms(
     )
     beside = launch_gateway(model_server, access_file=path)
     with ThreadPoolExecutor(2) as threads:
-        before = threads.submit(slowest_s, gateway, 2)
-        noise = [threads.submit(slowest_s, beside, 2).result(), before.result()]
+        before = threads.submit(slowest_s, gateway, 6)
+        noise = [threads.submit(slowest_s, beside, 6).result(), before.result()]
         asked = [threads.submit(slowest_s, each, 3) for each in (gateway, beside)]
         redis.process.send_signal(how)
         gateway.wait_for("Redis is away")
         after, quiet = (each.result() for each in asked)
     redis.process.send_signal(signal.SIGCONT)
     print(f"slowest, ms: {after * 1e3:.0f}; of the machine's own: {max(*noise, quiet) * 1e3:.0f}")
-    assert after < 0.05 + 2 * max(*noise, quiet)
+    assert after < 0.05 + max(*noise, quiet)
 
 
 def until_all_are(status, gateways):
