@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.rollout.sequential import Balance, Comparison, Rate, enough
 
 ALPHA = 0.05
-CASES, LOOKS, BATCH = 200, 40, 10
+CASES, LOOKS, BATCH = 300, 40, 10
 # What the promise allows to be wrong, and three deviations of so many cases.
 WRONG = CASES * ALPHA + 3 * math.sqrt(CASES * ALPHA * (1 - ALPHA))
 

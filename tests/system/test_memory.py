@@ -8,11 +8,11 @@ import psutil
 import pytest
 import requests
 
-LOOKS, LARGE, SMALL = 6, 150, 600  # requests of each kind before each look
+LOOKS, LARGE, SMALL = 9, 150, 600  # requests of each kind before each look
 TWO_MEGABYTES = np.zeros((2**21 // 24, 2, 3), np.float32)
 NPY = "application/x-npy"
 REST_S, PATIENCE_S = 6, 60
-GROWTH = 1.06  # of 68 MB: about 1 kB a request, beside the 3 % by which looks differ anyhow
+GROWTH = 1.06  # of 68 MB: about 0.7 kB a request, beside the 3 % by which looks differ anyhow
 
 
 @pytest.mark.slow
