@@ -13,6 +13,7 @@ import tensorflow as tf
 from sluice.wire.tensors import Array
 from training.adopting import samples, wrapping
 from training.adopting.guessing import Tensor, layer_activation
+from training.errors import CannotAdopt
 from training.explaining.graph import made_by
 from training.inference import as_dtype
 
@@ -42,15 +43,25 @@ def activations(model: keras.Model, inputs: Sequence[Tensor]) -> list[str | None
 
 
 def _values(graph: tf.types.experimental.ConcreteFunction, inputs: Sequence[Tensor]) -> list[Array]:
-    """Each output on random rows; empty where the model refuses them."""
+    """Each output on random rows; empty where the model refuses them. Raises CannotAdopt."""
     rows = samples.random_samples({each.name: each for each in inputs}, {})
     try:
         answers = graph(*(tf.constant(as_dtype(rows[each.name], each.dtype)) for each in inputs))
     except tf.errors.OpError:
         return [np.empty(0)] * len(graph.outputs)
+    _check_rows(answers, len(next(iter(rows.values()))))
     return [
         (tf.cast(each, tf.float32) if each.dtype.is_floating else each).numpy() for each in answers
     ]
+
+
+def _check_rows(answers: Sequence[tf.Tensor], asked: int) -> None:
+    for place, each in enumerate(answers, start=1):
+        if len(each) != asked:
+            raise CannotAdopt(
+                f"output {place} of the model has {len(each)} rows for {asked} rows of input: "
+                f"expected one for each, as those of several requests are asked together"
+            )
 
 
 def _activation(operation: str, values: Array, layers: str | None) -> str | None:

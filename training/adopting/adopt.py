@@ -1,25 +1,21 @@
 """Deciding what a model is: what the user said of it, what it says itself, and what was guessed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
 
-from training.adopting import guessing, labels, naming, wrapping
-from training.adopting.activations import activations
+from training.adopting import guessing, naming, outputs, wrapping
 from training.adopting.guessing import Tensor
+from training.adopting.outputs import Ask
 from training.adopting.wrapping import Preprocess
-from training.data.heads import Chance, Classes, Head, Logits, Mask
+from training.data.heads import Head
 from training.errors import BadSetting, CannotAdopt, UnknownName
 from training.publishing.agreement import Limits
 from training.publishing.signatures import ImageShapes, image_inputs
 
-_IMAGENET = "The model names 1,000 classes. Are they ImageNet's, as keras.applications has them"
 _LEAST_SIDE = 8  # of what may be a picture
-
-# Asked (what, choices) where the model does not tell; gives the answer, or None where nobody can.
-Ask = Callable[[str, Sequence[str]], str | None]
 
 
 @dataclass(frozen=True)
@@ -84,19 +80,21 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
         for name, each, kind in zip(names, given, kinds, strict=True)
     }
     pictures = [name for name, kind in zip(names, kinds, strict=True) if kind == guessing.IMAGE]
-    preprocess, pixels = _preprocess(model, wishes.preprocess, ask) if pictures else ("raw", "")
+    preprocess, pixels = _preprocess(
+        model, [inputs[name] for name in pictures], wishes.preprocess, ask
+    )
     sides = inputs[pictures[0]].shape[:2] if pictures else ()
-    outputs = _outputs(model, given, sides, wishes, ask)
-    wrapped = wrapping.wrap(model, inputs, dict.fromkeys(pictures, preprocess), [*outputs])
+    found = outputs.outputs(model, given, sides, wishes.labels, ask)
+    wrapped = wrapping.wrap(model, inputs, dict.fromkeys(pictures, preprocess), [*found])
     images = _image_shapes(wrapped, pictures, wishes.resize)
     notes = [
         *(
-            f"input {_called(name, each)}: {kind}, {each.dtype}{_sizes(each)}"
+            f"input {_called(name, each)}: {kind}, {each.dtype}{each.sizes}"
             f"{_perhaps_grey(name, each) if kind == guessing.NUMBERS else ''}"
             for (name, each), kind in zip(inputs.items(), kinds, strict=True)
         ),
         *([f"pixels: {pixels}"] if pictures else []),
-        *(f"output {_called(name, each.tensor)}: {each.said}" for name, each in outputs.items()),
+        *(f"output {_called(name, each.tensor)}: {each.said}" for name, each in found.items()),
         *(
             f"layer {name} was built with training=True, which is left out, as model.predict does: "
             f"the same picture has the same answer"
@@ -108,52 +106,8 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
             if name not in images
         ),
     ]
-    heads = {name: each.head for name, each in outputs.items() if each.head}
+    heads = {name: each.head for name, each in found.items() if each.head}
     return Adopted(wrapped, heads, inputs, images, tuple(notes))
-
-
-@dataclass(frozen=True)
-class _Output:
-    """head: what names classes by it; None where it is given as it is."""
-
-    tensor: Tensor
-    head: Head | None
-    said: str
-
-
-def _outputs(
-    model: keras.Model,
-    inputs: Sequence[Tensor],
-    pixels: Sequence[int | None],
-    wishes: Wishes,
-    ask: Ask,
-) -> dict[str, _Output]:
-    """The model's outputs by the name that each is to have; pixels: (height, width) of the first
-    picture. Raises BadSetting for labels that no output can have."""
-    tensors = wrapping.outputs_of(model, inputs)
-    kinds = [
-        guessing.head_kind(each, activation, pixels)
-        for each, activation in zip(tensors, activations(model, inputs), strict=True)
-    ]
-    classes, named = _labels(model, zip(kinds, tensors, strict=True), wishes.labels, ask)
-    heads = [_head(kind, each, classes) for kind, each in zip(kinds, tensors, strict=True)]
-    if classes and not any(heads):
-        raise BadSetting(
-            f"{len(classes)} labels were given ({', '.join(classes[:3])}, …), and no output has so "
-            f"many values: " + ", ".join(f"{each.name} {_sizes(each)}" for each in tensors)
-        )
-    names = naming.name_heads(
-        [
-            (each.name, guessing.LABEL if head and kind != guessing.MASK else kind)
-            for each, kind, head in zip(tensors, kinds, heads, strict=True)
-        ]
-    )
-    return {
-        name: _Output(
-            each, head, f"{_sizes(each)}, {_classes(head) + named if head else 'as it is'}"
-        )
-        for name, each, head in zip(names, tensors, heads, strict=True)
-    }
 
 
 def _kinds(given: Sequence[Tensor], wished: Mapping[str, str]) -> list[str]:
@@ -178,7 +132,7 @@ def _kinds(given: Sequence[Tensor], wished: Mapping[str, str]) -> list[str]:
 def _check_kind(tensor: Tensor, kind: str) -> None:
     if kind not in guessing.INPUT_KINDS:
         raise UnknownName("there is no kind of input", kind, guessing.INPUT_KINDS)
-    described = f"input {tensor.name} is {tensor.dtype}{_sizes(tensor)}, which no"
+    described = f"input {tensor.name} is {tensor.dtype}{tensor.sizes}, which no"
     if kind == guessing.IMAGE and guessing.input_kind(_with_channel(tensor)) != guessing.IMAGE:
         raise CannotAdopt(
             f"{described} picture can be: expected height, width and 1 or 3 channels, or height "
@@ -205,35 +159,23 @@ def _perhaps_grey(name: str, tensor: Tensor) -> str:
     return f"; where it is a grey picture, say --input {name}=image"
 
 
-def _labels(
-    model: keras.Model,
-    outputs: Iterable[tuple[str, Tensor]],
-    wished: Sequence[str] | None,
-    ask: Ask,
-) -> tuple[tuple[str, ...] | None, str]:
-    """The classes' names where they are known, and in words whose they are."""
-    by_number = "by number: say --labels FILE to name them"
-    if wished is not None:
-        return labels.checked(wished), "labels given"
-    if not any(
-        kind == guessing.LABEL and x.shape == (labels.IMAGENET_CLASSES,) for kind, x in outputs
-    ):
-        return None, by_number
-    found = labels.imagenet()
-    if found is None:
-        return None, f"{by_number}; ImageNet's would be taken from {labels.index_file()}"
-    if guessing.is_application(model) or ask(_IMAGENET, ("yes", "no")) == "yes":
-        return found, f"ImageNet's labels, of {labels.index_file()}"
-    return None, by_number
-
-
-def _preprocess(model: keras.Model, wished: Preprocess | None, ask: Ask) -> tuple[Preprocess, str]:
-    """How pixels are prepared, and the same in words."""
+def _preprocess(
+    model: keras.Model, pictures: Sequence[Tensor], wished: Preprocess | None, ask: Ask
+) -> tuple[Preprocess, str]:
+    """How the pixels of these inputs are prepared, and the same in words."""
+    if not pictures:
+        return "raw", ""
+    whole = next((each for each in pictures if "int" in each.dtype), None)
     if wished is not None:
         if isinstance(wished, str) and wished not in wrapping.MODES:
             raise UnknownName("there is no preprocessing", wished, wrapping.MODES)
+        if isinstance(wished, str) and wished != "raw" and whole:
+            raise BadSetting(
+                f"input {whole.name} is {whole.dtype}, which has no numbers between 0 and 1: "
+                f"--preprocess {wished} would leave nothing of the picture; say raw"
+            )
         return wished, _in_words(wished)
-    if guessed := guessing.preprocessing(model):
+    if guessed := guessing.preprocessing(model, pictures):
         mode, why = guessed
         return mode, f"{_in_words(mode)}, since {why}"
     answer = ask(
@@ -246,33 +188,6 @@ def _preprocess(model: keras.Model, wished: Preprocess | None, ask: Ask) -> tupl
             "module:function"
         )
     return answer, _in_words(answer)
-
-
-def _head(kind: str, output: Tensor, classes: tuple[str, ...] | None) -> Head | None:
-    """What names classes; None for an output that is given as it is."""
-    if kind == guessing.MASK and classes and output.shape[-1] == len(classes):
-        return Mask(classes)
-    if (
-        len(output.shape) != 1
-        or "float" not in output.dtype
-        or kind
-        not in (
-            guessing.LABEL,
-            guessing.LOGITS,
-            guessing.SCORE,
-            guessing.VALUES,
-        )
-    ):
-        return None
-    width = output.shape[0]
-    if classes is None:
-        # Classes have numbers where nobody knows their names; logits may be no classes at all.
-        return Classes(tuple(map(str, range(width or 0)))) if kind == guessing.LABEL else None
-    if kind == guessing.SCORE and len(classes) == 2:
-        return Chance(classes)
-    if width != len(classes):
-        return None
-    return (Logits if kind in (guessing.LOGITS, guessing.VALUES) else Classes)(classes)
 
 
 def _image_shapes(
@@ -297,17 +212,5 @@ def _in_words(preprocess: Preprocess) -> str:
     return f"0..255, prepared in the graph as {preprocess}"
 
 
-def _classes(head: Head) -> str:
-    how: dict[type[Head], str] = {
-        Logits: ", softmax for the scores",
-        Chance: ", one probability for both",
-    }
-    return f"{len(head.labels)} classes{how.get(type(head), '')}, "
-
-
 def _called(name: str, tensor: Tensor) -> str:
     return name if name == tensor.name else f"{name} (Keras: {tensor.name})"
-
-
-def _sizes(tensor: Tensor) -> str:
-    return f"[{','.join(['N', *('?' if size is None else str(size) for size in tensor.shape)])}]"

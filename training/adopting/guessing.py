@@ -1,6 +1,6 @@
 """What a model's inputs and outputs are, as far as the model itself says."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,15 @@ class Tensor:
     shape: tuple[int | None, ...]
     dtype: str
 
+    @property
+    def sizes(self) -> str:
+        """In words, with the batch.
+
+        >>> Tensor("image", (None, 8, 3), "float32").sizes
+        '[N,?,8,3]'
+        """
+        return f"[{','.join(['N', *('?' if size is None else str(size) for size in self.shape)])}]"
+
 
 def input_kind(tensor: Tensor) -> str:
     """image, numbers or text.
@@ -67,11 +76,16 @@ def input_kind(tensor: Tensor) -> str:
     return IMAGE if len(tensor.shape) == 3 and tensor.shape[-1] in _IMAGE_CHANNELS else NUMBERS
 
 
-def preprocessing(model: keras.Model) -> tuple[str, str] | None:
+def preprocessing(model: keras.Model, pictures: Sequence[Tensor]) -> tuple[str, str] | None:
     """What pixels of 0..255 must go through before this model, and how it is known.
 
-    None where the model does not tell.
+    pictures: its inputs that are some, one at least. None where the model does not tell.
+
+    >>> preprocessing(keras.Sequential(), [Tensor("image", (8, 8, 3), "uint8")])
+    ('raw', 'input image is uint8')
     """
+    if all("int" in each.dtype for each in pictures):
+        return "raw", f"input {pictures[0].name} is {pictures[0].dtype}"
     layers = list(model._flatten_layers())
     if scaling := _first_scaling(model, layers):
         return "raw", f"{scaling} is inside the model"

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from sluice.wire.signing import SigningKey
 from training.adopting import describing, loading, measuring, samples, saved_models
-from training.adopting.adopt import Adopted, Ask, Wishes, adopt
+from training.adopting.adopt import Adopted, Wishes, adopt
 from training.adopting.asking import Asker
+from training.adopting.outputs import Ask
 from training.adopting.reading import first_line, reading
 from training.adopting.recognising import is_saved_model
 from training.data.dataset import Arrays

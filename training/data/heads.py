@@ -78,6 +78,21 @@ class Chance(Classes):
 
 
 @dataclass(frozen=True)
+class Logit(Chance):
+    """Two classes, and an output [N, 1] whose sigmoid is the probability of the second.
+
+    >>> Logit(("cat", "dog")).probabilities(tf.constant([[0.0]])).numpy().tolist()
+    [[0.5, 0.5]]
+    """
+
+    def probabilities(self, output: tf.Tensor) -> tf.Tensor:
+        return super().probabilities(tf.sigmoid(output))
+
+    def metrics(self, target: Array, output: Array) -> dict[str, Any]:
+        return super().metrics(target, tf.sigmoid(output).numpy())
+
+
+@dataclass(frozen=True)
 class Mask(Classes):
     """A class for each pixel: output [N, H, W, classes], target [N, H, W]; 0 is the ground.
 

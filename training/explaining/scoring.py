@@ -6,7 +6,7 @@ al. ("Grad-CAM", arXiv:1610.02391, section 3) take the gradient of the score bef
 
 import tensorflow as tf
 
-from training.data.heads import Chance, Classes, Logits
+from training.data.heads import Chance, Classes, Logit, Logits
 from training.decoding.content import refuse_unless
 from training.explaining.graph import made_by
 
@@ -26,7 +26,7 @@ def scores(head: Classes, output: tf.Tensor) -> tf.Tensor:
     """
     if isinstance(head, Logits):
         return tf.cast(output, tf.float32)
-    before = _before_activation(output)
+    before = output if isinstance(head, Logit) else _before_activation(output)
     if before is None:
         return tf.math.log(tf.maximum(tf.cast(head.probabilities(output), tf.float32), _LEAST))
     before = tf.cast(before, tf.float32)

@@ -1,0 +1,172 @@
+"""What each output of a model is taken for, and which of them names classes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import keras
+
+from training.adopting import guessing, labels, naming, wrapping
+from training.adopting.activations import activations
+from training.adopting.guessing import Tensor
+from training.data.heads import Chance, Classes, Head, Logit, Logits, Mask
+from training.errors import BadSetting
+
+_IMAGENET = "The model names 1,000 classes. Are they ImageNet's, as keras.applications has them"
+
+# Asked (what, choices) where the model does not tell; gives the answer, or None where nobody can.
+Ask = Callable[[str, Sequence[str]], str | None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """head: what names classes by it; None where it is given as it is. said: the same in words.
+
+    >>> Output(Tensor("age", (1,), "float32"), None, "[N,1], as it is").head
+    """
+
+    tensor: Tensor
+    head: Head | None
+    said: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An output, what it comes out of, and the kind that it is taken for."""
+
+    tensor: Tensor
+    activation: str | None
+    kind: str
+
+    @property
+    def width(self) -> int | None:
+        return self.tensor.shape[-1] if self.tensor.shape else None
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it has a vector of floats for each row."""
+        return len(self.tensor.shape) == 1 and "float" in self.tensor.dtype
+
+
+def outputs(
+    model: keras.Model,
+    inputs: Sequence[Tensor],
+    pixels: Sequence[int | None],
+    wished: Sequence[str] | None,
+    ask: Ask,
+) -> dict[str, Output]:
+    """The model's outputs by the name that each is to have.
+
+    pixels: (height, width) of the first picture. wished: the labels that the user gave. Raises
+    BadSetting for labels that no output can have, CannotAdopt for a model that cannot be called.
+
+    >>> image = keras.Input((4,), name="x")
+    >>> model = keras.Model(image, keras.layers.Dense(1, name="big")(image))
+    >>> outputs(model, wrapping.inputs_of(model), (), ("no", "yes"), lambda *_: None)["big"].said
+    '[N,1], 2 classes, a sigmoid for the scores, labels given'
+    """
+    tensors = wrapping.outputs_of(model, inputs)
+    found = [
+        _Found(each, activation, guessing.head_kind(each, activation, pixels))
+        for each, activation in zip(tensors, activations(model, inputs), strict=True)
+    ]
+    classes, named = _labels(model, found, wished, ask)
+    heads = _heads(found, classes)
+    if classes and not any(heads):
+        raise BadSetting(_unfit(classes, tensors))
+    names = naming.name_heads(
+        [
+            (each.tensor.name, _kind_said(each, head))
+            for each, head in zip(found, heads, strict=True)
+        ]
+    )
+    return {
+        name: Output(each, head, f"{each.sizes}, {_in_words(head) + named if head else 'as it is'}")
+        for name, each, head in zip(names, tensors, heads, strict=True)
+    }
+
+
+def _labels(
+    model: keras.Model, found: Iterable[_Found], wished: Sequence[str] | None, ask: Ask
+) -> tuple[tuple[str, ...] | None, str]:
+    """The classes' names where they are known, and in words whose they are."""
+    by_number = "by number: say --labels FILE to name them"
+    if wished is not None:
+        return labels.checked(wished), "labels given"
+    if not any(
+        each.kind == guessing.LABEL and each.tensor.shape == (labels.IMAGENET_CLASSES,)
+        for each in found
+    ):
+        return None, by_number
+    known = labels.imagenet()
+    if known is None:
+        return None, f"{by_number}; ImageNet's would be taken from {labels.index_file()}"
+    if guessing.is_application(model) or ask(_IMAGENET, ("yes", "no")) == "yes":
+        return known, f"ImageNet's labels, of {labels.index_file()}"
+    return None, by_number
+
+
+def _heads(found: Sequence[_Found], classes: tuple[str, ...] | None) -> list[Head | None]:
+    heads = [_head(each, classes) for each in found]
+    if classes is None or any(heads):
+        return heads
+    # What was left to the loss may have them yet, where there is no choice.
+    of_scores = [_head_of_scores(each, classes) for each in found]
+    return of_scores if sum(map(bool, of_scores)) == 1 else heads
+
+
+def _head(found: _Found, classes: tuple[str, ...] | None) -> Head | None:
+    """What names classes; None for an output that is given as it is."""
+    kind, width = found.kind, found.width
+    if kind == guessing.MASK and classes and width == len(classes):
+        return Mask(classes)
+    if not found.is_vector or kind not in (
+        guessing.LABEL,
+        guessing.LOGITS,
+        guessing.SCORE,
+        guessing.VALUES,
+    ):
+        return None
+    if classes is None:
+        # Classes have numbers where nobody knows their names; logits may be no classes at all.
+        return Classes(tuple(map(str, range(width or 0)))) if kind == guessing.LABEL else None
+    if kind == guessing.SCORE and len(classes) == 2:
+        return Chance(classes)
+    if width != len(classes):
+        return None
+    return (Logits if kind in (guessing.LOGITS, guessing.VALUES) else Classes)(classes)
+
+
+def _head_of_scores(found: _Found, classes: tuple[str, ...]) -> Head | None:
+    """Of an output without an activation: one number that tells two classes apart, or a number of
+    each pixel for each class."""
+    if found.activation not in ("linear", None):
+        return None
+    if found.is_vector and found.width == 1 and len(classes) == 2:
+        return Logit(classes)
+    if found.kind == guessing.PICTURE and found.width == len(classes):
+        return Mask(classes)
+    return None
+
+
+def _kind_said(found: _Found, head: Head | None) -> str:
+    if head is None:
+        return found.kind
+    return guessing.MASK if isinstance(head, Mask) else guessing.LABEL
+
+
+def _unfit(classes: Sequence[str], tensors: Sequence[Tensor]) -> str:
+    more = ", …" if len(classes) > 3 else ""
+    widths = ", ".join(f"{each.name} {each.sizes}" for each in tensors)
+    return (
+        f"{len(classes)} labels were given ({', '.join(classes[:3])}{more}), and no output has so "
+        f"many values: {widths}; without labels it is given as it is"
+    )
+
+
+def _in_words(head: Head) -> str:
+    how: dict[type[Head], str] = {
+        Logits: ", softmax for the scores",
+        Chance: ", one probability for both",
+        Logit: ", a sigmoid for the scores",
+    }
+    return f"{len(head.labels)} classes{how.get(type(head), '')}, "
