@@ -22,7 +22,9 @@ from service.gateway.setting_values import range_of
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.variables import OTHER_VARIABLES, environment_variable
+from tests import typed
 from tests.processes import free_port, leashed, needs_make_serve
+from tests.typed import blocks, newcomers
 
 ROOT = Path(__file__).parent.parent
 DOCS = [
@@ -143,15 +145,8 @@ def readme_server(request, tmp_path_factory):
         log.close()
 
 
-def newcomers(directory):
-    """What the shell of a fresh account has: a home with nothing in it, and where programs are."""
-    home = directory / "home"
-    home.mkdir(exist_ok=True)
-    return {"HOME": str(home), "PATH": os.environ["PATH"]}
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+def readme(language):
+    return blocks("README.md", language)
 
 
 def test_the_readmes_commands_answer_with_the_digits_label(readme_server):
@@ -170,7 +165,7 @@ def test_the_readmes_shell_command_names_every_digit(readme_server):
 
 def test_the_readmes_own_client_gets_the_same_label(readme_server):
     directory, http_port, _ = readme_server
-    (script,) = [block for block in blocks("python") if "from sluice import" in block]
+    (script,) = [block for block in readme("python") if "from sluice import" in block]
     script = script.replace("localhost:8080", f"localhost:{http_port}")
     printed = subprocess.run(
         [sys.executable, "-c", script], cwd=directory, capture_output=True, text=True, check=True
@@ -180,7 +175,7 @@ def test_the_readmes_own_client_gets_the_same_label(readme_server):
 
 def test_the_readmes_official_client_gets_the_same_label_and_numbers(readme_server):
     directory, _, grpc_port = readme_server
-    (script,) = [block for block in blocks("python") if "tensorflow_serving" in block]
+    (script,) = [block for block in readme("python") if "tensorflow_serving" in block]
     script = script.replace("8500", str(grpc_port)) + (
         "\nprint(list(reply.outputs['label_scores'].float_val))"
     )
@@ -233,20 +228,13 @@ def wait_until_served(model, version, server):
 def type_in(words, server):
     """Run the README's block that holds `words`, with the ports of this server; what it prints."""
     directory, http_port, _ = server
-    command = next(block for block in blocks("sh") if words in block)
+    command = next(block for block in readme("sh") if words in block)
     command = command.replace("localhost:8080", f"localhost:{http_port}")
     command = command.replace(
         "sluice predict", f"sluice predict --url http://localhost:{http_port}"
     )
     command = command.replace(".venv", f"{ROOT}/.venv")
-    outcome = subprocess.run(
-        ["bash", "-c", command],
-        cwd=directory,
-        env=newcomers(directory),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    outcome = typed.type_in(command, directory)
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout
 
