@@ -54,7 +54,9 @@ def repository(published: Path) -> Path:
     many = keras.Model(image, {"kind": layers.Dense(1000, activation="softmax")(flat)})
     x = keras.Input((3,), name="x")
     numbers = keras.Model(x, {"inverse": 1 / x, "whole": keras.ops.cast(x, "int32")})
+    score = layers.Dense(1)(layers.Flatten()(layers.Conv2D(2, 3)(image)))
     untrained = {
+        "either": keras.Model(image, score),
         "pair": pair,
         "mask": mask,
         "drawing": drawing,
@@ -65,15 +67,19 @@ def repository(published: Path) -> Path:
     for name, model in untrained.items():
         for _ in range(2 if name == "versions" else 1):
             options = {"model_repository": repository, "name": name, "preprocess": "scale01"}
-            labels = LABELS if name == ODD else None
+            labels = {ODD: LABELS, "either": ["cat", "dog"]}.get(name)
             training.publish(model, labels=labels, say=lambda _: None, **options)
+    (repository / "either/1/metrics.json").unlink()  # as of a repository that nobody may read
     subprocess.run([sys.executable, EXPLAINABLE, repository], check=True, capture_output=True)
     return repository
 
 
 @pytest.fixture(scope="module")
 def url(repository: Path, launch_modelserver, launch_gateway) -> str:
-    names = ["digits", "pair", "mask", "drawing", "versions", "numbers", "why", "whys", ODD]
+    names = [
+        *("digits", "pair", "mask", "drawing", "versions", "numbers", "either", "why", "whys"),
+        ODD,
+    ]
     config = repository / "models.config"
     policy = "model_version_policy { all {} }"
     entries = "".join(
@@ -336,6 +342,22 @@ def test_why_is_a_heat_over_the_picture_of_the_class_chosen(
     assert over.value_of_css_property("opacity") == "0"
 
 
+def test_two_classes_of_one_number_have_their_places_for_names(
+    browser: webdriver.Chrome, url: str, picture: Path
+) -> None:
+    browser.get(f"{url}/models/either")
+    choose(browser, "image", picture)
+    [block] = answered(browser, "label")
+    label, best = (block.find_elements(By.CLASS_NAME, name)[0].text for name in ("label", "number"))
+    until(browser, lambda b: all_of(b, ".why button"))
+    one(browser, ".why button").click()
+    until(browser, lambda b: all_of(b, "[data-why=label] figcaption"))
+    options = Select(one(browser, "[data-why=label] select")).options
+    assert [each.text for each in options] == ["the best class", "0", "1"]
+    place = ["cat", "dog"].index(label)
+    assert one(browser, "[data-why=label] figcaption").text == f"{place}: {best}"
+
+
 def test_every_head_is_explained_in_every_picture(
     browser: webdriver.Chrome, url: str, picture: Path
 ) -> None:
@@ -440,6 +462,9 @@ def test_the_page_is_for_everybody(
                 button.click()
                 until(browser, lambda b: all_of(b, "canvas.heat"))
             browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = 1)")
+        assert faults_for_people(browser) == []
+    for path in ("/docs", "/docs/digits"):
+        browser.get(f"{url}{path}")
         assert faults_for_people(browser) == []
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     browser.set_window_size(1200, 1000)

@@ -61,9 +61,10 @@ function onlyHead(outputs) {
   return named ? named.replace(/_classes$/, "") : Object.keys(outputs)[0];
 }
 
-/** By index: the labels that came with the answer; else the index of every class. */
+/** By index: the labels that came with the answer; else the index of every class, of two where one number tells both. */
 function labelsIn(outputs, head) {
   const scores = outputs[head] ?? [];
+  if (scores[0]?.length === 1) return new Map([[0, 0], [1, 1]]);
   const labels = new Map();
   scores.forEach((row, at) => {
     const order = row.map((_, index) => index).sort((one, other) => row[other] - row[one]);
