@@ -1,10 +1,12 @@
-"""Models whose last activation was left to the loss, and pictures of whole numbers: published."""
+"""Models whose last activation was left to the loss, pictures of whole numbers, and rows that are
+none of their own."""
 
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import training
@@ -99,7 +101,7 @@ def test_a_picture_of_whole_numbers_is_what_a_file_has(dtype: str) -> None:
     image = keras.Input((8, 8, 3), dtype=dtype, name="image")
     x = keras.ops.cast(image, "float32") / 255.0
     model = keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x)))
-    assert f"pixels: 0..255, as they are, since input image is {dtype}" in take(model).notes
+    assert f"pixels: 0..255, as they are, since it takes them as {dtype}" in take(model).notes
     with pytest.raises(BadSetting, match=f"input image is {dtype}.*say raw"):
         take(model, preprocess="scale01")
 
@@ -109,3 +111,31 @@ def test_an_answer_that_is_no_row_for_each_row_is_refused() -> None:
     pixels = keras.Model(image, keras.ops.reshape(image, (-1,)))
     with pytest.raises(CannotAdopt, match="output 1 of the model has 384 rows for 2 rows"):
         take(pixels, preprocess="raw")
+
+
+class Drawing(keras.Model):
+    """Its answer hangs on nothing at all."""
+
+    def call(self, image):
+        return keras.ops.mean(image, axis=(1, 2)) + tf.random.normal((tf.shape(image)[0], 3))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: keras.ops.softmax(x, axis=0),
+        lambda x: x - keras.ops.mean(x, axis=0, keepdims=True),
+        lambda x: keras.ops.matmul(x, keras.ops.transpose(x)),
+    ],
+)
+def test_rows_that_are_others_beside_each_other_are_refused(answer) -> None:
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
+    with pytest.raises(CannotAdopt, match=r"output 1 .* for a row alone than beside a second"):
+        take(keras.Model(image, answer(x)))
+
+
+def test_what_is_drawn_is_not_taken_for_what_another_row_does() -> None:
+    model = Drawing()
+    model(np.zeros((1, 8, 8, 3)))
+    assert take(model, preprocess="raw").heads == {}

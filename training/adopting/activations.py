@@ -20,6 +20,9 @@ from training.inference import as_dtype
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 
 _OPERATIONS = {"Softmax": SOFTMAX, "Sigmoid": SIGMOID}
+_ROWS = 2  # that are tried
+_ROUNDED = 0.05
+_TOGETHER = "the rows of several requests are asked together"
 _ATOL = 1e-3  # of a sum of probabilities: half precision has no more digits
 
 
@@ -45,23 +48,52 @@ def activations(model: keras.Model, inputs: Sequence[Tensor]) -> list[str | None
 def _values(graph: tf.types.experimental.ConcreteFunction, inputs: Sequence[Tensor]) -> list[Array]:
     """Each output on random rows; empty where the model refuses them. Raises CannotAdopt."""
     rows = samples.random_samples({each.name: each for each in inputs}, {})
+
+    def ask(count: int) -> list[Array]:
+        given = (tf.constant(as_dtype(rows[each.name][:count], each.dtype)) for each in inputs)
+        return [
+            (tf.cast(each, tf.float32) if each.dtype.is_floating else each).numpy()
+            for each in graph(*given)
+        ]
+
     try:
-        answers = graph(*(tf.constant(as_dtype(rows[each.name], each.dtype)) for each in inputs))
+        answers = ask(_ROWS)
+        _check_rows(answers)
+        alone = ask(1)
+        # What answers the same row otherwise each time is told so when all of it is tried.
+        if (place := _differs(answers, alone)) and not _differs(ask(1), alone):
+            raise CannotAdopt(
+                f"output {place} of the model is another for a row alone than beside a second one: "
+                f"{_TOGETHER}"
+            )
     except tf.errors.OpError:
         return [np.empty(0)] * len(graph.outputs)
-    _check_rows(answers, len(next(iter(rows.values()))))
-    return [
-        (tf.cast(each, tf.float32) if each.dtype.is_floating else each).numpy() for each in answers
-    ]
+    return answers
 
 
-def _check_rows(answers: Sequence[tf.Tensor], asked: int) -> None:
+def _check_rows(answers: Sequence[Array]) -> None:
     for place, each in enumerate(answers, start=1):
-        if len(each) != asked:
+        if len(each) != _ROWS:
             raise CannotAdopt(
-                f"output {place} of the model has {len(each)} rows for {asked} rows of input: "
-                f"expected one for each, as those of several requests are asked together"
+                f"output {place} of the model has {len(each)} rows for {_ROWS} rows of input: "
+                f"expected one for each, as {_TOGETHER}"
             )
+
+
+def _differs(answers: Sequence[Array], others: Sequence[Array]) -> int:
+    """The first output, from 1, whose first row is not the other's; 0 where none is."""
+    pairs = enumerate(zip(answers, others, strict=True), start=1)
+    return next((place for place, (each, other) in pairs if not _are_alike(each[:1], other[:1])), 0)
+
+
+def _are_alike(one: Array, other: Array) -> bool:
+    """But for what half precision rounds; words and whole numbers hang on such a rounding."""
+    if one.shape != other.shape:
+        return False
+    if one.dtype != np.float32:
+        return True
+    most = float(np.abs(other, where=np.isfinite(other), out=np.zeros_like(other)).max(initial=0))
+    return bool(np.allclose(one, other, rtol=_ROUNDED, atol=_ROUNDED * most, equal_nan=True))
 
 
 def _activation(operation: str, values: Array, layers: str | None) -> str | None:

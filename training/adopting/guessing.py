@@ -82,10 +82,10 @@ def preprocessing(model: keras.Model, pictures: Sequence[Tensor]) -> tuple[str, 
     pictures: its inputs that are some, one at least. None where the model does not tell.
 
     >>> preprocessing(keras.Sequential(), [Tensor("image", (8, 8, 3), "uint8")])
-    ('raw', 'input image is uint8')
+    ('raw', 'it takes them as uint8')
     """
     if all("int" in each.dtype for each in pictures):
-        return "raw", f"input {pictures[0].name} is {pictures[0].dtype}"
+        return "raw", f"it takes them as {pictures[0].dtype}"
     layers = list(model._flatten_layers())
     if scaling := _first_scaling(model, layers):
         return "raw", f"{scaling} is inside the model"

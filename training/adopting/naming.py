@@ -17,9 +17,10 @@ _MADE_UP_INPUT = re.compile(
     r"(keras_tensor|inputs?|input_layer|args)(_\d+)?|\w+_input|x|sequential(_\d+)?_\w+"
 )
 _MADE_UP_OUTPUT = re.compile(
-    r"(keras_tensor|outputs?|dense|activation|softmax|conv2d|reshape|flatten|lambda|dropout|"
-    r"sequential|functional|model|batch_normalization|global_\w+_pooling\w*|add|concatenate|"
-    r"rescaling|time_distributed|\w*_?softmax)(_\d+)?"
+    r"(keras_tensor|outputs?|dense|activation|softmax|reshape|flatten|lambda|dropout|sequential|"
+    r"functional|model|(batch|layer)_normalization|(global_)?\w+_pooling\w*|add|concatenate|"
+    r"rescaling|time_distributed|\w*_?softmax|(\w+_)?conv[123]d(_transpose)?|up_sampling[123]d|"
+    r"(zero_padding|cropping)[123]d|(\w+_)?re_lu|lstm|gru|bidirectional|\w+_lookup)(_\d+)?"
 )
 _TENSORFLOWS = ("self",)  # arguments of its own beside a signature's
 _NOT_WORDS = re.compile(r"\W+", re.ASCII)
@@ -43,6 +44,8 @@ def name_heads(given: Iterable[tuple[str, str]]) -> list[str]:
     ['label', 'label_2', 'age']
     >>> name_heads([("mood", "label"), ("mood_scores", "output")])  # which is to be mood's own
     ['mood', 'output_mood_scores']
+    >>> name_heads([("conv2d_transpose_3", "mask"), ("string_lookup", "output")])
+    ['mask', 'output']
     """
     given = [*given]
     names = _named(given, _MADE_UP_OUTPUT)

@@ -159,7 +159,7 @@ def _unfit(classes: Sequence[str], tensors: Sequence[Tensor]) -> str:
     widths = ", ".join(f"{each.name} {each.sizes}" for each in tensors)
     return (
         f"{len(classes)} labels were given ({', '.join(classes[:3])}{more}), and no output has so "
-        f"many values: {widths}; without labels it is given as it is"
+        f"many values for a row or a pixel: {widths}; without labels it is given as it is"
     )
 
 
