@@ -22,7 +22,7 @@ SOFTMAX, SIGMOID = "softmax", "sigmoid"
 _OPERATIONS = {"Softmax": SOFTMAX, "Sigmoid": SIGMOID}
 _ROWS = 2  # that are tried
 _ROUNDED = 0.05
-_TOGETHER = "the rows of several requests are asked together"
+_TOGETHER = "the rows of several requests are asked together; compute each by itself"
 _ATOL = 1e-3  # of a sum of probabilities: half precision has no more digits
 
 
