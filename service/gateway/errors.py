@@ -166,12 +166,13 @@ class ModelServerError(GatewayError):
 class ModelServerUnavailable(ModelServerError):
     """No connection, or it is starting or stopping; worth a retry.
 
-    `begun`: it may have begun the call, and may have died of it.
+    `begun`: it may have begun the call, and may have died of it. `loading`: it is well, and loads
+    the version that was asked.
     """
 
-    def __init__(self, message: str, begun: bool = True) -> None:
+    def __init__(self, message: str, begun: bool = True, loading: bool = False) -> None:
         super().__init__(message)
-        self.begun = begun
+        self.begun, self.loading = begun, loading
 
 
 class ModelServerOverloaded(ModelServerError):

@@ -33,6 +33,9 @@ GET_STATUS = f"/{MODEL_SERVICE}/GetModelStatus"
 ATTEMPTS = 3
 BACKOFF_S = 0.05
 CONNECT_S = 2.0  # that a first call waits for the first connection
+# Of the outputs' names that the head of a request is remembered by, with one for each. Clients
+# invent some; a model and a signature that are asked are there.
+MOST_LETTERS = 4096
 
 # gRPC status -> error; a test walks every grpc.StatusCode. OUT_OF_RANGE and the like are what
 # TensorFlow's kernels answer to values they cannot work with. CANCELLED is a server that stops: a
@@ -176,16 +179,17 @@ class ModelServer:
         except grpc.aio.AioRpcError:
             return
         statuses = serving.GetModelStatusResponse.FromString(reply).model_version_status
-        states = {each.state for each in statuses}
+        states = {each.state for each in statuses if model.version in (None, each.version)}
         if states & {State.START, State.LOADING} and State.AVAILABLE not in states:
             raise errors.ModelServerUnavailable(
-                f'The model "{model.name}" is loading; try again in a moment', begun=False
+                f'The model "{model.name}" is loading; try again in a moment',
+                begun=False,
+                loading=True,
             )
-        available = {each.version for each in statuses if each.state == State.AVAILABLE}
-        wanted = available if model.version is None else available & {model.version}
-        if wanted and model.label is None and _NOT_SERVED in said:  # it has been loaded since
+        is_served = State.AVAILABLE in states and model.label is None
+        if is_served and _NOT_SERVED in said:  # it has been loaded since
             raise errors.ModelServerUnavailable(
-                f'The model "{model.name}" was loading; try again', begun=False
+                f'The model "{model.name}" was loading; try again', begun=False, loading=True
             )
 
     def _translated(self, error: Any, model: ModelRef, caller: Caller) -> errors.GatewayError:
@@ -227,18 +231,22 @@ def encode_predict_request(
     outputs: Sequence[str] = (),
 ) -> bytes:
     """A serialized PredictRequest for the named outputs, or all; the rows of all `inputs`."""
+    size = sum(map(len, outputs)) + len(outputs)
+    head = _cached_head if size <= MOST_LETTERS else _request_head
     return paste_rows(
-        _request_head(model, signature_name, tuple(outputs)),
+        head(model, signature_name, tuple(outputs)),
         serving.PredictRequest.INPUTS_FIELD_NUMBER,
         {name: [each[name] for each in inputs] for name in inputs[0]},
     )
 
 
-@lru_cache(1024)
 def _request_head(model: ModelRef, signature_name: str, outputs: tuple[str, ...]) -> bytes:
     """A serialized PredictRequest without inputs: the same for many."""
     spec = model.to_proto(signature_name)
     return serving.PredictRequest(model_spec=spec, output_filter=outputs).SerializeToString()
+
+
+_cached_head = lru_cache(1024)(_request_head)
 
 
 def decode_predict_response(reply: bytes) -> Answer:

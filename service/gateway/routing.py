@@ -16,7 +16,7 @@ from service.gateway.errors import (
 )
 from service.rollout.state import goes_to_next
 from sluice.wire.model_ref import ModelRef
-from sluice.wire.rollouts import BY_HEADER, BY_KEY, RANDOM, Rollout
+from sluice.wire.rollouts import BY_HEADER, BY_KEY, RANDOM, Rollout, Stage
 from sluice.wire.versions import version_number
 
 VERSION = "x-sluice-version"  # N, live or next, in a request that names none
@@ -36,11 +36,21 @@ class Route(NamedTuple):
     def goes_round(self, error: GatewayError) -> bool:
         """Whether the other is asked after this error, which may be this version's own. Not after a
         call that a server was lost under, which may have been what it died of."""
-        if isinstance(error, ModelServerUnavailable):
+        if self.instead is None:
             return False
-        if self.is_canary:
-            return isinstance(error, RequestError | NotFound | ModelServerError)
-        return self.instead is not None and isinstance(error, ModelNotFound)
+        if is_absent(error):
+            return True
+        is_lost = isinstance(error, ModelServerUnavailable)
+        its_own = isinstance(error, RequestError | NotFound | ModelServerError)
+        return self.is_canary and its_own and not is_lost
+
+
+def is_absent(error: GatewayError) -> bool:
+    """Whether a server has not loaded the version that it was asked for, or not yet: it has
+    answered nothing wrong, and another may answer."""
+    if isinstance(error, ModelServerUnavailable):
+        return error.loading
+    return isinstance(error, ModelNotFound)
 
 
 def route(model: ModelRef, rollout: Rollout | None, caller: Caller) -> Route:
@@ -56,7 +66,10 @@ def route(model: ModelRef, rollout: Rollout | None, caller: Caller) -> Route:
         return Route(ModelRef(model.name, rollout.next), rollout, True, answering)
     if rollout.answering != rollout.live:  # live is loaded still; the newest may be on trial by now
         return Route(answering, rollout, instead=ModelRef(model.name, rollout.live))
-    return Route(answering, rollout, instead=model)
+    # Only at the very beginning may live be no version that is loaded: the newest has answered so
+    # far. Later the newest is the one on trial, or the one that was rolled back.
+    begins = rollout.stage in (Stage.REPLAY, Stage.SHADOW) and len(rollout.history) == 1
+    return Route(answering, rollout, instead=model if begins else None)
 
 
 def described(model: ModelRef, rollout: Rollout | None, caller: Caller) -> Route:

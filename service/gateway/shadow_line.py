@@ -69,12 +69,13 @@ class ShadowLine:
         self._held -= pair.size
 
     def take(self, most_rows: int) -> tuple[list[Pair], int]:
-        """The first, and those after it that can go with it. Every other turn as many rows go as
-        went with the first, so that the times of the two calls say something: where they are not in
-        line, so many copies of the first."""
+        """The first, and those after it that can go with it; and how many copies of the first go
+        too. Every other turn as many rows go as went with the first, if they may, so that the times
+        of the two calls say something: copies stand in for those that are not in line."""
         first, self._turn = self.first, self._turn + 1
         taken, rows = [first], first.rows
-        if self._turn % 2:
+        is_timed = bool(self._turn % 2) and not first.alone and first.joined <= most_rows
+        if is_timed:
             most_rows = first.joined
         for pair in () if first.alone else list(self._pairs)[1:]:
             if not pair.goes_with(first):
@@ -85,7 +86,6 @@ class ShadowLine:
             rows += pair.rows
         for pair in taken:
             self.leave(pair)
-        is_timed = self._turn % 2 and not first.alone
         return taken, max((most_rows - rows) // first.rows, 0) if is_timed else 0
 
 

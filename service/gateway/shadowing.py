@@ -28,7 +28,6 @@ from service.gateway.errors import (
     ModelServerUnavailable,
     RejectedByModel,
 )
-from service.gateway.joining import shared_out
 from service.gateway.rollouts import Rollouts
 from service.gateway.routing import Route
 from service.gateway.server import Server
@@ -40,7 +39,7 @@ from service.replay.changes import Reply, Tolerance, changes
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.rollouts import Rollout
 
-SHARE_OF_TIME = 0.1
+SHARE_OF_TIME = 0.1  # of all workers together
 LOOK_EVERY_S = 0.01  # whether a call is free
 # Whose fault they are is not the version's, but for a server's that was lost under the call.
 _NO_ANSWER = (ModelNotFound, ModelServerUnavailable, ModelServerOverloaded, Busy)
@@ -56,6 +55,7 @@ class Shadow:
     ) -> None:
         self._rollouts, self._witness, self._calls = rollouts, witness, calls
         self._timeout_s, self._max_rows = settings.request_timeout_s, settings.max_joined_rows
+        self._share = SHARE_OF_TIME / settings.workers
         self._line = ShadowLine(
             int(settings.shadow_room * settings.places),
             int(settings.shadow_room * settings.max_bytes_in_flight),
@@ -108,7 +108,7 @@ class Shadow:
                 await self._ask(server, pairs, copies)
             except Exception:  # a bug of ours: the log gets the trace, the others their turn
                 log.exception("Comparing what %s answers failed", pairs[0].model)
-            await asyncio.sleep((time.monotonic() - began) * (1 / SHARE_OF_TIME - 1))
+            await asyncio.sleep((time.monotonic() - began) * (1 / self._share - 1))
 
     def _drop_what_is_over(self) -> None:
         """Those of a rollout that asks no longer."""
@@ -157,7 +157,7 @@ class Shadow:
     async def _answers(
         self, server: Server, questions: Sequence[Question], rollout: Rollout
     ) -> list[Answer] | None:
-        """Those of the next version in one call, as `shared_out`. Raises GatewayErrors."""
+        """Those of the next version in one call, as Answer.shared_out. Raises GatewayErrors."""
         first = questions[0]
         kind = first.kind._replace(model=ModelRef(first.kind.model.name, rollout.next))
         caller = Caller.within(self._timeout_s)
@@ -171,7 +171,7 @@ class Shadow:
             if meant is None:
                 raise
             return await self._answers(server, [meant], rollout)
-        return shared_out(answer, rows)
+        return answer.shared_out(rows)
 
     async def _compare(self, pair: Pair, ours: Reply, timed: bool) -> None:
         live = Reply(pair.answer.outputs, pair.answer.version, pair.seconds)

@@ -11,12 +11,11 @@ from service.gateway.calls import Calls
 from service.gateway.errors import (
     DeadlineExceeded,
     GatewayError,
-    ModelNotFound,
     ModelServerError,
     ModelServerUnavailable,
 )
 from service.gateway.rollouts import Rollouts
-from service.gateway.routing import Route, described, route
+from service.gateway.routing import Route, described, is_absent, route
 from service.gateway.settings import Settings
 from service.gateway.shadowing import Shadow
 from service.gateway.witness import Witness
@@ -78,8 +77,8 @@ class Trials:
         return answered
 
     def _gone_round(self, way: Route, error: GatewayError) -> None:
-        """A version that a server has not loaded, or not yet, has answered nothing wrong."""
-        if not isinstance(error, ModelNotFound):
+        """A version that is absent has answered nothing wrong."""
+        if not is_absent(error):
             self._witness.failed(way)
         elif way.rollout is not None:
             self._witness.not_asked(way.model.name, way.rollout, "away")

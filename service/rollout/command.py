@@ -162,10 +162,11 @@ def status(model: str, model_repository: Path) -> None:
     if found is None:
         click.echo(f"{model}: no rollout; the newest version answers")
         return
+    seen = _changed(directory, lambda: read_evidence(directory, found.id))
     click.echo(f"{model}: {described(found)}")
     for event in found.history:
         click.echo(f"  {event}")
-    click.echo(as_text(read_evidence(directory, found.id)))
+    click.echo(as_text(seen))
 
 
 @rollout.command()
@@ -270,7 +271,7 @@ def _move(model: str, repository: Path, move: Callable[[Path], Rollout]) -> None
 
 
 def _changed(directory: Path, change: Callable[[], Result]) -> Result:
-    """What a change gives; what cannot be done, or be written, as one line."""
+    """What a change gives, or a look; what cannot be done, read or written, as one line."""
     try:
         return change()
     except (StateError, ValueError) as error:

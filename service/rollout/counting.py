@@ -16,8 +16,8 @@ def count(answers: Answers, seconds: float, outputs: Mapping[str, Array]) -> Non
     answers.add(seconds)
     if NOVELTY in outputs:
         told = readings([outputs[NOVELTY]])
-        answers.told += len(told)
-        answers.novel += int(np.count_nonzero(np.asarray(told) > NOVEL))
+        answers.told += bool(told)
+        answers.novel += bool(told) and bool(np.median(told) > NOVEL)
 
 
 def count_pair(
@@ -52,7 +52,6 @@ def _count_side(answers: Answers, reply: Reply) -> None:
     count(answers, reply.seconds, reply.outputs)
     for array in reply.outputs.values():
         if array.dtype.kind in "fV" and are_scores(array):
-            best = np.nan_to_num(array.astype(np.float64)).max(axis=1)
-            bins = np.minimum((best * SCORE_BINS).astype(int), SCORE_BINS - 1)
-            for place in bins.clip(0).tolist():
-                answers.scores[place] += 1
+            best = array.astype(np.float64).max(axis=1)
+            answers.scores[min(int(np.median(best) * SCORE_BINS), SCORE_BINS - 1)] += 1
+            return

@@ -7,6 +7,7 @@ killed, what it counted since it last wrote is lost, a second at most, and nothi
 """
 
 import json
+import re
 import shutil
 from bisect import bisect_left
 from contextlib import suppress
@@ -14,7 +15,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from service.rollout.shared import make_folder
+
+REPLAYED = "replay.json"  # of what was captured, beside the files of the gateways' workers
 _DIRECTORY = ".rollout"  # hidden, as no version is
+_EVIDENCE = re.compile(r"[^.].*\.json")
 # Upper bounds of latencies, seconds: each a quarter above the one before, 0.5 ms to 28 s. What is
 # above the last is counted in one place more.
 BOUNDS_S = tuple(0.0005 * 1.25**step for step in range(50))
@@ -26,8 +31,10 @@ SLOWER = 1.5  # times as long as the other answer to the same request
 @dataclass
 class Answers:
     """Of one version, to one kind of requests. `seconds` counts the answers by how long they took
-    (BOUNDS_S). Of the rows whose novelty the model tells (`told`), `novel` are above NOVEL.
-    `scores` counts rows by the best of their scores, of each head that has some, in SCORE_BINS."""
+    (BOUNDS_S). Of those that tell how novel their rows are (`told`), half of the rows of `novel`
+    ones are above NOVEL. `scores` counts them by the best score of their median row, of the first
+    head that has some, in SCORE_BINS. A request counts once, or one of many rows would be many
+    trials, which are not independent."""
 
     requests: int = 0
     errors: int = 0
@@ -75,7 +82,8 @@ class Evidence:
     `stable` and `canary` are the requests that live and next have answered to callers. A canary's
     error is one where live could answer; its caller has had that answer.
 
-    `dropped` were to be asked of next too, and were not, for want of room.
+    `dropped` were to be asked of next too, and were not, for want of room; of what was captured,
+    those that neither has answered.
     """
 
     rollout: str
@@ -130,23 +138,25 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     ...     read_evidence(model, "a").pairs
     5
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(json.dumps(asdict(evidence)))
     beside.replace(path)
 
 
-def read_evidence(model_directory: Path, rollout: str) -> Evidence:
-    """The sum of what all workers have written of a rollout, by its id; what cannot be read is
-    passed over.
+def read_evidence(model_directory: Path, rollout: str, but: str = "") -> Evidence:
+    """The sum of what all workers have written of a rollout, by its id, `but` for the file of that
+    name; what is none is passed over. Raises OSError where it cannot be listed, or one cannot be
+    read now: without that the sum would shrink, and grow again by what was counted already.
 
     >>> read_evidence(Path("no such model"), "a").pairs
     0
     """
     found = Evidence(rollout)
-    for path in sorted(evidence_directory(model_directory, rollout).glob("[!.]*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found += evidence_in(path)
+    for path in _files(evidence_directory(model_directory, rollout)):
+        if path.name != but:
+            with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+                found += evidence_in(path)
     return found
 
 
@@ -168,6 +178,14 @@ def evidence_of(given: dict[str, Any]) -> Evidence:
             for name in ("shadow_live", "shadow_next", "stable", "canary")
         }
     )
+
+
+def _files(folder: Path) -> list[Path]:
+    """Not by `glob`, which takes a folder that it cannot list for an empty one."""
+    try:
+        return sorted(each for each in folder.iterdir() if _EVIDENCE.fullmatch(each.name))
+    except FileNotFoundError:
+        return []
 
 
 def _directory(model_directory: Path) -> Path:

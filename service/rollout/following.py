@@ -18,9 +18,16 @@ from typing import Protocol
 
 import numpy as np
 
-from service.rollout.evidence import Evidence, evidence_directory, evidence_of, read_evidence
+from service.rollout.evidence import (
+    REPLAYED,
+    Evidence,
+    evidence_directory,
+    evidence_of,
+    read_evidence,
+)
 from service.rollout.guard import Guard
 from service.rollout.sequential import Comparison
+from service.rollout.shared import make_folder, open_lock
 from service.rollout.state import ASKED_STAGES, StateError, abort, canary, promote, shadow
 from service.rollout.watch import Action, Verdict, Watch
 from sluice.wire.rollout_files import read_rollout
@@ -86,7 +93,7 @@ class _Turn:
     """Of several who follow a model's rollouts: one after the other."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = open_lock(directory / _LOCK)
 
     def is_ours(self) -> bool:
         """Whether it is; once it is it stays so."""
@@ -121,7 +128,7 @@ def follow(
             try:
                 if not turn.is_ours():
                     tell(seen, _OTHERS)
-                elif seen.stage is not Stage.PAUSED:
+                else:
                     watch = watch or read_watch(directory, seen, guard)
                     step(directory, watch, seen, tell, replay)
                 go_on = replay.go_on if watch and seen.stage is Stage.REPLAY else time.sleep
@@ -137,15 +144,24 @@ def follow(
 def step(
     directory: Path, watch: Watch, rollout: Rollout, tell: Tell, replay: Replay = NO_REPLAY
 ) -> None:
-    """Look once, and do what follows from it."""
-    watch.look(read_evidence(directory, rollout.id), rollout)
+    """Look once, and do what follows from it: in a pause nothing, but what live alone has answered
+    meanwhile is no part of the batch that comes after it."""
+    if rollout.stage is Stage.PAUSED and watch.replays:
+        return
+    but = "" if rollout.stage is Stage.REPLAY else REPLAYED
+    watch.look(read_evidence(directory, rollout.id, but), rollout)
+    if rollout.stage is not Stage.PAUSED:
+        _decide(directory, watch, rollout, tell, replay)
+    _write_watch(directory, watch)
+
+
+def _decide(directory: Path, watch: Watch, rollout: Rollout, tell: Tell, replay: Replay) -> None:
     verdict = watch.verdict(rollout, time.time())
     if rollout.stage is Stage.REPLAY and verdict.action is not Action.STOP:
         verdict = replay.verdict()
     tell(rollout, verdict)
     with suppress(StateError):  # somebody has moved it since; the next look sees where to
         _move(directory, rollout, verdict)
-    _write_watch(directory, watch)
 
 
 def _move(directory: Path, rollout: Rollout, verdict: Verdict) -> None:
@@ -166,23 +182,24 @@ def read_watch(directory: Path, rollout: Rollout, guard: Guard) -> Watch:
     watch = Watch(guard, Evidence(rollout.id))
     try:
         kept = json.loads(_watch_path(directory, rollout.id).read_text())
+        seen = evidence_of(kept["seen"])
         for name, allowed, logs in kept["comparisons"]:
             if guard.times.get(name) == allowed:
                 watch.comparisons[name] = Comparison(allowed, np.array(logs))
-        return replace(
-            watch, seen=evidence_of(kept["seen"]), share=kept["share"], canary=kept["canary"]
-        )
+        counted = {name: kept[name] for name in ("share", "canary", "replays")}
+        return replace(watch, seen=seen, **counted)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return watch
 
 
 def _write_watch(directory: Path, watch: Watch) -> None:
     path = _watch_path(directory, watch.seen.rollout)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     kept = {
         "seen": asdict(watch.seen),
         "share": watch.share,
         "canary": watch.canary,
+        "replays": watch.replays,
         "comparisons": [
             (name, each.allowed, each.logs.tolist()) for name, each in watch.comparisons.items()
         ],

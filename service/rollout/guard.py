@@ -53,9 +53,9 @@ class Guard:
     A version is shadowed for `pairs` requests at the least, and stopped where it has not been shown
     to be good after `patience` of them. It stays in each stage for `seconds` at the least.
 
-    `allowed`: of what kinds of changes (service.replay) how large a share of the pairs; and for
-    "slower", in how large a share of them more it may take 1.5 times as long as live than live as
-    it. What is not named is not looked at. `times`: how often as the live version it may answer
+    `allowed`: of what kinds of changes (service.replay) how large a share of the pairs; for
+    "slower", the share in which next takes over 1.5 times as long as live, less that in which live
+    does. What is not named is not looked at. `times`: how often as the live version it may answer
     with errors, slowly (later than 1.5 times what 99 of 100 of the live one's answers take), unsure
     (with a best score as only a tenth of the live one's have), or find a picture novel.
     """

@@ -1,5 +1,5 @@
 """The first step of a rollout, where there are captured requests: both versions are asked them, by
-the command itself and for nobody, and what differs is evidence as any other.
+the command itself and for nobody. What differs is evidence, of this step alone.
 """
 
 import time
@@ -12,11 +12,16 @@ from service.captures import Captured, Captures
 from service.replay.changes import Tolerance, changes
 from service.replay.sides import Away, Place, Side, ask_both
 from service.rollout.counting import count_pair
-from service.rollout.evidence import Evidence, evidence_directory, evidence_in, write_evidence
+from service.rollout.evidence import (
+    REPLAYED,
+    Evidence,
+    evidence_directory,
+    evidence_in,
+    write_evidence,
+)
 from service.rollout.watch import Action, Verdict
 from sluice.wire.rollouts import Rollout
 
-FILE = "replay.json"  # beside those of the gateways' workers
 TIMEOUT_S = 30.0
 
 
@@ -37,7 +42,7 @@ class Replaying:
         api_key: str | None,
     ) -> None:
         self._rollout, self._captures, self._model = rollout, captures, directory.name
-        self._path = evidence_directory(directory, rollout.id) / FILE
+        self._path = evidence_directory(directory, rollout.id) / REPLAYED
         self._live, self._next = (
             Side(Place(address, version), api_key, TIMEOUT_S)
             for version in (rollout.live, rollout.next)
@@ -58,7 +63,12 @@ class Replaying:
 
     @cached_property
     def _left(self) -> Iterator[Captured]:
-        return islice(captured_of(self._captures, self._model), self._counted.pairs, None)
+        return islice(captured_of(self._captures, self._model), self._turn, None)
+
+    @property
+    def _turn(self) -> int:
+        """How many were asked."""
+        return self._counted.pairs + self._counted.dropped
 
     def verdict(self) -> Verdict:
         told = f"{self._counted.pairs:,} captured requests compared"
@@ -82,8 +92,11 @@ class Replaying:
             self._is_over = True
             return
         try:
-            was, now = ask_both(captured.logged, self._live, self._next, self._counted.pairs)
+            was, now = ask_both(captured.logged, self._live, self._next, self._turn)
         except Away as error:
             self._left, self._away = chain([captured], self._left), str(error)
+            return
+        if was.error and now.error:  # nobody has answered, so nothing was compared
+            self._counted.dropped += 1
             return
         count_pair(self._counted, was, now, changes(was, now, Tolerance()), timed=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from service.rollout.evidence import forget_evidence
+from service.rollout.shared import open_lock
 from sluice.wire.rollout_files import read_rollout, remove_rollout, write_rollout
 from sluice.wire.rollouts import RANDOM, Rollout, Stage
 from sluice.wire.versions import find_versions, published_versions
@@ -45,8 +46,9 @@ def start(
     stage: Stage = Stage.SHADOW,
 ) -> Rollout:
     """A rollout of `version`, in the stage shadow, or replay. `live` is the version that answers
-    meanwhile: the one that does now where it is not given, and where no rollout says which, the one
-    before `version`.
+    meanwhile: the one that does now where it is not given. Where no rollout says which, that is the
+    newest, and where `version` is the newest, so that it answers since it was published, the one
+    before it.
 
     The same one again, as after a command that was killed, changes nothing, promoted or not. Raises
     StateError, ValueError for a file that is none of ours.
@@ -162,6 +164,9 @@ def _live(
         return live
     if before is not None:
         return before.answering
+    newest = max(published, default=version)
+    if newest > version:
+        return newest
     older = [number for number in published if number < version]
     if not older:
         raise StateError(f"{name} has no version before {version}: say which one answers (--live)")
@@ -257,9 +262,8 @@ def _check(before: Rollout, stage: Stage, possible: tuple[Stage, ...]) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Alone with the state. The kernel unlocks it when whoever has it is killed. What is locked is
-    a file that can be written, as NFS locks nothing else."""
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    """Alone with the state. The kernel unlocks it when whoever has it is killed."""
+    descriptor = open_lock(directory / _LOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -64,27 +64,38 @@ class Verdict(NamedTuple):
 @dataclass
 class Watch:
     """`seen`: the evidence at the last look. `canary`: how many requests the canary had answered
-    when its present share began."""
+    when its present share began. `replays`: whether `seen` is of the stage replay, and so of what
+    was captured."""
 
     guard: Guard
     seen: Evidence
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     share: float = 0.0
     canary: int = 0
+    replays: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in self.guard.times.items():
             self.comparisons.setdefault(name, Comparison(allowed))
 
     def look(self, evidence: Evidence, rollout: Rollout) -> None:
-        """At the sum of all that was counted so far. Where files of it were lost, what is left of
-        it is where the next batch begins."""
+        """At the sum of all that was counted so far, in any stage but a pause of the replay. Where
+        files of it were lost, what is left of it is where the next batch begins."""
+        replays = rollout.stage is Stage.REPLAY
+        if self.replays and not replays:  # what was captured says nothing of what is asked now
+            self.comparisons = {name: Comparison(own) for name, own in self.guard.times.items()}
+        else:
+            self._compare(evidence)
+        self.replays = replays
+        # A pause keeps the share, and what was answered at it.
+        if rollout.canary_share != self.share:
+            self.share, self.canary = rollout.canary_share, evidence.canary.requests
+        self.seen = evidence
+
+    def _compare(self, evidence: Evidence) -> None:
         for name, ours, theirs in _sides(self.seen, evidence):
             if min(*ours, *theirs) >= 0:
                 self.comparisons[name].add(*ours, *theirs)
-        if rollout.canary != self.share:
-            self.share, self.canary = rollout.canary, evidence.canary.requests
-        self.seen = evidence
 
     def findings(self) -> list[Finding]:
         """One of each thing that the guard bounds, the gravest first."""

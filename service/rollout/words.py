@@ -38,7 +38,7 @@ def as_text(seen: Evidence) -> str:
         f"{f': {kinds}' if kinds else ''}"
     )
     if seen.dropped:
-        told += f"; {seen.dropped:,} more were not asked for want of room"
+        told += f"; {seen.dropped:,} more were not compared, for want of room or of an answer"
     rows = [["live", *_cells(seen.stable)], ["next, as a canary", *_cells(seen.canary)]]
     return f"{told}\n{table(['answered by', 'requests', 'errors', 'p50 ms', 'p99 ms'], rows)}"
 

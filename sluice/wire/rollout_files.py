@@ -7,15 +7,15 @@ While it is there a version that is published does not go live by itself.
 """
 
 import json
-import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sluice.wire.durable import sync
 from sluice.wire.fields import field, share_field, shown, version_field
 from sluice.wire.rollouts import RANDOM, Earlier, Event, Rollout, Stage, checked_by
 from sluice.wire.versions import find_versions
@@ -84,8 +84,9 @@ def parse_rollout(text: str) -> Rollout:
 
 
 def write_rollout(model_directory: Path, rollout: Rollout) -> None:
-    """Write the file whole: whoever reads it finds the old one or the new one. Raises ValueError
-    for one that could not be read again, OSError.
+    """Write the file whole: whoever reads it finds the old one or the new one. What is oldest is
+    left out where that would be too much to be read again. Raises ValueError for one that could
+    not be, OSError.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as model:
@@ -96,14 +97,15 @@ def write_rollout(model_directory: Path, rollout: Rollout) -> None:
     <Stage.SHADOW: 'shadow'>
     """
     path = model_directory / ROLLOUT_FILE
-    text = json.dumps(as_written(rollout), indent=2) + "\n"
+    text = _fitting(rollout)
     parse_rollout(text)
     beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)  # of another user's command, that was killed
     with beside.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # the name must not lead to an empty file after a power cut
+    sync(beside)
     beside.replace(path)
+    sync(model_directory)
 
 
 def remove_rollout(model_directory: Path) -> None:
@@ -112,6 +114,20 @@ def remove_rollout(model_directory: Path) -> None:
     >>> remove_rollout(Path("no such model"))
     """
     (model_directory / ROLLOUT_FILE).unlink(missing_ok=True)
+
+
+def _fitting(rollout: Rollout) -> str:
+    """The way back must not fail for how much has happened before it. Raises ValueError."""
+    while len(text := json.dumps(as_written(rollout), indent=2) + "\n") > MOST_BYTES:
+        history = rollout.history
+        if rollout.earlier:
+            rollout = replace(rollout, earlier=rollout.earlier[1:])
+        elif len(history) > 2:
+            kept = (history[0], *history[len(history) // 2 + 1 :])
+            rollout = replace(rollout, history=kept)
+        else:
+            raise ValueError(f"a rollout is told in {MOST_BYTES:,} bytes: give a shorter reason")
+    return text
 
 
 def _id(given: Mapping[str, Any]) -> str:

@@ -198,6 +198,19 @@ def test_nobody_pays_for_a_canary_that_fails(door: Door, model: str, errors: int
     assert door.metrics().get(failed, 0) == errors
 
 
+def test_for_live_that_is_not_loaded_the_newest_answers_at_the_beginning_alone(door: Door) -> None:
+    """Later it is on trial, or was rolled back."""
+    directory = door.fresh("absent")  # whose version 2 is not loaded
+    door.follow("absent", state.start(directory, 1, live=2))
+    reply = door.predict("absent")
+    assert (reply.status_code, reply.headers["X-Sluice-Version"]) == (200, "1")
+    for move in (lambda model: state.canary(model, 0), state.pause, state.resume, state.abort):
+        door.follow("absent", move(directory))
+        assert door.predict("absent").status_code == 404
+    state.end(directory)
+    eventually(lambda: door.predict("absent").status_code == 200)
+
+
 def test_kept_answers_are_those_of_the_version_whose_turn_it_is(door: Door) -> None:
     directory = door.fresh("kept")
     state.start(directory, 2, by="header:x-user", shadow_share=0)

@@ -76,14 +76,17 @@ def captures(tmp_path: Path) -> Path:
     """Of 30 requests to each model."""
     path = tmp_path / "captures"
     path.mkdir()
-    with (path / "2026-11-26.tfrecord").open("wb") as file:
-        for x in range(30):
-            for model in ("same", "moved"):
-                request = PredictRequest(model_spec=ModelRef(model).to_proto("serving_default"))
-                request.inputs["x"].CopyFrom(encode_tensor(np.float32([x])))
-                about = log_about(ModelRef(model, 1), 1_800_000_000)
-                file.write(frame(encode_log(PREDICT_LOG, request.SerializeToString(), about)))
+    records = [captured(model, np.float32([x])) for x in range(30) for model in ("same", "moved")]
+    (path / "2026-11-26.tfrecord").write_bytes(b"".join(records))
     return path
+
+
+def captured(model: str, x: np.ndarray) -> bytes:
+    """A request, as it lies in a file of captures."""
+    request = PredictRequest(model_spec=ModelRef(model).to_proto("serving_default"))
+    request.inputs["x"].CopyFrom(encode_tensor(x))
+    about = log_about(ModelRef(model, 1), 1_800_000_000)
+    return frame(encode_log(PREDICT_LOG, request.SerializeToString(), about))
 
 
 def stages(directory: Path) -> list[Stage]:
@@ -133,6 +136,26 @@ def test_a_replay_waits_for_a_server_and_goes_on_after_what_it_has_counted(
         eventually(lambda: back.go_on(0.1) or back.verdict().action is Action.ADVANCE)
     seen = read_evidence(directory, begun.id)
     assert (seen.pairs, seen.shadow_next.requests, seen.changed) == (30, 1, 0)
+
+
+def test_what_both_versions_refuse_is_no_pair_of_equals(door: Door, tmp_path: Path) -> None:
+    """Else requests that nobody can answer would show that the two answer alike."""
+    directory = door.fresh("same")
+    begun = state.start(directory, 2, stage=Stage.REPLAY)
+    good, refused = captured("same", np.float32([1])), captured("same", np.array([[b"one"]]))
+    file = tmp_path / "2026-11-26.tfrecord"
+    file.write_bytes(good + refused + good)
+    for _ in range(2):  # and what was dropped is not asked again
+        with closing(Replaying(directory, begun, Captures(file), door.grpc, None)) as replaying:
+            eventually(
+                lambda replaying=replaying: (
+                    replaying.go_on(0.1) or replaying.verdict().action is Action.ADVANCE
+                )
+            )
+            assert replaying.verdict().why == "2 captured requests compared, all within bounds"
+        seen = read_evidence(directory, begun.id)
+        assert (seen.pairs, seen.dropped, seen.changed) == (2, 1, 0)
+        assert (seen.shadow_live.errors, seen.shadow_next.errors) == (0, 0)
 
 
 def test_one_that_answers_otherwise_goes_back_before_anybody_has_met_it(

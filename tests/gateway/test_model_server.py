@@ -18,6 +18,7 @@ from service.gateway.readiness import readiness
 from service.gateway.settings import Settings
 from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
+from sluice.wire.protos.serving_pb2 import PredictRequest
 
 AFFINE = ModelRef("affine")
 NOT_OK = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
@@ -135,6 +136,23 @@ def test_names_that_clients_invent_do_not_fill_the_memory(runner, predictions):
             runner.run(predictions.signatures(ModelRef(f"invented{number}"), caller()))
     assert not predictions.knows("invented1")
     assert len(predictions._remembered) == 0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kept"),
+    [
+        (["y" * (model_server.MOST_LETTERS - 1)], 1),
+        (["y" * model_server.MOST_LETTERS], 0),
+        ([""] * (model_server.MOST_LETTERS + 1), 0),
+    ],
+    ids=["long", "too long", "too many"],
+)
+def test_outputs_that_clients_invent_do_not_fill_the_memory(outputs, kept):
+    model_server._cached_head.cache_clear()
+    inputs = {"x": np.float32([1])}
+    request = model_server.encode_predict_request(AFFINE, "s", [inputs], outputs)
+    assert model_server._cached_head.cache_info().currsize == kept
+    assert PredictRequest.FromString(request).output_filter == outputs
 
 
 def test_several_addresses_are_used_one_of_which_is_dead(runner, modelserver):

@@ -19,14 +19,17 @@ from service.gateway.caller import Caller
 from service.gateway.errors import (
     DeadlineExceeded,
     GatewayError,
+    ModelNotFound,
     ModelServerFailed,
     ModelServerOverloaded,
     ModelServerUnavailable,
 )
-from service.gateway.model_server import ModelServer
+from service.gateway.model_server import ATTEMPTS, GET_STATUS, ModelServer
 from service.gateway.server import EJECTED
 from service.gateway.servers import Servers
+from sluice.wire.contract import State
 from sluice.wire.model_ref import ModelRef
+from sluice.wire.protos.serving_pb2 import GetModelStatusResponse, ModelVersionStatus
 
 METHOD = "/toy.Service/Call"
 MODEL = ModelRef("m")
@@ -357,6 +360,51 @@ def test_only_what_was_not_begun_is_tried_again(refusal, kind, calls):
             with pytest.raises(kind):
                 await call(client)
             assert one.calls == calls
+
+    test()
+
+
+class Absent(Toy):
+    """One that has no version when it is asked, and says these states of them after that."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.refusal = grpc.StatusCode.NOT_FOUND, "Servable not found for request"
+        versions = [ModelVersionStatus(version=key, state=states[key]) for key in states]
+        self.status = GetModelStatusResponse(model_version_status=versions)
+
+    def service(self, details):
+        if details.method == GET_STATUS:
+            return grpc.unary_unary_rpc_method_handler(self._status)
+        return super().service(details)
+
+    async def _status(self, _request, _context):
+        return self.status.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("states", "version", "words"),
+    [
+        ({1: State.LOADING}, None, "is loading"),
+        ({1: State.LOADING, 2: State.AVAILABLE}, None, "was loading"),
+        ({1: State.LOADING, 2: State.AVAILABLE}, 1, "is loading"),
+        ({0: State.START, 2: State.AVAILABLE}, 0, "is loading"),
+        ({1: State.LOADING, 2: State.AVAILABLE}, 2, "was loading"),
+        ({1: State.LOADING, 2: State.END}, 2, None),
+        ({1: State.LOADING}, 2, None),
+        ({1: State.END}, None, None),
+    ],
+)
+def test_a_version_that_is_about_to_be_served_is_waited_for_and_no_other(states, version, words):
+    @run
+    async def test():
+        model = ModelRef("m", version)
+        async with toys(Absent(states)) as (client, one):
+            kind = ModelServerUnavailable if words else ModelNotFound
+            with pytest.raises(kind, match=words) as raised:
+                await client.call(METHOD, b"x", model, Caller.within(10))
+            assert getattr(raised.value, "loading", False) == bool(words)
+            assert one.calls == (ATTEMPTS if words else 1)
 
     test()
 

@@ -91,10 +91,47 @@ def test_live_answers_for_a_canary_that_fails_by_what_may_be_its_own(error) -> N
     assert (evidence.canary.errors, evidence.stable.requests) == (1, 0)
 
 
-def test_live_answers_for_a_canary_that_is_not_loaded_which_is_nobodys_fault() -> None:
-    answered, evidence = tried(CANARY, errors.ModelNotFound("not loaded yet"))
+ABSENT = [
+    errors.ModelNotFound("no such version"),
+    errors.ModelServerUnavailable("is loading", begun=False, loading=True),
+]
+
+
+@pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
+def test_live_answers_for_a_canary_that_is_not_loaded_which_is_nobodys_fault(error) -> None:
+    answered, evidence = tried(CANARY, error)
     assert answered == "1"
     assert (evidence.canary.errors, evidence.stable.requests) == (0, 0)
+
+
+BEGUN = Rollout("a", 1, 2, Stage.SHADOW).moved(Stage.SHADOW, "", 1.8e9)
+
+
+@pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
+@pytest.mark.parametrize("stage", [Stage.REPLAY, Stage.SHADOW])
+def test_the_newest_answers_while_live_is_loaded_at_the_very_beginning(stage, error) -> None:
+    """As it has until then."""
+    answered, evidence = tried(replace(BEGUN, stage=stage), error)
+    assert answered == str(MODEL.version)
+    assert evidence.stable.requests == 0
+
+
+@pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        BEGUN.moved(Stage.ROLLED_BACK, "", 1.8e9),
+        BEGUN.moved(Stage.CANARY, "", 1.8e9, 0.0),
+        BEGUN.moved(Stage.PAUSED, "", 1.8e9),
+        BEGUN.moved(Stage.PAUSED, "", 1.8e9).moved(Stage.SHADOW, "", 1.8e9),
+    ],
+    ids=["rolled back", "canary", "paused", "shadow again"],
+)
+def test_the_newest_never_answers_for_live_after_that(rollout, error) -> None:
+    """It is the one that is on trial, or that was rolled back."""
+    answered, evidence = tried(rollout, error)
+    assert answered == type(error).__name__
+    assert evidence.stable.errors == 0
 
 
 @pytest.mark.parametrize(
@@ -275,6 +312,20 @@ def test_every_other_turn_asks_as_many_rows_as_went_with_the_first() -> None:
         line.add(replace(pair))
     turns = [line.take(most_rows=8) for _ in range(3)]
     assert [(len(pairs), copies) for pairs, copies in turns] == [(5, 0), (8, 0), (4, 1)]
+
+
+def test_no_copies_are_asked_where_as_many_rows_as_went_with_the_first_may_not_go() -> None:
+    """The call would be no longer than it may be, and its time would say nothing."""
+    pair = offered(CANARY, joined=5)
+    pair.caller.answered = True
+    line = ShadowLine(most=100, most_bytes=1 << 20)
+    for alone in (False, False, True):
+        line.add(replace(pair, alone=alone))
+    turns = [line.take(most_rows=4) for _ in range(2)]
+    assert [(len(pairs), copies) for pairs, copies in turns] == [(2, 0), (1, 0)]
+    for _ in range(2):
+        line.add(replace(pair, alone=True))
+        assert line.take(most_rows=8)[1] == 0
 
 
 def test_where_a_promoted_version_is_gone_the_one_before_answers_and_not_the_newest() -> None:

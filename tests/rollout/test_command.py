@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import random
 import resource
+import shutil
 import time
 from pathlib import Path
 
@@ -68,8 +69,22 @@ def test_status_adds_up_what_gateways_have_seen(digits: Path) -> None:
         write_evidence(evidence_directory(digits, rollout.id) / f"{worker}.json", seen)
     told = run(digits, "status", "digits")
     assert "Of 400 requests that both were asked 2 are answered otherwise: class 2" in told
-    assert "10 more were not asked for want of room" in told
+    assert "10 more were not compared, for want of room or of an answer" in told
     assert "live               200       0       4.66    4.66" in told
+
+
+def test_status_says_what_of_it_cannot_be_read(digits: Path) -> None:
+    run(digits, "start", "digits", "2")
+    rollout = read_rollout(digits)
+    assert rollout is not None
+    folder = evidence_directory(digits, rollout.id)
+    write_evidence(folder / "one.json", Evidence(rollout.id, pairs=1))
+    (folder / "other.json").symlink_to("other.json")
+    loop = f"Error: {folder}/other.json: Too many levels of symbolic links\n"
+    assert run(digits, "status", "digits") == loop
+    shutil.rmtree(folder)
+    folder.touch()
+    assert run(digits, "status", "digits") == f"Error: {folder}: Not a directory\n"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +142,7 @@ def _move_on(directory: Path) -> None:
 
 
 def test_whoever_is_killed_leaves_a_state_that_the_next_can_go_on_from(digits: Path) -> None:
-    draw = random.Random(19)
+    draw, stages = random.Random(19), set()
     for _ in range(5):
         state.start(digits, 2)
         mover = multiprocessing.get_context("fork").Process(target=_move_on, args=(digits,))
@@ -137,7 +152,9 @@ def test_whoever_is_killed_leaves_a_state_that_the_next_can_go_on_from(digits: P
         mover.join()
         left = read_rollout(digits)  # whole, whatever was being written
         assert left is not None
+        stages.add(left.stage)
         assert left.history[-1].stage is left.stage
         assert left.labels["stable"] == left.answering
         assert state.start(digits, 2).next == 2
         assert state.abort(digits).answering == 1  # nobody holds the lock
+    assert stages

@@ -2,19 +2,25 @@
 
 import resource
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from service.replay.changes import Kind
-from service.rollout.evidence import Evidence, evidence_directory, read_evidence, write_evidence
+from service.rollout.evidence import (
+    REPLAYED,
+    Evidence,
+    evidence_directory,
+    read_evidence,
+    write_evidence,
+)
 from service.rollout.following import follow, read_watch, step
 from service.rollout.guard import Guard, Step
-from service.rollout.state import abort, pause, start
+from service.rollout.state import abort, canary, end, pause, resume, start
 from service.rollout.watch import Action
 from sluice.wire.rollout_files import read_rollout
-from sluice.wire.rollouts import Stage
+from sluice.wire.rollouts import Rollout, Stage
 from tests.gateway.rollouts import eventually
 
 GUARD = Guard(pairs=300, seconds=0, steps=(Step(0.1, 20),))
@@ -201,3 +207,83 @@ def test_evidence_that_was_lost_is_not_counted_against_anyone(model: Path) -> No
     step(model, watch, rollout, lambda *_: None)
     assert watch.seen.pairs == 7
     assert max(finding.worse for finding in watch.findings()) <= 0
+
+
+def of_replay(model: Path, requests: int) -> Rollout:
+    """A rollout in the stage replay, of which so many captured requests have been compared."""
+    abort(model)
+    end(model)
+    rollout = start(model, 2, stage=Stage.REPLAY)
+    seen = Evidence(rollout.id, pairs=requests, timed=requests, changes={Kind.CLASS: 1})
+    seen.shadow_next.told = seen.shadow_live.told = requests
+    seen.shadow_next.novel = requests // 2
+    write_evidence(evidence_directory(model, rollout.id) / REPLAYED, seen)
+    return rollout
+
+
+def test_what_was_captured_counts_while_it_is_asked_and_not_for_what_comes_then(
+    model: Path,
+) -> None:
+    """However much of it there is: the version has still to be met by requests of today."""
+    rollout = of_replay(model, 1000)
+    guard = replace(GUARD, times={**GUARD.times, "novel": 1e6})
+    watch = read_watch(model, rollout, guard)
+    step(model, watch, rollout, lambda *_: None)
+    assert (watch.seen.pairs, stage_of(model)) == (1000, Stage.SHADOW)
+    assert watch.comparisons["novel"].too_often != 0
+    again = read_watch(model, rollout, guard)  # as after a command that was killed here
+    after = read_rollout(model)
+    assert after
+    for each in (watch, again):
+        step(model, each, after, lambda *_: None)
+        assert asdict(each.seen) == asdict(Evidence(rollout.id))
+        assert each.comparisons["novel"].too_often == 0
+    assert stage_of(model) is Stage.SHADOW
+    assert read_evidence(model, rollout.id).pairs == 1000
+
+
+def test_a_pause_of_a_replay_counts_nothing_twice(model: Path) -> None:
+    rollout = of_replay(model, 10)
+    watch = read_watch(model, rollout, GUARD)
+    watch.look(read_evidence(model, rollout.id), rollout)
+    before = watch.comparisons["novel"].too_often
+    assert before != 0
+    step(model, watch, pause(model), lambda *_: None)
+    assert watch.seen.pairs == 10
+    watch.look(read_evidence(model, rollout.id), resume(model))
+    assert (watch.seen.pairs, watch.comparisons["novel"].too_often) == (10, before)
+
+
+def test_what_live_answers_in_a_pause_is_in_no_batch_with_the_canary(model: Path) -> None:
+    """It may have been a bad time, that the next version had no part in."""
+    gateway, rollout = Gateway(model), canary(model, 0.1)
+    gateway.answer()
+    watch = read_watch(model, rollout, GUARD)
+    step(model, watch, rollout, lambda *_: None)
+    gateway.answer()
+    paused = pause(model)
+    gateway.answer()
+    step(model, watch, paused, lambda *_: None)
+    assert watch.seen.stable.requests == 360 + 360 + 400
+    step(model, watch, resume(model), lambda *_: None)
+    assert (watch.share, watch.canary, watch.seen.canary.requests) == (0.1, 40, 80)
+
+
+def test_evidence_that_cannot_be_read_is_told_and_no_part_of_it_counted(model: Path) -> None:
+    """Without a file that is there the sum would shrink, and count again what was counted."""
+    gateway, told = Gateway(model), []
+    gateway.answer()
+    rollout = read_rollout(model)
+    assert rollout
+    loop = evidence_directory(model, rollout.id) / "other.json"
+    loop.symlink_to(loop)
+
+    def tell(_, verdict) -> None:
+        told.append(verdict.why)
+        loop.unlink(missing_ok=True)
+        gateway.answer()
+
+    ended = follow(model, GUARD, tell, look_s=0)
+    assert told[0] == f"{loop}: Too many levels of symbolic links; it is tried again"
+    assert ended
+    assert ended.stage is Stage.PROMOTED

@@ -58,7 +58,7 @@ def test_both_versions_are_served_and_labelled_and_no_newer_one(digits: Path) ->
 
 
 def test_a_file_that_cannot_be_used_changes_nothing(digits: Path) -> None:
-    state.start(digits, 2)
+    state.start(digits, 2, live=1)
     before = served(digits)
     (digits / ROLLOUT_FILE).write_text("{")
     publish(digits, 4)
@@ -91,7 +91,7 @@ def test_the_list_tells_what_became_of_rollouts(digits: Path) -> None:
 
 
 def test_the_list_says_what_answers_and_what_is_wrong(digits: Path) -> None:
-    state.start(digits, 2)
+    state.start(digits, 2, live=1)
     [model] = as_json(digits.parent)["models"]
     assert (model["live"], model["labels"]) == (1, {"stable": 1, "canary": 2})
     (digits / ROLLOUT_FILE).write_text('{"live": 1}')

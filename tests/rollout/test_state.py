@@ -15,8 +15,8 @@ from hypothesis import strategies as some
 from service.rollout import state
 from service.rollout.evidence import Evidence, evidence_directory, read_evidence, write_evidence
 from service.rollout.state import StateError, goes_to_next
-from sluice.wire.rollout_files import ROLLOUT_FILE, read_rollout, write_rollout
-from sluice.wire.rollouts import MOST_EARLIER, Rollout, Stage
+from sluice.wire.rollout_files import MOST_BYTES, ROLLOUT_FILE, read_rollout, write_rollout
+from sluice.wire.rollouts import MOST_EARLIER, Event, Rollout, Stage
 
 
 @pytest.fixture
@@ -68,9 +68,12 @@ def test_a_command_again_changes_nothing(digits: Path) -> None:
 
 
 def test_the_version_that_is_live_is_the_one_that_answered_before(digits: Path) -> None:
-    assert state.start(digits, 2).live == 1
+    assert state.start(digits, 2).live == 3
     with pytest.raises(StateError, match="digits 2 is being rolled out"):
         state.start(digits, 3)
+    state.abort(digits)
+    state.end(digits)
+    state.start(digits, 2, live=1)
     state.abort(digits)
     assert state.start(digits, 3).live == 1
     promoted = state.promote(digits)
@@ -107,6 +110,28 @@ def test_what_became_of_earlier_rollouts_is_remembered_as_far_as_it_is_kept(digi
     assert [each.live for each in kept] == [3] * MOST_EARLIER
 
 
+def test_a_history_of_any_length_can_be_read_again(digits: Path) -> None:
+    """What is oldest goes, but for how the rollout began: from there the way back is known."""
+    state.start(digits, 3)
+    state.abort(digits)
+    begun = state.start(digits, 1, why="the first")
+    event = Event(1.8e9, Stage.CANARY, 0.5, "by hand")
+    many = replace(begun, stage=Stage.CANARY, history=begun.history + (event,) * 10_000)
+    write_rollout(digits, many)
+    found = read_rollout(digits)
+    assert found is not None
+    assert (found.id, found.stage, found.earlier) == (begun.id, Stage.CANARY, ())
+    assert found.history[0] == begun.history[0]
+    assert 1000 < len(found.history) < 10_000
+    state.abort(digits)
+    back = read_rollout(digits)
+    assert back is not None
+    assert (back.answering, back.history[-1].stage) == (2, Stage.ROLLED_BACK)
+    with pytest.raises(ValueError, match="give a shorter reason"):
+        state.start(digits, 3, why="x" * MOST_BYTES)
+    assert read_rollout(digits) == back
+
+
 def test_what_could_not_be_read_again_is_not_written(digits: Path) -> None:
     begun = state.start(digits, 3)
     with pytest.raises(ValueError, match="canary_share: expected a number from 0 to 1, got nan"):
@@ -121,7 +146,6 @@ def test_what_could_not_be_read_again_is_not_written(digits: Path) -> None:
     [
         (9, None, "no version 9; there are: 1, 2, 3"),
         (3, 9, "no version 9"),
-        (1, None, "no version before 1: say which"),
         (3, 3, "answers already"),
     ],
 )
@@ -129,6 +153,21 @@ def test_what_cannot_begin(digits: Path, version: int, live: int | None, told: s
     with pytest.raises(StateError, match=told):
         state.start(digits, version, live=live)
     assert read_rollout(digits) is None
+
+
+def test_the_only_version_cannot_be_rolled_out(digits: Path) -> None:
+    for number in "23":
+        shutil.rmtree(digits / number)
+    with pytest.raises(StateError, match="no version before 1: say which"):
+        state.start(digits, 1)
+    assert read_rollout(digits) is None
+
+
+def test_an_older_version_is_rolled_out_beside_the_newest_that_answers(digits: Path) -> None:
+    for version, live in ((1, 3), (2, 3), (3, 2)):
+        assert state.start(digits, version).live == live
+        state.abort(digits)
+        state.end(digits)
 
 
 def test_what_cannot_be_done_from_here(digits: Path) -> None:

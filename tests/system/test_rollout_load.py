@@ -5,11 +5,12 @@ import re
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
 from service.rollout import state
-from service.rollout.evidence import Evidence, read_evidence
+from service.rollout.evidence import Evidence, evidence_directory, read_evidence
 from tests.system.load import Outcome, Question, failed, open_loop, quantile, told
 
 ROW_S = 0.008
@@ -36,7 +37,9 @@ def front(launch_toy, launch_front, model: Path):
     )
 
 
-def test_shadows_go_first(front, model: Path) -> None:
+def test_shadows_go_first_and_a_worker_that_is_killed_loses_nothing_seen(
+    front, model: Path
+) -> None:
     rollout = _rolled_out(front, model)
     outcomes = _load(front, CALM, 2)
     calm = _seen(model, rollout, len(outcomes))
@@ -50,6 +53,19 @@ def test_shadows_go_first(front, model: Path) -> None:
     assert overload.dropped - calm.dropped > overload.pairs - calm.pairs
     assert (overload.canary.errors, overload.stable.errors) == (0, 0)
     assert 0 < overload.canary.requests < overload.stable.requests / 2
+
+    _kill_the_worker(front)
+    _eventually(lambda: not failed(_load(front, 20, 1)))  # while it begins, nobody answers
+    _eventually(lambda: read_evidence(model, rollout.id).stable.requests > overload.stable.requests)
+    assert len([*evidence_directory(model, rollout.id).glob("*.json")]) == 2
+    state.promote(model)
+    url = f"{front.url}/v1/models/toy:predict"
+    _eventually(
+        lambda: (
+            requests.post(url, json={"instances": [1.5]}, timeout=60).headers["X-Sluice-Version"]
+            == "2"
+        )
+    )
 
 
 @pytest.mark.load
@@ -79,6 +95,12 @@ def _rolled_out(front, model: Path):
     series = re.compile(rf'^sluice_rollout{{.*"canary".*}} {SHARE}$', re.MULTILINE)
     _eventually(lambda: series.search(requests.get(url, timeout=60).text))
     return rollout
+
+
+def _kill_the_worker(front) -> None:
+    [worker] = psutil.Process(front.process.pid).children()
+    worker.kill()
+    worker.wait()
 
 
 def _load(front, rate: float, seconds: int) -> list[Outcome]:

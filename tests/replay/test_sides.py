@@ -1,0 +1,78 @@
+"""Whose fault it is that a side answers nothing: its version's, or whoever's is asked there."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import grpc
+import numpy as np
+import pytest
+
+from service.replay.sides import Away, Place, Side
+from sluice.wire.model_ref import ModelRef
+from sluice.wire.prediction_logs import PREDICT_LOG, Logged
+from sluice.wire.protos.serving_pb2 import PredictRequest
+from sluice.wire.protos.serving_pb2_grpc import (
+    PredictionServiceServicer,
+    add_PredictionServiceServicer_to_server,
+)
+from sluice.wire.tensors import encode_tensor
+
+
+class Refusing(PredictionServiceServicer):
+    """Answers each request so."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def Predict(self, _request, context):  # noqa: N802
+        context.abort(self._code, "not for you")
+
+
+@contextmanager
+def refused_by(code: grpc.StatusCode) -> Iterator[Side]:
+    """A side whose server answers so."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_PredictionServiceServicer_to_server(Refusing(code), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with closing(Side(Place(f"127.0.0.1:{port}", 2), None, 60)) as side:
+            yield side
+    finally:
+        server.stop(None).wait()
+
+
+def logged() -> Logged:
+    request = PredictRequest(model_spec=ModelRef("digits").to_proto("serving_default"))
+    request.inputs["x"].CopyFrom(encode_tensor(np.float32([1])))
+    return Logged(PREDICT_LOG, request, ModelRef("digits", 1), "serving_default", 1, 0)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ],
+)
+def test_who_may_not_ask_or_not_so_often_learns_nothing_of_the_version(code) -> None:
+    with refused_by(code) as side, pytest.raises(Away, match="cannot be asked: not for you"):
+        side.ask(logged())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    ],
+)
+def test_what_else_a_version_answers_is_its_own(code) -> None:
+    with refused_by(code) as side:
+        reply = side.ask(logged())
+    assert (reply.error, reply.reason, reply.outputs) == (code.name, "not for you", {})
