@@ -1,6 +1,7 @@
 """What a model answered."""
 
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,21 @@ class Answer(NamedTuple):
         """The same in arrays of its own, read-only: those of a joined call lie in what answers all
         its parts, and would keep it."""
         return Answer({name: _copy(array) for name, array in self.outputs.items()}, self.version)
+
+    def shared_out(self, rows: Sequence[int]) -> "list[Answer] | None":
+        """Each part's rows, of parts of so many; None where the outputs are not one row for each
+        of theirs."""
+        if len(rows) == 1:
+            return [self]
+        if any(array.shape[:1] != (sum(rows),) for array in self.outputs.values()):
+            return None
+        answers, start = [], 0
+        for count in rows:
+            end = start + count
+            outputs = {name: array[start:end] for name, array in self.outputs.items()}
+            answers.append(Answer(outputs, self.version))
+            start = end
+        return answers
 
 
 def _copy(array: Array) -> Array:

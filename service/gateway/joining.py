@@ -27,7 +27,17 @@ from service.gateway.errors import (
 from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S
 from service.gateway.server import Server
 from service.gateway.servers import Servers
-from service.gateway.traffic import Call, Inputs, Kind, Part, Sent, Slot, Traffic, bytes_of
+from service.gateway.traffic import (
+    Call,
+    Inputs,
+    Kind,
+    Part,
+    Sent,
+    Slot,
+    Traffic,
+    bytes_of,
+    call_for,
+)
 
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.45  # of the time that the call leaves: how long another waits is a guess
@@ -116,7 +126,7 @@ class Joining:
         traffic = self._of(model)
         well = self._servers.well(time.monotonic())
         last = max(traffic.limiter.limit - 1, 1)
-        server = self._servers.choose([s for s in well if traffic.in_flight.get(s, 0) < last])
+        server = self._servers.choose([each for each in well if traffic.calls_at(each) < last])
         rows = traffic.limiter.rows_within(traffic.limiter.usual_s)
         return None if server is None else (server, rows)
 
@@ -147,11 +157,12 @@ class Joining:
 
     def _free(self, traffic: Traffic) -> Server | None:
         """A server that takes another call of this model now."""
-        limit = traffic.limiter.limit
-        in_flight = traffic.in_flight
-        well = self._servers.well(time.monotonic())
-        free = [server for server in well if in_flight.get(server, 0) < limit]
-        return self._servers.choose(free)
+        limit, well = traffic.limiter.limit, self._servers.well(time.monotonic())
+        return self._servers.choose([each for each in well if traffic.calls_at(each) < limit])
+
+    def _least_asked(self, traffic: Traffic) -> Server | None:
+        """The one with the fewest calls of this model, those counted that have not left yet."""
+        return min(self._servers.well(time.monotonic()), key=traffic.calls_at, default=None)
 
     def _pump_all(self) -> None:
         for traffic in list(self._traffic.values()):
@@ -172,7 +183,7 @@ class Joining:
 
     def _start(self, traffic: Traffic, server: Server, parts: Sequence[Part]) -> None:
         """Its slot is taken before its task runs, or one look at the line would send all of it."""
-        now, call = time.monotonic(), _call_for(parts)
+        now, call = time.monotonic(), call_for(parts)
         slot = traffic.begin(server, now)
         task = asyncio.get_running_loop().create_task(self._run(traffic, slot, parts, call))
         self._running.add(task)
@@ -192,7 +203,7 @@ class Joining:
         began = time.monotonic()
         try:
             answer = await self._call(traffic, slot, call)
-            answers = shared_out(answer, [part.rows for part in parts])
+            answers = answer.shared_out([part.rows for part in parts])
         except GatewayError as error:
             self._fail(traffic, parts, error)
             return
@@ -232,7 +243,7 @@ class Joining:
         for part in parts:
             if part.is_wanted:
                 part.joinable = False
-                server = self._servers.choose()
+                server = self._least_asked(traffic)
                 if server is None:
                     traffic.add(part)
                 else:
@@ -260,7 +271,8 @@ class Joining:
             return answer
         except (asyncio.CancelledError, DeadlineExceeded):
             if began < call.caller.deadline:  # else it was not sent
-                goes_on_s = traffic.limiter.give_up(time.monotonic() - began)
+                seconds = time.monotonic() - began
+                goes_on_s = traffic.limiter.give_up(call.rows, seconds, time_s=call.time_s)
             raise
         finally:
             now = time.monotonic()
@@ -285,36 +297,3 @@ class Joining:
         traffic.end(slot)
         if traffic:
             self._pump(traffic)
-
-
-def _call_for(parts: Sequence[Part]) -> Call:
-    inputs = [part.inputs for part in parts]
-    rows, size = sum([part.rows for part in parts]), sum([part.size for part in parts])
-    first = parts[0]
-    return Call(first.kind, inputs, rows, size, _caller_for(parts), first.caller.time_s)
-
-
-def _caller_for(parts: Sequence[Part]) -> Caller:
-    """On whose behalf a joined call is made: until the last of its parts is of no use."""
-    if len(parts) == 1:
-        return parts[0].caller
-    deadline = max(part.caller.deadline for part in parts)
-    first = parts[0].caller
-    trace = first.trace.joined([part.caller.trace for part in parts])
-    return Caller(deadline, metadata=first.metadata, trace=trace)
-
-
-def shared_out(answer: Answer, rows: Sequence[int]) -> list[Answer] | None:
-    """Each part's rows, of parts of so many; None where the outputs are not one row for each of
-    theirs."""
-    if len(rows) == 1:
-        return [answer]
-    if any(array.shape[:1] != (sum(rows),) for array in answer.outputs.values()):
-        return None
-    answers, start = [], 0
-    for count in rows:
-        end = start + count
-        outputs = {name: array[start:end] for name, array in answer.outputs.items()}
-        answers.append(Answer(outputs, answer.version))
-        start = end
-    return answers

@@ -25,6 +25,7 @@ MOST = 64  # calls in flight; more than this waits for the model server whatever
 SMOOTHING = 0.2  # the share of the newest call in the mean time of calls of its size
 RISING = 0.5  # the same in that of all calls, where it took longer
 LEAST_S = 1e-3
+LONGEST_S = 86_400.0  # that a request may have: no more counts
 RATE_OVER_S = 1.0  # over which the rate of answered rows is a mean
 FLAT = 1.5  # what takes hardly longer than the smallest call is no reason for smaller ones
 TWO_ROWS = (2).bit_length()  # the size of such calls
@@ -45,6 +46,8 @@ class Limiter:
         self._alone: set[int] = set()  # sizes whose shortest time is of a call that had no company
         self._best_pace = 0.0  # rows a second of the best call; 0 before the first
         self._usual_of: dict[int, float] = {}
+        self._last_of: dict[int, float] = {}  # what the last call of a size took
+        self._patience_s = 0.0  # that requests have had in all lately; 0 before the first
         self._room = 1.0  # the limit, with its fraction
         self._renewing = 0
         self._renew_at = 0.0
@@ -53,12 +56,14 @@ class Limiter:
         """The first request is in line: the time before does not tell what can be answered."""
         self._counted_from = now
 
-    def drain_s(self, rows: int) -> float:
-        """How long so many rows take to be answered, seconds; 0 where it is not known. A request of
-        very many takes no longer than others of its size did, whatever the rate of small ones."""
+    def drain_s(self, rows: int, calls: int = 1) -> float:
+        """How long so many rows, in so many calls at the least, take to be answered, seconds; 0
+        where it is not known. Calls of very many take no longer than others of their size did,
+        whatever the rate of small ones."""
         if not self._rate:
             return 0.0
-        return min(rows / self._rate, self._usual_of.get(rows.bit_length(), math.inf))
+        usual_s = self._usual_of.get((rows // calls).bit_length(), math.inf)
+        return min(rows / self._rate, calls * usual_s)
 
     @property
     def _fastest_s(self) -> float:
@@ -94,7 +99,9 @@ class Limiter:
         its end, how long its requests have had in all, and whether others are in line."""
         self._record_usual(seconds)
         self._record_rate(rows, seconds, now, waiting)
+        self._record_patience(time_s)
         size = rows.bit_length()
+        self._last_of[size] = seconds
         usual = self._usual_of.get(size, seconds)
         self._usual_of[size] = usual = usual + SMOOTHING * (seconds - usual)
         is_renewing = self._is_renewing(now)
@@ -111,17 +118,30 @@ class Limiter:
             self.limit = 1 if self._renewing else int(self._room)
         elif in_flight >= self.limit:  # else it was not the limit that held this one up
             queued = self._room * (1 - shortest / usual)
-            share = max(seconds, usual) / (MOST_SHARE * time_s)
+            share = max(seconds, usual) / (MOST_SHARE * max(time_s, self._patience_s))
             self._adapt(queued, share, may_grow=size in self._alone)
 
-    def give_up(self, seconds: float) -> float:
-        """Of a call that nobody waits for any more, after so long: for how much longer the model
-        server works at it, as far as can be told, seconds."""
-        if seconds < self.usual_s:
-            return self.usual_s - seconds
+    def give_up(self, rows: int, seconds: float, *, time_s: float = math.inf) -> float:
+        """Of a call of so many rows that nobody waits for any more, after so long, whose requests
+        had `time_s` in all: for how much longer the model server works at it, as far as can be
+        told, seconds."""
+        self._record_patience(time_s)
+        size = rows.bit_length()
+        # One that found the model cold is in the mean for long.
+        usual_s = min(self._usual_of.get(size, self.usual_s), self._last_of.get(size, math.inf))
+        if seconds < usual_s:
+            return usual_s - seconds
         self._record_usual(seconds)
-        self._make_room(self._room / 2)
+        if time_s >= self._patience_s / 2:
+            self._make_room(self._room / 2)
         return 0.0
+
+    def _record_patience(self, time_s: float) -> None:
+        """The mean of the times' logarithms, which one of many does not move far. What is too long
+        for somebody who has far less time than most is no reason to make their calls fewer."""
+        time_s = min(max(time_s, LEAST_S), LONGEST_S)
+        before = self._patience_s or time_s
+        self._patience_s = before * (time_s / before) ** SMOOTHING
 
     def _record_usual(self, seconds: float) -> None:
         """Up sooner than down: at the beginning of an overload calls become longer one by one, and

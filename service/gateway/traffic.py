@@ -56,8 +56,8 @@ def bytes_of(arrays: Mapping[str, Array]) -> int:
 
 
 class Call(NamedTuple):
-    """One call, of the rows of all `inputs`: `size` bytes, on behalf of `caller`; the first of them
-    has `time_s` in all."""
+    """One call, of the rows of all `inputs`: `size` bytes, on behalf of `caller`; the most patient
+    of them has `time_s` in all."""
 
     kind: Kind
     inputs: Sequence[Inputs]
@@ -106,6 +106,24 @@ class Part:
             own = copy.copy(error)
             own.__cause__ = error.__cause__
             self.outcome.set_exception(own)
+
+
+def call_for(parts: Sequence[Part]) -> Call:
+    """The one call of all of them."""
+    inputs = [part.inputs for part in parts]
+    rows, size = sum([part.rows for part in parts]), sum([part.size for part in parts])
+    time_s = max(part.caller.time_s for part in parts)
+    return Call(parts[0].kind, inputs, rows, size, _caller_for(parts), time_s)
+
+
+def _caller_for(parts: Sequence[Part]) -> Caller:
+    """On whose behalf a joined call is made: until the last of its parts is of no use."""
+    if len(parts) == 1:
+        return parts[0].caller
+    deadline = max(part.caller.deadline for part in parts)
+    first = parts[0].caller
+    trace = first.trace.joined([part.caller.trace for part in parts])
+    return Caller(deadline, metadata=first.metadata, trace=trace)
 
 
 @dataclass(eq=False, slots=True)
@@ -190,7 +208,7 @@ class Traffic:
         leaves_s = self._next_leaves_s(now)
         if len(self._lines) == 1 and self.rows < self._rows_for(time_s):
             return leaves_s
-        return leaves_s + self.limiter.drain_s(self.rows)
+        return leaves_s + self.limiter.drain_s(self.rows, len(self._lines))
 
     def _next_leaves_s(self, now: float) -> float:
         """Until one of the calls in flight makes room, when it has taken as long as they do. One
@@ -205,9 +223,13 @@ class Traffic:
         what is late for being too large, everything is lost."""
         return min(self.max_rows, self.limiter.rows_to_try(CALL_SHARE * time_s))
 
+    def calls_at(self, server: Server) -> int:
+        """Those in flight there, and those that are about to be."""
+        return self.in_flight.get(server, 0)
+
     def begin(self, server: Server, now: float) -> Slot:
         """Of a call that is made now: from here on it counts."""
-        count = self.in_flight[server] = self.in_flight.get(server, 0) + 1
+        count = self.in_flight[server] = self.calls_at(server) + 1
         slot = Slot(server, now, count)
         self._slots.append(slot)
         return slot

@@ -102,17 +102,21 @@ def registry_of_all_workers() -> CollectorRegistry:
 
 class _AllWorkers(MultiProcessCollector):
     def collect(self) -> Iterable[Metric]:
-        for _ in range(TRIES):
+        for left in reversed(range(TRIES)):
             try:
-                found: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]
+                # prometheus_client cannot read one that has only just been made, and is empty.
+                files = [str(file) for file in Path(self._path).glob("*.db") if file.stat().st_size]
+                found: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
                 return found
             except FileNotFoundError:
-                continue
-        return []
+                if not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
 
 class _Files:
-    """A file for each type of metric and version, of this process."""
+    """A file for each type of metric and version, of this process. Those of one that was killed
+    stay for as long as the gateway lives, as all that it has counted does."""
 
     def __init__(self) -> None:
         self._open: dict[_Version, dict[str, MmapedDict]] = {}

@@ -307,9 +307,11 @@ def test_reading_it_again_under_load_answers_nobody_wrongly(
         client.start()
     while (read := readings(gateway)) < times:
         name = f"added-{read}"
-        text = f'[keys.{name}]\nsha256 = "{digest_of(new_key(name))}"\nmodels = ["affine"]\n'
+        added = new_key(name)
+        text = f'[keys.{name}]\nsha256 = "{digest_of(added)}"\nmodels = ["affine"]\n'
         write(path, FILE + text)
         eventually(lambda before=read: readings(gateway) > before)
+        eventually(lambda key=added: predict(gateway.url, key) == 200)
     done.set()
     for client in clients:
         client.join()

@@ -6,7 +6,14 @@ import pytest
 
 from service.gateway.access.access_list import read_access
 from service.gateway.access.fields import BadAccessFile
-from service.gateway.access.grant import OPERATION_OF, OPERATIONS
+from service.gateway.access.grant import (
+    MOST_LETTERS,
+    MOST_NAMES,
+    OPERATION_OF,
+    OPERATIONS,
+    PREDICT,
+    Grant,
+)
 from service.gateway.access.guard import check_reach, guard_of
 from service.gateway.access.keys import digest_of, is_of, new_key
 from service.gateway.app import create_app
@@ -112,6 +119,18 @@ def test_a_key_in_place_of_its_hash_is_not_repeated():
     with pytest.raises(BadAccessFile) as refusal:
         read_access(f'[keys.a]\nsha256="{key}"\nmodels=[]')
     assert key[-64:] not in str(refusal.value)
+
+
+def test_names_of_models_that_clients_invent_do_not_fill_the_memory():
+    grant = Grant("a", ("m-*", "n*"), frozenset({PREDICT}), within=("m*",))
+    cached = grant._cached_fit
+    for letters, kept in ((MOST_LETTERS + 1, 0), (MOST_LETTERS, 2)):
+        assert grant.names("m-".ljust(letters, "x"))
+        assert not grant.names("n".ljust(letters, "x"))
+        assert cached.cache_info().currsize == kept
+    for number in range(2 * MOST_NAMES):
+        assert grant.names(f"m-{number}")
+    assert cached.cache_info().currsize == MOST_NAMES
 
 
 def test_every_verb_is_an_operation():

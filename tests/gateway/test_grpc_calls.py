@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from service.gateway.access.keys import digest_of, new_key
 from sluice.wire.protos import reflection_pb2, serving_pb2_grpc
 from sluice.wire.protos.reflection_pb2_grpc import ServerReflectionStub
 from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest
@@ -107,6 +108,25 @@ def test_sigterm_ends_what_is_merely_open_and_finishes_what_is_in_flight(gateway
     assert process.wait() == 0
     assert time.monotonic() - began < 4, "an open stream held the drain up"
     assert waiting.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_a_drain_refuses_before_it_asks_for_a_key(launch_grpc_gateway, slow, tmp_path):
+    key, path = new_key("a"), tmp_path / "access.toml"
+    path.write_text(f'[keys.a]\nsha256 = "{digest_of(key)}"\nmodels = ["*"]\n')
+    process, address = launch_grpc_gateway(slow[1], drain_timeout_s=20, access_file=path)
+    with grpc.insecure_channel(address) as channel:
+        call = predict(channel, metadata=[("x-api-key", key)])
+        assert slow[0].arrived.wait(10)
+        assert predict(channel).code() is grpc.StatusCode.UNAUTHENTICATED
+        process.process.send_signal(signal.SIGTERM)
+        late = predict(channel)
+        while late.code() is grpc.StatusCode.UNAUTHENTICATED:
+            late = predict(channel)
+        assert late.code() is grpc.StatusCode.UNAVAILABLE
+        assert late.details() == "The gateway is shutting down; call another one"
+        slow[0].go.set()
+        assert call.code() is grpc.StatusCode.OK
+    assert process.wait() == 0
 
 
 def endless(*messages):

@@ -3,6 +3,7 @@ answers when the test says so, in a real event loop."""
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ class Call:
     kind: object
     x: np.ndarray
     caller: Caller
+    time_s: float
     outcome: asyncio.Future
 
     def answer(self, version=1):
@@ -61,7 +63,7 @@ class Bench:
     async def _send(self, server, asked):
         x = np.concatenate([each["x"] for each in asked.inputs])
         outcome = asyncio.get_running_loop().create_future()
-        call = Call(server, asked.kind, x, asked.caller, outcome)
+        call = Call(server, asked.kind, x, asked.caller, asked.time_s, outcome)
         self.calls.append(call)
         return await call.outcome
 
@@ -347,6 +349,26 @@ def test_one_bad_request_spoils_no_other(kind):
     test()
 
 
+@run
+async def test_parts_that_are_asked_alone_are_shared_out():
+    """Each counts from when it is given to a server, before its call has left."""
+    bench = Bench("one", "two")
+    bench.servers.up[1].in_flight = 1  # of another model
+    first = [bench.ask(index) for index in range(2)]
+    await settle()
+    waiting = [bench.ask(index) for index in range(4)]
+    await settle()
+    bench.calls[0].answer()
+    await settle()
+    assert bench.sizes() == [1, 1, 4]
+    bench.calls[1].answer()
+    bench.calls[2].fail(RejectedByModel("something in it is wrong"))
+    await settle()
+    assert Counter(call.server.name for call in bench.calls[3:]) == {"one": 2, "two": 2}
+    await bench.drive([*first, *waiting])
+    check(waiting)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -491,6 +513,7 @@ async def test_a_joined_call_has_the_time_of_the_part_that_has_most():
     bench.calls[0].answer()
     await settle()
     assert bench.calls[1].caller.deadline == waiting[1].caller.deadline
+    assert bench.calls[1].time_s == waiting[1].caller.time_s
     await bench.drive([first, *waiting])
 
 

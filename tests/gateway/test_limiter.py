@@ -158,11 +158,38 @@ def test_calls_that_take_most_of_their_requests_time_are_not_made_more():
 def test_what_was_given_up_late_tells_that_calls_take_as_long():
     limiter = Limiter()
     limiter.record(4, 0.1, 1, 0.0)
-    assert limiter.give_up(0.03) == pytest.approx(0.07), "so much longer the model server works"
+    assert limiter.give_up(4, 0.03) == pytest.approx(0.07), "so much longer the model server works"
     assert limiter.usual_s == pytest.approx(0.1)
     for _ in range(20):
-        assert limiter.give_up(2.0) == 0
+        assert limiter.give_up(4, 2.0) == 0
     assert limiter.usual_s == pytest.approx(2.0, rel=0.1)
+
+
+def test_one_in_a_hurry_makes_the_calls_of_the_others_no_fewer():
+    limiter = Limiter()
+
+    def answer(time_s):
+        limiter.record(4, 0.1, limiter.limit, 0.0, time_s=time_s)
+
+    for _ in range(100):
+        answer(30.0)
+    grown = limiter.limit
+    assert grown > 4
+    for _ in range(50):
+        assert limiter.give_up(4, 0.12, time_s=0.12) == 0
+        for time_s in (0.15, 30.0, 30.0, 30.0):
+            answer(time_s)
+    assert limiter.limit >= grown
+    for _ in range(50):
+        limiter.give_up(4, 0.12, time_s=0.12)
+    assert limiter.limit == 1, "all are in a hurry"
+
+
+def test_a_call_that_found_the_model_cold_does_not_tell_how_long_the_others_go_on():
+    limiter = Limiter()
+    for seconds in (10.0, 0.005):
+        limiter.record(1, seconds, 1, 0.0)
+    assert limiter.give_up(1, 0.003) == pytest.approx(0.002)
 
 
 def test_what_is_known_of_a_model_is_known_until_there_is_something_newer():
@@ -185,6 +212,14 @@ def test_two_rows_are_tried_where_one_takes_all_the_time_there_is(two_take_s, ro
     assert limiter.rows_to_try(0.1) == rows
 
 
+def test_a_call_that_is_given_up_is_held_against_those_of_its_size():
+    limiter = Limiter()
+    for rows, seconds in [(64, 0.5), (1, 0.005)]:
+        limiter.record(rows, seconds, 1, 0.0)
+    assert limiter.give_up(1, 0.01) == 0, "the model server has nothing more to do"
+    assert limiter.give_up(64, 0.03) == pytest.approx(0.47)
+
+
 def test_a_large_request_takes_as_long_as_its_like_whatever_the_rate_of_small_ones():
     limiter, now = Limiter(), 1000.0
     limiter.begin_to_wait(now)
@@ -193,3 +228,5 @@ def test_a_large_request_takes_as_long_as_its_like_whatever_the_rate_of_small_on
         limiter.record(rows, seconds, 1, now, waiting=True)
     assert limiter.drain_s(100) == pytest.approx(1, rel=0.2)
     assert limiter.drain_s(10_001) == pytest.approx(0.2)
+    assert limiter.drain_s(20 * 10_001, calls=20) == pytest.approx(4.0), "one after the other"
+    assert limiter.drain_s(20, calls=20) == pytest.approx(0.2, rel=0.2)

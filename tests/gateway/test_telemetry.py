@@ -172,6 +172,18 @@ def test_a_version_that_did_not_load_is_failed_until_it_is_heard_of_no_more():
     assert "sluice_model_version_state{" not in telemetry.exposition()[0].decode()
 
 
+def test_files_that_other_workers_have_only_just_made_are_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv(version_series.MULTIPROCESS_DIR, str(tmp_path))
+    telemetry = Telemetry(AccessLog("off"))
+    exchange = Exchange("tfs", "predict", "m", "200", "POST", "/", "-", "id", 9, 7, 0.1)
+    telemetry.observe(exchange, Caller(0, signature="s", version=1, rows=3, joined=3))
+    (tmp_path / "counter_1_1.db").touch()
+    assert "\nsluice_rows_total{" in telemetry.exposition()[0].decode()
+    (tmp_path / "counter_1_2.db").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):  # nobody is told less than what has been counted
+        telemetry.exposition()
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "with other workers"])
 def test_versions_that_answered_long_ago_are_let_go(shared, tmp_path, monkeypatch):
     """And no other's numbers with them; as files, where workers share them."""

@@ -1,8 +1,9 @@
 """What one caller may ask, and the operations that there are."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 from service.gateway.access.limits import NO_LIMITS, Limits
 from service.gateway.errors import Forbidden, shown
@@ -11,7 +12,8 @@ from service.gateway.patterns import any_of
 PREDICT, METADATA, STATUS = "predict", "metadata", "status"
 OPERATIONS = (PREDICT, METADATA, STATUS)
 ALL_MODELS = "*"
-MOST_NAMES = 64  # of models that each grant remembers whether it is for; clients invent some
+# Of models that each grant remembers whether it is for, and letters of each: clients invent some.
+MOST_NAMES, MOST_LETTERS = 64, 256
 
 # Each verb of a dialect (views.py, rpc/edge.py) is one of the operations that a key is for, or none
 # that it needs a key for. A verb that does not stand here is answered to nobody.
@@ -68,17 +70,26 @@ class Grant:
 
     def names(self, model: str) -> bool:
         """Whether one of its patterns fits the model."""
-        return self._fits(model)
+        if len(model) > MOST_LETTERS:
+            return _fit(self._patterns, model)
+        return self._cached_fit(model)
 
     @cached_property
-    def _fits(self) -> Callable[[str], bool]:
+    def _patterns(self) -> list[re.Pattern[str]]:
         lists = (self.models,) if self.within is None else (self.models, self.within)
-        patterns = [any_of(each) for each in lists]
-        return lru_cache(MOST_NAMES)(lambda model: all(each.match(model) for each in patterns))
+        return [any_of(each) for each in lists]
+
+    @cached_property
+    def _cached_fit(self) -> Callable[[str], bool]:
+        return lru_cache(MOST_NAMES)(partial(_fit, self._patterns))
 
     @property
     def _holder(self) -> str:
         return f'The key "{self.id}"' if self.id else "A caller without a key"
+
+
+def _fit(patterns: Sequence[re.Pattern[str]], model: str) -> bool:
+    return all(each.match(model) for each in patterns)
 
 
 # Of whoever asks where nobody is asked for a key, and of the gateway itself.

@@ -98,9 +98,9 @@ class Edge:
         trailers: tuple[tuple[str, str], ...] = ()
         caller.trace = gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
         try:
-            self._look_whether_open()
-            if OPERATION_OF[method.verb] is not None:
-                await gateway.identify(headers, context.peer(), 0, caller)
+            with self._in_flight():
+                if OPERATION_OF[method.verb] is not None:
+                    await gateway.identify(headers, context.peer(), 0, caller)
             data = await self._message(context, caller)
             with self._in_flight():
                 await gateway.spend(caller, {BYTES: len(data)})
@@ -140,17 +140,13 @@ class Edge:
         await asyncio.sleep(ENDED_S)
         raise MalformedRequest("The call ended without a message")
 
-    def _look_whether_open(self) -> None:
-        """Raises ShuttingDown."""
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        """Around what a drain waits for: all but a message that has yet to come. Raises
+        ShuttingDown."""
         self._last_begun = time.monotonic()
         if self._refusing:
             raise ShuttingDown("The gateway is shutting down; call another one")
-
-    @contextmanager
-    def _in_flight(self) -> Iterator[None]:
-        """Around a call whose message is there: a drain waits for no others. Raises
-        ShuttingDown."""
-        self._look_whether_open()
         self._running += 1
         try:
             yield

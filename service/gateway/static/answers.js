@@ -15,11 +15,17 @@ export function render(outputs, specs, canvases) {
     if (rows > 1) parts.push(element("h3", {}, `Row ${row + 1}`));
     parts.push(...oneRow(outputs, row, canvases[row]));
   }
-  const arrays = specs.filter(({name, dtype}) => dtype !== "string" && Array.isArray(outputs[name]));
+  const arrays = specs.filter(({name, dtype}) =>
+    dtype !== "string" && Array.isArray(outputs[name]) && isExact(outputs[name], dtype));
   parts.push(element("p", {class: "row"},
     saveLink("answer.json", () => new Blob([JSON.stringify(outputs, null, 1)], {type: "application/json"})),
     ...arrays.map(({name, dtype}) => saveLink(`${name}.npy`, () => npy(outputs[name], shapeOf(outputs[name]), dtype)))));
   return parts;
+}
+
+/** Whether JSON's numbers, which are doubles here, are the model's: not of whole ones beyond 2^53. */
+function isExact(values, dtype) {
+  return !/int64/.test(dtype) || values.flat(Infinity).every(Number.isSafeInteger);
 }
 
 function oneRow(outputs, row, canvas) {

@@ -26,10 +26,12 @@ export function copyButton(text) {
 async function copy(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = element("textarea", {}, text);
+  const focused = document.activeElement;
   document.body.append(area);
   area.select();
   document.execCommand("copy");
   area.remove();
+  focused?.focus();
 }
 
 /** A link that saves the Blob of `content()` as a file. */

@@ -23,6 +23,8 @@ function signature() {
 }
 
 function build() {
+  asked++; // what is asked already is an answer to another signature
+  said.textContent = "";
   const pixels = facts.signatures.find((each) => each.name === "serving_default");
   fields = signature().inputs.map((spec) => {
     const seen = pixels?.inputs.find((each) => each.name === spec.name)?.shape ?? spec.shape;
