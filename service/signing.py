@@ -1,8 +1,11 @@
 """`sluice sign`, `sluice verify` and `sluice admit`: which versions somebody trusted stands for."""
 
+import fcntl
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Set
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from sluice.wire.signing import BadKey, SigningKey, TrustedKeys
 from sluice.wire.versions import find_versions, model_directories
 
 _ADMITTING, _REMOVING = ".admitting-", ".removing-"  # no number: no model server looks
+_LOCK = ".admit.lock"
 _LOOK_S = 1.0
 _BLOCK = 1 << 20
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -115,16 +119,16 @@ def admit(incoming: Path, model_repository: Path, trusted_keys: TrustedKeys, fol
     repository is; whoever fills it needs no access to the other. What is refused is told once.
     Without --follow, status 1 where one was.
     """
-    doorman = Doorman(incoming, model_repository, trusted_keys)
-    if not follow:
-        _look(doorman)
-        sys.exit(doorman.refuses)
-    with StopSignals() as stop:
-        while not stop.wait(_LOOK_S):
-            try:
-                _look(doorman)
-            except VersionError as error:
-                click.echo(f"{error.message}; what is served stays", err=True)
+    with closing(Doorman(incoming, model_repository, trusted_keys)) as doorman:
+        if not follow:
+            _look(doorman)
+            sys.exit(doorman.refuses)
+        with StopSignals() as stop:
+            while not stop.wait(_LOOK_S):
+                try:
+                    _look(doorman)
+                except VersionError as error:
+                    click.echo(f"{error.message}; what is served stays", err=True)
 
 
 def _look(doorman: "Doorman") -> None:
@@ -137,14 +141,19 @@ def _look(doorman: "Doorman") -> None:
 
 
 class Doorman:
-    """Lets versions from `incoming` into `repository` that `trusted` keys have signed."""
+    """Lets versions from `incoming` into `repository` that `trusted` keys have signed; to be
+    closed. Raises VersionError where another does, or nobody can write there."""
 
     def __init__(self, incoming: Path, repository: Path, trusted: TrustedKeys) -> None:
         self._incoming, self._repository, self._trusted = incoming, repository, trusted
         self._refused: dict[Path, tuple[str, Times | None]] = {}
+        self._turn = _turn_in(repository)
         for kind in (_ADMITTING, _REMOVING):  # of one that was killed
             for left in repository.glob(f"*/{kind}*"):
                 shutil.rmtree(left, ignore_errors=True)
+
+    def close(self) -> None:
+        os.close(self._turn)
 
     @property
     def refuses(self) -> bool:
@@ -207,6 +216,24 @@ class Doorman:
             admitted[number].rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
             yield f"{name} {number} is removed"
+
+
+def _turn_in(repository: Path) -> int:
+    """What keeps others out until it is closed, as they would give its name to what this one has
+    begun to copy. Raises VersionError."""
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        turn = os.open(repository / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise VersionError(str(error)) from None
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(turn)
+        if not isinstance(error, BlockingIOError):
+            raise VersionError(f"{repository / _LOCK}: {error.strerror}") from None
+        raise VersionError(f"another sluice admit is at work in {repository}") from None
+    return turn
 
 
 def _copy(version: Path, copy: Path) -> None:

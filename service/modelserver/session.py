@@ -7,6 +7,7 @@ the graph has been loaded, and a version that is unloaded has nothing left but w
 without Python's lock.
 """
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ class Session:
         self._places = _places(session.graph, tensors)
         pywrap_tf_session.ExtendSession(session._session)
         self.handle, session._session = session._session, None
+        self.lock = threading.RLock()  # what a callable is freed under; garbage may be one, too
         dismantle_graph(session.graph)
 
     def make_callable(self, options: CallableOptions) -> "SessionCallable":
@@ -54,9 +56,12 @@ class Session:
 
     def close(self) -> None:
         """Free the graph and its memory. Nobody runs anything by then, nor later."""
-        handle, self.handle = self.handle, None
-        pywrap_tf_session.TF_CloseSession(handle)
-        pywrap_tf_session.TF_DeleteSession(handle)
+        with self.lock:
+            handle, self.handle = self.handle, None
+        try:
+            pywrap_tf_session.TF_CloseSession(handle)
+        finally:
+            pywrap_tf_session.TF_DeleteSession(handle)
 
 
 class SessionCallable:
@@ -78,8 +83,9 @@ class SessionCallable:
         return outputs
 
     def __del__(self) -> None:
-        if self._handle is not None and self._session.handle is not None:
-            pywrap_tf_session.TF_SessionReleaseCallable(self._session.handle, self._handle)
+        with self._session.lock:
+            if self._handle is not None and self._session.handle is not None:
+                pywrap_tf_session.TF_SessionReleaseCallable(self._session.handle, self._handle)
 
 
 def _places(graph: tf.Graph, tensors: Iterable[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """SavedModels that other programs wrote, in all the ways there are: published, or told why not."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import training
 from sluice.wire.saved_model import read_signatures
-from training.adopting import asking
+from training.adopting import asking, saved_models
 from training.adopting import publish as adopting
 from training.errors import CannotAdopt, DataError, PublishError
 from training.publishing.saved_model import Session
@@ -67,9 +68,10 @@ def write_tf1(
     sparse: bool = False,
     method: str = "tensorflow/serving/predict",
     rows: int | None = None,
+    waits: bool = False,
 ) -> Path:
     """As programs of TensorFlow 1 write it: a session's graph, with a variable, and a table that a
-    start-up operation fills."""
+    start-up operation fills; and for a queue that nobody fills, where it `waits`."""
     with tf.Graph().as_default(), v1.Session() as session:
         words = v1.placeholder(tf.string, [rows], name="words")
         keys, numbers = tf.constant(["cat", "dog"]), tf.constant([1.0, 2.0])
@@ -85,9 +87,12 @@ def write_tf1(
             {name: v1.saved_model.build_tensor_info(each) for name, each in tensors.items()},
             method,
         )
+        start = [v1.tables_initializer()]
+        if waits:
+            start.append(tf.queue.FIFOQueue(1, [tf.float32]).dequeue())
         builder = v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(
-            session, list(tags), {"serving_default": signature}, main_op=v1.tables_initializer()
+            session, list(tags), {"serving_default": signature}, main_op=tf.group(*start)
         )
         builder.save()
     return path
@@ -298,6 +303,33 @@ def waiting(_: Any, x: tf.Tensor) -> Mapping[str, tf.Tensor]:
     queue = tf.raw_ops.FIFOQueueV2(component_types=[tf.float32], shapes=[()])
     [found] = tf.raw_ops.QueueDequeueV2(handle=queue, component_types=[tf.float32])
     return {"y": x + found}
+
+
+def waiting_later(module: Any, x: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    """It answers the first that asks."""
+    if not hasattr(module, "asked"):
+        module.asked = tf.Variable(0)
+    first = tf.equal(module.asked.assign_add(1), 1)
+    return {"y": tf.cond(first, lambda: x, lambda: waiting(module, x)["y"])}
+
+
+@one_process
+def test_one_that_answers_once_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_SECONDS", 2)
+    source = save(tmp_path / "once", waiting_later, tf.TensorSpec([None], tf.float32, "x"))
+    said: list[str] = []
+    with contextlib.suppress(PublishError):  # a later step may find out too
+        training.publish(source, model_repository=tmp_path / "repository", say=said.append)
+    assert any("answers the same rows otherwise each time" in line for line in said)
+
+
+def test_one_that_waits_when_it_is_loaded_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_models, "_LOADS", 1)
+    source = write_tf1(tmp_path / "old", "serve", waits=True)
+    with pytest.raises(CannotAdopt, match="old waits when it is loaded"):
+        saved_models.ask(source, source, {}, seconds=1)
 
 
 @pytest.mark.slow

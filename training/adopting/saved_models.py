@@ -22,6 +22,7 @@ from training.errors import CannotAdopt
 from training.publishing import checks, saved_model
 from training.publishing.trials import Trial, Trials
 
+_LOADS = 10  # times as long as an answer: its weights are read from a disk
 _RTOL, _ATOL = 1e-4, 1e-6  # what sums in another order may differ by
 _MISSING_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
@@ -105,21 +106,26 @@ def ask(
     line each the signatures that would take none, or that answer otherwise each time.
 
     begin: called before each step that may take long, with what is done.
-    seconds: that an answer may wait without computing, as for a queue that nobody fills; what
-        computes it does not stop (asking.py does).
+    seconds: that an answer may wait without computing, as for a queue that nobody fills, and
+        loading it ten times as long; what computes it does not stop (asking.py does).
     Raises CannotAdopt where it does not load, or answers nothing.
     """
     patience = tf.compat.v1.RunOptions(timeout_in_ms=1000 * seconds)
     answered: Trials = {}
     refused: dict[str, str] = {}
     unsteady: list[str] = []
-    with reading(source), _operations_known(source), saved_model.Session(staging) as session:
+    with (
+        reading(source),
+        _known_faults(source),
+        # One thread: what it may compute (asking.py) is the same time on any number of cores.
+        saved_model.Session(staging, threads=1, timeout_s=_LOADS * seconds) as session,
+    ):
         for name, trials in requests.items():
             begin(f"to answer {name}")
             found = _first_answered(session, name, trials, patience)
             if isinstance(found, Trial):
                 answered[name] = found
-                unsteady += [name] if _changes(session, name, found) else []
+                unsteady += [name] if _changes(session, name, found, patience) else []
             else:
                 refused[name] = first_line(found)
     if not answered:
@@ -153,8 +159,11 @@ def _first_answered(
     return refusal
 
 
-def _changes(session: saved_model.Session, signature: str, trial: Trial) -> bool:
-    first, second = (session.run(signature, trial.inputs) for _ in range(2))
+def _changes(session: saved_model.Session, signature: str, trial: Trial, patience: Any) -> bool:
+    try:
+        first, second = (session.run(signature, trial.inputs, options=patience) for _ in range(2))
+    except tf.errors.DeadlineExceededError:  # it waits for what came once
+        return True
     return any(
         answer.shape != second[name].shape
         or not (
@@ -167,9 +176,14 @@ def _changes(session: saved_model.Session, signature: str, trial: Trial) -> bool
 
 
 @contextlib.contextmanager
-def _operations_known(source: Path) -> Iterator[None]:
+def _known_faults(source: Path) -> Iterator[None]:
     try:
         yield
+    except tf.errors.DeadlineExceededError as error:
+        raise CannotAdopt(
+            f"{source} waits when it is loaded, for what does not come, as a model server would: "
+            f"export it for serving, without its input queues"
+        ) from error
     except (tf.errors.OpError, ValueError) as error:
         if missing := _MISSING_OPERATION.search(str(error)):
             raise CannotAdopt(

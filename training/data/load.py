@@ -57,7 +57,7 @@ def _resized(dataset: Dataset, side: int) -> Dataset:
 
 
 def _resize(images: Array, side: int) -> Array:
-    """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (decoding.py)."""
+    """uint8 [N, h, w, C] -> [N, side, side, C], as a published model resizes (decoding/)."""
     chunks = [
         tf.image.resize(images[start : start + 1000], (side, side), antialias=True)
         for start in range(0, len(images), 1000)

@@ -108,11 +108,24 @@ def live_version(model_directory: Path) -> Path | None:
 
 
 class Session:
-    """A loaded SavedModel; a context manager. tags: of the graph among those that it has."""
+    """A loaded SavedModel; a context manager. tags: of the graph among those that it has.
+    threads: that compute, 0 for as many as there are cores. timeout_s: that loading it and each
+    answer may take, 0 for any time; beyond it, DeadlineExceededError."""
 
-    def __init__(self, directory: Path, tags: Sequence[str] = (SERVING_TAG,)) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        tags: Sequence[str] = (SERVING_TAG,),
+        threads: int = 0,
+        timeout_s: int = 0,
+    ) -> None:
         # On the CPU, as the answers that it is compared with (trials.py).
-        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        config = tf.compat.v1.ConfigProto(
+            device_count={"GPU": 0},
+            intra_op_parallelism_threads=threads,
+            inter_op_parallelism_threads=threads,
+            operation_timeout_in_ms=1000 * timeout_s,
+        )
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         with self._session.graph.as_default():
             loaded = tf.compat.v1.saved_model.load(self._session, [*tags], str(directory))

@@ -54,6 +54,7 @@ def _publish(model_directory: Path, write: Callable[[Path], None], key: SigningK
         write(staging)
         sync_tree(staging)
         published = _rename_to_next(staging, model_directory, key)
+        sync(published)  # the name of the signature, which is made last
         sync(model_directory)
         return published
     finally:
