@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 
 Request = tuple[bytes, Mapping[str, str]]  # its body and headers
@@ -16,7 +16,7 @@ class Asked(NamedTuple):
 
     begun: float
     seconds: float
-    version: int  # that answered; 0: none said so
+    version: int  # that answered; 0: none said so, or nobody did
 
 
 class Clients:
@@ -60,7 +60,11 @@ class Clients:
             if self._stopped.wait(max(0.0, due - time.monotonic())):
                 return
             begun = time.monotonic()
-            status, version, answer = self._answer(connection, request)
+            try:
+                status, version, answer = self._answer(connection, request)
+            except (OSError, HTTPException) as error:
+                connection.close()  # the next request opens it anew
+                status, version, answer = 0, 0, repr(error).encode()
             self.asked.append(Asked(begun, time.monotonic() - begun, version))
             if status != 200:
                 self.failures.append(f"{status}: {answer[:200]!r}")
@@ -73,5 +77,6 @@ class Clients:
             connection.request("POST", self._path, body, {**headers, "X-Sluice-Timing": "on"})
             reply = connection.getresponse()
             answer = reply.read()
-            if reply.status != REFUSED or not self._patient:
+            gives_up = not self._patient or self._stopped.is_set()
+            if reply.status != REFUSED or gives_up:
                 return reply.status, int(reply.headers.get("X-Sluice-Version", 0)), answer

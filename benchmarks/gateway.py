@@ -54,7 +54,7 @@ from measuring import (
     until_answered,
     until_serving,
 )
-from report import Results, print_results, write_docs
+from report import Results, print_results, write_results
 from verdicts import IN_PROCESS, verdicts
 
 ROOT = HERE.parent
@@ -167,7 +167,7 @@ def main() -> None:
     judged = verdicts(results)
     print_results(results, judged)
     if options.docs:
-        write_docs(results, judged, ROOT / "docs")
+        write_results(results, judged)
 
 
 def _save(results: Results) -> None:

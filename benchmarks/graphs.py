@@ -27,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import psutil
-from measuring import cores
+from measuring import cores, write_docs
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 import models
@@ -49,8 +49,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "cnn_functional": {"input_shape": (28, 28, 1), "classes": 10},
 }
 UNFOLDED, FOLDED, BFLOAT16 = "unfolded", "`serve`", "`serve,bf16`"
-BEGIN, END = "<!-- make bench-graphs: begin -->", "<!-- make bench-graphs: end -->"
-PAGE = Path(__file__).parent.parent / "docs" / "graphs.md"
+PAGE = "graphs.md"
 
 Cost = tuple[float, float]  # ms of CPU an image, and of the clock a call
 Start = dict[str, float]  # seconds to load, seconds of the first call, MB of memory
@@ -66,9 +65,7 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     if options.docs:
-        before, rest = PAGE.read_text().split(BEGIN)
-        block = "\n".join([BEGIN, "", *lines, "", END])
-        PAGE.write_text(f"{before}{block}{rest.split(END)[1]}")
+        write_docs(PAGE, "make bench-graphs", "\n".join(lines))
 
 
 def _tables(options: argparse.Namespace) -> Iterator[str]:
@@ -243,7 +240,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--models", type=lambda text: text.split(","), default=[*FAMILIES])
     parser.add_argument("--starts", type=int, default=3, help="of each graph, in turn")
     parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--docs", action="store_true", help=f"write them into {PAGE.name}")
+    parser.add_argument("--docs", action="store_true", help=f"write them into {PAGE}")
     return parser.parse_args()
 
 

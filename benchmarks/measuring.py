@@ -149,10 +149,15 @@ def largest_mb(processes: Iterable[psutil.Process]) -> float:
 
 
 def cores() -> int:
-    """That this process and those that it starts may use, as far as the system tells."""
+    """How many this process and those that it starts may use."""
+    return len(core_numbers())
+
+
+def core_numbers() -> list[int]:
+    """Those that they may use, as far as the system tells."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def idle_cpu(processes: Sequence[psutil.Process], seconds: float) -> float:

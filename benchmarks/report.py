@@ -1,7 +1,6 @@
 """What came of it: medians of the rounds, as a table, JSON, a chart and the page in docs/."""
 
 import json
-import os
 import platform
 import re
 import statistics
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cases import CONNECTIONS, JPEG, JSON, SMALL
-from measuring import Figures
+from measuring import DOCS, Figures, cores, write_docs
 from verdicts import Verdict
 
-BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 CHART, DOCUMENT, PAGE = "images/benchmarks.png", "benchmarks.json", "benchmarks.md"
 CHARTED = ((SMALL, 1), (SMALL, 32), (SMALL, 128), (JSON, 8), (JPEG, 8))
 COLUMNS = ("per_second", "p50_ms", "p99_ms", "errors")
@@ -89,7 +87,7 @@ def machine() -> str:
         model = re.findall(r"^model name\s*: (.*)$", text, re.M)[0]
         flags = re.findall(r"^flags\s*: (.*)$", text, re.M)[0]
     known = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return f"{os.cpu_count()} cores, {model}, {' '.join(known) or 'no AVX'}, {platform.system()}"
+    return f"{cores()} cores, {model}, {' '.join(known) or 'no AVX'}, {platform.system()}"
 
 
 def print_results(results: Results, judged: Sequence[Verdict]) -> None:
@@ -97,10 +95,10 @@ def print_results(results: Results, judged: Sequence[Verdict]) -> None:
     print("\n".join(_lines(results, judged)))
 
 
-def write_docs(results: Results, judged: Sequence[Verdict], docs: Path) -> None:
-    """The page between its marks, the JSON and the chart."""
-    _draw(results, docs / CHART)
-    (docs / DOCUMENT).write_text(json.dumps(results.document(judged), indent=1) + "\n")
+def write_results(results: Results, judged: Sequence[Verdict]) -> None:
+    """Into docs/: the page between its marks, the JSON and the chart."""
+    _draw(results, DOCS / CHART)
+    (DOCS / DOCUMENT).write_text(json.dumps(results.document(judged), indent=1) + "\n")
     heading = [
         f"{date.today()}; {machine()}; servers and clients share the cores. "
         f"The same as [JSON]({DOCUMENT}).",
@@ -108,11 +106,7 @@ def write_docs(results: Results, judged: Sequence[Verdict], docs: Path) -> None:
         f"![requests per second of each]({CHART})",
         "",
     ]
-    page = docs / PAGE
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    generated = "\n".join([BEGIN, "", *heading, *_lines(results, judged), "", END])
-    page.write_text(before + generated + after)
+    write_docs(PAGE, "make bench", "\n".join([*heading, *_lines(results, judged)]))
 
 
 def _lines(results: Results, judged: Sequence[Verdict]) -> Iterator[str]:

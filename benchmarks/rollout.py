@@ -13,7 +13,6 @@ goes on with those that are missing.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from measuring import HERE, running, write_docs
+from measuring import HERE, core_numbers, cores, running, write_docs
 from rollout_lane import LIVE, Outcome, clients_of, median_s, serving
 from rollout_versions import Fault, Versions, faults, slowed
 
@@ -93,7 +92,7 @@ def _make(
     """Where lanes take them from, before any begins: no training is to disturb a rollout."""
     ready.mkdir()
     seeds = [number for number, kind in planned if kind == SOUND]
-    trained = versions.retrained(seeds, len(_cores()))
+    trained = versions.retrained(seeds, cores())
     for number, kind in planned:
         weights = (
             next(trained)
@@ -105,14 +104,14 @@ def _make(
 
 def _in_lanes(home: Path, options: argparse.Namespace, until: float) -> None:
     """Each a process that is given as many cores of its own as there are, if there are."""
-    cores = _cores()
-    each = len(cores) // options.lanes
+    numbers = core_numbers()
+    each = len(numbers) // options.lanes
     with ExitStack() as stack:
         lanes = []
         for lane in range(options.lanes):
             command = [sys.executable, str(HERE / "rollout_lane.py"), str(home), str(lane)]
             command += [str(options.rate), str(until), str(options.results.absolute())]
-            command += map(str, cores[lane * each : (lane + 1) * each])
+            command += map(str, numbers[lane * each : (lane + 1) * each])
             lanes.append(stack.enter_context(running(command, {}, home / f"lane-{lane}.log")))
         gone, _ = psutil.wait_procs(lanes, max(0.0, until + LAST_ONES_S - time.time()))
         ended = {process.pid for process in gone if not process.returncode}
@@ -120,13 +119,6 @@ def _in_lanes(home: Path, options: argparse.Namespace, until: float) -> None:
             if process.pid not in ended:
                 told = (home / f"lane-{lane}.log").read_text()[-2000:]
                 print(f"lane {lane} did not come to its end: {told}", file=sys.stderr)
-
-
-def _cores() -> list[int]:
-    """That this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
@@ -185,7 +177,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--versions", type=int, default=200, help="sabotaged, and as many sound")
-    parser.add_argument("--lanes", type=int, default=4 * len(_cores()), help="side by side")
+    parser.add_argument("--lanes", type=int, default=4 * cores(), help="side by side")
     parser.add_argument("--rate", type=float, default=40.0, help="requests a second of a lane")
     parser.add_argument("--seconds", type=float, default=3600.0, help="none is begun after them")
     parser.add_argument(

@@ -11,7 +11,6 @@ of training.
 import argparse
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -20,11 +19,12 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from measuring import write_docs
+
 import training
 from training.recipes import RECIPES
 
-BEGIN, END = "<!-- thresholds: begin -->", "<!-- thresholds: end -->"
-PAGE = Path(__file__).parent.parent / "docs" / "graphs.md"
+PAGE = "graphs.md"
 NO_LIMITS = {"optimize": "bf16,gpu", "optimize_drop": 100, "optimize_margin": 1}
 # What a core or two train in a minute or two; of those that are not here, as they are.
 LESS = {
@@ -51,13 +51,11 @@ LESS = {
 def main() -> None:
     options = _options()
     rows = _read(options.rows) if options.rows else _measured(options.recipes or [*RECIPES])
-    lines = [*_head(), *rows]
+    text = "\n".join([*_head(), *rows])
     if options.rows:
-        print("\n".join(lines))
+        print(text)
     if options.docs:
-        block = "\n".join([BEGIN, "", *lines, "", END])
-        page = PAGE.read_text()
-        PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, page, flags=re.DOTALL))
+        write_docs(PAGE, "thresholds", text)
 
 
 def _head() -> Iterator[str]:
@@ -115,7 +113,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", help="all if not given")
     parser.add_argument("--rows", nargs="*", type=Path, help="files with rows of such a table")
-    parser.add_argument("--docs", action="store_true", help=f"write it into {PAGE.name}")
+    parser.add_argument("--docs", action="store_true", help=f"write it into {PAGE}")
     return parser.parse_args()
 
 
