@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from service.signing import Doorman
+from service.versions import VersionError
 from sluice.wire.signed_files import SIGNED_FILE
 from tests.signing import Signed
 
@@ -19,12 +21,18 @@ def signed(tmp_path_factory):
 
 
 @pytest.fixture
-def door(signed, tmp_path):
+def places(signed, tmp_path):
+    """The two directories: (incoming, repository)."""
+    shutil.copytree(signed.repository, tmp_path / "incoming")
+    (tmp_path / "repository").mkdir()
+    return tmp_path / "incoming", tmp_path / "repository"
+
+
+@pytest.fixture
+def door(signed, places):
     """A doorman, and the two directories: (look, incoming, repository)."""
-    incoming, repository = tmp_path / "incoming", tmp_path / "repository"
-    shutil.copytree(signed.repository, incoming)
-    doorman = Doorman(incoming, repository, signed.trusted)
-    return (lambda: sorted(doorman.look())), incoming, repository
+    with closing(Doorman(*places, signed.trusted)) as doorman:
+        yield (lambda: sorted(doorman.look())), *places
 
 
 def served(repository):
@@ -141,8 +149,8 @@ def admit(incoming, repository, signed):
     ]
 
 
-def test_killed_in_the_middle_it_leaves_no_half_version_and_nothing_in_the_way(signed, door):
-    _, incoming, repository = door
+def test_killed_in_the_middle_it_leaves_no_half_version_and_nothing_in_the_way(signed, places):
+    incoming, repository = places
     with (incoming / "digits/2/weights").open("wb") as file:
         file.truncate(1 << 26)  # it takes a while to copy
     signed.key.sign(incoming / "digits/2", "digits", 2)
@@ -162,11 +170,44 @@ def test_killed_in_the_middle_it_leaves_no_half_version_and_nothing_in_the_way(s
     signed.trusted.check(repository / "digits/2", "digits", 2)
 
 
-def test_once_it_ends_with_a_status_that_tells_of_what_is_refused(signed, door):
-    _, incoming, repository = door
+def test_once_it_ends_with_a_status_that_tells_of_what_is_refused(signed, places):
+    incoming, repository = places
     (incoming / "digits/2/more").touch()
     outcome = subprocess.run(
         admit(incoming, repository, signed), capture_output=True, text=True, check=False
     )
     assert (outcome.returncode, outcome.stderr) == (1, "")
     assert "digits 2 is refused: " in outcome.stdout
+
+
+def test_two_never_admit_to_one_repository(signed, places):
+    """The second would take what the first copies for that of one that was killed."""
+    incoming, repository = places
+    command = [*admit(incoming, repository, signed), "--follow"]
+    told = f"another sluice admit is at work in {repository}"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout.readline() == "digits 1 is admitted\n"
+            with pytest.raises(VersionError, match=told):
+                Doorman(incoming, repository, signed.trusted)
+        finally:
+            running.kill()
+    first = Doorman(incoming, repository, signed.trusted)
+    outcome = subprocess.run(
+        admit(incoming, repository, signed), capture_output=True, text=True, check=False
+    )
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (1, "", f"Error: {told}\n")
+    first.close()
+    Doorman(incoming, repository, signed.trusted).close()
+
+
+def test_a_repository_is_made_and_one_that_cannot_be_is_told(signed, places):
+    incoming, repository = places
+    Doorman(incoming, repository / "of" / "others", signed.trusted).close()
+    assert (repository / "of" / "others").is_dir()
+    (repository / "file").touch()
+    with pytest.raises(VersionError, match=f"File exists: '{repository}/file'"):
+        Doorman(incoming, repository / "file", signed.trusted)
+    (repository / ".admit.lock").mkdir()
+    with pytest.raises(VersionError, match=r"Is a directory: '.*/\.admit\.lock'"):
+        Doorman(incoming, repository, signed.trusted)

@@ -35,7 +35,7 @@ class Shape(NamedTuple):
     memory: float  # of a worker, after and before
 
 
-SHORT = Shape(2, 4, 2, 0.5, 2.0, 0.25, 3.0, 1.5)
+SHORT = Shape(3, 6, 3, 0.5, 2.0, 0.25, 3.0, 1.5)
 LONG = Shape(10, 60, 15, 0.9, 0.0, 0.005, 0.1, 1.1)
 
 
