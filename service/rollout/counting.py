@@ -50,7 +50,7 @@ def _count_side(answers: Answers, reply: Reply) -> None:
         answers.fail()
         return
     count(answers, reply.seconds, reply.outputs)
-    for array in reply.outputs.values():
+    for _, array in sorted(reply.outputs.items()):  # of a message in any order
         if array.dtype.kind in "fV" and are_scores(array):
             best = array.astype(np.float64).max(axis=1)
             answers.scores[min(int(np.median(best) * SCORE_BINS), SCORE_BINS - 1)] += 1

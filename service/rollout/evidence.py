@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from service.rollout.shared import make_folder
+from service.rollout.shared import write_whole
 
 REPLAYED = "replay.json"  # of what was captured, beside the files of the gateways' workers
 _DIRECTORY = ".rollout"  # hidden, as no version is
@@ -33,8 +33,8 @@ class Answers:
     """Of one version, to one kind of requests. `seconds` counts the answers by how long they took
     (BOUNDS_S). Of those that tell how novel their rows are (`told`), half of the rows of `novel`
     ones are above NOVEL. `scores` counts them by the best score of their median row, of the first
-    head that has some, in SCORE_BINS. A request counts once, or one of many rows would be many
-    trials, which are not independent."""
+    head by name that has some, in SCORE_BINS. A request counts once, or one of many rows would be
+    many trials, which are not independent."""
 
     requests: int = 0
     errors: int = 0
@@ -138,10 +138,7 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     ...     read_evidence(model, "a").pairs
     5
     """
-    make_folder(path.parent)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(json.dumps(asdict(evidence)))
-    beside.replace(path)
+    write_whole(path, json.dumps(asdict(evidence)))
 
 
 def read_evidence(model_directory: Path, rollout: str, but: str = "") -> Evidence:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from service.rollout.evidence import (
 )
 from service.rollout.guard import Guard
 from service.rollout.sequential import Comparison
-from service.rollout.shared import make_folder, open_lock
+from service.rollout.shared import open_lock, write_whole
 from service.rollout.state import ASKED_STAGES, StateError, abort, canary, promote, shadow
 from service.rollout.watch import Action, Verdict, Watch
 from sluice.wire.rollout_files import read_rollout
@@ -133,12 +133,25 @@ def follow(
                     step(directory, watch, seen, tell, replay)
                 go_on = replay.go_on if watch and seen.stage is Stage.REPLAY else time.sleep
                 go_on(look_s)
-                now = read_rollout(directory)
             except OSError as error:
-                told = f"{error.filename or directory}: {error.strerror}; it is tried again"
-                tell(seen, Verdict(Action.WAIT, told))
-                time.sleep(look_s)
+                _wait(directory, seen, error, tell, look_s)
+            now = _read(directory, seen, tell, look_s)
     return now if first and now and now.id == first.id else None
+
+
+def _read(directory: Path, seen: Rollout, tell: Tell, look_s: float) -> Rollout | None:
+    """As it stands, once it can be read: what is done follows from nothing older."""
+    while True:
+        try:
+            return read_rollout(directory)
+        except OSError as error:
+            _wait(directory, seen, error, tell, look_s)
+
+
+def _wait(directory: Path, seen: Rollout, error: OSError, tell: Tell, look_s: float) -> None:
+    told = f"{error.filename or directory}: {error.strerror}; it is tried again"
+    tell(seen, Verdict(Action.WAIT, told))
+    time.sleep(look_s)
 
 
 def step(
@@ -178,23 +191,22 @@ def _move(directory: Path, rollout: Rollout, verdict: Verdict) -> None:
 
 
 def read_watch(directory: Path, rollout: Rollout, guard: Guard) -> Watch:
-    """As it was at the last look; what was allowed otherwise then begins anew."""
-    watch = Watch(guard, Evidence(rollout.id))
+    """As it was at the last look; what was allowed otherwise then begins anew, and all of it where
+    the file does not say everything, or what was seen would count twice."""
     try:
         kept = json.loads(_watch_path(directory, rollout.id).read_text())
-        seen = evidence_of(kept["seen"])
-        for name, allowed, logs in kept["comparisons"]:
-            if guard.times.get(name) == allowed:
-                watch.comparisons[name] = Comparison(allowed, np.array(logs))
+        comparisons = {
+            name: Comparison(allowed, np.array(logs))
+            for name, allowed, logs in kept["comparisons"]
+            if guard.times.get(name) == allowed
+        }
         counted = {name: kept[name] for name in ("share", "canary", "replays")}
-        return replace(watch, seen=seen, **counted)
+        return Watch(guard, evidence_of(kept["seen"]), comparisons, **counted)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return watch
+        return Watch(guard, Evidence(rollout.id))
 
 
 def _write_watch(directory: Path, watch: Watch) -> None:
-    path = _watch_path(directory, watch.seen.rollout)
-    make_folder(path.parent)
     kept = {
         "seen": asdict(watch.seen),
         "share": watch.share,
@@ -204,9 +216,7 @@ def _write_watch(directory: Path, watch: Watch) -> None:
             (name, each.allowed, each.logs.tolist()) for name, each in watch.comparisons.items()
         ],
     }
-    beside = path.with_name(f"{path.name}.new")
-    beside.write_text(json.dumps(kept))
-    beside.replace(path)
+    write_whole(_watch_path(directory, watch.seen.rollout), json.dumps(kept))
 
 
 def _watch_path(directory: Path, rollout: str) -> Path:

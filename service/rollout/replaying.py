@@ -55,10 +55,11 @@ class Replaying:
 
     @cached_property
     def _counted(self) -> Evidence:
-        """So far, by whoever had the turn before too: it is read when this one has it."""
+        """So far, by whoever had the turn before too: it is read when this one has it. Raises
+        OSError where it cannot be read now, or what is there would be written over."""
         try:
             return evidence_in(self._path)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return Evidence(self._rollout.id)
 
     @cached_property
@@ -71,32 +72,39 @@ class Replaying:
         return self._counted.pairs + self._counted.dropped
 
     def verdict(self) -> Verdict:
-        told = f"{self._counted.pairs:,} captured requests compared"
+        """Raises OSError. Where neither version has answered anything, the shadow has still to show
+        whether the next one is good."""
+        pairs, dropped = self._counted.pairs, self._counted.dropped
+        neither = f" ({dropped:,} more answered by neither version)" if dropped else ""
+        told = f"{pairs:,} captured requests compared{neither}"
         if self._is_over:
-            return Verdict(Action.ADVANCE, f"{told}, all within bounds")
+            shown = "all within bounds" if pairs else "which shows nothing"
+            return Verdict(Action.ADVANCE, f"{told}, {shown}")
         return Verdict(Action.WAIT, f"{told}; {self._away}" if self._away else told)
 
     def go_on(self, seconds: float) -> None:
         """Ask for about so long, and write down what was counted. Raises OSError."""
         until = time.monotonic() + seconds
-        self._away = ""
-        while not (self._is_over or self._away) and time.monotonic() < until:
-            self._ask()
+        is_over, self._away = self._is_over, ""
+        while not (is_over or self._away) and time.monotonic() < until:
+            is_over = not self._ask()
         write_evidence(self._path, self._counted)
+        self._is_over = is_over  # no sooner: what follows is decided by what is written
         if self._away:
             time.sleep(max(0.0, until - time.monotonic()))
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
+        """Whether there was one left to ask."""
         captured = next(self._left, None)
         if captured is None:
-            self._is_over = True
-            return
+            return False
         try:
             was, now = ask_both(captured.logged, self._live, self._next, self._turn)
         except Away as error:
             self._left, self._away = chain([captured], self._left), str(error)
-            return
+            return True
         if was.error and now.error:  # nobody has answered, so nothing was compared
             self._counted.dropped += 1
-            return
-        count_pair(self._counted, was, now, changes(was, now, Tolerance()), timed=True)
+        else:
+            count_pair(self._counted, was, now, changes(was, now, Tolerance()), timed=True)
+        return True

@@ -1,5 +1,5 @@
-"""Folders and locks of several users: a command's, and the gateways'. Whoever may write into the
-directory that one is made in may write into it too, whatever the umask of who made it.
+"""Folders, files and locks of several users: a command's, and the gateways'. Whoever may write into
+the directory that one is made in may write into it too, whatever the umask of who made it.
 """
 
 import os
@@ -16,16 +16,35 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with suppress(FileExistsError):  # somebody has made it meanwhile
+    try:
         folder.mkdir()
+    except FileExistsError:  # somebody has made it meanwhile
+        return
+    with suppress(OSError):  # a mount may have modes of its own
         folder.chmod(_mode_within(folder))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whoever reads it finds the old one or the new one; its folder is made. Raises OSError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_whole(Path(folder, "of", "a.json"), "{}")
+    ...     [each.name for each in Path(folder, "of").iterdir()]
+    ['a.json']
+    """
+    make_folder(path.parent)
+    beside = path.with_name(f".{path.name.removeprefix('.')}.new")
+    beside.unlink(missing_ok=True)  # of another user's command, that was killed
+    beside.write_text(text)
+    beside.replace(path)
 
 
 def open_lock(path: Path) -> int:
     """A descriptor of a file to lock, made where it is not there: one that can be written, as NFS
     locks nothing else. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    with suppress(PermissionError):  # another user has made it
+    with suppress(OSError):  # another user has made it, or a mount has modes of its own
         os.fchmod(descriptor, _mode_within(path) & 0o666)
     return descriptor
 

@@ -42,3 +42,12 @@ def test_a_request_is_unsure_once_by_its_median_row_and_first_head() -> None:
         count_pair(evidence, live, ours, [], timed=False)
     for side in (evidence.shadow_live, evidence.shadow_next):
         assert (sum(side.scores), side.scores[18]) == (2, 2)
+
+
+def test_the_first_head_is_the_same_in_whatever_order_the_outputs_come() -> None:
+    outputs = {"b": np.float32([[0.5, 0.5]]), "a": np.float32([[0.92, 0.08]])}
+    live, ours = Reply(outputs, 1, 0.01), Reply(dict(sorted(outputs.items())), 2, 0.01)
+    evidence = Evidence("a")
+    count_pair(evidence, live, ours, [], timed=False)
+    assert evidence.shadow_live.scores == evidence.shadow_next.scores
+    assert evidence.shadow_live.scores[18] == 1

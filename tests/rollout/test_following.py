@@ -1,5 +1,6 @@
 """A guarded rollout from shadow to promoted, or back, whoever is killed on the way."""
 
+import json
 import resource
 import threading
 from dataclasses import asdict, replace
@@ -144,6 +145,34 @@ def test_what_cannot_be_written_is_told_and_tried_again(model: Path) -> None:
     assert told == [stop, f"{model}: File too large; it is tried again", stop]
 
 
+@pytest.mark.parametrize("move", [abort, lambda model: canary(model, 0.5)], ids=["abort", "canary"])
+def test_after_a_look_that_failed_the_next_is_at_the_rollout_as_it_is_then(
+    model: Path, move
+) -> None:
+    """However often looks fail: it may have been moved meanwhile."""
+    Gateway(model).answer()
+    rollout = read_rollout(model)
+    assert rollout
+    loop = evidence_directory(model, rollout.id) / "other.json"
+    loop.symlink_to(loop)
+    moved = []
+
+    def tell(seen, _) -> None:
+        if seen.stage is not Stage.SHADOW:
+            raise KeyboardInterrupt  # it has been seen
+        assert not moved, "it looks at what was"
+        moved.append(move(model))
+
+    try:
+        ended = follow(model, GUARD, tell, look_s=0)
+    except KeyboardInterrupt:
+        assert stage_of(model) is Stage.CANARY
+    else:
+        assert ended
+        assert ended.stage is Stage.ROLLED_BACK
+    assert moved
+
+
 def test_whoever_begins_anew_knows_what_was_seen(model: Path) -> None:
     rollout = read_rollout(model)
     assert rollout
@@ -180,6 +209,22 @@ def test_a_file_that_is_torn_is_begun_anew(model: Path, text: str) -> None:
     folder.mkdir(parents=True)
     (folder / ".watch.json").write_text(text)
     assert asdict(read_watch(model, rollout, GUARD).seen) == asdict(Evidence(rollout.id))
+
+
+def test_a_file_that_lacks_something_counts_nothing_twice(model: Path) -> None:
+    rollout = read_rollout(model)
+    assert rollout
+    watch = read_watch(model, rollout, GUARD)
+    watch.comparisons["errors"].add(5, 100, 1, 100)
+    Gateway(model).answer()
+    step(model, watch, rollout, lambda *_: None)
+    file = evidence_directory(model, rollout.id) / ".watch.json"
+    kept = json.loads(file.read_text())
+    for name in kept:
+        file.write_text(json.dumps({key: value for key, value in kept.items() if key != name}))
+        again = read_watch(model, rollout, GUARD)
+        assert asdict(again.seen) == asdict(Evidence(rollout.id))
+        assert again.comparisons["errors"].too_often == 0
 
 
 @pytest.mark.parametrize("moved", [abort, pause])

@@ -1,5 +1,6 @@
 """Two users, as of a command and of the gateways, who write what a rollout needs."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from service.rollout import state
 from service.rollout.evidence import Evidence, evidence_directory, write_evidence
 from service.rollout.following import follow
 from service.rollout.guard import Guard
-from service.rollout.shared import make_folder, open_lock
+from service.rollout.shared import make_folder, open_lock, write_whole
 
 
 @pytest.fixture
@@ -57,3 +58,26 @@ def test_what_is_there_stays_as_it_is(digits: Path) -> None:
     assert mode(digits.parent / "open") == 0o1777
     with pytest.raises(FileNotFoundError):
         open_lock(digits / "none" / "lock")
+
+
+def test_a_mount_that_has_modes_of_its_own_ends_no_command(digits: Path, monkeypatch) -> None:
+    """As those of Windows' shares and of some buckets, which cannot be had here."""
+
+    def refuse(*_, **__) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    make_folder(digits / "of" / "several")
+    assert (digits / "of" / "several").is_dir()
+    os.close(open_lock(digits / "lock"))
+
+
+def test_what_a_killed_command_of_another_user_left_is_in_nobodys_way(digits: Path) -> None:
+    """A file that may not be written, as this link cannot be, by whatever user."""
+    for name in ("one.json", ".watch.json"):
+        left = digits / f".{name.removeprefix('.')}.new"
+        left.symlink_to(left)
+        write_whole(digits / name, "{}")
+        assert (digits / name).read_text() == "{}"
+        assert not left.is_symlink()
