@@ -24,7 +24,7 @@ from service.gateway.errors import (
     ModelServerUnavailable,
     RejectedByModel,
 )
-from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S
+from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S, is_tried_again
 from service.gateway.server import Server
 from service.gateway.servers import Servers
 from service.gateway.traffic import (
@@ -256,7 +256,7 @@ class Joining:
             try:
                 return await self._attempt(traffic, slot, call)
             except ModelServerUnavailable as error:
-                if error.begun or attempt == ATTEMPTS - 1:
+                if attempt == ATTEMPTS - 1 or not is_tried_again(error, call.kind.model):
                     raise
             await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(call.caller.time_left_s(), 0)))
             slot = traffic.begin(self._servers.choose() or slot.server, time.monotonic())

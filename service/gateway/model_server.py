@@ -96,7 +96,7 @@ class ModelServer:
             try:
                 return await self.call_on(server, method, request, model, caller)
             except errors.ModelServerUnavailable as error:
-                if error.begun or attempt == ATTEMPTS - 1:
+                if attempt == ATTEMPTS - 1 or not is_tried_again(error, model):
                     raise
             await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(caller.time_left_s(), 0)))
         raise AssertionError("the last attempt returns or raises")
@@ -189,7 +189,7 @@ class ModelServer:
         is_served = State.AVAILABLE in states and model.label is None
         if is_served and _NOT_SERVED in said:  # it has been loaded since
             raise errors.ModelServerUnavailable(
-                f'The model "{model.name}" was loading; try again', begun=False, loading=True
+                f'The model "{model.name}" was loading; try again', begun=False
             )
 
     def _translated(self, error: Any, model: ModelRef, caller: Caller) -> errors.GatewayError:
@@ -211,6 +211,12 @@ class ModelServer:
         if kind is errors.RejectedByModel and model.label and "label" in details:
             return errors.UnknownLabel(details)
         return kind(details)
+
+
+def is_tried_again(error: errors.ModelServerUnavailable, model: ModelRef) -> bool:
+    """Whether another attempt at once is worth it. A version that was asked by its number and
+    loads takes longer than all of them, and another version may stand in for it."""
+    return not (error.begun or (error.loading and model.version is not None))
 
 
 def addressed(method: str, request: bytes, model: ModelRef) -> bytes:

@@ -1,6 +1,7 @@
 """Which version is asked: by the request itself, by its header, or by the rollout in force."""
 
 import random
+import time
 from typing import NamedTuple
 
 from service.gateway.caller import Caller
@@ -21,6 +22,10 @@ from sluice.wire.versions import version_number
 
 VERSION = "x-sluice-version"  # N, live or next, in a request that names none
 LIVE, NEXT = "live", "next"
+# That a model server may take to load what a rollout's beginning asks for: on Kubernetes a minute
+# until it has the new models.config, and as much for the load. Longer, and a server that starts
+# anew would answer by the version on trial.
+BEGINNING_S = 120.0
 
 
 class Route(NamedTuple):
@@ -66,10 +71,7 @@ def route(model: ModelRef, rollout: Rollout | None, caller: Caller) -> Route:
         return Route(ModelRef(model.name, rollout.next), rollout, True, answering)
     if rollout.answering != rollout.live:  # live is loaded still; the newest may be on trial by now
         return Route(answering, rollout, instead=ModelRef(model.name, rollout.live))
-    # Only at the very beginning may live be no version that is loaded: the newest has answered so
-    # far. Later the newest is the one on trial, or the one that was rolled back.
-    begins = rollout.stage in (Stage.REPLAY, Stage.SHADOW) and len(rollout.history) == 1
-    return Route(answering, rollout, instead=model if begins else None)
+    return Route(answering, rollout, instead=model if _newest_may_answer(rollout) else None)
 
 
 def described(model: ModelRef, rollout: Rollout | None, caller: Caller) -> Route:
@@ -78,6 +80,16 @@ def described(model: ModelRef, rollout: Rollout | None, caller: Caller) -> Route
     if found.is_canary and found.instead is not None:
         return Route(found.instead, instead=model)
     return found._replace(rollout=None)
+
+
+def _newest_may_answer(rollout: Rollout) -> bool:
+    """Whether the newest version, which has answered so far, may do so where live is not loaded.
+    Later the newest is the one on trial, or the one that was rolled back."""
+    if rollout.live == rollout.next:  # it is held, and none is on trial
+        return True
+    if rollout.stage not in (Stage.REPLAY, Stage.SHADOW) or rollout.earlier:
+        return False
+    return len(rollout.history) == 1 and abs(time.time() - rollout.history[0].at) < BEGINNING_S
 
 
 def _is_canarys(model: str, rollout: Rollout, caller: Caller) -> bool:

@@ -442,6 +442,18 @@ async def test_what_no_server_has_begun_is_taken_to_another_and_only_that():
 
 
 @run
+async def test_a_version_that_loads_is_not_waited_for_where_another_may_answer():
+    bench = Bench("one", "two")
+    task = bench.ask(1, version=2)
+    await settle()
+    bench.calls[0].fail(ModelServerUnavailable("loading", begun=False, loading=True))
+    await settle()
+    assert task.done()
+    with pytest.raises(ModelServerUnavailable, match="loading"):
+        await task
+
+
+@run
 async def test_a_caller_that_leaves_the_line_is_not_sent():
     bench = Bench()
     first = await busy(bench)

@@ -383,19 +383,21 @@ class Absent(Toy):
 
 
 @pytest.mark.parametrize(
-    ("states", "version", "words"),
+    ("states", "version", "words", "calls"),
     [
-        ({1: State.LOADING}, None, "is loading"),
-        ({1: State.LOADING, 2: State.AVAILABLE}, None, "was loading"),
-        ({1: State.LOADING, 2: State.AVAILABLE}, 1, "is loading"),
-        ({0: State.START, 2: State.AVAILABLE}, 0, "is loading"),
-        ({1: State.LOADING, 2: State.AVAILABLE}, 2, "was loading"),
-        ({1: State.LOADING, 2: State.END}, 2, None),
-        ({1: State.LOADING}, 2, None),
-        ({1: State.END}, None, None),
+        ({1: State.LOADING}, None, "is loading", ATTEMPTS),
+        ({1: State.LOADING, 2: State.AVAILABLE}, None, "was loading", ATTEMPTS),
+        ({1: State.LOADING, 2: State.AVAILABLE}, 1, "is loading", 1),
+        ({0: State.START, 2: State.AVAILABLE}, 0, "is loading", 1),
+        ({1: State.LOADING, 2: State.AVAILABLE}, 2, "was loading", ATTEMPTS),
+        ({1: State.LOADING, 2: State.END}, 2, None, 1),
+        ({1: State.LOADING}, 2, None, 1),
+        ({1: State.END}, None, None, 1),
     ],
 )
-def test_a_version_that_is_about_to_be_served_is_waited_for_and_no_other(states, version, words):
+def test_what_is_about_to_be_served_is_waited_for_but_no_version_for_which_another_may_answer(
+    states, version, words, calls
+):
     @run
     async def test():
         model = ModelRef("m", version)
@@ -403,8 +405,8 @@ def test_a_version_that_is_about_to_be_served_is_waited_for_and_no_other(states,
             kind = ModelServerUnavailable if words else ModelNotFound
             with pytest.raises(kind, match=words) as raised:
                 await client.call(METHOD, b"x", model, Caller.within(10))
-            assert getattr(raised.value, "loading", False) == bool(words)
-            assert one.calls == (ATTEMPTS if words else 1)
+            assert getattr(raised.value, "loading", False) == (words == "is loading")
+            assert one.calls == calls
 
     test()
 

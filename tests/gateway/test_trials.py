@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from service.gateway.caller import Caller
 from service.gateway.calls import Calls
 from service.gateway.model_server import ModelServer
 from service.gateway.rollouts import Rollouts
-from service.gateway.routing import Route, described, route
+from service.gateway.routing import BEGINNING_S, Route, described, route
 from service.gateway.settings import Settings
 from service.gateway.shadow_line import Pair, ShadowLine
 from service.gateway.shadowing import Shadow
@@ -104,7 +105,9 @@ def test_live_answers_for_a_canary_that_is_not_loaded_which_is_nobodys_fault(err
     assert (evidence.canary.errors, evidence.stable.requests) == (0, 0)
 
 
-BEGUN = Rollout("a", 1, 2, Stage.SHADOW).moved(Stage.SHADOW, "", 1.8e9)
+NOW = time.time()
+BEGUN = Rollout("a", 1, 2, Stage.SHADOW).moved(Stage.SHADOW, "", NOW)
+HELD = Rollout("a", 1, 1, Stage.PROMOTED).moved(Stage.PROMOTED, "", NOW - 1e6)
 
 
 @pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
@@ -117,15 +120,25 @@ def test_the_newest_answers_while_live_is_loaded_at_the_very_beginning(stage, er
 
 
 @pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
+@pytest.mark.parametrize("earlier", [(), CANARY.remembered])
+def test_the_newest_answers_until_a_version_that_is_held_is_loaded(earlier, error) -> None:
+    """However long that takes: none is on trial."""
+    answered, _ = tried(replace(HELD, earlier=earlier), error)
+    assert answered == str(MODEL.version)
+
+
+@pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
 @pytest.mark.parametrize(
     "rollout",
     [
-        BEGUN.moved(Stage.ROLLED_BACK, "", 1.8e9),
-        BEGUN.moved(Stage.CANARY, "", 1.8e9, 0.0),
-        BEGUN.moved(Stage.PAUSED, "", 1.8e9),
-        BEGUN.moved(Stage.PAUSED, "", 1.8e9).moved(Stage.SHADOW, "", 1.8e9),
+        BEGUN.moved(Stage.ROLLED_BACK, "", NOW),
+        BEGUN.moved(Stage.CANARY, "", NOW, 0.0),
+        BEGUN.moved(Stage.PAUSED, "", NOW),
+        BEGUN.moved(Stage.PAUSED, "", NOW).moved(Stage.SHADOW, "", NOW),
+        replace(BEGUN, history=(replace(BEGUN.history[0], at=NOW - BEGINNING_S),)),
+        replace(BEGUN, earlier=CANARY.remembered),
     ],
-    ids=["rolled back", "canary", "paused", "shadow again"],
+    ids=["rolled back", "canary", "paused", "shadow again", "long ago", "not the first"],
 )
 def test_the_newest_never_answers_for_live_after_that(rollout, error) -> None:
     """It is the one that is on trial, or that was rolled back."""
