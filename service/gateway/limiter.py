@@ -124,7 +124,7 @@ class Limiter:
     def give_up(self, rows: int, seconds: float, *, time_s: float = math.inf) -> float:
         """Of a call of so many rows that nobody waits for any more, after so long, whose requests
         had `time_s` in all: for how much longer the model server works at it, as far as can be
-        told, seconds."""
+        told, seconds; where it is late already, and tells nothing of the others, as much again."""
         self._record_patience(time_s)
         size = rows.bit_length()
         # One that found the model cold is in the mean for long.
@@ -132,8 +132,9 @@ class Limiter:
         if seconds < usual_s:
             return usual_s - seconds
         self._record_usual(seconds)
-        if time_s >= self._patience_s / 2:
-            self._make_room(self._room / 2)
+        if time_s < self._patience_s / 2:
+            return seconds  # or more and more of theirs would stand there
+        self._make_room(self._room / 2)
         return 0.0
 
     def _record_patience(self, time_s: float) -> None:

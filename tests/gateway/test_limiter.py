@@ -176,7 +176,7 @@ def test_one_in_a_hurry_makes_the_calls_of_the_others_no_fewer():
     grown = limiter.limit
     assert grown > 4
     for _ in range(50):
-        assert limiter.give_up(4, 0.12, time_s=0.12) == 0
+        assert limiter.give_up(4, 0.12, time_s=0.12) == 0.12, "late by as much again"
         for time_s in (0.15, 30.0, 30.0, 30.0):
             answer(time_s)
     assert limiter.limit >= grown
