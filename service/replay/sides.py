@@ -49,7 +49,8 @@ _AWAY = (
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
-
+# What a version has no memory for, and a message over a limit: those are refused whoever asks.
+_TOO_LARGE = re.compile("OOM when allocating|(message|body) (is )?larger than")
 _REFUSED = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
 
 
@@ -132,7 +133,8 @@ class Side:
 
     def _refused(self, error: Any, seconds: float) -> Reply:
         code, reason = error.code(), plain_reason(error.details() or "")
-        if code in _AWAY or _NOT_SERVED.search(reason):
+        is_away = code in _AWAY and not _TOO_LARGE.search(reason)
+        if is_away or _NOT_SERVED.search(reason):
             raise Away(f"{self.place} cannot be asked: {reason}") from None
         return Reply({}, None, seconds, code.name, reason)
 

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
+from service.gateway.errors import PayloadTooLarge
 from service.replay.sides import Away, Place, Side
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import PREDICT_LOG, Logged
@@ -22,18 +23,18 @@ from sluice.wire.tensors import encode_tensor
 class Refusing(PredictionServiceServicer):
     """Answers each request so."""
 
-    def __init__(self, code: grpc.StatusCode) -> None:
-        self._code = code
+    def __init__(self, code: grpc.StatusCode, why: str) -> None:
+        self._code, self._why = code, why
 
     def Predict(self, _request, context):  # noqa: N802
-        context.abort(self._code, "not for you")
+        context.abort(self._code, self._why)
 
 
 @contextmanager
-def refused_by(code: grpc.StatusCode) -> Iterator[Side]:
+def refused_by(code: grpc.StatusCode, why: str = "not for you") -> Iterator[Side]:
     """A side whose server answers so."""
     server = grpc.server(ThreadPoolExecutor(1))
-    add_PredictionServiceServicer_to_server(Refusing(code), server)
+    add_PredictionServiceServicer_to_server(Refusing(code, why), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -76,3 +77,18 @@ def test_what_else_a_version_answers_is_its_own(code) -> None:
     with refused_by(code) as side:
         reply = side.ask(logged())
     assert (reply.error, reply.reason, reply.outputs) == (code.name, "not for you", {})
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "OOM when allocating tensor with shape[64,4096] and type float",
+        "SERVER: Received message larger than max (9 vs. 8)",
+        "Sent message larger than max (9 vs. 8)",
+        str(PayloadTooLarge(8)),
+    ],
+)
+def test_what_is_too_large_for_a_version_is_refused_whoever_asks(why: str) -> None:
+    with refused_by(grpc.StatusCode.RESOURCE_EXHAUSTED, why) as side:
+        reply = side.ask(logged())
+    assert (reply.error, reply.reason) == ("RESOURCE_EXHAUSTED", why)
