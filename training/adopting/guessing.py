@@ -19,6 +19,9 @@ LABEL, LOGITS, SCORE, MASK, PICTURE, VALUES = (
 )
 
 _IMAGE_CHANNELS = (1, 3)
+# What files' pixels, 0..255, are given as. int8 ends at 127, and uint16 holds 16-bit pictures too:
+# of these the model does not tell.
+_PIXELS = ("uint8", "int16", "int32", "int64")
 # What keras.applications' networks were trained on, by the name that they give themselves:
 # https://keras.io/api/applications, preprocess_input of each.
 _APPLICATIONS = {
@@ -84,7 +87,7 @@ def preprocessing(model: keras.Model, pictures: Sequence[Tensor]) -> tuple[str, 
     >>> preprocessing(keras.Sequential(), [Tensor("image", (8, 8, 3), "uint8")])
     ('raw', 'it takes them as uint8')
     """
-    if all("int" in each.dtype for each in pictures):
+    if all(each.dtype in _PIXELS for each in pictures):
         return "raw", f"it takes them as {pictures[0].dtype}"
     layers = list(model._flatten_layers())
     if scaling := _first_scaling(model, layers):
@@ -184,14 +187,27 @@ def layer_activation(model: keras.Model, place: int) -> str | None:
     >>> layer_activation(keras.Sequential([keras.layers.Dense(2, activation="tanh")]), 0)
     'tanh'
     """
-    outputs = getattr(model, "outputs", None)
-    history = getattr(outputs[place], "_keras_history", None) if outputs else None
-    layer = history.operation if history else _last_layer(model)
+    layer = operation_of(model, place)
+    if layer is None:
+        layer = _last_layer(model)
     while isinstance(layer, keras.Model) and layer.layers:
         layer = layer.layers[-1]
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+def operation_of(model: keras.Model, place: int) -> Any | None:
+    """The layer, operation or inner model that gives the output at `place`; None where the model's
+    own `call` does.
+
+    >>> image = keras.Input((4,))
+    >>> operation_of(keras.Model(image, keras.layers.Dense(2, name="dense")(image)), 0).name
+    'dense'
+    """
+    outputs = getattr(model, "outputs", None)
+    history = getattr(outputs[place], "_keras_history", None) if outputs else None
+    return history.operation if history else None
 
 
 def _last_layer(model: keras.Model) -> Any:

@@ -17,10 +17,12 @@ _MADE_UP_INPUT = re.compile(
     r"(keras_tensor|inputs?|input_layer|args)(_\d+)?|\w+_input|x|sequential(_\d+)?_\w+"
 )
 _MADE_UP_OUTPUT = re.compile(
-    r"(keras_tensor|outputs?|dense|activation|softmax|reshape|flatten|lambda|dropout|sequential|"
-    r"functional|model|(batch|layer)_normalization|(global_)?\w+_pooling\w*|add|concatenate|"
-    r"rescaling|time_distributed|\w*_?softmax|(\w+_)?conv[123]d(_transpose)?|up_sampling[123]d|"
-    r"(zero_padding|cropping)[123]d|(\w+_)?re_lu|lstm|gru|bidirectional|\w+_lookup)(_\d+)?"
+    r"(keras_tensor|outputs?|dense|activation|(log_)?softmax|reshape|flatten|lambda|dropout|"
+    r"sequential|functional|model|(batch|layer|group|rms|unit)_normalization|add|concatenate|"
+    r"((global|adaptive)_)?(average|max)_pooling[123]d|rescaling|time_distributed|"
+    r"((depthwise|separable)_)?conv[123]d(_transpose)?|conv_lstm[123]d|up_sampling[123]d|"
+    r"(zero_padding|cropping)[123]d|((leaky|p|thresholded)_)?re_lu|lstm|gru|simple_rnn|"
+    r"bidirectional|text_vectorization|(integer|string)_lookup)(_\d+)?"
 )
 _TENSORFLOWS = ("self",)  # arguments of its own beside a signature's
 _NOT_WORDS = re.compile(r"\W+", re.ASCII)
@@ -46,6 +48,8 @@ def name_heads(given: Iterable[tuple[str, str]]) -> list[str]:
     ['mood', 'output_mood_scores']
     >>> name_heads([("conv2d_transpose_3", "mask"), ("string_lookup", "output")])
     ['mask', 'output']
+    >>> name_heads([("edges_conv2d", "mask"), ("price_lookup", "output")])  # somebody's own
+    ['edges_conv2d', 'price_lookup']
     """
     given = [*given]
     names = _named(given, _MADE_UP_OUTPUT)

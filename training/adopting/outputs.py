@@ -138,14 +138,15 @@ def _head(found: _Found, classes: tuple[str, ...] | None) -> Head | None:
 
 def _head_of_scores(found: _Found, classes: tuple[str, ...]) -> Head | None:
     """Of an output without an activation: one number that tells two classes apart, or a number of
-    each pixel for each class."""
-    if found.activation not in ("linear", None):
-        return None
-    if found.is_vector and found.width == 1 and len(classes) == 2:
+    each pixel for each class.
+
+    What another operation than a layer makes may be a chance, whose sigmoid is no chance; the
+    largest of several is the same class whatever they are.
+    """
+    if found.activation == "linear" and found.is_vector and found.width == 1 and len(classes) == 2:
         return Logit(classes)
-    if found.kind == guessing.PICTURE and found.width == len(classes):
-        return Mask(classes)
-    return None
+    may_be_scores = found.activation in ("linear", None) and found.kind == guessing.PICTURE
+    return Mask(classes) if may_be_scores and found.width == len(classes) else None
 
 
 def _kind_said(found: _Found, head: Head | None) -> str:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from sluice.wire.tensors import Array
 from training.data.dataset import Dataset
-from training.data.heads import Classes, Head, Mask
+from training.data.heads import Chance, Classes, Head, Logit, Mask
 from training.errors import Worse
 from training.inference import answering, predict
 from training.publishing import held_out
@@ -88,7 +88,13 @@ def compare_on(
         Figure(
             name,
             measure_of(head),
-            measured(head, samples.labels[name], samples, name, theirs[name]),
+            measured(
+                given_by(head, samples.labels[name], theirs[name]),
+                samples.labels[name],
+                samples,
+                name,
+                theirs[name],
+            ),
             measured(head, head.labels, samples, name, ours[name]),
         )
         for name, head in heads.items()
@@ -97,6 +103,24 @@ def compare_on(
     if not figures:
         return f"Not compared with version {live.name}, which has no head of the same name"
     return Comparison(live.name, len(samples), figures)
+
+
+def given_by(head: Head, labels: Sequence[str], output: Array) -> Head:
+    """What the live version's `output` is to be read as, whose labels are these, where the new
+    version has `head`: of two classes a version may give two numbers, or one, and that may be a
+    chance or a logit.
+
+    >>> type(given_by(Logit(("no", "yes")), ("no", "yes"), np.array([[0.2], [0.9]]))).__name__
+    'Chance'
+    >>> type(given_by(Chance(("no", "yes")), ("no", "yes"), np.array([[0.2], [-3.0]]))).__name__
+    'Logit'
+    """
+    if not isinstance(head, Classes) or isinstance(head, Mask):
+        return head
+    if output.shape[-1] == len(labels):
+        return Classes(head.labels)
+    is_chance = bool(((output >= 0) & (output <= 1)).all())
+    return Chance(head.labels) if is_chance else Logit(head.labels)
 
 
 def measure_of(head: Head) -> str:
