@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -315,7 +316,7 @@ def waiting_later(module: Any, x: tf.Tensor) -> Mapping[str, tf.Tensor]:
 
 @one_process
 def test_one_that_answers_once_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_SECONDS", 2)
+    monkeypatch.setattr(asking, "_WAIT_S", 5)
     source = save(tmp_path / "once", waiting_later, tf.TensorSpec([None], tf.float32, "x"))
     said: list[str] = []
     with contextlib.suppress(PublishError):  # a later step may find out too
@@ -323,13 +324,33 @@ def test_one_that_answers_once_is_told_of(tmp_path: Path, monkeypatch: pytest.Mo
     assert any("answers the same rows otherwise each time" in line for line in said)
 
 
-def test_one_that_waits_when_it_is_loaded_is_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_answer_may_compute_for_as_long(
+    tmp_path: Path, asker: asking.Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saved_models, "_LOADS", 1)
-    source = write_tf1(tmp_path / "old", "serve", waits=True)
-    with pytest.raises(CannotAdopt, match="old waits when it is loaded"):
-        saved_models.ask(source, source, {}, seconds=1)
+    connection, said = asker._connection, []
+
+    def receive() -> Any:
+        said.append(connection.recv())
+        return said[-1]
+
+    heard = SimpleNamespace(send=connection.send, recv=receive)
+    monkeypatch.setattr(asker, "_connection", heard)
+    source = scaled(tmp_path / "scaled", None)
+    asker.ask(source, source, saved_models.requests_of(source, read_signatures(source), []))
+    assert said[:-1] == ["to be loaded", *["to answer serving_default"] * 3]
+
+
+def test_one_that_waits_when_it_is_loaded_is_told_of(
+    tmp_path: Path, asker: asking.Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_WAIT_S", 1)
+    for name, waits, words in (
+        ("quick", False, "no signature of .*quick answers"),  # in this time it is loaded
+        ("old", True, "old waits when it is loaded"),
+    ):
+        source = write_tf1(tmp_path / name, "serve", waits=waits)
+        with pytest.raises(CannotAdopt, match=words):
+            asker.ask(source, source, {})
 
 
 @pytest.mark.slow
@@ -345,6 +366,7 @@ def test_one_without_an_end_or_that_ends_the_process_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], words: str
 ) -> None:
     monkeypatch.setattr(asking, "_SECONDS", 3)
+    monkeypatch.setattr(asking, "_WAIT_S", 12)
     source = save(tmp_path / "source", function, tf.TensorSpec([None], tf.float32, "x"))
     with pytest.raises(CannotAdopt, match=words) as raised:
         publish(source)

@@ -19,6 +19,7 @@ from training.errors import CannotAdopt, TrainingError
 from training.publishing.trials import Trial, Trials
 
 _SECONDS = 120  # of computing, for each step: to load it, to answer a request of some rows
+_WAIT_S = 4 * _SECONDS  # until an answer is there, computed or not: others compute here, too
 
 Answered = tuple[Trials, list[str]]
 
@@ -53,7 +54,7 @@ ROWS.npz, with an array for each input of rows that it takes
         process."""
         step = "to be loaded"
         try:
-            self._connection.send((source, directory, requests, _SECONDS))
+            self._connection.send((source, directory, requests, _SECONDS, _WAIT_S))
             while isinstance(said := self._connection.recv(), str):
                 step = said
         except (EOFError, ConnectionError):  # it is no more
@@ -90,7 +91,7 @@ def _answer(connection: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
-            source, directory, requests, seconds = connection.recv()
+            source, directory, requests, seconds, wait_s = connection.recv()
         except EOFError:
             return
 
@@ -100,7 +101,7 @@ def _answer(connection: Connection) -> None:
 
         begin("to be loaded")
         try:
-            connection.send(saved_models.ask(source, directory, requests, begin, seconds))
+            connection.send(saved_models.ask(source, directory, requests, begin, wait_s))
         except TrainingError as error:
             connection.send(error)
 

@@ -18,11 +18,12 @@ from training.adopting import samples
 from training.adopting.adopt import Wishes
 from training.adopting.guessing import Tensor
 from training.adopting.reading import first_line, reading
+from training.data.dataset import Arrays
 from training.errors import CannotAdopt
 from training.publishing import checks, saved_model
 from training.publishing.trials import Trial, Trials
 
-_LOADS = 10  # times as long as an answer: its weights are read from a disk
+_LOADS = 3  # times as long as an answer: its weights are read from a disk
 _RTOL, _ATOL = 1e-4, 1e-6  # what sums in another order may differ by
 _MISSING_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
@@ -100,17 +101,18 @@ def ask(
     staging: Path,
     requests: Mapping[str, Sequence[Trial]],
     begin: Callable[[str], None] = lambda _step: None,
-    seconds: int = 120,
+    wait_s: int = 480,
 ) -> tuple[Trials, list[str]]:
     """Load the copy as a model server does, and ask it: the requests that were answered, and in a
     line each the signatures that would take none, or that answer otherwise each time.
 
     begin: called before each step that may take long, with what is done.
-    seconds: that an answer may wait without computing, as for a queue that nobody fills, and
-        loading it ten times as long; what computes it does not stop (asking.py does).
+    wait_s: until an answer has to be there, by the clock, and three times as long until it is
+        loaded: what waits for a queue that nobody fills is stopped so, and not all that computes
+        (asking.py stops that).
     Raises CannotAdopt where it does not load, or answers nothing.
     """
-    patience = tf.compat.v1.RunOptions(timeout_in_ms=1000 * seconds)
+    patience = tf.compat.v1.RunOptions(timeout_in_ms=1000 * wait_s)
     answered: Trials = {}
     refused: dict[str, str] = {}
     unsteady: list[str] = []
@@ -118,14 +120,18 @@ def ask(
         reading(source),
         _known_faults(source),
         # One thread: what it may compute (asking.py) is the same time on any number of cores.
-        saved_model.Session(staging, threads=1, timeout_s=_LOADS * seconds) as session,
+        saved_model.Session(staging, threads=1, timeout_s=_LOADS * wait_s) as session,
     ):
         for name, trials in requests.items():
-            begin(f"to answer {name}")
-            found = _first_answered(session, name, trials, patience)
+
+            def answer(trial: Trial, name: str = name) -> Arrays:
+                begin(f"to answer {name}")
+                return session.run(name, trial.inputs, options=patience)
+
+            found = _first_answered(answer, trials)
             if isinstance(found, Trial):
                 answered[name] = found
-                unsteady += [name] if _changes(session, name, found, patience) else []
+                unsteady += [name] if _changes(answer, found) else []
             else:
                 refused[name] = first_line(found)
     if not answered:
@@ -146,11 +152,11 @@ def ask(
 
 
 def _first_answered(
-    session: saved_model.Session, signature: str, trials: Sequence[Trial], patience: Any
+    answer: Callable[[Trial], Arrays], trials: Sequence[Trial]
 ) -> Trial | tf.errors.OpError:
     for trial in trials:
         try:
-            session.run(signature, trial.inputs, options=patience)
+            answer(trial)
             return trial
         except tf.errors.NotFoundError:  # an operation or a file, whatever is asked
             raise
@@ -159,19 +165,19 @@ def _first_answered(
     return refusal
 
 
-def _changes(session: saved_model.Session, signature: str, trial: Trial, patience: Any) -> bool:
+def _changes(answer: Callable[[Trial], Arrays], trial: Trial) -> bool:
     try:
-        first, second = (session.run(signature, trial.inputs, options=patience) for _ in range(2))
+        first, second = answer(trial), answer(trial)
     except tf.errors.DeadlineExceededError:  # it waits for what came once
         return True
     return any(
-        answer.shape != second[name].shape
+        array.shape != second[name].shape
         or not (
-            np.allclose(answer, second[name], rtol=_RTOL, atol=_ATOL, equal_nan=True)
-            if answer.dtype.kind in "fc"
-            else np.array_equal(answer, second[name])
+            np.allclose(array, second[name], rtol=_RTOL, atol=_ATOL, equal_nan=True)
+            if array.dtype.kind in "fc"
+            else np.array_equal(array, second[name])
         )
-        for name, answer in first.items()
+        for name, array in first.items()
     )
 
 
