@@ -88,6 +88,17 @@ def is_mask(name: str, values: Array) -> bool:
     return bool(np.allclose(values[:1].sum(axis=3), 1, atol=0.01))
 
 
+def is_logits(values: Array) -> bool:
+    """Whether what has the form of pictures is a mask's scores before their softmax, which `mask`
+    takes too: pictures have no numbers below 0, but for those of -1..1.
+
+    >>> is_logits(np.array([[[[-3.0, 0.5, 4.0]]]])), is_logits(np.array([[[[-0.9, 0.5, 1.0]]]]))
+    (True, False)
+    """
+    may_be = is_picture(values) and values.shape[3] > 1
+    return may_be and not is_unit(values) and bool(values.min(initial=0) < 0)
+
+
 def is_heat(name: str, values: Array) -> bool:
     """Whether [N, h, w] says where a model looked: what `explain` answers with."""
     return bool(IS_HEATMAP.search(name)) and values.ndim == 3 and values.dtype.kind == "f"

@@ -18,6 +18,7 @@ from sluice.client._pixels import (
     MOST_SIDE,
     heat,
     is_heat,
+    is_logits,
     is_mask,
     is_picture,
     is_unit,
@@ -115,12 +116,12 @@ def _as_what_it_is(name: str, array: Array, row: int, pictures: dict[str, str]) 
     under = _picture_under(name, pictures)
     if is_heat(name, array):
         return _over(under, heat(array[row]), "where the model looked")
-    drawing, unit = is_picture(array), is_unit(array)
-    if drawing and not unit:
+    drawing, unit, logits = is_picture(array), is_unit(array), is_logits(array)
+    if drawing and not unit and not logits:
         return _drawn(array, row, unit)
-    if under and is_mask(name, array):
+    if under and (logits or is_mask(name, array)):
         return _over(under, mask(array[row]), "the mask", "pixelated")
-    return _drawn(array, row, unit) if drawing else _numbers(array[row])
+    return _drawn(array, row, unit) if drawing and not logits else _numbers(array[row])
 
 
 def _picture_under(name: str, pictures: dict[str, str]) -> str:

@@ -134,6 +134,15 @@ def test_a_mask_lies_over_the_picture_that_was_asked():
     assert len(page.styles("position: absolute")) == 1
 
 
+def test_scores_before_their_softmax_are_a_mask_and_no_picture():
+    logits = np.array([[[[3.0, -2.0, 0.5], [-4.0, 0.1, 2.0]]]], np.float32)
+    page = page_of({"mask": logits}, {"image": np.zeros((1, 8, 8, 3), np.uint8)})
+    what, drawn = page.images[-1]
+    assert what == "the mask"
+    assert (np.asarray(drawn)[0, :, 3] > 0).tolist() == [False, True]
+    assert page_of({"mask": logits}).images == []
+
+
 @pytest.mark.parametrize(
     "mask",
     [np.array([[[[0.2], [0.8]]]], np.float32), np.array([[[0, 5]]], np.int32)],

@@ -62,10 +62,11 @@ function asWhatItIs(value, canvas) {
   const [height, width, channels] = shape;
   const flat = value.flat(2);
   const highest = flat.reduce((most, each) => Math.max(most, each), -Infinity);
-  const isPicture = [1, 3].includes(channels) && highest > 1.5;
-  if (isPicture) return picture(value, width);
+  const areLogits = channels > 1 && highest > 1.5 && flat.some((each) => each < 0); // pictures are of 0.., or -1..1
+  const isPicture = [1, 3].includes(channels) && !areLogits;
+  if (isPicture && highest > 1.5) return picture(value, width);
   if (canvas && canvas.width === width && canvas.height === height) return overlay(canvas, mask(value, channels), "the mask");
-  return [1, 3].includes(channels) ? picture(value, width, 255) : numbers(value);
+  return isPicture ? picture(value, width, 255) : numbers(value);
 }
 
 function bars(classes, scores) {
