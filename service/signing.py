@@ -21,6 +21,7 @@ from service.versions import (
     of_one_version,
 )
 from sluice.wire.durable import sync, sync_tree
+from sluice.wire.shared import open_lock
 from sluice.wire.signed_files import NotAsSigned, Times, entries, open_file, times_of
 from sluice.wire.signing import BadKey, SigningKey, TrustedKeys
 from sluice.wire.versions import find_versions, model_directories
@@ -223,16 +224,16 @@ def _turn_in(repository: Path) -> int:
     begun to copy. Raises VersionError."""
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        turn = os.open(repository / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        turn = open_lock(repository / _LOCK)
     except OSError as error:
         raise VersionError(str(error)) from None
     try:
         fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError:
         os.close(turn)
-        if not isinstance(error, BlockingIOError):
-            raise VersionError(f"{repository / _LOCK}: {error.strerror}") from None
         raise VersionError(f"another sluice admit is at work in {repository}") from None
+    except OSError:  # a file system without locks: as good as it gets
+        pass
     return turn
 
 

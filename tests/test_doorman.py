@@ -1,5 +1,6 @@
 """`sluice admit`: what it lets in, what it does not, and what it leaves when it is killed."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -199,6 +200,24 @@ def test_two_never_admit_to_one_repository(signed, places):
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (1, "", f"Error: {told}\n")
     first.close()
     Doorman(incoming, repository, signed.trusted).close()
+
+
+def test_who_may_write_in_the_repository_may_admit_after_another(signed, places):
+    incoming, repository = places
+    repository.chmod(0o2770)
+    before = os.umask(0o077)
+    Doorman(incoming, repository, signed.trusted).close()
+    os.umask(before)
+    assert (repository / ".admit.lock").stat().st_mode & 0o777 == 0o660
+
+
+def test_a_file_system_without_locks_is_no_hindrance(signed, places, monkeypatch):
+    def flock(_descriptor, _operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with closing(Doorman(*places, signed.trusted)) as doorman:
+        assert len([*doorman.look()]) == 3
 
 
 def test_a_repository_is_made_and_one_that_cannot_be_is_told(signed, places):

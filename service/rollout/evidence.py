@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from service.rollout.shared import write_whole
+from sluice.wire.shared import write_whole
 
 REPLAYED = "replay.json"  # of what was captured, beside the files of the gateways' workers
 _DIRECTORY = ".rollout"  # hidden, as no version is

@@ -27,11 +27,11 @@ from service.rollout.evidence import (
 )
 from service.rollout.guard import Guard
 from service.rollout.sequential import Comparison
-from service.rollout.shared import open_lock, write_whole
 from service.rollout.state import ASKED_STAGES, StateError, abort, canary, promote, shadow
 from service.rollout.watch import Action, Verdict, Watch
 from sluice.wire.rollout_files import read_rollout
 from sluice.wire.rollouts import Rollout, Stage
+from sluice.wire.shared import open_lock, write_whole
 
 LOOK_S = 1.0  # as often as gateways write what they have counted
 TELL_EVERY_S = 10.0

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TypeGuard
 
 from service.rollout.evidence import forget_evidence
-from service.rollout.shared import open_lock
 from sluice.wire.rollout_files import read_rollout, remove_rollout, write_rollout
 from sluice.wire.rollouts import RANDOM, Rollout, Stage
+from sluice.wire.shared import open_lock
 from sluice.wire.versions import find_versions, published_versions
 
 # What may go on, or be stopped.

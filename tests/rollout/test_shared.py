@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,7 +13,7 @@ from service.rollout import state
 from service.rollout.evidence import Evidence, evidence_directory, write_evidence
 from service.rollout.following import follow
 from service.rollout.guard import Guard
-from service.rollout.shared import make_folder, open_lock, write_whole
+from sluice.wire.shared import make_folder, open_lock, write_whole
 
 
 @pytest.fixture
@@ -47,6 +48,21 @@ def test_who_may_write_in_the_repository_may_move_and_follow(digits: Path) -> No
     follow(digits, Guard(), lambda *_: None, look_s=0)
     for lock in (".rollout.lock", ".following.lock"):
         assert mode(digits / lock) == 0o660
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can be somebody else")
+def test_another_users_lock_is_one_that_cannot_be_written() -> None:
+    with TemporaryDirectory() as directory:  # which anybody may come to, as not to tmp_path
+        lock = Path(directory, "lock")
+        lock.touch(0o644)
+        lock.parent.chmod(0o755)
+        os.seteuid(65534)
+        try:
+            os.close(open_lock(lock))
+            with pytest.raises(PermissionError, match="other"):
+                open_lock(lock.with_name("other"))
+        finally:
+            os.seteuid(0)
 
 
 def test_what_is_there_stays_as_it_is(digits: Path) -> None:

@@ -41,9 +41,19 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of a file to lock, made where it is not there: one that can be written, as NFS
-    locks nothing else. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    """A descriptor of a file to lock, made where it is not there: one that can be written, where
+    that is allowed, as NFS locks nothing else. Raises OSError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as directory:
+    ...     os.close(open_lock(Path(directory, "lock")))
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY)
     with suppress(OSError):  # another user has made it, or a mount has modes of its own
         os.fchmod(descriptor, _mode_within(path) & 0o666)
     return descriptor
