@@ -47,6 +47,8 @@ def repository(published: Path) -> Path:
     pair = keras.Model([left, right, size], {"sum": layers.Dense(3, activation="softmax")(x)})
     image = keras.Input((16, 16, 3), name="image")
     mask = keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="softmax")(image))
+    wild = keras.initializers.RandomNormal(stddev=1, seed=1)
+    logits = keras.Model(image, layers.Conv2D(3, 3, padding="same", kernel_initializer=wild)(image))
     noise = keras.Input((4,), name="noise")
     drawn = layers.Dense(8 * 8 * 3, activation="sigmoid", name="drawn")(noise)
     drawing = keras.Model(noise, layers.Reshape((8, 8, 3), name="picture")(drawn))
@@ -59,6 +61,7 @@ def repository(published: Path) -> Path:
         "either": keras.Model(image, score),
         "pair": pair,
         "mask": mask,
+        "logits": logits,
         "drawing": drawing,
         "versions": mask,
         "numbers": numbers,
@@ -67,7 +70,11 @@ def repository(published: Path) -> Path:
     for name, model in untrained.items():
         for _ in range(2 if name == "versions" else 1):
             options = {"model_repository": repository, "name": name, "preprocess": "scale01"}
-            labels = {ODD: LABELS, "either": ["cat", "dog"]}.get(name)
+            labels = {
+                ODD: LABELS,
+                "either": ["cat", "dog"],
+                "logits": ["ground", "cat", "dog"],
+            }.get(name)
             training.publish(model, labels=labels, say=lambda _: None, **options)
     (repository / "either/1/metrics.json").unlink()  # as of a repository that nobody may read
     subprocess.run([sys.executable, EXPLAINABLE, repository], check=True, capture_output=True)
@@ -77,8 +84,8 @@ def repository(published: Path) -> Path:
 @pytest.fixture(scope="module")
 def url(repository: Path, launch_modelserver, launch_gateway) -> str:
     names = [
-        *("digits", "pair", "mask", "drawing", "versions", "numbers", "either", "why", "whys"),
-        ODD,
+        *("digits", "pair", "mask", "logits", "drawing", "versions", "numbers", "either"),
+        *("why", "whys", ODD),
     ]
     config = repository / "models.config"
     policy = "model_version_policy { all {} }"
@@ -405,8 +412,11 @@ def test_several_inputs_have_a_field_each(
     assert len(block.find_elements(By.CLASS_NAME, "label")) == 3
 
 
-def test_a_mask_lies_over_the_picture(browser: webdriver.Chrome, url: str, picture: Path) -> None:
-    browser.get(f"{url}/models/mask")
+@pytest.mark.parametrize("model", ["mask", "logits"])
+def test_a_mask_lies_over_the_picture(
+    browser: webdriver.Chrome, url: str, picture: Path, model: str
+) -> None:
+    browser.get(f"{url}/models/{model}")
     choose(browser, "image", picture)
     [block] = answered(browser, "mask")
     over = block.find_elements(By.CSS_SELECTOR, ".overlay canvas")[1]
