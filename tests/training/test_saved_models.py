@@ -366,7 +366,7 @@ def test_one_without_an_end_or_that_ends_the_process_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], words: str
 ) -> None:
     monkeypatch.setattr(asking, "_SECONDS", 3)
-    monkeypatch.setattr(asking, "_WAIT_S", 12)
+    monkeypatch.setattr(asking, "_WAIT_S", 3 if function is waiting else 12)
     source = save(tmp_path / "source", function, tf.TensorSpec([None], tf.float32, "x"))
     with pytest.raises(CannotAdopt, match=words) as raised:
         publish(source)
