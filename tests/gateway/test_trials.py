@@ -105,16 +105,20 @@ def test_live_answers_for_a_canary_that_is_not_loaded_which_is_nobodys_fault(err
     assert (evidence.canary.errors, evidence.stable.requests) == (0, 0)
 
 
-NOW = time.time()
-BEGUN = Rollout("a", 1, 2, Stage.SHADOW).moved(Stage.SHADOW, "", NOW)
-HELD = Rollout("a", 1, 1, Stage.PROMOTED).moved(Stage.PROMOTED, "", NOW - 1e6)
+HELD = Rollout("a", 1, 1, Stage.PROMOTED).moved(Stage.PROMOTED, "", 0.0)
+
+
+@pytest.fixture
+def begun() -> Rollout:
+    """Just now."""
+    return Rollout("a", 1, 2, Stage.SHADOW).moved(Stage.SHADOW, "", time.time())
 
 
 @pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
 @pytest.mark.parametrize("stage", [Stage.REPLAY, Stage.SHADOW])
-def test_the_newest_answers_while_live_is_loaded_at_the_very_beginning(stage, error) -> None:
+def test_the_newest_answers_while_live_is_loaded_at_the_very_beginning(begun, stage, error) -> None:
     """As it has until then."""
-    answered, evidence = tried(replace(BEGUN, stage=stage), error)
+    answered, evidence = tried(replace(begun, stage=stage), error)
     assert answered == str(MODEL.version)
     assert evidence.stable.requests == 0
 
@@ -129,20 +133,22 @@ def test_the_newest_answers_until_a_version_that_is_held_is_loaded(earlier, erro
 
 @pytest.mark.parametrize("error", ABSENT, ids=["not found", "loading"])
 @pytest.mark.parametrize(
-    "rollout",
+    "later",
     [
-        BEGUN.moved(Stage.ROLLED_BACK, "", NOW),
-        BEGUN.moved(Stage.CANARY, "", NOW, 0.0),
-        BEGUN.moved(Stage.PAUSED, "", NOW),
-        BEGUN.moved(Stage.PAUSED, "", NOW).moved(Stage.SHADOW, "", NOW),
-        replace(BEGUN, history=(replace(BEGUN.history[0], at=NOW - BEGINNING_S),)),
-        replace(BEGUN, earlier=CANARY.remembered),
+        lambda begun: begun.moved(Stage.ROLLED_BACK, "", time.time()),
+        lambda begun: begun.moved(Stage.CANARY, "", time.time(), 0.0),
+        lambda begun: begun.moved(Stage.PAUSED, "", time.time()),
+        lambda begun: begun.moved(Stage.PAUSED, "", 0.0).moved(Stage.SHADOW, "", time.time()),
+        lambda begun: replace(
+            begun, history=(replace(begun.history[0], at=time.time() - BEGINNING_S),)
+        ),
+        lambda begun: replace(begun, earlier=CANARY.remembered),
     ],
     ids=["rolled back", "canary", "paused", "shadow again", "long ago", "not the first"],
 )
-def test_the_newest_never_answers_for_live_after_that(rollout, error) -> None:
+def test_the_newest_never_answers_for_live_after_that(begun, later, error) -> None:
     """It is the one that is on trial, or that was rolled back."""
-    answered, evidence = tried(rollout, error)
+    answered, evidence = tried(later(begun), error)
     assert answered == type(error).__name__
     assert evidence.stable.errors == 0
 
