@@ -44,7 +44,7 @@ PATIENCE_S = 120
 PATH, BODY, RIGHT = "/v1/models/affine:predict", b'{"instances":[10.0]}', b'{"predictions":[7.0]}'
 CAPTURES = 2_000_000  # bytes, so that files of them come and go
 CLIENT = "client@example.org"
-IN_A_ROW = 6  # answers, so that each worker has given one
+IN_A_ROW = 20  # answers: of two workers each has given one, but for one time in 500,000
 GOOD, WRONG = new_key("good"), new_key("good")
 
 
