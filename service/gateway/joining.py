@@ -94,7 +94,7 @@ class Joining:
         if server is not None:
             caller.joined = caller.rows
             call = Call(kind, [inputs], caller.rows, size, caller, caller.time_s)
-            slot = traffic.begin(server, time.monotonic())
+            slot = traffic.begin(server, time.monotonic(), caller.rows)
             return await self._call(traffic, slot, call)
         outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         joinable = self.is_joinable(kind, rows)
@@ -184,7 +184,7 @@ class Joining:
     def _start(self, traffic: Traffic, server: Server, parts: Sequence[Part]) -> None:
         """Its slot is taken before its task runs, or one look at the line would send all of it."""
         now, call = time.monotonic(), call_for(parts)
-        slot = traffic.begin(server, now)
+        slot = traffic.begin(server, now, call.rows)
         task = asyncio.get_running_loop().create_task(self._run(traffic, slot, parts, call))
         self._running.add(task)
         task.add_done_callback(partial(self._ended, traffic, slot))
@@ -259,7 +259,7 @@ class Joining:
                 if attempt == ATTEMPTS - 1 or not is_tried_again(error, call.kind.model):
                     raise
             await asyncio.sleep(min(BACKOFF_S * 2**attempt, max(call.caller.time_left_s(), 0)))
-            slot = traffic.begin(self._servers.choose() or slot.server, time.monotonic())
+            slot = traffic.begin(self._servers.choose() or slot.server, time.monotonic(), call.rows)
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, traffic: Traffic, slot: Slot, call: Call) -> Answer:

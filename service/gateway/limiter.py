@@ -62,8 +62,11 @@ class Limiter:
         whatever the rate of small ones."""
         if not self._rate:
             return 0.0
-        usual_s = self._usual_of.get((rows // calls).bit_length(), math.inf)
-        return min(rows / self._rate, calls * usual_s)
+        return min(rows / self._rate, calls * self.like_s(rows // calls))
+
+    def like_s(self, rows: int) -> float:
+        """How long calls of about so many rows take; any time where there was none."""
+        return self._usual_of.get(rows.bit_length(), math.inf)
 
     @property
     def _fastest_s(self) -> float:

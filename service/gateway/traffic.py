@@ -129,11 +129,13 @@ def _caller_for(parts: Sequence[Part]) -> Caller:
 @dataclass(eq=False, slots=True)
 class Slot:
     """One of the calls that a server may be asked at once, from `began` on. `company`: how many
-    were in flight there then, this one included. `used` once the call has really begun."""
+    were in flight there then, this one included. `like_s`: what calls of as many rows take, of one
+    that has nothing beside it or behind it. `used` once the call has really begun."""
 
     server: Server
     began: float
     company: int
+    like_s: float
     used: bool = False
 
 
@@ -215,7 +217,7 @@ class Traffic:
         that is late already is believed to be late by as much again."""
         usual_s = self.limiter.usual_s
         if self._slots:
-            return min(abs(slot.began + usual_s - now) for slot in self._slots)
+            return min(abs(slot.began + min(slot.like_s, usual_s) - now) for slot in self._slots)
         return now - min(line[0].since for line in self._lines.values())
 
     def _rows_for(self, time_s: float) -> int:
@@ -227,10 +229,12 @@ class Traffic:
         """Those in flight there, and those that are about to be."""
         return self.in_flight.get(server, 0)
 
-    def begin(self, server: Server, now: float) -> Slot:
-        """Of a call that is made now: from here on it counts."""
+    def begin(self, server: Server, now: float, rows: int) -> Slot:
+        """Of a call of so many rows that is made now: from here on it counts. After an overload
+        small ones come, which take no longer than before it, whatever all calls took lately."""
+        like_s = math.inf if self or self._slots else self.limiter.like_s(rows)
         count = self.in_flight[server] = self.calls_at(server) + 1
-        slot = Slot(server, now, count)
+        slot = Slot(server, now, count, like_s)
         self._slots.append(slot)
         return slot
 

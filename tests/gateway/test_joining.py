@@ -677,6 +677,19 @@ async def test_those_that_have_waited_too_long_keep_others_out():
 
 
 @run
+async def test_after_an_overload_small_calls_are_believed_to_take_as_long_as_small_ones():
+    bench = Bench()
+    limiter = bench.joining._of("m").limiter
+    for rows, seconds in [(1, 0.02), *[(64, 0.7)] * 20]:
+        limiter.record(rows, seconds, 0, time.monotonic())
+    first = await busy(bench)
+    waiting = bench.ask(1)
+    await settle()
+    bench.joining.check_wait("m", 2.0)
+    await bench.drive([first, waiting])
+
+
+@run
 async def test_closing_ends_what_is_in_flight():
     bench = Bench()
     first = await busy(bench)
