@@ -1,5 +1,6 @@
 """`sluice rollout MODEL VERSION` before a real gateway: through all stages by itself, or back."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -117,7 +118,8 @@ def test_what_captured_requests_show_nobody_meets(door: Door, guard: Path, captu
     result = roll_out(door, "moved", guard, f"--capture={captures}", f"--model-server={door.grpc}")
     assert result.exit_code == 1, result.output
     assert stages(directory) == [Stage.REPLAY, Stage.ROLLED_BACK]
-    assert "30 of 30 had another value (allowed: 0.5)" in result.output
+    # All that were asked by then: a busy machine has not asked all of them at the first look.
+    assert re.search(r"\b(\d+) of \1 had another value \(allowed: 0\.5\)", result.output)
 
 
 def test_a_replay_waits_for_a_server_and_goes_on_after_what_it_has_counted(
