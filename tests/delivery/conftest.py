@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,14 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DAY_S = 24 * 3600
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+# What deploy/compose.yaml and Kubernetes allow a container to do.
+LOCKED = (
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--tmpfs=/tmp",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+)
 NEEDED = ("buildah", "podman", "runc", "catatonit", "mmdebstrap")
 # As the official slim images leave documentation out.
 NO_DOCUMENTATION = [
@@ -82,12 +91,14 @@ class Engine:
         (description,) = json.loads(self.run("podman", "image", "inspect", name).stdout)
         return description
 
-    def import_system(self, *packages: str) -> str:
-        """The name of an image of Debian's minimum and `packages`."""
+    def import_system(self, *packages: str, architecture: str = "") -> str:
+        """The name of an image of Debian's minimum and `packages`, for this machine where no other
+        architecture is named."""
         command = [
             "mmdebstrap",
             "--quiet",
             "--variant=minbase",
+            *([f"--architectures={architecture}"] if architecture else []),
             *NO_DOCUMENTATION,
             # The hook spares the image perl, which the package usrmerge would need.
             "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
@@ -98,7 +109,8 @@ class Engine:
         if self.run("podman", "image", "exists", name, check=False).returncode:
             with tempfile.TemporaryDirectory() as folder:
                 self.run(*command, f"{folder}/system.tar")
-                self.run("podman", "import", f"{folder}/system.tar", name)
+                named = [f"--arch={architecture}"] if architecture else []
+                self.run("podman", "import", *named, f"{folder}/system.tar", name)
         return name
 
 
@@ -222,28 +234,37 @@ Build = Callable[..., dict[str, str]]
 
 @pytest.fixture(scope="session")
 def build(engine: Engine, pip_settings: PipSettings) -> Build:
-    """`build(*names, options=())` -> the images' names, of images as `make images` builds them but
-    on a base of our own, and of one day: two builds may be the same to the bit."""
+    """`build(*names, options=())` -> the images' names."""
+    return partial(build_images, engine, pip_settings)
 
-    def make(*names: str, options: Sequence[str] = ()) -> dict[str, str]:
-        given = [
-            "--pull-never",
-            f"--timestamp={int(time.time()) // DAY_S * DAY_S}",
-            f"--build-arg=BASE={engine.import_system(*BASE_PACKAGES)}",
-            f"--secret=id=pip,src={pip_settings.file}",
-            *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders),
-            *options,
-        ]
-        engine.run(
-            "make",
-            "images",
-            "CONTAINER_TOOL=buildah",
-            f"IMAGES={' '.join(names)}",
-            f"IMAGE_OPTIONS={' '.join(given)}",
-        )
-        return {name: f"localhost/sluice-{name}:{version()}" for name in names}
 
-    return make
+def build_images(
+    engine: Engine,
+    pip_settings: PipSettings,
+    *names: str,
+    options: Sequence[str] = (),
+    architecture: str = "",
+) -> dict[str, str]:
+    """Their names, of images as `make images` builds them but on a base of our own, and of one day:
+    two builds may be the same to the bit."""
+    base = engine.import_system(*BASE_PACKAGES, architecture=architecture)
+    given = [
+        "--pull-never",
+        *([f"--platform=linux/{architecture}"] if architecture else []),
+        f"--timestamp={int(time.time()) // DAY_S * DAY_S}",
+        f"--build-arg=BASE={base}",
+        f"--secret=id=pip,src={pip_settings.file}",
+        *(f"--volume={folder}:{folder}:ro" for folder in pip_settings.folders),
+        *options,
+    ]
+    engine.run(
+        "make",
+        "images",
+        "CONTAINER_TOOL=buildah",
+        f"IMAGES={' '.join(names)}",
+        f"IMAGE_OPTIONS={' '.join(given)}",
+    )
+    return {name: f"localhost/sluice-{name}:{version()}" for name in names}
 
 
 @pytest.fixture(scope="session")

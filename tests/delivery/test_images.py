@@ -14,18 +14,11 @@ import requests
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.delivery.conftest import LOCKED
 from tests.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1e6
-# What deploy/compose.yaml and Kubernetes allow a container to do.
-LOCKED = (
-    "--read-only",
-    "--read-only-tmpfs=false",
-    "--tmpfs=/tmp",
-    "--cap-drop=all",
-    "--security-opt=no-new-privileges",
-)
 PNG = {"Content-Type": "image/png"}
 
 
