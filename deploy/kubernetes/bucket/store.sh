@@ -16,8 +16,9 @@ MODELS_CONFIG=${MODELS_CONFIG:-/etc/sluice/models/models.config}
 export RCLONE_CONFIG=/dev/null  # all of it comes from the environment
 
 versions_in() {  # -> MODEL/VERSION, one a line
-  listing=$(rclone lsf --recursive --max-depth 3 --files-only --include '/*/*/saved_model.pb' "$1") ||
-    return 1
+  # An empty one is no version: a copy that was cut short, or a name alone (rollouts.sh).
+  listing=$(rclone lsf --recursive --max-depth 3 --files-only --min-size 1b \
+    --include '/*/*/saved_model.pb' "$1") || return 1
   echo "$listing" | sed -n 's|^\([^./][^/]*/[0-9][0-9]*\)/saved_model.pb$|\1|p'
 }
 
@@ -76,4 +77,4 @@ follow() {
   done
 }
 
-"$1"
+case $0 in *store.sh) "$1" ;; esac  # rollouts.sh has it read too

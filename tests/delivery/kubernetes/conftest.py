@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from tests.delivery.kubernetes import toy_bucket
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 DEPLOY = ROOT / "deploy" / "kubernetes"
@@ -17,9 +19,11 @@ Document = dict[str, Any]
 
 PLACES = sorted(
     str(path.parent.relative_to(DEPLOY))
-    for kind in ("overlays", "components", "training")
+    for kind in ("overlays", "components", "training", "rollout")
     for path in (DEPLOY / kind).glob("*/kustomization.yaml")
 )
+# A component that says something of what another one brings.
+NEEDS = {"components/rollouts-from-bucket": ["components/models-from-s3"]}
 KSERVE = sorted(str(path.relative_to(DEPLOY))[:-5] for path in (DEPLOY / "kserve").glob("*.yaml"))
 
 
@@ -105,6 +109,13 @@ def tools(installed: Callable[[Path], Path]) -> Path:
     return installed(HERE / "tools-requirements.txt")
 
 
+@pytest.fixture
+def bucket(tools: Path, tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """(the models' folder in an S3 bucket, the variables that lead rclone to it)"""
+    with toy_bucket.serving(tools / "rclone", tmp_path / "s3") as found:
+        yield found
+
+
 @pytest.fixture(scope="session")
 def kustomize(tools: Path) -> Callable[[Path], str]:
     """`kustomize(directory)` -> the YAML that `kubectl apply -k` would send."""
@@ -135,7 +146,10 @@ def rendered(kustomize: Callable[[Path], str], tmp_path_factory: pytest.TempPath
                         "kind": "Kustomization",
                         "namespace": "sluice",
                         "resources": [os.path.relpath(DEPLOY / "base", source)],
-                        "components": [os.path.relpath(DEPLOY / place, source)],
+                        "components": [
+                            os.path.relpath(DEPLOY / each, source)
+                            for each in [*NEEDS.get(place, ()), place]
+                        ],
                     }
                 )
             )
@@ -164,7 +178,9 @@ def signed_models(rendered: Path) -> Manifests:
     return read(rendered, "components/signed-models")
 
 
-@pytest.fixture(params=[place for place in PLACES if not place.startswith("training/")])
+@pytest.fixture(
+    params=[place for place in PLACES if not place.startswith(("training/", "rollout/"))]
+)
 def serving(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
     """Each place with a gateway and model servers in turn."""
     return read(rendered, request.param)
@@ -198,6 +214,18 @@ def compiled(rendered: Path) -> Manifests:
 def rollouts(rendered: Path) -> Manifests:
     """The component, on the base."""
     return read(rendered, "components/rollouts")
+
+
+@pytest.fixture
+def bucket_rollouts(rendered: Path) -> Manifests:
+    """The component, on the base with models from a bucket."""
+    return read(rendered, "components/rollouts-from-bucket")
+
+
+@pytest.fixture
+def guard(rendered: Path) -> Manifests:
+    """The Job that runs a rollout of a model in a bucket."""
+    return read(rendered, "rollout/from-bucket")
 
 
 @pytest.fixture

@@ -105,6 +105,10 @@ def test_every_command_of_ours_is_one(manifests):
             elif command == ["sluice", "admit"]:
                 admit = main.get_command(click.Context(main), "admit")
                 admit.make_parser(click.Context(admit)).parse_args([*arguments])
+            elif command[-1:] == ["rollout"]:
+                verbs = main.get_command(click.Context(main), "rollout")
+                _, verb, rest = verbs.resolve_command(click.Context(verbs), [*arguments])
+                verb.make_parser(click.Context(verb)).parse_args(rest)
             elif "modelserver" in command or command[-1:] == ["tensorflow_model_server"]:
                 parse(arguments)  # every flag is one of TensorFlow Serving's, or the twin's own
             else:
@@ -530,20 +534,86 @@ def test_only_what_was_admitted_is_served(signed_models):
 
 
 def test_gateways_that_follow_rollouts_write_what_they_see_of_them_and_nothing_else(rollouts, cpu):
-    pod = rollouts.pod("gateway")
-    container = pod.container("gateway")
-    repository = Settings.from_environment(rollouts.environment(container)).model_repository
-    [volume] = [each for each in pod.spec["volumes"] if each["name"] == "models"]
-    mounts = {
-        each["mountPath"]: each for each in container["volumeMounts"] if each["name"] == "models"
-    }
-    assert mounts.pop(repository)["readOnly"]
-    seen = evidence_directory(Path(repository, "digits"), "a")
-    [(path, mount)] = mounts.items()
-    assert Path(path) in seen.parents
-    assert mount["subPath"] == str(Path(path).relative_to(repository))
+    volume = volume_of_rollouts(rollouts)
     claim = cpu.find("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]  # that of models-from-pvc
+
+
+def test_so_do_those_that_follow_rollouts_in_a_bucket(bucket_rollouts):
+    volume = volume_of_rollouts(bucket_rollouts)
+    assert volume["emptyDir"]["sizeLimit"]
+
+
+def volume_of_rollouts(manifests):
+    """Of the gateway, which may write into it where evidence lies."""
+    pod = manifests.pod("gateway")
+    container = pod.container("gateway")
+    repository = Settings.from_environment(manifests.environment(container)).model_repository
+    [mount] = [each for each in container["volumeMounts"] if each["mountPath"] == repository]
+    assert mount["readOnly"]
+    [seen] = [
+        each
+        for each in container["volumeMounts"]
+        if each["name"] == mount["name"] and each is not mount
+    ]
+    assert Path(seen["mountPath"]) in evidence_directory(Path(repository, "digits"), "a").parents
+    assert seen["subPath"] == str(Path(seen["mountPath"]).relative_to(repository))
+    [volume] = [each for each in pod.spec["volumes"] if each["name"] == mount["name"]]
+    return volume
+
+
+def test_what_carries_rollouts_is_there_before_the_gateway_and_after_it(bucket_rollouts):
+    """Without, a gateway would take the newest version for live; and it answers while it drains."""
+    pod = bucket_rollouts.pod("gateway")
+    first, beside = pod.spec["initContainers"]
+    assert (first["command"][-1], "restartPolicy" in first) == ("fetch", False)
+    assert (beside["command"][-1], beside["restartPolicy"]) == ("follow", "Always")
+    for container in (first, beside):
+        models = bucket_rollouts.environment(container).get("MODELS", "/models")
+        mounted = [
+            each["name"] for each in container["volumeMounts"] if each["mountPath"] == models
+        ]
+        assert mounted == [volume_of_rollouts(bucket_rollouts)["name"]]
+
+
+def test_whoever_carries_from_a_bucket_has_the_script_and_may_reach_the_bucket(
+    bucket_rollouts, guard
+):
+    carriers = 0
+    for manifests in (bucket_rollouts, guard):
+        policy = next(
+            each
+            for each in manifests.of("NetworkPolicy")
+            if each["metadata"]["name"].startswith("model-store")
+        )
+        for pod in manifests.pods():
+            for container in pod.containers():
+                folder, _, name = container.get("command", ["", "/"])[1].rpartition("/")
+                if name in ("store.sh", "rollouts.sh"):
+                    carriers += 1
+                    assert manifests.file(pod, container, f"{folder}/store.sh")
+                    assert manifests.file(pod, container, f"{folder}/{name}")
+                    assert manifests.environment(container)["MODEL_STORE"]
+                    assert is_chosen(pod, policy["spec"]["podSelector"])
+    assert carriers == 5  # two of the model server, two of the gateway, the Job
+
+
+def is_chosen(pod, selector):
+    labels, rules = selector.get("matchLabels", {}), selector.get("matchExpressions", [])
+    assert all(rule["operator"] == "In" for rule in rules)
+    return labels.items() <= pod.labels.items() and all(
+        pod.labels.get(rule["key"]) in rule["values"] for rule in rules
+    )
+
+
+def test_a_version_that_was_stopped_is_not_rolled_out_again_by_its_job(guard):
+    """`sluice rollout` ends with 1 then, and asked once more would begin anew."""
+    pod = guard.pod("rollout-guard")
+    (container,) = pod.spec["containers"]
+    stopped, *_ = guard.find("Job", "rollout-guard")["spec"]["podFailurePolicy"]["rules"]
+    assert stopped["action"] == "FailJob" and 1 in stopped["onExitCodes"]["values"]
+    assert stopped["onExitCodes"]["containerName"] == container["name"]
+    assert pod.spec["restartPolicy"] == "Never"  # else there is no such policy
 
 
 def test_servers_spread_over_nodes_and_zones(overlay):

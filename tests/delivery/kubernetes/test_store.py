@@ -1,69 +1,15 @@
 """store.sh, the script that carries models between a bucket and a directory, with a real rclone
 before a real S3 endpoint: rclone's own."""
 
-import os
 import signal
-import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
+from tests.delivery.kubernetes.toy_bucket import SCRIPTS, version
+
 pytestmark = pytest.mark.clients
-
-SCRIPT = Path(__file__).parents[3] / "deploy/kubernetes/bucket/store.sh"
-
-
-def version(directory, number, text="graph", model="digits"):
-    """A version as a model server would find it, in `directory`."""
-    where = directory / model / str(number)
-    (where / "variables").mkdir(parents=True)
-    (where / "variables" / "variables.index").write_text(text)
-    (where / "saved_model.pb").write_text(text)
-    return where
-
-
-@pytest.fixture
-def bucket(tools, tmp_path):
-    """(the folder behind an S3 bucket, the variables that lead rclone to it)"""
-    folder = tmp_path / "s3" / "bucket"
-    folder.mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            tools / "rclone",
-            "serve",
-            "s3",
-            "--auth-key=key,secret",
-            f"--addr=127.0.0.1:{port}",
-            "--vfs-cache-mode=off",
-            "--dir-cache-time=1s",
-            folder.parent,
-        ],
-        env=os.environ | {"RCLONE_CONFIG": "/dev/null"},
-        stderr=subprocess.DEVNULL,
-    )
-    store = {
-        "MODEL_STORE": "store:bucket/models",
-        "RCLONE_CONFIG_STORE_TYPE": "s3",
-        "RCLONE_CONFIG_STORE_PROVIDER": "Rclone",
-        "RCLONE_CONFIG_STORE_REGION": "us-east-1",
-        "RCLONE_CONFIG_STORE_ENDPOINT": f"http://127.0.0.1:{port}",
-        "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": "key",
-        "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": "secret",
-    }
-    wait_until(lambda: listens(port))
-    yield folder / "models", store
-    server.terminate()
-    server.wait(20)
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(condition, timeout_s=40):
@@ -86,7 +32,7 @@ def run(tools, bucket, tmp_path):
     (tmp_path / "models").mkdir()
 
     def run(verb, start=False, **more):
-        command = ["sh", SCRIPT, verb]
+        command = ["sh", SCRIPTS / "store.sh", verb]
         if start:
             return subprocess.Popen(command, env=environment | more)
         return subprocess.run(
