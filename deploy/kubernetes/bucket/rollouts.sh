@@ -3,7 +3,8 @@
 #   fetch    brings what rollouts say, once: before a gateway starts
 #   follow   the same beside the gateway, and takes up what that has seen
 #   rollout  is `sluice rollout ARGUMENTS`, on what is brought before it and while it runs; what it
-#            writes is taken up. The exit status is 1 where it is not in the bucket in the end
+#            writes is taken up. Its exit status; 1 where what it did had to give way to what is in
+#            the bucket, 75 where that could not be read, or written before SIGTERM
 #
 #   MODEL_STORE, MODELS, MODELS_CONFIG  as for store.sh, but a directory of their own
 #   ROLLOUT_S     seconds between looks at the bucket, 2 if not given
@@ -178,7 +179,8 @@ follow_rollouts() {
 }
 
 rollout() {
-  name_versions && exchange || { echo "$MODEL_STORE could not be read" >&2; return 1; }
+  name_versions && exchange
+  case $? in 0) ;; 3) return 1 ;; *) echo "$MODEL_STORE could not be read" >&2; return 75 ;; esac
   sluice rollout "$@" --model-repository "$MODELS" & command=$!
   stopped= status=0
   trap 'stopped=1; kill "$command" 2>/dev/null' TERM INT
@@ -191,7 +193,7 @@ rollout() {
   until exchange; do
     [ $? != 3 ] || return 1
     told
-    [ -z "$stopped" ] || return 1
+    [ -z "$stopped" ] || return 75
     sleep "${ROLLOUT_S:-2}" & wait $!
   done
   return $status

@@ -612,6 +612,7 @@ def test_a_version_that_was_stopped_is_not_rolled_out_again_by_its_job(guard):
     (container,) = pod.spec["containers"]
     stopped, *_ = guard.find("Job", "rollout-guard")["spec"]["podFailurePolicy"]["rules"]
     assert stopped["action"] == "FailJob" and 1 in stopped["onExitCodes"]["values"]
+    assert 75 not in stopped["onExitCodes"]["values"]  # the bucket is away: it is tried again
     assert stopped["onExitCodes"]["containerName"] == container["name"]
     assert pod.spec["restartPolicy"] == "Never"  # else there is no such policy
 
