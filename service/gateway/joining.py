@@ -269,10 +269,8 @@ class Joining:
             answer = await self._send(slot.server, call)
             answered = True
             return answer
-        except (asyncio.CancelledError, DeadlineExceeded):
-            if began < call.caller.deadline:  # else it was not sent
-                seconds = time.monotonic() - began
-                goes_on_s = traffic.limiter.give_up(call.rows, seconds, time_s=call.time_s)
+        except (asyncio.CancelledError, DeadlineExceeded) as error:
+            goes_on_s = traffic.give_up(slot, call, is_late=isinstance(error, DeadlineExceeded))
             raise
         finally:
             now = time.monotonic()

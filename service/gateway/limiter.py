@@ -51,6 +51,7 @@ class Limiter:
         self._room = 1.0  # the limit, with its fraction
         self._renewing = 0
         self._renew_at = 0.0
+        self._hung_up_on = 0  # calls that were late, since one was answered
 
     def begin_to_wait(self, now: float) -> None:
         """The first request is in line: the time before does not tell what can be answered."""
@@ -100,6 +101,7 @@ class Limiter:
     ) -> None:
         """A call that was answered, the most calls in flight (itself included) at its beginning and
         its end, how long its requests have had in all, and whether others are in line."""
+        self._hung_up_on = 0
         self._record_usual(seconds)
         self._record_rate(rows, seconds, now, waiting)
         self._record_patience(time_s)
@@ -124,10 +126,13 @@ class Limiter:
             share = max(seconds, usual) / (MOST_SHARE * max(time_s, self._patience_s))
             self._adapt(queued, share, may_grow=size in self._alone)
 
-    def give_up(self, rows: int, seconds: float, *, time_s: float = math.inf) -> float:
+    def give_up(
+        self, rows: int, seconds: float, *, time_s: float = math.inf, hung_up: bool = False
+    ) -> float:
         """Of a call of so many rows that nobody waits for any more, after so long, whose requests
-        had `time_s` in all: for how much longer the model server works at it, as far as can be
-        told, seconds; where it is late already, and tells nothing of the others, as much again."""
+        had `time_s` in all, and `hung_up` before that was over: for how much longer the model
+        server works at it, as far as can be told, seconds; where it is late already, and tells
+        nothing of the others, as much again."""
         self._record_patience(time_s)
         size = rows.bit_length()
         # One that found the model cold is in the mean for long.
@@ -135,10 +140,19 @@ class Limiter:
         if seconds < usual_s:
             return usual_s - seconds
         self._record_usual(seconds)
-        if time_s < self._patience_s / 2:
+        if time_s < self._patience_s / 2 or (hung_up and self._others_are_answered()):
             return seconds  # or more and more of theirs would stand there
         self._make_room(self._room / 2)
         return 0.0
+
+    def _others_are_answered(self) -> bool:
+        """Whoever hangs up does so when he likes: it tells of the model server once as many have as
+        calls may be in flight, and none was answered meanwhile."""
+        self._hung_up_on += 1
+        if self._hung_up_on < self.limit:
+            return True
+        self._hung_up_on = 0
+        return False
 
     def _record_patience(self, time_s: float) -> None:
         """The mean of the times' logarithms, which one of many does not move far. What is too long

@@ -238,6 +238,17 @@ class Traffic:
         self._slots.append(slot)
         return slot
 
+    def give_up(self, slot: Slot, call: Call, *, is_late: bool) -> float:
+        """For how much longer a server works at a call that nobody waits for any more, seconds; where
+        it is not `is_late` or its time is not over, they have hung up."""
+        now, deadline = time.monotonic(), call.caller.deadline
+        if slot.began >= deadline:  # it was not sent
+            return 0.0
+        hung_up = now < deadline and not is_late
+        return self.limiter.give_up(
+            call.rows, now - slot.began, time_s=call.time_s, hung_up=hung_up
+        )
+
     def end(self, slot: Slot) -> None:
         self._slots.remove(slot)
         left = self.in_flight.pop(slot.server) - 1

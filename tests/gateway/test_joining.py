@@ -517,6 +517,22 @@ async def test_the_direct_call_of_a_caller_that_leaves_is_cancelled():
 
 
 @run
+async def test_callers_that_leave_make_the_calls_of_those_who_stay_no_fewer():
+    bench = Bench()
+    limiter = bench.joining._of("m").limiter
+    limiter._make_room(8)
+    for _ in range(10):
+        stays = bench.ask(1)
+        await bench.drive([stays])
+        leaves = bench.ask(1)
+        await asyncio.sleep(2 * limiter.usual_s)
+        leaves.cancel()
+        await settle()
+        assert bench.calls[-1].outcome.cancelled()
+    assert limiter.limit >= 7
+
+
+@run
 async def test_a_joined_call_has_the_time_of_the_part_that_has_most():
     bench = Bench()
     first = await busy(bench)

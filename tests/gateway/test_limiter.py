@@ -185,6 +185,23 @@ def test_one_in_a_hurry_makes_the_calls_of_the_others_no_fewer():
     assert limiter.limit == 1, "all are in a hurry"
 
 
+def test_whoever_hangs_up_makes_the_calls_of_the_others_no_fewer():
+    limiter = Limiter()
+    for _ in range(100):
+        limiter.record(4, 0.1, limiter.limit, 0.0, time_s=30.0)
+    grown = limiter.limit
+    assert grown > 4
+    for _ in range(50):
+        for _ in range(grown - 1):
+            given_up = limiter.give_up(64, 0.12, time_s=30.0, hung_up=True)
+            assert given_up == 0.12, "late by as much again"
+        limiter.record(4, 0.1, limiter.limit, 0.0, time_s=30.0)
+    assert limiter.limit >= grown
+    for _ in range(4 * grown):
+        limiter.give_up(4, 0.12, time_s=30.0, hung_up=True)
+    assert limiter.limit == 1, "and nobody is answered"
+
+
 def test_a_call_that_found_the_model_cold_does_not_tell_how_long_the_others_go_on():
     limiter = Limiter()
     for seconds in (10.0, 0.005):
