@@ -7,8 +7,8 @@ from service.gateway.http import HttpResponse
 # What a page may send, and read of an answer, beyond what any page may.
 _SENT = (
     "Accept, Authorization, Cache-Control, Content-Encoding, Content-Type, "
-    "Inference-Header-Content-Length, Server-Timing, X-API-Key, X-Request-Id, "
-    "X-Request-Timeout-Ms, X-Sluice-Version, traceparent, tracestate"
+    "Inference-Header-Content-Length, X-API-Key, X-Request-Id, X-Request-Timeout-Ms, "
+    "X-Sluice-Timing, X-Sluice-Version, traceparent, tracestate"
 )
 _READ = (
     "Age, Cache-Status, Inference-Header-Content-Length, RateLimit, RateLimit-Policy, Retry-After, "

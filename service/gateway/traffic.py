@@ -239,8 +239,8 @@ class Traffic:
         return slot
 
     def give_up(self, slot: Slot, call: Call, *, is_late: bool) -> float:
-        """For how much longer a server works at a call that nobody waits for any more, seconds; where
-        it is not `is_late` or its time is not over, they have hung up."""
+        """For how much longer a server works at a call that nobody waits for any more, seconds:
+        those who did have hung up, where it is not `is_late`, and its time not over."""
         now, deadline = time.monotonic(), call.caller.deadline
         if slot.began >= deadline:  # it was not sent
             return 0.0

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import ipaddress
+import ssl
 
 import pytest
 import trustme
@@ -20,13 +21,14 @@ NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
 
-def certificate(subject, *names):
+def certificate(subject, *names, extension=None):
     """PEM, signed by itself: whose it is, is for TLS to say."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name.from_rfc4514_string(subject)
     building = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - DAY, NOW + DAY)
-    if names:
-        building = building.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    extension = extension or (names and x509.SubjectAlternativeName(names))
+    if extension:
+        building = building.add_extension(extension, critical=False)
     return building.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
@@ -56,6 +58,16 @@ def test_each_name_has_its_kind():
 
 def test_what_cannot_be_read_has_no_names():
     assert read_certificate(b"?").names == ()
+
+
+def test_what_openssl_alone_can_read_has_no_names():
+    of_a_strange_kind = x509.UnrecognizedExtension(
+        x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a5028100")
+    )  # an ediPartyName
+    assert read_certificate(certificate("CN=phone", extension=of_a_strange_kind)).names == ()
+    der = ssl.PEM_cert_to_DER_cert(certificate("CN=phone").decode())
+    of_version_2 = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020101"))
+    assert read_certificate(ssl.DER_cert_to_PEM_cert(of_version_2).encode()).names == ()
 
 
 @pytest.fixture

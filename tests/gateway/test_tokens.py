@@ -209,6 +209,12 @@ def test_claims_say_less_than_the_file_and_never_more(jwks):
     assert not silent.names("affine") and not silent.operations
 
 
+@pytest.mark.parametrize("claims", [{"exp": 10**400}, {"sub": "\ud800"}], ids=["exp", "sub"])
+def test_claims_that_json_can_say_and_nobody_can_mean_are_none(jwks, claims):
+    with pytest.raises(Unauthenticated, match="The token cannot be read"):
+        grant_of(token(**claims), jwks)
+
+
 def test_limits_are_each_subjects(jwks):
     grant = grant_of(token(), jwks, requests_per_s=5, limits_claim="lim")
     assert [each.per_s for each in grant.limits.rates] == [5]

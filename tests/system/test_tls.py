@@ -1,5 +1,6 @@
 """TLS at the gateway's doors: real handshakes over HTTP and gRPC, and files that change."""
 
+import base64
 import http.client
 import json
 import re
@@ -239,6 +240,16 @@ def test_openssl_finds_the_chain_and_the_protocol(launch_tls, folder):
     assert "ALPN protocol: http/1.1" in said
 
 
+def strange(folder, name):
+    """Give the file's first part a key of a curve that OpenSSL has and `cryptography` has not."""
+    p256, p239 = (bytes.fromhex(f"06082a8648ce3d03010{last}") for last in (7, 5))
+    begin, *lines = Path(folder[name]).read_text().partition("-----END")[0].splitlines()
+    der = base64.b64decode("".join(lines))
+    assert p256 in der
+    text = base64.encodebytes(der.replace(p256, p239)).decode()
+    folder.replace(name, f"{begin}\n{text}{begin.replace('BEGIN', 'END')}\n".encode())
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -252,8 +263,13 @@ def test_openssl_finds_the_chain_and_the_protocol(launch_tls, folder):
             lambda f: f.replace("server.key", trustme.CA().private_key_pem.bytes()),
             "KEY_FILE: .* is not the key of the certificate in .*server.pem",
         ),
+        (lambda f: strange(f, "server.key"), "KEY_FILE: .* of a kind that is not taken here"),
+        (lambda f: strange(f, "server.pem"), "CERTIFICATE_FILE: .* of a kind that is not taken"),
     ],
-    ids=["missing", "no certificate", "no key", "no authority", "expired", "early", "other key"],
+    ids=[
+        *("missing", "no certificate", "no key", "no authority", "expired", "early", "other key"),
+        *("strange key", "strange certificate"),
+    ],
 )
 def test_what_cannot_be_used_is_named_at_the_start(folder, spoil, message):
     settings = Settings(**folder.settings(folder["ca.pem"]))

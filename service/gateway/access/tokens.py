@@ -78,6 +78,8 @@ class Tokens:
         except jwt.PyJWTError as error:
             words = next(_WORDS[kind] for kind in type(error).__mro__ if kind in _WORDS)
             raise Unauthenticated(f"The token {words}") from None
+        except (ValueError, OverflowError):  # a time without an end, half a character as a subject
+            raise Unauthenticated(f"The token {_WORDS[jwt.PyJWTError]}") from None
         while len(self._held) >= MOST_KEPT:
             self._held.pop(next(iter(self._held)))
         self._held[digest] = held

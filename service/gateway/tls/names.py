@@ -38,6 +38,11 @@ _KIND_OF: dict[type[x509.GeneralName], str] = {
     x509.RFC822Name: "email",
     x509.IPAddress: "IP",
 }
+# What `cryptography` raises for a certificate that it does not take.
+_UNREADABLE = (
+    *(ValueError, x509.DuplicateExtension, x509.InvalidVersion),
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def canonical(name: str) -> str:
@@ -59,7 +64,7 @@ def read_certificate(pem: bytes) -> ClientCertificate:
     try:
         found = x509.load_pem_x509_certificate(pem)
         return ClientCertificate(tuple(_names(found)), found.not_valid_after_utc.timestamp())
-    except (ValueError, x509.DuplicateExtension):
+    except _UNREADABLE:
         return ClientCertificate((), math.inf)
 
 

@@ -6,6 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -27,13 +28,15 @@ def first_certificate(content: bytes) -> Certificate:
     """Of a file that holds one or more. Raises ValueError, whose message follows a file's name."""
     try:
         found = x509.load_pem_x509_certificates(content)[0]
-    except ValueError:
+        return Certificate(
+            found.not_valid_before_utc.timestamp(),
+            found.not_valid_after_utc.timestamp(),
+            _der(found.public_key()),
+        )
+    except UnsupportedAlgorithm as error:
+        raise _of_a_strange_kind(error) from None
+    except (ValueError, x509.InvalidVersion):
         raise ValueError("holds no certificate in PEM form") from None
-    return Certificate(
-        found.not_valid_before_utc.timestamp(),
-        found.not_valid_after_utc.timestamp(),
-        _der(found.public_key()),
-    )
 
 
 def public_key_of(private_key: bytes) -> bytes:
@@ -42,6 +45,8 @@ def public_key_of(private_key: bytes) -> bytes:
         return _der(load_pem_private_key(private_key, password=None).public_key())
     except TypeError:
         raise ValueError("is encrypted: give the key without a passphrase") from None
+    except UnsupportedAlgorithm as error:
+        raise _of_a_strange_kind(error) from None
     except ValueError:
         raise ValueError("holds no private key in PEM form") from None
 
@@ -53,6 +58,10 @@ def check_dates(certificate: Certificate) -> None:
         raise ValueError(f"has expired at {utc(certificate.expires)}")
     if now < certificate.begins:
         raise ValueError(f"is not valid before {utc(certificate.begins)}")
+
+
+def _of_a_strange_kind(error: UnsupportedAlgorithm) -> ValueError:
+    return ValueError(f"has a key of a kind that is not taken here ({error})")
 
 
 def _der(public_key: Any) -> bytes:
