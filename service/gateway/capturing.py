@@ -21,6 +21,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from google.protobuf.message import DecodeError
+
 from service.gateway.caller import Caller
 from service.gateway.capture_files import CaptureFiles, check_directory
 from service.gateway.model_server import CLASSIFY, MULTI_INFERENCE, REGRESS, encode_predict_request
@@ -40,6 +43,7 @@ from sluice.wire.prediction_logs import (
 )
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import Example
+from sluice.wire.tensors import Array
 from sluice.wire.tfrecords import frame
 
 MOST_IN_LINE, MOST_BYTES_IN_LINE = 4096, 64 << 20
@@ -206,14 +210,37 @@ class Capture:
 
     def _predict_request(self, model: ModelRef, kind: Kind, inputs: Inputs) -> bytes:
         if self._leaves_some_out:
-            inputs = {name: each for name, each in inputs.items() if not self._leaves_out(name)}
+            kept = {name: each for name, each in inputs.items() if not self._leaves_out(name)}
+            inputs = {name: self._without_hidden(each) for name, each in kept.items()}
         return encode_predict_request(model, kind.signature, [inputs], kind.outputs)
+
+    def _without_hidden(self, array: Array) -> Array:
+        """Strings may be Examples, serialized: a Predict may ask what a Classify does."""
+        if not array.dtype.hasobject:
+            return array
+        texts = [self._example_without(text) for text in array.flat]
+        return np.array(texts, array.dtype).reshape(array.shape)
+
+    def _example_without(self, text: bytes) -> bytes:
+        """As it came, unless it is one that has what is left out."""
+        try:
+            example = Example.FromString(text)
+        except DecodeError:
+            return text
+        return example.SerializeToString() if self._strip(example) else text
+
+    def _strip(self, example: Example) -> bool:
+        """Whether it had any feature that is left out."""
+        features = example.features.feature
+        names = list(filter(self._leaves_out, features))
+        for name in names:
+            del features[name]
+        return bool(names)
 
     def _without_features(self, kind: Any, request: bytes) -> bytes:
         message = kind.FromString(request)
         for example in _examples_of(message.input):
-            for name in filter(self._leaves_out, list(example.features.feature)):
-                del example.features.feature[name]
+            self._strip(example)
         serialized: bytes = message.SerializeToString()
         return serialized
 

@@ -1,5 +1,6 @@
 """Captured requests: which, what of them, and that nothing but the disk waits for the disk."""
 
+import base64
 import subprocess
 import time
 
@@ -24,6 +25,7 @@ from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.serving_pb2 import ClassificationRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
+from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.tensors import decode_tensor
 from tests.gateway.access import GRPC, HTTP
 
@@ -114,6 +116,25 @@ def test_examples_are_captured_without_what_is_left_out(door):
     )
     (example,) = logged.request.input.example_list.examples
     assert (logged.signature, logged.rows, [*example.features.feature]) == ("classify", 1, ["x"])
+
+
+def test_a_prediction_of_examples_is_captured_without_what_is_left_out(door):
+    ways, directory = door
+    example = Example()
+    example.features.feature["x"].float_list.value.append(0.5)
+    plain = example.SerializeToString()
+    example.features.feature["secret"].bytes_list.value.append(b"a name")
+    texts = [example.SerializeToString(), plain]
+    rows = [{"b64": base64.b64encode(text).decode()} for text in texts]
+    body = {"signature_name": "classify", "instances": rows}
+    url = f"{ways['front']}/v1/models/affine:predict"
+    assert requests.post(url, json=body, headers={"X-API-Key": KEY}, timeout=30).ok
+    whose = ("predict_log", "classify")
+    (logged,) = eventually(
+        lambda: [each for each in read(directory) if (each.kind, each.signature) == whose]
+    )
+    (inputs,) = logged.request.inputs.values()
+    assert [*decode_tensor(inputs)] == [plain, plain]
 
 
 def test_of_a_model_all_are_captured_less_what_is_left_out(door):
