@@ -133,6 +133,22 @@ def _is_closed(connection):
         return True
 
 
+def test_handshakes_that_are_reset_leave_nothing_behind(launch_tls, folder):
+    gateway, resets = launch_tls(), 300
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = folder.client_context().wrap_bio(coming, going, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = going.read()
+    for count in range(resets):
+        with socket.create_connection(("127.0.0.1", gateway.http_port), PATIENCE_S) as plain:
+            plain.sendall(hello[: count % 2 * len(hello) or 1])
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: metric(gateway, "sluice_connections") == 0)
+    assert predict(f"https://localhost:{gateway.http_port}", folder["ca.pem"]) == [2, 4]
+    assert "Traceback" not in gateway.log
+
+
 def test_clients_show_a_certificate_of_the_authoritys(launch_tls, folder):
     gateway = launch_tls(**folder.settings(folder["ca.pem"]))
     issue = folder.authority.issue_cert

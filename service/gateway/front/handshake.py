@@ -44,6 +44,7 @@ class Handshake(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._peer = transport.get_extra_info("peername")  # one that was reset has none any more
         if self._worker.is_full():
             transport.abort()
             return
@@ -105,7 +106,7 @@ class Handshake(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         self._gone = True
         self._worker.handshakes.discard(self)
-        self._worker.handshake_failed(self._transport.get_extra_info("peername"), error)
+        self._worker.handshake_failed(self._peer, error)
         if not self._transport.is_closing():
             self._transport.abort()
 
