@@ -1,7 +1,6 @@
 """The model server as the gateway sees it: TensorFlow Serving's gRPC API, errors by our names."""
 
 import asyncio
-import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -20,7 +19,7 @@ from sluice.wire.contract import MODEL_SERVICE, PREDICTION_SERVICE, State
 from sluice.wire.large_tensors import cut, paste_rows
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
-from sluice.wire.reasons import plain_reason
+from sluice.wire.reasons import is_lost, plain_reason
 from sluice.wire.tensors import Array, decode_tensor
 
 PREDICT = f"/{PREDICTION_SERVICE}/Predict"
@@ -59,16 +58,7 @@ ERRORS: dict[grpc.StatusCode, type[errors.GatewayError]] = {
     grpc.StatusCode.UNAUTHENTICATED: errors.ModelServerFailed,
 }
 
-# gRPC's own words for a connection that was lost under a call: the server may have begun it, and
-# may have died of it, so it is taken to no other. Everything else that is UNAVAILABLE was never
-# begun: there was no connection, or the server said in its own words that it does not take it.
-_LOST = re.compile(
-    "stream removed|socket closed|connection reset|broken pipe|goaway|keepalive|transport closed|"
-    "endpoint clos|recvmsg|rst_stream",
-    re.IGNORECASE,
-)
 _NOT_SERVED = "Servable not found"  # TensorFlow Serving's words; a graph has NOT_FOUNDs of its own
-_NEVER_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.I)
 
 
 class ModelServer:
@@ -196,9 +186,7 @@ class ModelServer:
         kind = ERRORS[error.code()]
         details = plain_reason(error.details() or error.code().name)
         if kind is errors.ModelServerUnavailable:
-            lost = error.code() is grpc.StatusCode.CANCELLED or (
-                bool(_LOST.search(details)) and not _NEVER_CONNECTED.search(details)
-            )
+            lost = error.code() is grpc.StatusCode.CANCELLED or is_lost(details)
             return errors.ModelServerUnavailable(
                 f"The model server at {self.servers.addresses} is not available: {details}",
                 begun=lost,

@@ -153,7 +153,9 @@ def compare(
         try:
             was, now = ask_both(captured.logged, before, after, summary.requests)
         except Away as error:
-            summary.left, summary.why_left = 1 + sum(1 for _ in captures), str(error)
+            where = f"{captured.file.name}, record {captured.number}"
+            summary.left = 1 + sum(1 for _ in captures)
+            summary.why_left = f"{error} ({where}, was the first of them)"
             break
         summary.add(Case(captured, was, now, changes(was, now, tolerance)))
     return summary

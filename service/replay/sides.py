@@ -2,20 +2,15 @@
 
 import re
 import time
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 
+from service.replay.answers import outputs_of, version_of
 from service.replay.changes import Reply
 from sluice.wire.channels import CHANNEL_OPTIONS
-from sluice.wire.contract import (
-    CLASSES_SUFFIX,
-    DEFAULT_SIGNATURE,
-    PIXELS_SIGNATURE,
-    SCORES_SUFFIX,
-)
+from sluice.wire.contract import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
 from sluice.wire.labels import label_fault
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.pixels import UINT8
@@ -28,8 +23,8 @@ from sluice.wire.prediction_logs import (
 )
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
-from sluice.wire.reasons import plain_reason
-from sluice.wire.tensors import Array, decode_tensor, encode_tensor, string_array
+from sluice.wire.reasons import is_lost, is_out_of_memory, plain_reason
+from sluice.wire.tensors import decode_tensor, encode_tensor
 
 METHODS = {
     PREDICT_LOG: "Predict",
@@ -49,8 +44,7 @@ _AWAY = (
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
-# What a version has no memory for, and a message over a limit: those are refused whoever asks.
-_TOO_LARGE = re.compile("OOM when allocating|(message|body) (is )?larger than")
+_TOO_LARGE = re.compile("(message|body) (is )?larger than")  # for a limit, whoever asks
 _REFUSED = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
 
 
@@ -95,6 +89,14 @@ class Away(Exception):
     """There is nobody to ask, which says nothing of how well a version answers."""
 
 
+class Lost(Away):
+    """A server was lost under the call to `side`, and may have died of it."""
+
+    def __init__(self, told: str, side: "Side", reply: Reply) -> None:
+        super().__init__(told)
+        self.side, self.reply = side, reply
+
+
 class Side:
     """One of the two that are compared, over gRPC; to be closed."""
 
@@ -106,7 +108,7 @@ class Side:
         self._stub = PredictionServiceStub(self._channel)
 
     def ask(self, logged: Logged) -> Reply:
-        """Raises Away."""
+        """Raises Away, and of that Lost."""
         request = self._addressed(logged)
         method = getattr(self._stub, METHODS[logged.kind])
         began = time.perf_counter()
@@ -117,7 +119,7 @@ class Side:
                 return self.ask(_by_default(logged))
             return self._refused(error, time.perf_counter() - began)
         seconds = time.perf_counter() - began
-        return Reply(outputs_of(logged, answer), _version_of(answer), seconds)
+        return Reply(outputs_of(answer), version_of(answer), seconds)
 
     def close(self) -> None:
         self._channel.close()
@@ -133,10 +135,14 @@ class Side:
 
     def _refused(self, error: Any, seconds: float) -> Reply:
         code, reason = error.code(), plain_reason(error.details() or "")
-        is_away = code in _AWAY and not _TOO_LARGE.search(reason)
-        if is_away or _NOT_SERVED.search(reason):
-            raise Away(f"{self.place} cannot be asked: {reason}") from None
-        return Reply({}, None, seconds, code.name, reason)
+        reply = Reply({}, None, seconds, code.name, reason)
+        told = f"{self.place} cannot be asked: {reason}"
+        if code is grpc.StatusCode.CANCELLED or (code in _AWAY and is_lost(reason)):
+            raise Lost(told, self, reply) from None
+        is_its_own = _TOO_LARGE.search(reason) or is_out_of_memory(reason)
+        if (code in _AWAY and not is_its_own) or _NOT_SERVED.search(reason):
+            raise Away(told) from None
+        return reply
 
 
 def ask_both(logged: Logged, before: Side, after: Side, turn: int) -> tuple[Reply, Reply]:
@@ -159,33 +165,6 @@ def specs_of(request: Any) -> list[serving.ModelSpec]:
     return [each.model_spec for each in getattr(request, "tasks", [request])]
 
 
-def outputs_of(logged: Logged, answer: Any) -> dict[str, Array]:
-    """The arrays of an answer of any kind, as Predict would give them.
-
-    >>> request = serving.RegressionRequest()
-    >>> answer = serving.RegressionResponse()
-    >>> answer.result.regressions.add(value=0.5)
-    value: 0.5
-    <BLANKLINE>
-    >>> outputs_of(Logged(REGRESS_LOG, request, ModelRef("m"), "", 1, 0), answer)
-    {'value': array([0.5], dtype=float32)}
-    """
-    if logged.kind == PREDICT_LOG:
-        return {name: decode_tensor(tensor) for name, tensor in sorted(answer.outputs.items())}
-    if logged.kind == CLASSIFY_LOG:
-        return _classes("label", answer.result)
-    if logged.kind == REGRESS_LOG:
-        return _values("value", answer.result)
-    outputs: dict[str, Array] = {}
-    for result in answer.results:
-        name = result.model_spec.signature_name
-        if result.WhichOneof("result") == "classification_result":
-            outputs |= _classes(name, result.classification_result)
-        else:
-            outputs |= _values(name, result.regression_result)
-    return outputs
-
-
 def _by_default(logged: Logged) -> Logged:
     """A request for `pixels` by `serving_default`, as its client meant it: not every version has
     the former."""
@@ -197,29 +176,3 @@ def _by_default(logged: Logged) -> Logged:
         if array.dtype == UINT8:
             tensor.CopyFrom(encode_tensor(array.astype(np.float32), content=True))
     return logged._replace(request=request, signature=DEFAULT_SIGNATURE)
-
-
-def _classes(head: str, result: serving.ClassificationResult) -> dict[str, Array]:
-    """As many classes as every row has."""
-    rows = [each.classes for each in result.classifications]
-    count = min(map(len, rows), default=0)
-    labels = string_array(_flat((one.label.encode() for one in row[:count]) for row in rows))
-    scores = np.array(list(_flat((one.score for one in row[:count]) for row in rows)), np.float32)
-    shape = (len(rows), count)
-    return {
-        f"{head}{CLASSES_SUFFIX}": labels.reshape(shape),
-        f"{head}{SCORES_SUFFIX}": scores.reshape(shape),
-    }
-
-
-def _values(name: str, result: serving.RegressionResult) -> dict[str, Array]:
-    return {name: np.array([each.value for each in result.regressions], np.float32)}
-
-
-def _flat(rows: Iterable[Iterable[Any]]) -> list[Any]:
-    return [each for row in rows for each in row]
-
-
-def _version_of(answer: Any) -> int | None:
-    specs = [each.model_spec for each in getattr(answer, "results", [answer])]
-    return ModelRef.from_proto(specs[0]).version if specs else None

@@ -21,10 +21,11 @@ def count(answers: Answers, seconds: float, outputs: Mapping[str, Array]) -> Non
 
 
 def count_pair(
-    evidence: Evidence, live: Reply, ours: Reply, found: Sequence[Change], *, timed: bool
+    evidence: Evidence, live: Reply | None, ours: Reply, found: Sequence[Change], *, timed: bool
 ) -> None:
     """One request, what the live version and the next one replied to it, and the changes between
-    the two. `timed`: whether both were asked alike, so that the times say something.
+    the two. `live` is None where it had answered before, and is not asked again. `timed`: whether
+    both were asked alike, so that the times say something.
 
     >>> evidence = Evidence("a")
     >>> live = Reply({"label": np.float32([[0.9, 0.1]])}, 1, seconds=0.01)
@@ -37,8 +38,10 @@ def count_pair(
     evidence.changed += bool(found)
     for kind in {change.kind for change in found}:
         evidence.changes[kind] = evidence.changes.get(kind, 0) + 1
-    _count_side(evidence.shadow_live, live)
     _count_side(evidence.shadow_next, ours)
+    if live is None:
+        return
+    _count_side(evidence.shadow_live, live)
     if timed and not (live.error or ours.error):
         evidence.timed += 1
         evidence.slower += ours.seconds > SLOWER * live.seconds

@@ -83,7 +83,8 @@ class Evidence:
     error is one where live could answer; its caller has had that answer.
 
     `dropped` were to be asked of next too, and were not, for want of room; of what was captured,
-    those that neither has answered.
+    those that neither has answered. `asked`: of each file of what was captured, the number of the
+    last record that was asked.
     """
 
     rollout: str
@@ -98,6 +99,7 @@ class Evidence:
     stable: Answers = field(default_factory=Answers)
     canary: Answers = field(default_factory=Answers)
     dropped: int = 0
+    asked: dict[str, int] = field(default_factory=dict)
 
     def __add__(self, other: "Evidence") -> "Evidence":
         """Of both together.

@@ -5,12 +5,12 @@ the command itself and for nobody. What differs is evidence, of this step alone.
 import time
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from service.captures import Captured, Captures
-from service.replay.changes import Tolerance, changes
-from service.replay.sides import Away, Place, Side, ask_both
+from service.replay.changes import Change, Kind, Reply, Tolerance, changes
+from service.replay.sides import Away, Lost, Place, Side, ask_both
 from service.rollout.counting import count_pair
 from service.rollout.evidence import (
     REPLAYED,
@@ -31,7 +31,8 @@ def captured_of(captures: Captures, model: str) -> Iterator[Captured]:
 
 
 class Replaying:
-    """Of one rollout; to be closed. Begun anew, it goes on after those that it has counted."""
+    """Of one rollout; to be closed. Begun anew, it goes on with those that it has not counted: the
+    oldest files may be gone meanwhile, others have come, or have grown."""
 
     def __init__(
         self,
@@ -64,7 +65,9 @@ class Replaying:
 
     @cached_property
     def _left(self) -> Iterator[Captured]:
-        return islice(captured_of(self._captures, self._model), self._turn, None)
+        asked = self._counted.asked
+        captured = captured_of(self._captures, self._model)
+        return (each for each in captured if each.number > asked.get(each.file.name, 0))
 
     @property
     def _turn(self) -> int:
@@ -100,11 +103,28 @@ class Replaying:
             return False
         try:
             was, now = ask_both(captured.logged, self._live, self._next, self._turn)
+        except Lost as lost:
+            self._away = str(lost)
+            self._count_lost(lost)
         except Away as error:
             self._left, self._away = chain([captured], self._left), str(error)
             return True
+        else:
+            self._count(was, now)
+        self._counted.asked[captured.file.name] = captured.number
+        return True
+
+    def _count(self, was: Reply, now: Reply) -> None:
         if was.error and now.error:  # nobody has answered, so nothing was compared
             self._counted.dropped += 1
         else:
             count_pair(self._counted, was, now, changes(was, now, Tolerance()), timed=True)
-        return True
+
+    def _count_lost(self, lost: Lost) -> None:
+        """What a server may have died of is asked of nobody again, or the next one dies of it too;
+        it counts as an error of the version on trial, as where gateways ask."""
+        if lost.side is self._next:
+            found = [Change(Kind.ERROR, str(lost))]
+            count_pair(self._counted, None, lost.reply, found, timed=False)
+        else:
+            self._counted.dropped += 1

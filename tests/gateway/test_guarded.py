@@ -128,7 +128,7 @@ def test_a_replay_waits_for_a_server_and_goes_on_after_what_it_has_counted(
     """As after a command that was killed in the middle, while the model server was away."""
     directory = door.fresh("same")
     begun = state.start(directory, 2, stage=Stage.REPLAY)
-    counted = Evidence(begun.id, pairs=29)
+    counted = Evidence(begun.id, pairs=29, asked={"2026-11-26.tfrecord": 57})
     write_evidence(evidence_directory(directory, begun.id) / "replay.json", counted)
     with closing(Replaying(directory, begun, Captures(captures), "127.0.0.1:1", None)) as away:
         away.go_on(0.1)

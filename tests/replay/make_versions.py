@@ -1,7 +1,7 @@
 """Versions of `digits` with a fault each, beside a sound one: `python make_versions.py FROM DIR`.
 
 1 and 2 are the published one; 3 has its labels turned by one, 4 answers NaN for dark pictures,
-5 calls its output otherwise, 6 refuses bright pictures.
+5 calls its output otherwise, 6 refuses bright pictures, 7 has no memory for them.
 """
 
 import shutil
@@ -34,7 +34,14 @@ def picky(outputs, image):
         return {name: tf.identity(each) for name, each in outputs.items()}
 
 
-FAULTS = {3: turned, 4: dark_is_nan, 5: renamed, 6: picky}
+def hungry(outputs, image):
+    bright = tf.reduce_any(tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2, 3]) > 90)
+    much = tf.random.uniform([tf.where(bright, tf.constant(2**46, tf.int64), 1)])
+    more = tf.where(bright, tf.reduce_max(much), 0)
+    return {name: each + more for name, each in outputs.items()}
+
+
+FAULTS = {3: turned, 4: dark_is_nan, 5: renamed, 6: picky, 7: hungry}
 
 
 class Faulty(tf.Module):

@@ -128,6 +128,7 @@ def test_equal_versions_differ_in_nothing(address, captures, pictures, after: st
         pytest.param("4", "no number", 5, id="NaN for dark ones"),
         pytest.param("5", "shape", REQUESTS, id="outputs renamed"),
         pytest.param("6", "error", 5, id="refuses bright ones"),
+        pytest.param("7", "error", 5, id="no memory for bright ones"),
     ],
 )
 def test_every_fault_is_found_and_named(
@@ -228,11 +229,17 @@ def test_what_was_compared_before_a_server_died_is_told(captures, toy) -> None:
     killer.join()
     assert result.exit_code == 2
     assert counts(result) == {"any": 0}
-    [left] = re.findall(r"Error: (\d+) requests were not compared: .* cannot be", result.output)
+    *_, last = result.output.splitlines()
+    [(left, number)] = re.findall(
+        r"^Error: (\d+) requests were not compared: . at .* cannot be asked: .* "
+        r"\(2026-11-26.tfrecord, record (\d+), was the first of them\)$",
+        last,
+    )
     told = re.search(r"(\d+) requests of .*>(\d+) more were not compared", page.read_text(), re.S)
     assert told and told[2] == left
     assert int(told[1]) >= 4
     assert int(told[1]) + int(left) == REQUESTS
+    assert int(number) == int(told[1]) + 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.gateway.errors import PayloadTooLarge
-from service.replay.sides import Away, Place, Side
+from service.replay.sides import Away, Lost, Place, Side
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import PREDICT_LOG, Logged
 from sluice.wire.protos.serving_pb2 import PredictRequest
@@ -80,9 +80,35 @@ def test_what_else_a_version_answers_is_its_own(code) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
+        (grpc.StatusCode.UNAVAILABLE, "The model server at a:1 is not available: recvmsg:..."),
+        (grpc.StatusCode.CANCELLED, "the server stops"),
+    ],
+)
+def test_a_server_that_is_lost_under_a_call_may_have_died_of_it(code, why: str) -> None:
+    with (
+        refused_by(code, why) as side,
+        pytest.raises(Lost, match=f"cannot be asked: {why}") as lost,
+    ):
+        side.ask(logged())
+    assert (lost.value.side, lost.value.reply.error) == (side, code.name)
+
+
+def test_one_that_never_was_there_has_not() -> None:
+    words = "failed to connect to all addresses; last error: Connection reset by peer"
+    with refused_by(grpc.StatusCode.UNAVAILABLE, words) as side, pytest.raises(Away) as away:
+        side.ask(logged())
+    assert not isinstance(away.value, Lost)
+
+
+@pytest.mark.parametrize(
     "why",
     [
         "OOM when allocating tensor with shape[64,4096] and type float",
+        "Out of memory while trying to allocate 17179869184 bytes.",
+        "Failed to allocate memory for the output",
         "SERVER: Received message larger than max (9 vs. 8)",
         "Sent message larger than max (9 vs. 8)",
         str(PayloadTooLarge(8)),

@@ -6,6 +6,7 @@ Like TensorFlow Serving it says SERVING while its models load, and NOT_FOUND of 
 
 import argparse
 import asyncio
+import os
 import signal
 import time
 from collections import defaultdict
@@ -24,10 +25,13 @@ FLOAT, TENSOR_NAMES = 1, {"inputs": "x", "outputs": "y"}
 
 class Toy:
     """Any model it is asked for, as the version it is asked for, or 1. Calls of the model `hangs`
-    never end."""
+    never end; one of the version `dies` with a negative row ends the process, as the kernel does
+    where memory is short."""
 
-    def __init__(self, call_s: float, row_s: float, load_s: float, hangs: str) -> None:
-        self._call_s, self._row_s, self._hangs = call_s, row_s, hangs
+    def __init__(
+        self, call_s: float, row_s: float, load_s: float, hangs: str, dies: int | None
+    ) -> None:
+        self._call_s, self._row_s, self._hangs, self._dies = call_s, row_s, hangs, dies
         self._loaded_at = time.monotonic() + load_s
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -36,6 +40,8 @@ class Toy:
         await self._check(request.model_spec, context)
         x = decode_tensor(request.inputs["x"])
         print(f"came rows={len(x)}", flush=True)
+        if request.model_spec.version.value == self._dies and (x < 0).any():
+            os.kill(os.getpid(), signal.SIGKILL)
         try:
             if request.model_spec.name == self._hangs:
                 await asyncio.Event().wait()
@@ -87,7 +93,7 @@ def _answering(spec: serving.ModelSpec) -> serving.ModelSpec:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    toy = Toy(options.call_s, options.row_s, options.load_s, options.hangs)
+    toy = Toy(options.call_s, options.row_s, options.load_s, options.hangs, options.dies)
     server, health = grpc.aio.server(), HealthService(())
     server.add_generic_rpc_handlers(
         (
@@ -122,4 +128,5 @@ if __name__ == "__main__":
     parser.add_argument("--row-s", type=float, default=0.0)
     parser.add_argument("--load-s", type=float, default=0.0)
     parser.add_argument("--hangs", default="")
+    parser.add_argument("--dies", type=int)
     asyncio.run(serve(parser.parse_args()))
