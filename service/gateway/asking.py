@@ -10,6 +10,7 @@ from service.gateway.answer import Answer
 from service.gateway.caching import AnyCache
 from service.gateway.caller import Caller
 from service.gateway.calls import Calls
+from service.gateway.capturing import AnyCapture
 from service.gateway.catalogue import SIGNATURES_MAY_BE_STALE_S, Catalogue
 from service.gateway.classes import check_classes
 from service.gateway.deadlines import Within
@@ -17,7 +18,7 @@ from service.gateway.decode.images import as_graph_reads, check_content, graph_r
 from service.gateway.errors import RejectedByModel, RequestError
 from service.gateway.query import Query
 from service.gateway.signatures import Signatures, validate
-from service.gateway.traffic import Inputs, Kind, kind_of
+from service.gateway.traffic import Inputs, Kind, bytes_of, kind_of
 from sluice.wire.contract import TAKE_FILES
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
@@ -38,6 +39,19 @@ class Question(NamedTuple):
     inputs: Inputs
     rows: int | None
     signature: Signature
+
+    @property
+    def model(self) -> ModelRef:
+        return self.kind.model
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return bytes_of(self.inputs)
+
+    def write_to(self, capture: AnyCapture, version: int, caller: Caller) -> None:
+        """As one that this version has answered."""
+        capture.answered(self.kind, self.inputs, version, caller)
 
     @property
     def as_meant(self) -> "Question | None":

@@ -98,7 +98,7 @@ class Caller:
 
     @property
     def called_s(self) -> float:
-        """What its call took, the wait for its turn included; 0.0 for one that went as it came."""
+        """What its call took, the wait for its turn included; 0.0 where there was none."""
         return self.queued_s + self.upstream_s
 
 

@@ -1,10 +1,13 @@
 """Arrays to the model servers and back: together with those that wait, or as a call by itself."""
 
 from service.gateway.answer import Answer
+from service.gateway.caller import Caller
+from service.gateway.forwarded import Forwarded, Unread
 from service.gateway.joining import Joining
 from service.gateway.model_server import (
     PREDICT,
     ModelServer,
+    addressed,
     decode_predict_response,
     encode_predict_request,
 )
@@ -13,6 +16,7 @@ from service.gateway.server import Server
 from service.gateway.settings import Settings
 from service.gateway.threads import Threads
 from service.gateway.traffic import Call
+from sluice.wire.model_ref import ModelRef
 
 LARGE = 1 << 20  # bytes of tensors, which are only copied
 
@@ -40,3 +44,13 @@ class Calls:
             server, PREDICT, request, kind.model, call.caller, weighs=weighs
         )
         return await run(len(reply), decode_predict_response, reply, most=LARGE)
+
+    async def send_on(
+        self, server: Server, asked: Forwarded, model: ModelRef, caller: Caller
+    ) -> Unread:
+        """The same of what goes as it came, to another version of its model; it weighs nothing."""
+        request = addressed(asked.method, asked.request, model)
+        reply = await self._model_server.call_on(
+            server, asked.method, request, model, caller, weighs=False
+        )
+        return Unread(asked.method, reply, model)

@@ -22,7 +22,8 @@ from service.gateway.capturing import NO_CAPTURE, AnyCapture
 from service.gateway.catalogue import Catalogue
 from service.gateway.decode.images import check_examples
 from service.gateway.errors import ModelNotFound
-from service.gateway.model_server import CLASSIFY, GET_STATUS, MULTI_INFERENCE, REGRESS, addressed
+from service.gateway.forwarded import PREDICTING, Forwarded, Unread
+from service.gateway.model_server import CLASSIFY, GET_STATUS, REGRESS, addressed
 from service.gateway.query import ExamplesQuery
 from service.gateway.routing import Route
 from service.gateway.settings import Settings
@@ -42,9 +43,6 @@ ByVersion = Mapping[str, Statistics]
 Counted = Callable[[], Mapping[str, ByVersion]]
 Remark = Callable[[], str]
 Hear = Callable[[str, Sequence[serving.ModelVersionStatus]], None]
-
-# What is passed on as it came, and is a prediction: it goes where a rollout says.
-PREDICTING = (CLASSIFY, REGRESS, MULTI_INFERENCE)
 
 
 class Predictions(Catalogue):
@@ -105,12 +103,11 @@ class Predictions(Catalogue):
             answered = await self.trials.ask(way, caller, ask, lambda each: each.answer.outputs)
         query, question, answer = answered
         caller.version = answer.version
-        self._capture.answered(question.kind, question.inputs, answer.version, caller)
-        if question.kind.model == way.model:
-            self.trials.shadow.offer(way, question, answer, caller)
+        question.write_to(self._capture, answer.version, caller)
+        self.trials.shadow.offer(way, question, answer, caller)
         if query.signature.name == ENCODED_SIGNATURE:
             caller.novelty = answer.outputs.get(NOVELTY)
-        self.answered(question.kind.model, answer.version)
+        self.answered(question.model, answer.version)
         return query, answer
 
     async def classify(
@@ -149,6 +146,8 @@ class Predictions(Catalogue):
                 version, reply = await self.trials.ask(way, caller, ask)
             if method in PREDICTING:
                 caller.version = version.version
+                asked, answer = Forwarded(method, request, version), Unread(method, reply, version)
+                self.trials.shadow.offer(way, asked, answer, caller)
             self._capture.forwarded(method, request, version, caller)
             return reply
         except ModelNotFound as error:
@@ -201,9 +200,12 @@ class Predictions(Catalogue):
         self, method: str, request: bytes, model: ModelRef, caller: Caller, version: ModelRef
     ) -> tuple[ModelRef, bytes]:
         """The version, and its raw reply to a serialized request that names `model`."""
+        began = time.monotonic()
         if version != model:
             request = addressed(method, request, version)
-        return version, await self.model_server.call(method, request, version, caller)
+        reply = await self.model_server.call(method, request, version, caller)
+        caller.upstream_s = time.monotonic() - began
+        return version, reply
 
     async def _examples(
         self,

@@ -6,38 +6,41 @@ from dataclasses import dataclass
 from service.gateway.answer import Answer
 from service.gateway.asking import Question
 from service.gateway.caller import Caller
+from service.gateway.forwarded import Forwarded, Unread
+from service.gateway.traffic import Kind
 from sluice.wire.rollouts import Rollout
 
 
 @dataclass(eq=False, slots=True)
 class Pair:
     """A question, and what the live version answered: in `seconds`, in a call of `joined` rows.
-    `size`: bytes of both. `alone`: it cannot go with others."""
+    `size`: bytes of both. `kind`: of those that it can go with; None: it goes alone."""
 
     rollout: Rollout
-    question: Question
-    answer: Answer
+    question: Question | Forwarded
+    answer: Answer | Unread
     caller: Caller
     seconds: float
     joined: int
     size: int
-    alone: bool
+    kind: Kind | None
 
     @property
     def model(self) -> str:
-        return self.question.kind.model.name
+        return self.question.model.name
 
     @property
     def rows(self) -> int:
         return self.question.rows or 1
 
+    @property
+    def alone(self) -> bool:
+        return self.kind is None
+
     def goes_with(self, first: "Pair") -> bool:
         """Whether one call can ask both."""
-        return (
-            self.question.kind == first.question.kind
-            and self.rollout.id == first.rollout.id
-            and not self.alone
-        )
+        is_of_kind = self.kind is not None and self.kind == first.kind
+        return is_of_kind and self.rollout.id == first.rollout.id
 
 
 class ShadowLine:

@@ -13,7 +13,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from service.gateway.answer import Answer
 from service.gateway.asking import Question
@@ -28,16 +29,18 @@ from service.gateway.errors import (
     ModelServerUnavailable,
     RejectedByModel,
 )
+from service.gateway.forwarded import Forwarded, Unread
 from service.gateway.rollouts import Rollouts
 from service.gateway.routing import Route
 from service.gateway.server import Server
 from service.gateway.settings import Settings
 from service.gateway.shadow_line import Pair, ShadowLine, are_alike
-from service.gateway.traffic import Call, bytes_of
+from service.gateway.threads import LARGE
+from service.gateway.traffic import Call, Kind
 from service.gateway.witness import Witness
-from service.replay.changes import Reply, Tolerance, changes
+from service.replay.changes import Change, Reply, Tolerance, changes
 from sluice.wire.model_ref import ModelRef
-from sluice.wire.rollouts import Rollout
+from sluice.wire.reasons import is_out_of_memory
 
 SHARE_OF_TIME = 0.1  # of all workers together
 LOOK_EVERY_S = 0.01  # whether a call is free
@@ -62,14 +65,20 @@ class Shadow:
         )
         self._running: asyncio.Task[None] | None = None
 
-    def offer(self, route: Route, question: Question, answer: Answer, caller: Caller) -> None:
+    def offer(
+        self,
+        route: Route,
+        question: Question | Forwarded,
+        answer: Answer | Unread,
+        caller: Caller,
+    ) -> None:
         """A version has answered a request: ask the next one too, where that is wanted."""
         rollout = route.rollout
         if rollout is None or route.is_canary or caller.cache in NOT_ASKED:
             return
-        if random.random() >= rollout.shadow:
+        if question.model != route.model or random.random() >= rollout.shadow:
             return
-        size = bytes_of(question.inputs) + answer.size
+        size = question.size + answer.size
         if not self._line.has_room(size):
             self._witness.not_asked(route.model.name, rollout, "room")
             return
@@ -79,13 +88,20 @@ class Shadow:
             answer.to_keep() if caller.joined > caller.rows else answer,
             caller,
             caller.upstream_s,
-            caller.joined,
+            max(caller.joined, 1),
             size,
-            alone=not self._calls.joining.is_joinable(question.kind, question.rows),
+            self._kind(question),
         )
         self._line.add(pair)
         if self._running is None or self._running.done():
             self._running = asyncio.get_running_loop().create_task(self._run())
+
+    def _kind(self, question: Question | Forwarded) -> Kind | None:
+        """Of those that can go with it, if any can."""
+        if isinstance(question, Forwarded):
+            return None
+        joinable = self._calls.joining.is_joinable(question.kind, question.rows)
+        return question.kind if joinable else None
 
     async def close(self) -> None:
         if self._running is not None:
@@ -123,11 +139,11 @@ class Shadow:
     async def _ask(self, server: Server, pairs: Sequence[Pair], copies: int = 0) -> None:
         """Ask the next version, and count how its answers differ."""
         began = time.monotonic()
-        questions = [pair.question for pair in pairs] + copies * [pairs[0].question]
+        asked = [*pairs, *copies * [pairs[0]]]
         try:
-            answers = await self._answers(server, questions, pairs[0].rollout)
+            answers = await self._answers(server, asked)
         except GatewayError as error:
-            if len(questions) == 1 or isinstance(error, _NO_ANSWER):
+            if len(asked) == 1 or _is_no_answer(error):
                 await self._failed(pairs, error, time.monotonic() - began)
                 return
             answers = None
@@ -135,10 +151,10 @@ class Shadow:
             for pair in pairs:
                 await self._ask(server, [pair])
             return
-        seconds, rows = time.monotonic() - began, sum(each.rows or 1 for each in questions)
+        seconds, rows = time.monotonic() - began, sum(each.rows for each in asked)
         timed = are_alike(rows, pairs[0].joined)
         for pair, each in zip(pairs, answers, strict=False):
-            await self._compare(pair, Reply(each.outputs, each.version, seconds), timed)
+            await self._compare(pair, partial(_reply, each, seconds), timed)
             timed = False  # one call is one time, however many it has answered
             await asyncio.sleep(0)  # whoever came meanwhile goes first
 
@@ -147,34 +163,65 @@ class Shadow:
         questions: that counts once, whatever else the call held."""
         is_lost = isinstance(error, ModelServerUnavailable) and error.begun
         away = pairs
-        if is_lost or not isinstance(error, _NO_ANSWER):
+        if is_lost or not _is_no_answer(error):
             reply = Reply({}, None, seconds, type(error).__name__, str(error))
-            await self._compare(pairs[0], reply, False)
+            await self._compare(pairs[0], lambda: reply, False)
             away = pairs[1:]
         for pair in away:
             self._witness.not_asked(pair.model, pair.rollout, "away")
 
     async def _answers(
-        self, server: Server, questions: Sequence[Question], rollout: Rollout
-    ) -> list[Answer] | None:
+        self, server: Server, pairs: Sequence[Pair]
+    ) -> Sequence[Answer | Unread] | None:
         """Those of the next version in one call, as Answer.shared_out. Raises GatewayErrors."""
-        first = questions[0]
-        kind = first.kind._replace(model=ModelRef(first.kind.model.name, rollout.next))
-        caller = Caller.within(self._timeout_s)
-        inputs = [each.inputs for each in questions]
-        rows = [each.rows or 1 for each in questions]
-        call = Call(kind, inputs, sum(rows), sum(map(bytes_of, inputs)), caller)
+        first, model = pairs[0].question, ModelRef(pairs[0].model, pairs[0].rollout.next)
+        if isinstance(first, Forwarded):
+            caller = Caller.within(self._timeout_s)
+            return [await self._calls.send_on(server, first, model, caller)]
+        questions = [each.question for each in pairs if isinstance(each.question, Question)]
         try:
-            answer = await self._calls.send(server, call, weighs=False)
+            return await self._together(server, questions, model)
         except RejectedByModel:
             meant = first.as_meant if len(questions) == 1 else None
             if meant is None:
                 raise
-            return await self._answers(server, [meant], rollout)
+            return await self._together(server, [meant], model)
+
+    async def _together(
+        self, server: Server, questions: Sequence[Question], model: ModelRef
+    ) -> list[Answer] | None:
+        """One call for questions of one kind, to this version."""
+        rows, inputs = [each.rows or 1 for each in questions], [each.inputs for each in questions]
+        call = Call(
+            questions[0].kind._replace(model=model),
+            inputs,
+            sum(rows),
+            sum(each.size for each in questions),
+            Caller.within(self._timeout_s),
+        )
+        answer = await self._calls.send(server, call, weighs=False)
         return answer.shared_out(rows)
 
-    async def _compare(self, pair: Pair, ours: Reply, timed: bool) -> None:
-        live = Reply(pair.answer.outputs, pair.answer.version, pair.seconds)
-        run = self._calls.threads.run_if_large
-        found = await run(pair.size, changes, live, ours, Tolerance())
-        self._witness.compared(pair, live, ours, found, timed=timed)
+    async def _compare(self, pair: Pair, ours: Callable[[], Reply], timed: bool) -> None:
+        threads = self._calls.threads
+        # A message of many small ones takes longer to read than its size tells.
+        size = LARGE + 1 if isinstance(pair.answer, Unread) else pair.size
+        live, said, found = await threads.run_if_large(size, _compared, pair, ours)
+        self._witness.compared(pair, live, said, found, timed=timed)
+
+
+def _is_no_answer(error: GatewayError) -> bool:
+    """Whether the version has not been heard. One that has no memory for a request has."""
+    if isinstance(error, ModelServerOverloaded) and is_out_of_memory(str(error)):
+        return False
+    return isinstance(error, _NO_ANSWER)
+
+
+def _reply(answer: Answer | Unread, seconds: float) -> Reply:
+    return Reply(answer.outputs, answer.version, seconds)
+
+
+def _compared(pair: Pair, ours: Callable[[], Reply]) -> tuple[Reply, Reply, list[Change]]:
+    """What both have said, and the changes between the two."""
+    live, said = _reply(pair.answer, pair.seconds), ours()
+    return live, said, changes(live, said, Tolerance())

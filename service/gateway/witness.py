@@ -95,8 +95,7 @@ class Witness:
         for kind in {change.kind for change in found}:
             self._counts.changed(pair.model, kind)
         if found:
-            asked = pair.question
-            self._samples.answered(asked.kind, asked.inputs, pair.answer.version, pair.caller)
+            pair.question.write_to(self._samples, pair.rollout.answering, pair.caller)
 
     def due(self, in_force: Mapping[str, Rollout]) -> dict[tuple[str, str], Evidence]:
         """Copies of what has not been written yet of the rollouts in force. That of others is

@@ -15,7 +15,7 @@ from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.telemetry import Telemetry
-from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest
+from sluice.wire.protos.serving_pb2 import ModelSpec, PredictRequest, RegressionRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 
 PLAIN = Exchange(
@@ -194,8 +194,13 @@ def test_probes_are_not_logged_and_grpc_is(launch_grpc_gateway, modelserver):
             request, timeout=30, metadata=[("x-request-id", "grpc-1")]
         )
         assert call.code() is grpc.StatusCode.NOT_FOUND
-    (line,) = lines_of(gateway, 1)
+        passed_on = RegressionRequest(model_spec=ModelSpec(name="affine", signature_name="regress"))
+        passed_on.input.example_list.examples.add()
+        PredictionServiceStub(channel).Regress(passed_on, timeout=30)
+    line, other = lines_of(gateway, 2)
     assert (line["id"], line["status"], line["dialect"]) == ("grpc-1", "NOT_FOUND", "tfs-grpc")
     assert (line["method"], line["model"]) == ("GRPC", "")
     assert line["path"] == "/tensorflow.serving.PredictionService/Predict"
     assert "nope" in line["reason"]
+    assert (other["status"], other["dialect"]) == ("OK", "tfs-grpc")
+    assert 0 < other["upstream_s"] <= other["seconds"]

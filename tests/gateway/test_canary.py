@@ -1,115 +1,16 @@
 """Canaries in a real gateway: whose turn it is, through every door, and that nobody pays for it."""
 
-import grpc
-import numpy as np
 import pytest
 import requests
 
 from service.rollout import state
 from service.rollout.evidence import read_evidence
 from service.rollout.state import goes_to_next
-from sluice.wire.model_ref import ModelRef
-from sluice.wire.protos import serving_pb2 as serving
-from sluice.wire.protos.inference_pb2 import ModelInferRequest
-from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
-from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
-from sluice.wire.protos.tensorflow_pb2 import Example
 from sluice.wire.rollout_files import ROLLOUT_FILE
-from sluice.wire.tensors import encode_tensor
+from tests.gateway.doors import DOORS, X_0
 from tests.gateway.rollouts import Door, eventually
 
 USERS = [f"user-{number}" for number in range(12)]
-X_0 = {1: 2.0, 2: 3.0}  # what each version of `moved` answers to 0
-
-
-def _example() -> Example:
-    example = Example()
-    example.features.feature["x"].float_list.value.append(0)
-    return example
-
-
-def _input() -> serving.Input:
-    given = serving.Input()
-    given.example_list.examples.append(_example())
-    return given
-
-
-def _http(door: Door, path: str, body: object, user: str) -> requests.Response:
-    reply = requests.post(f"{door.url}{path}", json=body, headers={"X-User": user}, timeout=30)
-    assert reply.status_code == 200, reply.text
-    return reply
-
-
-def by_rest(door: Door, user: str) -> tuple[float, int]:
-    reply = _http(door, "/v1/models/moved:predict", {"instances": [0.0]}, user)
-    return reply.json()["predictions"][0], int(reply.headers["X-Sluice-Version"])
-
-
-def by_oip(door: Door, user: str) -> tuple[float, int]:
-    x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [0.0]}
-    reply = _http(door, "/v2/models/moved/infer", {"inputs": [x]}, user)
-    assert reply.headers["X-Sluice-Version"] == reply.json()["model_version"]
-    return reply.json()["outputs"][0]["data"][0], int(reply.json()["model_version"])
-
-
-def by_regress(door: Door, user: str) -> tuple[float, int]:
-    body = {"examples": [{"x": 0.0}], "signature_name": "regress"}
-    reply = _http(door, "/v1/models/moved:regress", body, user)
-    return reply.json()["results"][0], int(reply.headers["X-Sluice-Version"])
-
-
-def by_classify(door: Door, user: str) -> tuple[float, int]:
-    body = {"examples": [{"x": 0.0}], "signature_name": "classify"}
-    reply = _http(door, "/v1/models/moved:classify", body, user)
-    scores = dict(reply.json()["results"][0])
-    return scores["high"], int(reply.headers["X-Sluice-Version"])
-
-
-def by_grpc(door: Door, user: str) -> tuple[float, int]:
-    request = serving.PredictRequest(model_spec=ModelRef("moved").to_proto())
-    request.inputs["x"].CopyFrom(encode_tensor(np.float32([0])))
-    with grpc.insecure_channel(door.grpc) as channel:
-        reply = PredictionServiceStub(channel).Predict(request, metadata=[("x-user", user)])
-    return reply.outputs["y"].float_val[0], reply.model_spec.version.value
-
-
-def by_grpc_multi(door: Door, user: str) -> tuple[float, int]:
-    request = serving.MultiInferenceRequest(input=_input())
-    task = request.tasks.add(method_name="tensorflow/serving/regress")
-    task.model_spec.CopyFrom(ModelRef("moved").to_proto("regress"))
-    with grpc.insecure_channel(door.grpc) as channel:
-        reply = PredictionServiceStub(channel).MultiInference(request, metadata=[("x-user", user)])
-    [result] = reply.results
-    return result.regression_result.regressions[0].value, result.model_spec.version.value
-
-
-def by_grpc_regress(door: Door, user: str) -> tuple[float, int]:
-    spec = ModelRef("moved").to_proto("regress")
-    request = serving.RegressionRequest(model_spec=spec, input=_input())
-    with grpc.insecure_channel(door.grpc) as channel:
-        reply = PredictionServiceStub(channel).Regress(request, metadata=[("x-user", user)])
-    return reply.result.regressions[0].value, reply.model_spec.version.value
-
-
-def by_grpc_oip(door: Door, user: str) -> tuple[float, int]:
-    request = ModelInferRequest(model_name="moved")
-    x = request.inputs.add(name="x", datatype="FP32", shape=[1])
-    x.contents.fp32_contents.append(0)
-    with grpc.insecure_channel(door.grpc) as channel:
-        reply = GRPCInferenceServiceStub(channel).ModelInfer(request, metadata=[("x-user", user)])
-    return reply.outputs[0].contents.fp32_contents[0], int(reply.model_version)
-
-
-DOORS = [
-    by_rest,
-    by_oip,
-    by_regress,
-    by_classify,
-    by_grpc,
-    by_grpc_multi,
-    by_grpc_regress,
-    by_grpc_oip,
-]
 
 
 def test_every_door_leads_each_user_to_the_same_version(door: Door) -> None:
@@ -180,9 +81,13 @@ def test_a_header_pins_a_version(door: Door) -> None:
 @pytest.mark.parametrize(("model", "errors"), [("broken", 10), ("absent", 0)])
 def test_nobody_pays_for_a_canary_that_fails(door: Door, model: str, errors: int) -> None:
     """One that is not loaded is nobody's fault, and counts for nothing."""
-    directory = door.fresh(model)
+    directory, before = door.fresh(model), door.metrics()
     state.start(directory, 2, shadow_share=0)
     rollout = door.follow(model, state.canary(directory, 1))
+
+    def counted(series: str) -> float:
+        return door.metrics().get(series, 0) - before.get(series, 0)
+
     for _ in range(10):
         reply = door.predict(model, 1.0)
         assert (reply.status_code, reply.json()["predictions"]) == (200, [2.5])
@@ -190,12 +95,12 @@ def test_nobody_pays_for_a_canary_that_fails(door: Door, model: str, errors: int
     refused = door.predict(model, "one")  # type: ignore[arg-type]
     assert refused.status_code == 400  # what live refuses too is the request's own fault
     away = f'sluice_shadow_requests_total{{model="{model}",outcome="away"}}'
-    eventually(lambda: errors or door.metrics().get(away) == 10)
+    eventually(lambda: errors or counted(away) == 10)
     eventually(lambda: read_evidence(directory, rollout.id).canary.errors == errors)
     canary = read_evidence(directory, rollout.id).canary
     assert (canary.requests, sum(canary.seconds)) == (errors, 0)
     failed = f'sluice_canary_errors_total{{model="{model}"}}'
-    assert door.metrics().get(failed, 0) == errors
+    assert counted(failed) == errors
 
 
 def test_for_live_that_is_not_loaded_the_newest_answers_at_the_beginning_alone(door: Door) -> None:

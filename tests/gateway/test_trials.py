@@ -15,7 +15,8 @@ from service.gateway.answer import Answer
 from service.gateway.asking import Question
 from service.gateway.caller import Caller
 from service.gateway.calls import Calls
-from service.gateway.model_server import ModelServer
+from service.gateway.forwarded import Forwarded, Unread
+from service.gateway.model_server import CLASSIFY, ModelServer
 from service.gateway.rollouts import Rollouts
 from service.gateway.routing import BEGINNING_S, Route, described, route
 from service.gateway.settings import Settings
@@ -263,30 +264,55 @@ def test_what_was_seen_is_written_of_rollouts_in_force_into_models_that_are_ther
     assert seen(witness, over) == Evidence("over")
 
 
+LIVE = ModelRef("m", 1)
 REPLY = np.zeros((64, 1000), np.float32)  # to all rows of a call
 
 
 def offered(rollout: Rollout, joined: int = 1) -> Pair | None:
     """What stands in line once a row of REPLY was answered, in a call of so many rows."""
     inputs = {"x": np.zeros((1, 2), np.float32)}
-    kind = kind_of(ModelRef("m", 1), "serving_default", (), inputs)
+    kind = kind_of(LIVE, "serving_default", (), inputs)
     question = Question(kind, inputs, 1, Signature("serving_default", {}, {}))
     caller = Caller.within(60)
     caller.rows, caller.joined = 1, joined
-    way = Route(ModelRef("m", 1), rollout)
+    return in_line(rollout, question, Answer({"y": REPLY[3:4]}, 1), caller)
 
+
+def passed_on(rollout: Rollout, model: ModelRef = LIVE) -> Pair | None:
+    """What stands in line once 200 bytes were the reply to 100, which went as they came."""
+    asked, reply = Forwarded(CLASSIFY, bytes(100), model), Unread(CLASSIFY, bytes(200), model)
+    return in_line(rollout, asked, reply, Caller.within(60))
+
+
+def in_line(rollout: Rollout, asked, answer, caller: Caller) -> Pair | None:
     async def offer() -> Pair | None:
         shadow = Shadow(SETTINGS, Rollouts(Witness()), Witness(), calls())
-        shadow.offer(way, question, Answer({"y": REPLY[3:4]}, 1), caller)
+        shadow.offer(Route(LIVE, rollout), asked, answer, caller)
         await shadow.close()
         return shadow._line.first if shadow._line else None
 
     return asyncio.run(offer())
 
 
+@pytest.mark.parametrize("offered", [offered, passed_on])
 @pytest.mark.parametrize("stage", Stage)
-def test_who_is_shadowed(stage) -> None:
+def test_who_is_shadowed(stage, offered) -> None:
     assert bool(offered(replace(CANARY, stage=stage))) == (stage in (Stage.SHADOW, Stage.CANARY))
+
+
+def test_what_another_has_answered_for_live_is_compared_with_nothing() -> None:
+    assert passed_on(CANARY) and not passed_on(CANARY, MODEL)
+
+
+def test_what_goes_as_it_came_goes_alone() -> None:
+    """And its own calls say which version is slower: both have as many rows."""
+    pair = passed_on(CANARY)
+    pair.caller.answered = True
+    assert (pair.size, pair.rows, pair.joined) == (300, 1, 1)
+    line = ShadowLine(most=100, most_bytes=1 << 20)
+    for _ in range(3):
+        line.add(replace(pair))
+    assert [(len(pairs), copies) for pairs, copies in (line.take(8), line.take(8))] == [(1, 0)] * 2
 
 
 def test_what_waits_keeps_no_more_than_is_counted_for_it() -> None:
@@ -303,11 +329,15 @@ def test_what_waits_keeps_no_more_than_is_counted_for_it() -> None:
         (errors.ModelServerUnavailable("connection reset", begun=True), True),
         (errors.ModelServerUnavailable("no connection", begun=False), False),
         (errors.ModelNotFound("not loaded yet"), False),
+        (errors.ModelServerOverloaded("OOM when allocating tensor with shape[9]"), True),
+        (errors.ModelServerOverloaded("Out of memory while trying to allocate 9 bytes."), True),
+        (errors.ModelServerOverloaded("the queue is full"), False),
     ],
-    ids=["lost", "away", "not loaded"],
+    ids=["lost", "away", "not loaded", "no memory", "none for XLA", "full"],
 )
 def test_a_server_that_shadows_were_lost_under_counts_once(error, counts) -> None:
-    """Whatever the call held: one of its questions may have ended the server."""
+    """Whatever the call held: one of its questions may have ended the server. So does a version
+    that has no memory."""
     pair, witness = offered(CANARY), Witness()
 
     async def ask() -> None:
@@ -339,11 +369,11 @@ def test_no_copies_are_asked_where_as_many_rows_as_went_with_the_first_may_not_g
     pair.caller.answered = True
     line = ShadowLine(most=100, most_bytes=1 << 20)
     for alone in (False, False, True):
-        line.add(replace(pair, alone=alone))
+        line.add(replace(pair, kind=None if alone else pair.kind))
     turns = [line.take(most_rows=4) for _ in range(2)]
     assert [(len(pairs), copies) for pairs, copies in turns] == [(2, 0), (1, 0)]
     for _ in range(2):
-        line.add(replace(pair, alone=True))
+        line.add(replace(pair, kind=None))
         assert line.take(most_rows=8)[1] == 0
 
 
