@@ -343,7 +343,7 @@ def test_each_answer_may_compute_for_as_long(
 def test_one_that_waits_when_it_is_loaded_is_told_of(
     tmp_path: Path, asker: asking.Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "_WAIT_S", 1)
+    monkeypatch.setattr(asking, "_WAIT_S", 3)
     for name, waits, words in (
         ("quick", False, "no signature of .*quick answers"),  # in this time it is loaded
         ("old", True, "old waits when it is loaded"),
