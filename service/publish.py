@@ -45,7 +45,7 @@ def _pairs(
     pairs = [each.partition("=") for each in given]
     for name, equals, kind in pairs:
         if not (name and equals and kind):
-            raise click.BadParameter("expected NAME=image, NAME=numbers or NAME=text")
+            raise click.BadParameter(f"expected NAME=KIND, got {name}{equals}{kind}")
     return {name: kind for name, _, kind in pairs}
 
 
@@ -172,6 +172,14 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     callback=_pairs,
     metavar="NAME=KIND",
     help="What an input is, where it is not what its shape says: image, numbers or text.",
+)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=KIND",
+    help="What an output is, where it is not what it is taken for: picture or mask.",
 )
 @click.option(
     "--resize",

@@ -11,17 +11,21 @@ from sluice.wire.tensors import Array
 
 MOST_SIDE = 256  # pixels that an array is drawn with, each way
 IS_HEATMAP = re.compile(rf"(^|_){HEATMAP}(_|$)")
+_IS_PICTURE = re.compile(r"picture(_|$)")
+_SIGNED = -0.5  # what is below is no slip below 0
 _MASK, _HEAT = 150, 190  # of 255: what covers the picture as far as that
 
 
-def picture(values: Array, unit: bool) -> Array:
-    """[H, W, C] of 0..255, or of 0..1 (`unit`), as pixels.
+def picture(values: Array, bounds: tuple[float, float]) -> Array:
+    """[H, W, C] as pixels; bounds: the numbers that are black and white.
 
-    >>> picture(np.array([[[0.0], [1.0]]]), unit=True).tolist()
-    [[[0], [255]]]
+    >>> picture(np.array([[[-1.0], [0.0], [1.0]]]), (-1, 1)).tolist()
+    [[[0], [128], [255]]]
     """
-    scaled = np.nan_to_num(_smaller(values).astype(np.float32) * (255 if unit else 1))
-    return scaled.clip(0, 255).round().astype(np.uint8)
+    low, high = bounds
+    shares = (_smaller(values).astype(np.float32) - low) * (255 / (high - low))
+    pixels: Array = np.nan_to_num(shares).clip(0, 255).round().astype(np.uint8)
+    return pixels
 
 
 def mask(values: Array) -> Array:
@@ -77,14 +81,26 @@ def is_unit(values: Array) -> bool:
     return values.dtype.kind in "fiub" and bool(np.nan_to_num(values).max(initial=0) <= 1.5)
 
 
+def bounds_of(values: Array) -> tuple[float, float]:
+    """What is black and white in pictures: 0..255, 0..1, or -1..1, as a tanh gives.
+
+    >>> bounds_of(np.array([0.0, 0.9])), bounds_of(np.array([-0.9, 0.9])), bounds_of(np.array([9]))
+    ((0, 1), (-1, 1), (0, 255))
+    """
+    if not is_unit(values):
+        return 0, 255
+    return (-1 if np.nan_to_num(values).min(initial=0) < _SIGNED else 0), 1
+
+
 def is_mask(name: str, values: Array) -> bool:
-    """Whether [N, h, w, C] sorts the pixels of a picture, as `mask` takes it."""
+    """Whether [N, h, w, C] sorts the pixels of a picture, as `mask` takes it. One number a pixel
+    may do so, or be a grey picture: a model of a stranger is published with the name that tells."""
     if IS_HEATMAP.search(name) or not values.size or values.dtype.kind not in "fiub":
         return False
     if values.ndim != 4:
         return values.ndim == 3 and values.dtype.kind in "iub"
     if values.shape[3] == 1:
-        return bool((values >= 0).all() and (values <= 1).all())
+        return not _IS_PICTURE.match(name) and bool((values >= 0).all() and (values <= 1).all())
     return bool(np.allclose(values[:1].sum(axis=3), 1, atol=0.01))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from sluice.client._pixels import (
     IS_HEATMAP,
     MOST_SIDE,
+    bounds_of,
     heat,
     is_heat,
     is_logits,
@@ -118,10 +119,10 @@ def _as_what_it_is(name: str, array: Array, row: int, pictures: dict[str, str]) 
         return _over(under, heat(array[row]), "where the model looked")
     drawing, unit, logits = is_picture(array), is_unit(array), is_logits(array)
     if drawing and not unit and not logits:
-        return _drawn(array, row, unit)
+        return _drawn(array, row)
     if under and (logits or is_mask(name, array)):
         return _over(under, mask(array[row]), "the mask", "pixelated")
-    return _drawn(array, row, unit) if drawing and not logits else _numbers(array[row])
+    return _drawn(array, row) if drawing and not logits else _numbers(array[row])
 
 
 def _picture_under(name: str, pictures: dict[str, str]) -> str:
@@ -133,14 +134,14 @@ def _picture_under(name: str, pictures: dict[str, str]) -> str:
 def _asked(array: Array, row: int, name: str) -> str:
     """The picture of an input; nothing where the input is none."""
     if is_picture(array):
-        return _drawn(array, row, is_unit(array), name)
+        return _drawn(array, row, name)
     value = array[row]
     kind = format_of(value) if isinstance(value, bytes) else None
     return _file(value, kind.lower(), name) if kind else ""
 
 
-def _drawn(array: Array, row: int, unit: bool, what: str = "a picture that the model made") -> str:
-    return _image(png_url(picture(array[row], unit)), what, array.shape[2] < _WIDTH)
+def _drawn(array: Array, row: int, what: str = "a picture that the model made") -> str:
+    return _image(png_url(picture(array[row], bounds_of(array))), what, array.shape[2] < _WIDTH)
 
 
 def _file(content: bytes, kind: str, name: str) -> str:

@@ -112,6 +112,19 @@ def test_a_bar_is_as_long_as_its_score():
     assert page_of(labelled(score=np.nan)).styles("#4c8bf5")[0].startswith("width: 0.0%")
 
 
+def test_grey_of_0_to_1_is_a_picture_where_its_name_says_so():
+    asked = {"image": np.zeros((1, 8, 8, 1), np.uint8)}
+    values = np.random.default_rng(0).random((1, 8, 8, 1)).astype(np.float32)
+    assert page_of({"mask": values}, asked).images[-1][0] == "the mask"
+    assert page_of({"picture": values}, asked).images[-1][0] == "a picture that the model made"
+
+
+def test_a_picture_of_minus_1_to_1_has_its_greys():
+    values = np.float32([[[[-1.0], [0.0], [1.0]]]])
+    [(_, drawn)] = page_of({"picture": values}).images
+    assert np.asarray(drawn).tolist() == [[0, 128, 255]]
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("scale", [1, 255])
 def test_a_picture_that_the_model_made_has_its_pixels(channels, scale):

@@ -49,6 +49,9 @@ def repository(published: Path) -> Path:
     mask = keras.Model(image, layers.Conv2D(3, 3, padding="same", activation="softmax")(image))
     wild = keras.initializers.RandomNormal(stddev=1, seed=1)
     logits = keras.Model(image, layers.Conv2D(3, 3, padding="same", kernel_initializer=wild)(image))
+    cleaned = layers.Conv2D(3, 3, padding="same", activation="sigmoid")(image)
+    grey = keras.Input((16, 16, 1), name="image")
+    glow = keras.Model(grey, layers.Conv2D(1, 3, padding="same", activation="tanh")(grey))
     noise = keras.Input((4,), name="noise")
     drawn = layers.Dense(8 * 8 * 3, activation="sigmoid", name="drawn")(noise)
     drawing = keras.Model(noise, layers.Reshape((8, 8, 3), name="picture")(drawn))
@@ -63,6 +66,8 @@ def repository(published: Path) -> Path:
         "mask": mask,
         "logits": logits,
         "drawing": drawing,
+        "cleaned": keras.Model(image, cleaned),
+        "glow": glow,
         "versions": mask,
         "numbers": numbers,
         ODD: many,
@@ -85,6 +90,7 @@ def repository(published: Path) -> Path:
 def url(repository: Path, launch_modelserver, launch_gateway) -> str:
     names = [
         *("digits", "pair", "mask", "logits", "drawing", "versions", "numbers", "either"),
+        *("cleaned", "glow"),
         *("why", "whys", ODD),
     ]
     config = repository / "models.config"
@@ -260,7 +266,7 @@ def test_an_array_is_saved_as_numpy_has_it(
     behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
     browser.get(f"{url}/models/numbers")
-    field = one(browser, "fieldset[data-input=numbers] textarea")
+    field = one(browser, "fieldset[data-input=x] textarea")
     field.clear()
     field.send_keys("0, 2, -3")
     one(browser, "button.main").click()
@@ -423,6 +429,24 @@ def test_a_mask_lies_over_the_picture(
     slider = block.find_element(By.CSS_SELECTOR, "input[type=range]")
     slider.send_keys(Keys.HOME)
     assert over.value_of_css_property("opacity") == "0"
+
+
+@pytest.mark.parametrize("model", ["cleaned", "glow"])
+def test_a_picture_that_is_made_of_one_does_not_lie_over_it(
+    browser: webdriver.Chrome, url: str, picture: Path, model: str
+) -> None:
+    browser.get(f"{url}/models/{model}")
+    choose(browser, "image", picture)
+    [block] = answered(browser, "picture")
+    assert not block.find_elements(By.CSS_SELECTOR, ".overlay")
+    [canvas] = block.find_elements(By.TAG_NAME, "canvas")
+    pixels = browser.execute_script(
+        "const drawn = arguments[0];"
+        "return [...drawn.getContext('2d').getImageData(0, 0, drawn.width, drawn.height).data]",
+        canvas,
+    )
+    greys = np.array(pixels).reshape(16, 16, 4)[..., :3]
+    assert (greys > 0).mean() > 0.9  # of 0..1, and of -1..1 too
 
 
 def test_a_picture_that_a_model_draws(browser: webdriver.Chrome, url: str) -> None:

@@ -12,8 +12,6 @@ from keras import layers
 import training
 from sluice.wire.contract import ENCODED_SIGNATURE, EXPLAINED_BY
 from training.adopting.adopt import Adopted, Wishes, adopt
-from training.adopting.guessing import Tensor
-from training.adopting.samples import random_samples
 from training.data.heads import Chance, Logit, Mask
 from training.errors import BadSetting, CannotAdopt
 from training.publishing.comparison import Figure, compare_on
@@ -217,24 +215,6 @@ def test_rows_that_are_others_beside_each_other_are_refused(answer) -> None:
     x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
     with pytest.raises(CannotAdopt, match=r"output 1 .* beside another one than beside itself"):
         take(keras.Model(image, answer(x)))
-
-
-def test_texts_may_be_padded_to_the_longest() -> None:
-    words = layers.TextVectorization(max_tokens=20)
-    words.adapt(["a cat on a mat", "one two three"])
-    model = keras.Sequential(
-        [
-            keras.Input((1,), dtype="string", name="text"),
-            words,
-            layers.Embedding(20, 4),
-            layers.GlobalAveragePooling1D(),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    texts = random_samples({"text": Tensor("text", (1,), "string")}, {})["text"]
-    together, *alone = (model(tf.constant(texts[rows])) for rows in ([0, 1], [0], [1]))
-    assert not np.allclose(together, np.concatenate(alone))  # of those that are tried
-    assert [*take(model).heads] == ["label"]
 
 
 def test_what_is_drawn_is_not_taken_for_what_another_row_does() -> None:

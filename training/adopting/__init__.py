@@ -5,6 +5,7 @@ reading_hdf5.py  all of an HDF5 file, read once in a process of its own
 recognising.py   whether a path holds a model
 loading.py       a file or an object -> a Keras model, or a sentence why not
 guessing.py      what its inputs and outputs are, as far as the model itself says
+rows.py          two rows that it is asked for, and whether one hangs on the other
 activations.py   what each output comes out of
 labels.py        the names of its classes
 naming.py        what they are called, where Keras lost the names

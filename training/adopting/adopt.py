@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from training.adopting import guessing, naming, outputs, wrapping
+from training.adopting import guessing, naming, outputs, rows, wrapping
 from training.adopting.guessing import Tensor
 from training.adopting.outputs import Ask
 from training.adopting.wrapping import Preprocess
@@ -16,6 +16,10 @@ from training.publishing.agreement import Limits
 from training.publishing.signatures import ImageShapes, image_inputs
 
 _LEAST_SIDE = 8  # of what may be a picture
+_ALONE = (
+    "texts: each is computed by itself, as the model pads it to a longer one beside it and answers "
+    "otherwise; TextVectorization(output_sequence_length=…) computes them together, and faster"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Wishes:
     labels: the classes of each head that names some, in the order of its output.
     preprocess: what pixels of 0..255 go through before the model sees them.
     inputs: image, numbers or text, by an input's name (Keras's own, or the new one).
+    outputs: picture or mask, by an output's name, as inputs are.
     resize: (height, width) that files are brought to where the model takes any size.
     samples: image files and folders, or `.npz` files.
     explain_layer: whose maps `explain` looks at, by name; the last convolution's if not said.
@@ -42,14 +47,18 @@ class Wishes:
     explain_layer: str = ""
     optimize: str = "none"
     limits: Limits = field(default_factory=Limits)
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Adopted:
     """A model with the contract's names round it, and in words what it was taken for.
 
+    kinds: of the outputs that are pictures or masks, which.
+
     >>> image = keras.Input((8, 8, 1), name="image")
-    >>> Adopted(keras.Model(image, image), {}, {"image": image}, {"image": (8, 8, 1)}, ()).heads
+    >>> model = keras.Model(image, image)
+    >>> Adopted(model, {}, {"image": image}, {"image": (8, 8, 1)}, {"image": "picture"}, ()).heads
     {}
     """
 
@@ -57,6 +66,7 @@ class Adopted:
     heads: Mapping[str, Head]
     inputs: Mapping[str, Tensor]
     images: ImageShapes
+    kinds: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -74,7 +84,9 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
     """
     given = wrapping.inputs_of(model)
     kinds = _kinds(given, wishes.inputs)
-    names = naming.name_inputs([(each.name, kind) for each, kind in zip(given, kinds, strict=True)])
+    names = naming.name_inputs(
+        [(each.own_name, kind) for each, kind in zip(given, kinds, strict=True)]
+    )
     inputs = {
         name: _with_channel(each) if kind == guessing.IMAGE else each
         for name, each, kind in zip(names, given, kinds, strict=True)
@@ -83,9 +95,13 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
     preprocess, pixels = _preprocess(
         model, [inputs[name] for name in pictures], wishes.preprocess, ask
     )
-    sides = inputs[pictures[0]].shape[:2] if pictures else ()
-    found = outputs.outputs(model, given, sides, wishes.labels, ask)
-    wrapped = wrapping.wrap(model, inputs, dict.fromkeys(pictures, preprocess), [*found])
+    picture = inputs[pictures[0]].shape if pictures else ()
+    tensors = wrapping.outputs_of(model, given)
+    answered = rows.ask(model, given)
+    found = outputs.outputs(model, tensors, answered, picture, wishes.labels, wishes.outputs, ask)
+    wrapped = wrapping.wrap(
+        model, inputs, dict.fromkeys(pictures, preprocess), [*found], alone=answered.alone
+    )
     images = _image_shapes(wrapped, pictures, wishes.resize)
     notes = [
         *(
@@ -100,6 +116,7 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
             f"the same picture has the same answer"
             for name in guessing.told_to_train(model)
         ),
+        *([_ALONE] if answered.alone else ()),
         *(
             f"{name}: files are not decoded, as it takes any size; say --resize HEIGHT,WIDTH"
             for name in pictures
@@ -107,7 +124,10 @@ def adopt(model: keras.Model, wishes: Wishes, ask: Ask) -> Adopted:
         ),
     ]
     heads = {name: each.head for name, each in found.items() if each.head}
-    return Adopted(wrapped, heads, inputs, images, tuple(notes))
+    kinds_said = {
+        name: each.kind for name, each in found.items() if each.kind in guessing.OUTPUT_KINDS
+    }
+    return Adopted(wrapped, heads, inputs, images, kinds_said, tuple(notes))
 
 
 def _kinds(given: Sequence[Tensor], wished: Mapping[str, str]) -> list[str]:
@@ -115,7 +135,7 @@ def _kinds(given: Sequence[Tensor], wished: Mapping[str, str]) -> list[str]:
     that is shown, or the one that it is to have."""
     guesses = [guessing.input_kind(each) for each in given]
     shown = naming.name_inputs(
-        [(each.name, kind) for each, kind in zip(given, guesses, strict=True)]
+        [(each.own_name, kind) for each, kind in zip(given, guesses, strict=True)]
     )
     kinds = [
         wished.get(each.name, wished.get(name, guess))

@@ -18,6 +18,8 @@ LABEL, LOGITS, SCORE, MASK, PICTURE, VALUES = (
     "output",
 )
 
+OUTPUT_KINDS = (PICTURE, MASK)  # which of the two an output is can be said
+
 _IMAGE_CHANNELS = (1, 3)
 # What files' pixels, 0..255, are given as. int8 ends at 127, and uint16 holds 16-bit pictures too:
 # of these the model does not tell.
@@ -49,6 +51,7 @@ _REORDERING = ("GetItem", "Stack")  # of channels, as imagenet-caffe does before
 @dataclass(frozen=True)
 class Tensor:
     """An input or output as the model has it; shape without the batch, None for any size.
+    made_up: whether Keras called it so, and nobody chose the name.
 
     >>> Tensor("image", (None, None, 3), "float32").shape
     (None, None, 3)
@@ -57,6 +60,16 @@ class Tensor:
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    made_up: bool = False
+
+    @property
+    def own_name(self) -> str:
+        """The one that somebody chose, or "".
+
+        >>> Tensor("dense_3", (2,), "float32", made_up=True).own_name
+        ''
+        """
+        return "" if self.made_up else self.name
 
     @property
     def sizes(self) -> str:
@@ -112,10 +125,10 @@ def is_application(model: keras.Model) -> bool:
     )
 
 
-def head_kind(tensor: Tensor, activation: str | None, pixels: Iterable[int | None]) -> str:
+def head_kind(tensor: Tensor, activation: str | None, picture: Sequence[int | None]) -> str:
     """What an output is: by its shape, and the activation that it comes out of.
 
-    pixels: the height and width of the first image input, which a mask shares.
+    picture: [H, W, C] of the first image input; () where there is none.
 
     >>> head_kind(Tensor("dense", (3,), "float32"), "softmax", ())
     'label'
@@ -125,10 +138,7 @@ def head_kind(tensor: Tensor, activation: str | None, pixels: Iterable[int | Non
     if "float" not in tensor.dtype:
         return VALUES
     if len(tensor.shape) == 3:
-        same = [*tensor.shape[:2]] == [*pixels]
-        return (
-            MASK if same and activation in ("softmax", "sigmoid") else PICTURE if same else VALUES
-        )
+        return _plane_kind(tensor.shape, activation, picture)
     if len(tensor.shape) != 1:
         return VALUES
     if activation == "softmax":
@@ -136,6 +146,33 @@ def head_kind(tensor: Tensor, activation: str | None, pixels: Iterable[int | Non
     if activation == "sigmoid":
         return SCORE if tensor.shape[0] == 1 else LABEL
     return LOGITS if (tensor.shape[0] or 1) > 1 and activation == "linear" else VALUES
+
+
+def may_be_picture(tensor: Tensor) -> bool:
+    """Whether it has the form of one: height, width, and grey or three colours.
+
+    >>> may_be_picture(Tensor("decoded", (8, 8, 3), "float32"))
+    True
+    """
+    return len(tensor.shape) == 3 and tensor.shape[-1] in _IMAGE_CHANNELS
+
+
+def _plane_kind(
+    shape: Sequence[int | None], activation: str | None, picture: Sequence[int | None]
+) -> str:
+    """Of [H, W, C]. What is grey or has three colours, each of 0..1 for itself, is the picture that
+    an autoencoder makes sooner than three classes that do not exclude each other; one chance for
+    each pixel of a picture in colours is sooner a mask than a grey picture."""
+    channels, bounded = shape[-1], activation in ("sigmoid", "tanh")
+    if [*shape[:2]] != [*picture[:2]]:
+        drawn = bounded and channels in ((3,) if picture else _IMAGE_CHANNELS)
+        return PICTURE if drawn else VALUES
+    if activation == "softmax":
+        return MASK
+    if channels not in _IMAGE_CHANNELS:
+        return MASK if activation in ("sigmoid", "linear", None) else VALUES
+    of_colours = channels == 1 and picture[-1] == 3
+    return MASK if of_colours and activation == "sigmoid" else PICTURE
 
 
 def told_to_train(model: keras.Model) -> list[str]:
@@ -189,7 +226,7 @@ def layer_activation(model: keras.Model, place: int) -> str | None:
     """
     layer = operation_of(model, place)
     if layer is None:
-        layer = _last_layer(model)
+        layer = last_layer(model)
     while isinstance(layer, keras.Model) and layer.layers:
         layer = layer.layers[-1]
     if isinstance(layer, keras.layers.Softmax):
@@ -210,6 +247,11 @@ def operation_of(model: keras.Model, place: int) -> Any | None:
     return history.operation if history else None
 
 
-def _last_layer(model: keras.Model) -> Any:
+def last_layer(model: keras.Model) -> Any:
+    """The last that it has, those of inner models counted; None where it has none.
+
+    >>> last_layer(keras.Sequential([keras.layers.Dense(2, name="dense")])).name
+    'dense'
+    """
     layers = [layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model)]
     return layers[-1] if layers else None

@@ -1,15 +1,16 @@
 """What each output of a model is taken for, and which of them names classes."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import keras
 
-from training.adopting import guessing, labels, naming, wrapping
-from training.adopting.activations import activations
+from training.adopting import guessing, labels, naming
+from training.adopting.activations import SIGMOID, SOFTMAX, activations
 from training.adopting.guessing import Tensor
+from training.adopting.rows import Answered
 from training.data.heads import Chance, Classes, Head, Logit, Logits, Mask
-from training.errors import BadSetting
+from training.errors import BadSetting, CannotAdopt, UnknownName
 
 _IMAGENET = "The model names 1,000 classes. Are they ImageNet's, as keras.applications has them"
 
@@ -19,13 +20,15 @@ Ask = Callable[[str, Sequence[str]], str | None]
 
 @dataclass(frozen=True)
 class Output:
-    """head: what names classes by it; None where it is given as it is. said: the same in words.
+    """head: what names classes by it; None where it is given as it is. kind: mask, picture or
+    another of guessing.py's. said: head and kind in words.
 
-    >>> Output(Tensor("age", (1,), "float32"), None, "[N,1], as it is").head
+    >>> Output(Tensor("age", (1,), "float32"), None, "output", "[N,1], as it is").head
     """
 
     tensor: Tensor
     head: Head | None
+    kind: str
     said: str
 
 
@@ -36,6 +39,7 @@ class _Found:
     tensor: Tensor
     activation: str | None
     kind: str
+    is_said: bool = False  # by the user
 
     @property
     def width(self) -> int | None:
@@ -49,40 +53,88 @@ class _Found:
 
 def outputs(
     model: keras.Model,
-    inputs: Sequence[Tensor],
-    pixels: Sequence[int | None],
+    tensors: Sequence[Tensor],
+    answered: Answered,
+    picture: Sequence[int | None],
     wished: Sequence[str] | None,
+    kinds: Mapping[str, str],
     ask: Ask,
 ) -> dict[str, Output]:
     """The model's outputs by the name that each is to have.
 
-    pixels: (height, width) of the first picture. wished: the labels that the user gave. Raises
-    BadSetting for labels that no output can have, CannotAdopt for a model that cannot be called.
+    tensors: its outputs. answered: to two rows. picture: [H, W, C] of the first input that is one.
+    wished: the labels that the user gave. kinds: picture or mask, where the user said so of an
+    output. Raises BadSetting for labels that no output can have, CannotAdopt for a kind.
 
     >>> image = keras.Input((4,), name="x")
     >>> model = keras.Model(image, keras.layers.Dense(1, name="big")(image))
-    >>> outputs(model, wrapping.inputs_of(model), (), ("no", "yes"), lambda *_: None)["big"].said
+    >>> answered = Answered(["BiasAdd"], [keras.ops.convert_to_numpy([[-3.0]])], alone=False)
+    >>> given = [Tensor("big", (1,), "float32")]
+    >>> outputs(model, given, answered, (), ("no", "yes"), {}, lambda *_: None)["big"].said
     '[N,1], 2 classes, a sigmoid for the scores, labels given'
     """
-    tensors = wrapping.outputs_of(model, inputs)
-    found = [
-        _Found(each, activation, guessing.head_kind(each, activation, pixels))
-        for each, activation in zip(tensors, activations(model, inputs), strict=True)
-    ]
+    found = _overruled(
+        [
+            _Found(each, activation, guessing.head_kind(each, activation, picture))
+            for each, activation in zip(tensors, activations(model, answered), strict=True)
+        ],
+        kinds,
+    )
     classes, named = _labels(model, found, wished, ask)
     heads = _heads(found, classes)
     if classes and not any(heads):
         raise BadSetting(_unfit(classes, tensors))
+    said = [_kind_said(each, head) for each, head in zip(found, heads, strict=True)]
     names = naming.name_heads(
-        [
-            (each.tensor.name, _kind_said(each, head))
-            for each, head in zip(found, heads, strict=True)
-        ]
+        [(each.tensor.own_name, kind) for each, kind in zip(found, said, strict=True)]
     )
     return {
-        name: Output(each, head, f"{each.sizes}, {_in_words(head) + named if head else 'as it is'}")
-        for name, each, head in zip(names, tensors, heads, strict=True)
+        name: Output(
+            each.tensor,
+            head,
+            kind,
+            f"{each.tensor.sizes}, {_in_words(head) + named if head else _as_it_is(name, each)}",
+        )
+        for name, each, head, kind in zip(names, found, heads, said, strict=True)
     }
+
+
+def _overruled(found: Sequence[_Found], kinds: Mapping[str, str]) -> list[_Found]:
+    """As the user said, by Keras's name for an output, or by the one that is shown."""
+    shown = naming.name_heads([(each.tensor.own_name, each.kind) for each in found])
+    own = [each.tensor.name for each in found]
+    for name, kind in kinds.items():
+        if name not in [*shown, *own]:
+            raise UnknownName("the model has no output", name, [*shown, *own])
+        if kind not in guessing.OUTPUT_KINDS:
+            raise UnknownName("there is no kind of output", kind, guessing.OUTPUT_KINDS)
+    return [
+        replace(each, kind=_checked_kind(each.tensor, said), is_said=True)
+        if (said := kinds.get(each.tensor.name, kinds.get(name)))
+        else each
+        for name, each in zip(shown, found, strict=True)
+    ]
+
+
+def _checked_kind(tensor: Tensor, kind: str) -> str:
+    is_picture = kind == guessing.PICTURE
+    if not (guessing.may_be_picture(tensor) if is_picture else len(tensor.shape) == 3):
+        raise CannotAdopt(
+            f"output {tensor.name} is {tensor.dtype}{tensor.sizes}, which no {kind} can be: "
+            f"expected height, width and {'1 or 3 channels' if is_picture else 'classes'}"
+        )
+    return kind
+
+
+def _as_it_is(name: str, found: _Found) -> str:
+    if found.kind not in guessing.OUTPUT_KINDS:
+        return "as it is"
+    said = f"as it is, a {found.kind}"
+    other = guessing.PICTURE if found.kind == guessing.MASK else guessing.MASK
+    is_plain = found.is_said or found.activation == SOFTMAX
+    if is_plain or not guessing.may_be_picture(found.tensor):
+        return said
+    return f"{said}; where it is a {other}, say --output {name}={other}"
 
 
 def _labels(
@@ -118,7 +170,7 @@ def _head(found: _Found, classes: tuple[str, ...] | None) -> Head | None:
     """What names classes; None for an output that is given as it is."""
     kind, width = found.kind, found.width
     if kind == guessing.MASK and classes and width == len(classes):
-        return Mask(classes)
+        return Mask(classes) if found.is_said or found.activation in (SOFTMAX, SIGMOID) else None
     if not found.is_vector or kind not in (
         guessing.LABEL,
         guessing.LOGITS,
@@ -145,8 +197,9 @@ def _head_of_scores(found: _Found, classes: tuple[str, ...]) -> Head | None:
     """
     if found.activation == "linear" and found.is_vector and found.width == 1 and len(classes) == 2:
         return Logit(classes)
-    may_be_scores = found.activation in ("linear", None) and found.kind == guessing.PICTURE
-    return Mask(classes) if may_be_scores and found.width == len(classes) else None
+    may_be_scores = found.activation in ("linear", SIGMOID, None) and not found.is_said
+    is_plane = found.kind in guessing.OUTPUT_KINDS
+    return Mask(classes) if may_be_scores and is_plane and found.width == len(classes) else None
 
 
 def _kind_said(found: _Found, head: Head | None) -> str:

@@ -110,6 +110,7 @@ def _publish_adopted(
         facts = {
             "source": origin,
             "labels": describing.labels_of(adopted.heads),
+            "kinds": adopted.kinds,
             "notes": adopted.notes,
             "tried": _tried(rows, wishes.samples),
             "explained": exported.explained,

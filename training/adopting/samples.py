@@ -23,7 +23,8 @@ _MOST = 2000  # samples that are read
 _MOST_BYTES = 300_000_000  # of their pixels
 _ANY_SIZE = 16  # of an axis that may have any; of an image, _ANY_SIDE
 _ANY_SIDE = 64
-_WORDS = (b"a cat on a mat", b"one two three", b"", "Straße".encode())
+# The second is the longest by far: whether its neighbour is padded to it is to be seen.
+_WORDS = (b"a cat on a mat", b"one two three " * 20, b"", "Straße".encode())
 _FILE = encode_png(np.zeros((_ANY_SIDE, _ANY_SIDE, 3), np.uint8))
 _EXAMPLE = b""  # a tf.Example of nothing
 
@@ -144,7 +145,7 @@ def _random(tensor: Tensor, rng: np.random.Generator, strings: Sequence[bytes] =
     side = _ANY_SIDE if len(tensor.shape) == 3 else _ANY_SIZE
     shape = (2, *(side if size is None else size for size in tensor.shape))
     if tensor.dtype == "string":
-        return rng.choice(np.array(strings, object), shape)
+        return np.resize(np.array(strings, object), shape)
     if tensor.dtype == "bool" or "int" in tensor.dtype:
         return rng.integers(2, size=shape)
     return rng.standard_normal(shape).astype(np.float32)

@@ -206,6 +206,7 @@ def _refuse_wishes(wishes: Wishes) -> None:
             ("--labels", wishes.labels),
             ("--preprocess", wishes.preprocess),
             ("--input", wishes.inputs),
+            ("--output", wishes.outputs),
             ("--resize", wishes.resize),
             ("--explain-layer", wishes.explain_layer),
             ("--optimize", wishes.optimize != "none"),

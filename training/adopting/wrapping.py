@@ -1,13 +1,17 @@
 """Preprocessing and names put round a model, so that it keeps the contract (docs/contract.md)."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from models.preprocessing import preprocessing
 from training.adopting.guessing import Tensor
+from training.adopting.naming import is_made_up_input, is_made_up_output
 from training.adopting.reading import first_line
 from training.errors import CannotAdopt
 from training.explaining.lending import lent
@@ -27,6 +31,8 @@ _FUNCTIONAL = (
     "each"
 )
 _ANY_SIDE = 64  # of a picture of any size
+# What `_built_shapes` and `_leaves` call what `call` takes by its place.
+_UNNAMED = re.compile(r"inputs(_\d+)*")
 Preprocess = str | Callable[[Any], Any]  # a key of MODES, or a function of [N, H, W, C]
 
 
@@ -36,19 +42,27 @@ def inputs_of(model: keras.Model) -> list[Tensor]:
     Raises CannotAdopt for one that was never built, or has no free batch axis, or is sparse.
     """
     if getattr(model, "inputs", None):
-        found = [(each.name, tuple(each.shape), str(each.dtype)) for each in model.inputs]
+        found = [
+            Tensor(
+                each.name, tuple(each.shape), str(each.dtype), is_made_up_input(model, each.name)
+            )
+            for each in model.inputs
+        ]
         if sparse := [each.name for each in model.inputs if _is_sparse(each)]:
             raise CannotAdopt(f"input {sparse[0]!r} is sparse or ragged: {_DENSE}")
     else:
-        found = [(name, shape, "float32") for name, shape in _leaves(_built_shapes(model))]
-    for name, shape, _ in found:
-        if not shape or shape[0] is not None:
+        found = [
+            Tensor(name, shape, "float32", made_up=bool(_UNNAMED.fullmatch(name)))
+            for name, shape in _leaves(_built_shapes(model))
+        ]
+    for each in found:
+        if not each.shape or each.shape[0] is not None:
             raise CannotAdopt(
-                f"input {name!r} is {list(shape)}: a served model takes any number of rows, so its "
-                f"first axis must be free; build it again with keras.Input(shape) and no batch "
-                f"size, and copy the weights"
+                f"input {each.name!r} is {list(each.shape)}: a served model takes any number "
+                f"of rows, so its first axis must be free; build it again with keras.Input(shape) "
+                f"and no batch size, and copy the weights"
             )
-    return [Tensor(name, shape[1:], dtype) for name, shape, dtype in found]
+    return [replace(each, shape=each.shape[1:]) for each in found]
 
 
 def outputs_of(model: keras.Model, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -68,7 +82,13 @@ def outputs_of(model: keras.Model, inputs: Sequence[Tensor]) -> list[Tensor]:
                 f"input, so its first axis must be the batch's"
             )
     return [
-        Tensor(name, tuple(output.shape[1:]), str(output.dtype)) for name, output in flat.items()
+        Tensor(
+            name,
+            tuple(output.shape[1:]),
+            str(output.dtype),
+            is_made_up_output(model, place, name),
+        )
+        for place, (name, output) in enumerate(flat.items())
     ]
 
 
@@ -87,6 +107,8 @@ def wrap(
     inputs: Mapping[str, Tensor],
     preprocess: Mapping[str, Preprocess],
     heads: Sequence[str],
+    *,
+    alone: bool = False,
 ) -> keras.Model:
     """A functional model round `model`.
 
@@ -94,6 +116,7 @@ def wrap(
         without a channel has one here.
     preprocess: of those inputs that are images; pixels of 0..255 come in.
     heads: the names of the outputs, in the model's order. Half precision comes out as float32.
+    alone: whether the model is to be asked for each row by itself.
     Raises CannotAdopt where the two do not go together.
     """
     given = [keras.Input(each.shape, dtype=each.dtype, name=name) for name, each in inputs.items()]
@@ -107,9 +130,39 @@ def wrap(
     ]
     # Keras takes the model for a layer of the new one, none of which may be called as an input is.
     with lent(model, name=f"{model.name}_inside") if model.name in inputs else nullcontext():
-        outputs = answers(model, taken)
-        named = _in_float32(heads, outputs.values())
+        outputs = Alone(model)(taken) if alone else answers(model, taken).values()
+        named = _in_float32(heads, outputs)
         return keras.Model(given, named, name="adopted")
+
+
+class Alone(keras.layers.Layer):  # type: ignore[misc]
+    """`model` on each row by itself, of however many there are; takes and gives flat lists.
+
+    >>> image = keras.Input((4,))
+    >>> [apart] = Alone(keras.Model(image, keras.ops.softmax(image, 0)))([keras.ops.zeros((2, 4))])
+    >>> apart.numpy().tolist()
+    [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(name=f"{model.name}_alone")
+        self.model = model
+
+    def call(self, tensors: list[Any]) -> list[Any]:
+        """[N, ...] each."""
+        outputs = self.compute_output_spec(tensors)
+        shapes = [tf.TensorSpec(each.shape[1:], each.dtype) for each in outputs]
+        found: list[Any] = tf.map_fn(self._row, tensors, fn_output_signature=shapes)
+        return found
+
+    def compute_output_spec(self, tensors: list[Any]) -> list[Any]:
+        """What it gives, without its numbers."""
+        given = [keras.KerasTensor((None, *each.shape[1:]), each.dtype) for each in tensors]
+        return [*answers(self.model, given).values()]
+
+    def _row(self, row: list[Any]) -> list[Any]:
+        outputs = answers(self.model, [each[tf.newaxis] for each in row])
+        return [each[0] for each in outputs.values()]
 
 
 def _in_float32(heads: Sequence[str], outputs: Iterable[Any]) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def page(model: str) -> str:
         "signatures": _callable(signatures),
         "explaining": _explaining(signatures),
         "labels": _labels(shown[newest]["metrics"]) if newest else {},
+        "kinds": (shown[newest]["metrics"].get("kinds") or {}) if newest else {},
         "grpc": _grpc_address(_settings()),
     }
     return render_template(

@@ -6,14 +6,17 @@ import {overlay, painted} from "./overlay.js";
 
 const SHOWN = 12; // numbers of an array
 const SIDE = 288; // CSS pixels
+const UNIT = 1.5; // no number of a picture of 0..1 is above
+const SIGNED = -0.5; // what is below is no slip below 0, and the picture of -1..1
 
-/** outputs: by name, [N, ...]; specs: of them; canvases: the first picture of each row, as the model saw it. */
-export function render(outputs, specs, canvases) {
+/** outputs: by name, [N, ...]; specs: of them; canvases: the first picture of each row, as the model saw it;
+ * kinds: by name "picture" or "mask", of outputs of which it is known. */
+export function render(outputs, specs, canvases, kinds) {
   const rows = Math.max(0, ...Object.values(outputs).map((each) => (Array.isArray(each) ? each.length : 0)));
   const parts = [];
   for (let row = 0; row < rows; row++) {
     if (rows > 1) parts.push(element("h3", {}, `Row ${row + 1}`));
-    parts.push(...oneRow(outputs, row, canvases[row]));
+    parts.push(...oneRow(outputs, row, canvases[row], kinds));
   }
   const arrays = specs.filter(({name, dtype}) =>
     dtype !== "string" && Array.isArray(outputs[name]) && isExact(outputs[name], dtype));
@@ -28,7 +31,7 @@ function isExact(values, dtype) {
   return !/int64/.test(dtype) || values.flat(Infinity).every(Number.isSafeInteger);
 }
 
-function oneRow(outputs, row, canvas) {
+function oneRow(outputs, row, canvas, kinds) {
   const parts = [];
   for (const [name, values] of Object.entries(outputs)) {
     if (/_(classes|scores)$/.test(name) && outputs[name.replace(/_\w+$/, "_classes")]) continue;
@@ -39,7 +42,7 @@ function oneRow(outputs, row, canvas) {
       block.append(bars(classes, outputs[`${name}_scores`][row]), element("details", {},
         element("summary", {}, "every number"), numbers(values[row])));
     } else {
-      block.append(asWhatItIs(values[row], canvas));
+      block.append(asWhatItIs(values[row], canvas, kinds[name]));
     }
     parts.push(block);
   }
@@ -56,17 +59,33 @@ function said(novelty) {
     : element("p", {class: "quiet", "data-output": "novelty"}, `Like what it was trained on. ${number}`);
 }
 
-function asWhatItIs(value, canvas) {
+function asWhatItIs(value, canvas, kind) {
   const shape = shapeOf(value);
   if (shape.length !== 3) return numbers(value);
   const [height, width, channels] = shape;
-  const flat = value.flat(2);
-  const highest = flat.reduce((most, each) => Math.max(most, each), -Infinity);
-  const areLogits = channels > 1 && highest > 1.5 && flat.some((each) => each < 0); // pictures are of 0.., or -1..1
-  const isPicture = [1, 3].includes(channels) && !areLogits;
-  if (isPicture && highest > 1.5) return picture(value, width);
-  if (canvas && canvas.width === width && canvas.height === height) return overlay(canvas, mask(value, channels), "the mask");
-  return isPicture ? picture(value, width, 255) : numbers(value);
+  const said = kind ?? guess(value.flat(), channels);
+  if (said === "mask" && canvas && canvas.width === width && canvas.height === height) {
+    return overlay(canvas, mask(value, channels), "the mask");
+  }
+  const isPicture = [1, 3].includes(channels) && (kind === "picture" || !areLogits(value.flat(2), channels));
+  return isPicture ? picture(value, width) : numbers(value);
+}
+
+/** By its pixels, of an output of which nothing is known. One number of 0..1 a pixel may be either. */
+function guess(pixels, channels) {
+  const flat = pixels.flat();
+  if (channels === 1) return flat.every((each) => each >= 0 && each <= 1) ? "mask" : "picture";
+  if (channels !== 3 || areLogits(flat, channels)) return "mask";
+  const areShares = pixels.every((each) => Math.abs(each[0] + each[1] + each[2] - 1) < 0.01);
+  return areShares ? "mask" : "picture";
+}
+
+function areLogits(flat, channels) {
+  return channels > 1 && greatest(flat) > UNIT && flat.some((each) => each < 0); // pictures are of 0.., or -1..1
+}
+
+function greatest(flat) {
+  return flat.reduce((most, each) => Math.max(most, each), -Infinity);
 }
 
 function bars(classes, scores) {
@@ -88,10 +107,13 @@ function mask(value, channels) {
   });
 }
 
-/** [H][W][C] of 0..255, or of 0..1 with a scale of 255. */
-function picture(value, width, scale = 1) {
+/** [H][W][C] of 0..255, of 0..1, or of -1..1. */
+function picture(value, width) {
+  const flat = value.flat(2);
+  const isUnit = greatest(flat) <= UNIT;
+  const isSigned = isUnit && flat.some((each) => each < SIGNED);
   const canvas = painted(value, (pixel) => {
-    const [red, green = red, blue = red] = pixel.map((each) => each * scale);
+    const [red, green = red, blue = red] = pixel.map((each) => (isSigned ? (each + 1) * 127.5 : isUnit ? each * 255 : each));
     return [red, green, blue, 255];
   });
   canvas.setAttribute("role", "img");

@@ -63,7 +63,7 @@ function show(answers, inputs) {
   const question = {model: facts.model, inputs, explaining, labels: facts.labels};
   answerPlace.replaceChildren(...answers.map((each) => element("div", {},
     element("p", {class: "quiet"}, times(each)),
-    ...render(each.outputs, signature().outputs, Object.values(pictures)[0] ?? []),
+    ...render(each.outputs, signature().outputs, Object.values(pictures)[0] ?? [], facts.kinds),
     ...(explaining ? [why(question, each, pictures)] : []))));
   said.textContent = "";
   const lines = snippets(facts.model, versionChoice.value, signature(), fields, facts.grpc);
