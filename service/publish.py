@@ -179,7 +179,7 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     multiple=True,
     callback=_pairs,
     metavar="NAME=KIND",
-    help="What an output is, where it is not what it is taken for: picture or mask.",
+    help="What an output is, where it is not what it is taken for: picture, mask or numbers.",
 )
 @click.option(
     "--resize",

@@ -113,7 +113,7 @@ def publish(
         scale01, scale11, imagenet-caffe, imagenet-torch, or a function of [N, H, W, C] made of
         keras.ops or TensorFlow. Guessed where not given, and refused where that cannot be.
     inputs: image, numbers or text by an input's name, where its shape does not tell.
-    outputs: picture or mask by an output's name, where it is not what it is taken for.
+    outputs: picture, mask or numbers by an output's name, where it is not what it is taken for.
     resize: (height, width) that image files are brought to, where the model takes any size.
     samples: image files and folders, or `.npz` files, to try the model on; else random numbers.
         200 and more teach it what its pictures look like. On a folder with a folder for each label

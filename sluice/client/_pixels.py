@@ -23,8 +23,9 @@ def picture(values: Array, bounds: tuple[float, float]) -> Array:
     [[[0], [128], [255]]]
     """
     low, high = bounds
-    shares = (_smaller(values).astype(np.float32) - low) * (255 / (high - low))
-    pixels: Array = np.nan_to_num(shares).clip(0, 255).round().astype(np.uint8)
+    # Cut off first: what is far beyond would be beyond float32 too.
+    within = np.nan_to_num(_smaller(values).clip(float(low), float(high)).astype(np.float32))
+    pixels: Array = ((within - low) * (255 / (high - low))).round().astype(np.uint8)
     return pixels
 
 

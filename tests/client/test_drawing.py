@@ -119,6 +119,12 @@ def test_grey_of_0_to_1_is_a_picture_where_its_name_says_so():
     assert page_of({"picture": values}, asked).images[-1][0] == "a picture that the model made"
 
 
+def test_what_no_float32_holds_is_as_bright_as_can_be():
+    values = np.array([[[[1e300], [0.0], [-1e300]]]])
+    [(_, drawn)] = page_of({"picture": values}).images
+    assert np.asarray(drawn).tolist() == [[255, 0, 0]]
+
+
 def test_a_picture_of_minus_1_to_1_has_its_greys():
     values = np.float32([[[[-1.0], [0.0], [1.0]]]])
     [(_, drawn)] = page_of({"picture": values}).images

@@ -102,6 +102,23 @@ def test_what_an_output_cannot_be_is_refused(outputs, error, words: str) -> None
         take(keras.Model(image, [label, picture, five]), outputs=outputs)
 
 
+def test_labels_do_not_go_to_the_box_beside_the_classes() -> None:
+    labels = ["cat", "dog", "fish", "bird"]
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Flatten()(image)
+    box, kind = (
+        layers.Dense(4, name="box")(x),
+        layers.Dense(4, activation="softmax", name="kind")(x),
+    )
+    assert take(keras.Model(image, [box, kind]), labels=labels).heads == {
+        "kind": Classes(tuple(labels))
+    }
+    logits = layers.Dense(4, name="kind")(x)
+    both = keras.Model(image, [box, logits])
+    assert [*take(both, labels=labels).heads] == ["box", "kind"]
+    assert [*take(both, labels=labels, outputs={"box": "numbers"}).heads] == ["kind"]
+
+
 def test_what_it_was_taken_for_stands_beside_the_version(tmp_path: Path) -> None:
     version = training.publish(
         drawn(1, 1, "sigmoid"),

@@ -29,7 +29,7 @@ class Wishes:
     labels: the classes of each head that names some, in the order of its output.
     preprocess: what pixels of 0..255 go through before the model sees them.
     inputs: image, numbers or text, by an input's name (Keras's own, or the new one).
-    outputs: picture or mask, by an output's name, as inputs are.
+    outputs: picture, mask or numbers, by an output's name, as inputs are.
     resize: (height, width) that files are brought to where the model takes any size.
     samples: image files and folders, or `.npz` files.
     explain_layer: whose maps `explain` looks at, by name; the last convolution's if not said.
@@ -54,7 +54,7 @@ class Wishes:
 class Adopted:
     """A model with the contract's names round it, and in words what it was taken for.
 
-    kinds: of the outputs that are pictures or masks, which.
+    kinds: of the outputs that are pictures or masks, or said to be numbers, which.
 
     >>> image = keras.Input((8, 8, 1), name="image")
     >>> model = keras.Model(image, image)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import keras
@@ -18,7 +19,8 @@ LABEL, LOGITS, SCORE, MASK, PICTURE, VALUES = (
     "output",
 )
 
-OUTPUT_KINDS = (PICTURE, MASK)  # which of the two an output is can be said
+PLANES = (PICTURE, MASK)
+OUTPUT_KINDS = (*PLANES, NUMBERS)  # which of them an output is can be said
 
 _IMAGE_CHANNELS = (1, 3)
 # What files' pixels, 0..255, are given as. int8 ends at 127, and uint16 holds 16-bit pictures too:
@@ -176,7 +178,8 @@ def _plane_kind(
 
 
 def told_to_train(model: keras.Model) -> list[str]:
-    """The names of the layers that a functional model calls with `training=True`.
+    """The names of the layers that a functional model calls with `training=True`, as its builder
+    said, and not the layer's own `call`, which of layers that augment pictures has that default.
 
     Keras does so when the model is called by itself, and neither in `predict` nor where it is
     called with `training=False`.
@@ -185,12 +188,21 @@ def told_to_train(model: keras.Model) -> list[str]:
     >>> dropout = keras.layers.Dropout(0.5, name="dropout")
     >>> told_to_train(keras.Model(image, dropout(image, training=True)))
     ['dropout']
+    >>> picture = keras.Input((8, 8, 3))
+    >>> told_to_train(keras.Model(picture, keras.layers.RandomFlip()(picture)))
+    []
     """
     return [
         layer.name
         for layer in model._flatten_layers()
         if any(node.arguments.kwargs.get("training") is True for node in layer._inbound_nodes)
+        and not _trains_by_default(layer)
     ]
+
+
+def _trains_by_default(layer: Any) -> bool:
+    training = signature(layer.call).parameters.get("training")
+    return training is not None and training.default is True
 
 
 def _first_scaling(model: keras.Model, layers: list[Any]) -> str | None:

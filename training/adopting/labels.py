@@ -31,7 +31,9 @@ def checked(labels: Sequence[str]) -> tuple[str, ...]:
         empty = f"number {named.index('') + 1} of {len(named)} is empty" if named else "got none"
         raise BadSetting(f"expected the name of every class as its label; {empty}")
     if twice := sorted(label for label, count in Counter(named).items() if count > 1):
-        raise BadSetting(f"labels named twice: {', '.join(twice[:5])}")
+        raise BadSetting(
+            f"labels named twice: {', '.join(twice[:5])}; give each class a name of its own"
+        )
     for number, label in enumerate(named, start=1):
         if _NO_TEXT.search(label):
             raise BadSetting(

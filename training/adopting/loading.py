@@ -78,8 +78,11 @@ def _read(path: Path, custom: ModuleType | None, *, allow_code: bool) -> keras.M
     check_is_model(path)
     try:
         with _named_as_it_is(path) as named:
+            objects = _objects_of(custom)
+            if not zipfile.is_zipfile(path):
+                objects = _operations() | objects
             return keras.models.load_model(
-                named, custom_objects=_objects_of(custom), compile=False, safe_mode=not allow_code
+                named, custom_objects=objects, compile=False, safe_mode=not allow_code
             )
     except Exception as error:  # Keras raises whatever comes up on the way
         raise CannotAdopt(_in_words(path, custom, error)) from error
@@ -141,6 +144,37 @@ def _objects_of(module: ModuleType | None) -> dict[str, Any]:
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", None) == module.__name__
     }
+
+
+def _operations() -> dict[str, Any]:
+    """Keras' own operations (`x[:, 0]`, `x / 2`), which it writes into HDF5 files by their classes'
+    names alone, and does not find again."""
+    return {
+        name: _LayerOr(operation, getattr(keras.layers, name))
+        if hasattr(keras.layers, name)
+        else operation
+        for operation in _below(keras.Operation)
+        if operation.__module__.partition(".")[0] == "keras"
+        and not issubclass(operation, keras.Layer)
+        for name in [operation.__name__]
+    }
+
+
+def _below(kind: type) -> Iterator[type]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _below(each)
+
+
+class _LayerOr:
+    """Of an operation and a layer of one name, `Add` for one, the one whose settings these are."""
+
+    def __init__(self, operation: Any, layer: Any) -> None:
+        self._operation, self._layer = operation, layer
+
+    def from_config(self, config: dict[str, Any]) -> Any:
+        """Layers alone have a dtype."""
+        return (self._layer if "dtype" in config else self._operation).from_config(config)
 
 
 def _check_runnable(model: keras.Model) -> None:

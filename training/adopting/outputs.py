@@ -117,6 +117,8 @@ def _overruled(found: Sequence[_Found], kinds: Mapping[str, str]) -> list[_Found
 
 
 def _checked_kind(tensor: Tensor, kind: str) -> str:
+    if kind == guessing.NUMBERS:
+        return kind
     is_picture = kind == guessing.PICTURE
     if not (guessing.may_be_picture(tensor) if is_picture else len(tensor.shape) == 3):
         raise CannotAdopt(
@@ -127,7 +129,7 @@ def _checked_kind(tensor: Tensor, kind: str) -> str:
 
 
 def _as_it_is(name: str, found: _Found) -> str:
-    if found.kind not in guessing.OUTPUT_KINDS:
+    if found.kind not in guessing.PLANES:
         return "as it is"
     said = f"as it is, a {found.kind}"
     other = guessing.PICTURE if found.kind == guessing.MASK else guessing.MASK
@@ -159,7 +161,16 @@ def _labels(
 
 def _heads(found: Sequence[_Found], classes: tuple[str, ...] | None) -> list[Head | None]:
     heads = [_head(each, classes) for each in found]
-    if classes is None or any(heads):
+    if classes is None:
+        return heads
+    # What has no activation may be a box beside the classes, and as wide.
+    activated = [
+        head if each.kind not in (guessing.LOGITS, guessing.VALUES) else None
+        for each, head in zip(found, heads, strict=True)
+    ]
+    if any(activated):
+        return activated
+    if any(heads):
         return heads
     # What was left to the loss may have them yet, where there is no choice.
     of_scores = [_head_of_scores(each, classes) for each in found]
@@ -195,10 +206,12 @@ def _head_of_scores(found: _Found, classes: tuple[str, ...]) -> Head | None:
     What another operation than a layer makes may be a chance, whose sigmoid is no chance; the
     largest of several is the same class whatever they are.
     """
+    if found.is_said:
+        return None
     if found.activation == "linear" and found.is_vector and found.width == 1 and len(classes) == 2:
         return Logit(classes)
-    may_be_scores = found.activation in ("linear", SIGMOID, None) and not found.is_said
-    is_plane = found.kind in guessing.OUTPUT_KINDS
+    may_be_scores = found.activation in ("linear", SIGMOID, None)
+    is_plane = found.kind in guessing.PLANES
     return Mask(classes) if may_be_scores and is_plane and found.width == len(classes) else None
 
 

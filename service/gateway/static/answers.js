@@ -10,7 +10,7 @@ const UNIT = 1.5; // no number of a picture of 0..1 is above
 const SIGNED = -0.5; // what is below is no slip below 0, and the picture of -1..1
 
 /** outputs: by name, [N, ...]; specs: of them; canvases: the first picture of each row, as the model saw it;
- * kinds: by name "picture" or "mask", of outputs of which it is known. */
+ * kinds: by name "picture", "mask" or "numbers", of outputs of which it is known. */
 export function render(outputs, specs, canvases, kinds) {
   const rows = Math.max(0, ...Object.values(outputs).map((each) => (Array.isArray(each) ? each.length : 0)));
   const parts = [];
@@ -61,7 +61,7 @@ function said(novelty) {
 
 function asWhatItIs(value, canvas, kind) {
   const shape = shapeOf(value);
-  if (shape.length !== 3) return numbers(value);
+  if (shape.length !== 3 || kind === "numbers") return numbers(value);
   const [height, width, channels] = shape;
   const said = kind ?? guess(value.flat(), channels);
   if (said === "mask" && canvas && canvas.width === width && canvas.height === height) {
