@@ -14,7 +14,14 @@ from PIL import Image
 import training
 from sluice.wire.contract import DEFAULT_SIGNATURE, ENCODED_SIGNATURE, LABELLED_SIGNATURE
 from sluice.wire.saved_model import read_signatures
-from training.errors import BadSetting, BreakingChange, CannotAdopt, DataError, UnknownName
+from training.errors import (
+    BadSetting,
+    BreakingChange,
+    CannotAdopt,
+    DataError,
+    UnknownName,
+    WrongAnswers,
+)
 from training.publishing.saved_model import Session
 
 
@@ -318,6 +325,15 @@ class Choosy(keras.Model):
     def call(self, image):
         tf.debugging.assert_less(tf.reduce_max(image), 100.0, message="too bright")
         return keras.ops.mean(image, axis=(1, 2))
+
+
+def test_an_answer_of_another_shape_than_keras_own_is_refused(tmp_path: Path) -> None:
+    """As Keras 3.15's TimeDistributed gives it in a graph, where the steps may be any number."""
+    steps = keras.Input((None, 6), name="steps")
+    x = layers.TimeDistributed(layers.Dense(3, activation="softmax"))(steps)
+    words = r"is \[2, 2, 3\], and the Keras model's \[2, 16, 3\].*keras.Input\(shape\)"
+    with pytest.raises(WrongAnswers, match=words):
+        publish(keras.Model(steps, x), tmp_path, name="steps")
 
 
 def test_a_model_that_answers_in_words_is_published(tmp_path: Path) -> None:

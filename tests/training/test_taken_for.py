@@ -163,6 +163,14 @@ def test_names_in_other_letters_stay_words() -> None:
         ),
         (lambda: keras.Model(*total()), "'sum' is .*one row for each row of the input"),
         (lambda: keras.Model(*sparse()), "is sparse or ragged"),
+        (
+            lambda: keras.Model(*flat_picture(), name="my model"),
+            "'my model' is the name .*size_cm",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2, name="größe")]),
+            "'größe' is the name",
+        ),
         (lambda: layers.Dense(3), "expected a Keras model"),
     ],
 )

@@ -11,6 +11,7 @@ from keras import layers
 import training
 from sluice.wire.contract import LABELLED_SIGNATURE
 from training.adopting.adopt import Adopted, Wishes, adopt
+from training.adopting.loading import load
 from training.errors import CannotAdopt
 from training.publishing.saved_model import Session
 
@@ -80,6 +81,15 @@ def test_an_answer_for_each_word_cannot_be_computed_by_itself() -> None:
         CannotAdopt, match=r"output 2 .* beside a longer one.*output_sequence_length"
     ):
         take(tokens)
+
+
+def test_a_file_without_the_words_is_told_of(tmp_path: Path) -> None:
+    """HDF5 keeps no vocabulary."""
+    pooled(length=4).save(tmp_path / "texts.h5")
+    with pytest.raises(
+        CannotAdopt, match=r"has no words .*save it with model.save\('model.keras'\)"
+    ):
+        take(load(tmp_path / "texts.h5", None, allow_code=False))
 
 
 def test_a_text_that_is_refused_alone_is_told_of_its_length() -> None:

@@ -18,6 +18,8 @@ from training.adopting.reading import first_line
 from training.adopting.recognising import EXPORT, check_is_model, keras_of
 from training.errors import CannotAdopt
 
+_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")  # of a scope, as tf.name_scope takes it
+
 
 def load(source: Path | keras.Model, custom: ModuleType | None, *, allow_code: bool) -> keras.Model:
     """The Keras model of a `.keras`, `.h5` or `.hdf5` file; a model object as it is.
@@ -178,7 +180,14 @@ class _LayerOr:
 
 
 def _check_runnable(model: keras.Model) -> None:
+    inputs = keras.layers.InputLayer  # whose names are no part of a graph
     for layer in model._flatten_layers():
+        if not (isinstance(layer, inputs) or _NAME.fullmatch(layer.name)):
+            raise CannotAdopt(
+                f"{layer.name!r} is the name of the model or of a layer of it, and TensorFlow "
+                f"knows letters of A to Z, digits and _ . - in names alone: give it another, as in "
+                f"layer.name = 'size_cm', and save the model again"
+            )
         if getattr(layer, "data_format", None) == "channels_first":
             raise CannotAdopt(
                 f"layer {layer.name!r} wants its channels first, which TensorFlow computes on GPUs "

@@ -66,6 +66,12 @@ def ask(model: keras.Model, inputs: Sequence[Tensor]) -> Answered:
         values = asked(0, 1)
         _check_one(asked, texts=texts)
         place = _another_beside(asked, values)
+    except tf.errors.FailedPreconditionError as error:
+        raise CannotAdopt(
+            f"a layer of the model has no words ({first_line(error)}): an HDF5 file keeps none, so "
+            f"save it with model.save('model.keras') in the program that has it, once the layer is "
+            f"adapted"
+        ) from error
     except tf.errors.OpError:
         values, place = [np.empty(0)] * len(graph.outputs), 0
     if place and not texts:

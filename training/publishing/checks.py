@@ -56,6 +56,14 @@ def check_parity(directory: Path, trials: Trials, *, folded: bool = False) -> No
 def _compare(
     signature: str, output: str, answered: Array, expected: Array, *, folded: bool
 ) -> None:
+    if answered.shape != expected.shape:
+        raise WrongAnswers(
+            f"not published: signature {signature}, output {output} of the reloaded SavedModel is "
+            f"{[*answered.shape]}, and the Keras model's {[*expected.shape]}. A layer that takes "
+            f"the number of rows for another size does this, as TimeDistributed where the steps "
+            f"may be any number: fix that size in keras.Input(shape), or call the layer without "
+            f"TimeDistributed (a Dense takes steps as they are)"
+        )
     if expected.dtype.kind not in "biufc":
         _compare_words(signature, output, answered, expected)
         return
