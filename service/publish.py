@@ -35,6 +35,9 @@ SIGN = click.option(
 _MODES = "raw, scale01, scale11, imagenet-caffe, imagenet-torch"
 
 
+_NUMBERED = re.compile(r"(\d+)\s*[,;\t]\s*(.+)")  # a line of a table
+
+
 class BadLabels(ValueError):
     """What is wrong with the file, and what was expected."""
 
@@ -80,8 +83,8 @@ def _labels(
 def read_labels(file: Path) -> list[str]:
     """The names in the order of the output. Raises BadLabels.
 
-    A line each; or in a `.json` file a list of names, or an object, of names by number or, as
-    Keras' `class_indices` are, numbers by name.
+    A line each, after its number and a comma where all have one; or in a `.json` file a list of
+    names, or an object, of names by number or, as Keras' `class_indices` are, numbers by name.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -106,7 +109,9 @@ def read_labels(file: Path) -> list[str]:
     found = [line.strip() for line in text.split("\n") if line.strip()]
     if not found:
         raise BadLabels(f"{file} is empty: expected one label on each line")
-    return found
+    rows = [each for line in found if (each := _NUMBERED.fullmatch(line))]
+    numbered = {each[1]: each[2] for each in rows}
+    return (_by_number(numbered) if len(numbered) == len(found) else []) or found
 
 
 def _in_order(file: Path, text: str) -> list[str]:

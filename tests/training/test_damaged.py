@@ -235,6 +235,11 @@ def test_a_labels_file_that_cannot_be_read_is_named_with_the_reason(
     ("name", "content", "labels"),
     [
         ("labels.txt", "\ufeffcat\r\n dog \r\n\r\nn01\tfish\x0b\r\n", ["cat", "dog", "n01\tfish"]),
+        ("labels.csv", "1,dog\n0, cat, big\n", ["cat, big", "dog"]),
+        ("labels.tsv", "0\tcat\n1;dog\n", ["cat", "dog"]),
+        ("labels.csv", "1,dog\n2,cat\n", ["1,dog", "2,cat"]),
+        ("labels.csv", "0,dog\ncat\n", ["0,dog", "cat"]),
+        ("labels.csv", "0,dog\n0,cat\n", ["0,dog", "0,cat"]),
         ("labels.json", '["cat", "dog"]', ["cat", "dog"]),
         ("labels.json", '\ufeff{"1": "dog", "0": "cat"}', ["cat", "dog"]),
         ("class_indices.JSON", '{"dog": 1, "cat": 0}', ["cat", "dog"]),

@@ -6,8 +6,10 @@ import keras
 import pytest
 from keras import layers
 
+import training
 from training.adopting.adopt import Adopted, Wishes, adopt
 from training.adopting.loading import load
+from training.publishing.saved_model import Session
 
 
 def take(model: keras.Model | Path) -> Adopted:
@@ -55,6 +57,19 @@ def test_the_name_that_a_file_gives_an_input_is_renamed(tmp_path: Path) -> None:
     given = keras.Input((4,))
     keras.Model(given, layers.Dense(3)(given)).save(tmp_path / "own.keras")
     assert [*take(tmp_path / "own.keras").inputs] == ["numbers"]
+
+
+def test_inputs_whose_names_differ_by_a_capital_are_published(tmp_path: Path) -> None:
+    given = [keras.Input((1,), name=name) for name in ("A", "a")]
+    version = training.publish(
+        keras.Model(given, {"B": given[0] - given[1], "b": given[1]}),
+        model_repository=tmp_path,
+        name="capitals",
+        say=lambda _: None,
+    )
+    with Session(version) as session:
+        answer = session.run("serving_default", {"A": [[3.0]], "a_2": [[1.0]]})
+    assert {name: float(value[0, 0]) for name, value in answer.items()} == {"B": 2, "b": 1}
 
 
 @pytest.mark.parametrize("name", ["model", "add", "activation", "output", "output_1", "dense"])

@@ -56,6 +56,8 @@ def test_what_a_model_draws_of_noise_is_a_picture() -> None:
     grey = layers.Reshape((8, 8, 1))(layers.Dense(64)(noise))
     model = keras.Model(noise, layers.Conv2D(1, 3, padding="same", activation="tanh")(grey))
     assert take(model).kinds == {"picture": "picture"}
+    flat = layers.Dense(192, activation="tanh")(noise)
+    assert take(keras.Model(noise, layers.Reshape((8, 8, 3))(flat))).kinds == {"picture": "picture"}
     features = keras.Model(noise, layers.Conv2D(3, 3)(grey))
     assert take(features).kinds == {}
 

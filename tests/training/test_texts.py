@@ -68,6 +68,19 @@ def test_several_inputs_and_outputs_of_each_row_stay_together() -> None:
         assert np.allclose(answer["kind"][row], alone[0], rtol=1e-5)
 
 
+def test_a_text_that_another_changes_by_little_is_computed_by_itself() -> None:
+    untrained = of_texts(layers.LSTM(4), layers.Dense(2, activation="softmax"))
+    assert any("by itself" in note for note in take(untrained).notes)
+
+
+def test_texts_that_come_out_ragged_are_told_of() -> None:
+    words = layers.TextVectorization(ragged=True)
+    words.adapt(["a cat on a mat"])
+    text = keras.Input((1,), dtype="string", name="text")
+    with pytest.raises(CannotAdopt, match=r"output 1 .* is sparse or ragged: .* densify it"):
+        take(keras.Model(text, words(text)))
+
+
 @pytest.mark.parametrize("words", [{"length": 6}, {"mask": True}])
 def test_texts_that_do_not_know_of_each_other_are_computed_together(words) -> None:
     assert not any("by itself" in note for note in take(pooled(**words)).notes)

@@ -13,7 +13,7 @@ from training.adopting.rows import Answered
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 
-_OPERATIONS = {"Softmax": SOFTMAX, "Sigmoid": SIGMOID}
+_OPERATIONS = {"Softmax": SOFTMAX, "Sigmoid": SIGMOID, "Tanh": "tanh"}
 _ATOL = 1e-3  # of a sum of probabilities: half precision has no more digits
 
 

@@ -162,7 +162,7 @@ def _operations() -> dict[str, Any]:
     }
 
 
-def _below(kind: type) -> Iterator[type]:
+def _below(kind: Any) -> Iterator[Any]:
     for each in kind.__subclasses__():
         yield each
         yield from _below(each)

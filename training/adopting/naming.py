@@ -10,7 +10,7 @@ does: `class`, `1st`.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from keyword import iskeyword
 from typing import Any
 
@@ -33,8 +33,10 @@ def name_inputs(given: Iterable[tuple[str, str]]) -> list[str]:
     ['image']
     >>> name_inputs([("left", "image"), ("", "numbers"), ("1st", "image")])
     ['left', 'numbers', 'image_1st']
+    >>> name_inputs([("A", "numbers"), ("a", "numbers")])  # one to TensorFlow
+    ['A', 'a_2']
     """
-    return _named(given)
+    return _named(given, same=str.lower)
 
 
 def name_heads(given: Iterable[tuple[str, str]]) -> list[str]:
@@ -120,12 +122,13 @@ def _in_snake_case(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
-def _named(given: Iterable[tuple[str, str]]) -> list[str]:
+def _named(given: Iterable[tuple[str, str]], same: Callable[[str], str] = str) -> list[str]:
+    """same: what two names have in common that may not both be there."""
     names: list[str] = []
     for own, kind in given:
         words = _NOT_WORDS.sub("_", _plain(own)).strip("_")
         name = words or kind
-        names.append(_free(name if _is_argument(name) else f"{kind}_{name}", names))
+        names.append(_free(name if _is_argument(name) else f"{kind}_{name}", names, same))
     return names
 
 
@@ -139,9 +142,9 @@ def _plain(name: str) -> str:
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
-def _free(name: str, taken: list[str]) -> str:
+def _free(name: str, taken: list[str], same: Callable[[str], str] = str) -> str:
     number, free = 1, name
-    while free in taken:
+    while same(free) in map(same, taken):
         number += 1
         free = f"{name}_{number}"
     return free

@@ -22,6 +22,7 @@ from training.inference import as_dtype
 
 _ROWS = 2  # that are tried
 _ROUNDED = 1e-3  # of batches of one size, which are computed in the same way
+_ROUNDED_TEXTS = 1e-5  # what is no more than rounded costs a text its company, and no answer
 _TOGETHER = "the rows of several requests are asked together; compute each by itself"
 _ONE_LENGTH = "give all texts one length (TextVectorization(output_sequence_length=…))"
 
@@ -50,6 +51,9 @@ def ask(model: keras.Model, inputs: Sequence[Tensor]) -> Answered:
     graph = tf.function(
         lambda *tensors: [*wrapping.answers(model, tensors).values()]
     ).get_concrete_function(*(tf.TensorSpec((None, *each.shape), each.dtype) for each in inputs))
+    for place, each in enumerate(graph.structured_outputs, start=1):
+        if isinstance(each, tf.RaggedTensor | tf.SparseTensor):
+            raise CannotAdopt(f"output {place} of the model is sparse or ragged: {wrapping.DENSE}")
     rows = samples.random_samples({each.name: each for each in inputs}, {})
     texts = any(each.dtype == "string" for each in inputs)
 
@@ -65,7 +69,7 @@ def ask(model: keras.Model, inputs: Sequence[Tensor]) -> Answered:
     try:
         values = asked(0, 1)
         _check_one(asked, texts=texts)
-        place = _another_beside(asked, values)
+        place = _another_beside(asked, values, _ROUNDED_TEXTS if texts else _ROUNDED)
     except tf.errors.FailedPreconditionError as error:
         raise CannotAdopt(
             f"a layer of the model has no words ({first_line(error)}): an HDF5 file keeps none, so "
@@ -106,36 +110,36 @@ def _check_one(ask: Ask, *, texts: bool) -> None:
         ) from error
 
 
-def _another_beside(ask: Ask, answers: Sequence[Array]) -> int:
+def _another_beside(ask: Ask, answers: Sequence[Array], rounded: float) -> int:
     """The first output, from 1, that is another for a row beside another row than beside itself:
     of batches of one size, as those of two are computed, and rounded, in different ways. 0 where
     none is."""
     for row in range(_ROWS):
         beside_itself = ask(row, row)
-        place = _differs(answers, beside_itself, row)
+        place = _differs(answers, beside_itself, row, rounded)
         # What answers the same rows otherwise each time is told so when all of it is tried.
-        if place and not _differs(ask(row, row), beside_itself, row):
+        if place and not _differs(ask(row, row), beside_itself, row, rounded):
             return place
     return 0
 
 
-def _differs(answers: Sequence[Array], others: Sequence[Array], row: int) -> int:
+def _differs(answers: Sequence[Array], others: Sequence[Array], row: int, rounded: float) -> int:
     """The first output, from 1, whose `row` is not the other's; 0 where none is."""
     pairs = enumerate(zip(answers, others, strict=True), start=1)
     return next(
         (
             place
             for place, (each, other) in pairs
-            if not _are_alike(each[row : row + 1], other[row : row + 1])
+            if not _are_alike(each[row : row + 1], other[row : row + 1], rounded)
         ),
         0,
     )
 
 
-def _are_alike(one: Array, other: Array) -> bool:
+def _are_alike(one: Array, other: Array, rounded: float) -> bool:
     """But for rounding, on which words and whole numbers hang; what is padded to the largest of a
     batch has no other numbers for it."""
     if one.shape != other.shape or one.dtype != np.float32:
         return True
     most = float(np.abs(other, where=np.isfinite(other), out=np.zeros_like(other)).max(initial=0))
-    return bool(np.allclose(one, other, rtol=_ROUNDED, atol=_ROUNDED * most, equal_nan=True))
+    return bool(np.allclose(one, other, rtol=rounded, atol=rounded * most, equal_nan=True))

@@ -23,9 +23,7 @@ MODES = {  # --preprocess: models.preprocessing's mode
     "imagenet-caffe": "caffe",
     "imagenet-torch": "torch",
 }
-_DENSE = (
-    "a request carries dense tensors; densify it inside the model (keras.ops.convert_to_tensor)"
-)
+DENSE = "a request carries dense tensors; densify it inside the model (keras.ops.convert_to_tensor)"
 _FUNCTIONAL = (
     "; if it takes more than that, publish keras.Model(inputs, model(…)), with a keras.Input for "
     "each"
@@ -49,7 +47,7 @@ def inputs_of(model: keras.Model) -> list[Tensor]:
             for each in model.inputs
         ]
         if sparse := [each.name for each in model.inputs if _is_sparse(each)]:
-            raise CannotAdopt(f"input {sparse[0]!r} is sparse or ragged: {_DENSE}")
+            raise CannotAdopt(f"input {sparse[0]!r} is sparse or ragged: {DENSE}")
     else:
         found = [
             Tensor(name, shape, "float32", made_up=bool(_UNNAMED.fullmatch(name)))
@@ -75,7 +73,7 @@ def outputs_of(model: keras.Model, inputs: Sequence[Tensor]) -> list[Tensor]:
     flat = answers(model, [keras.KerasTensor((None, *each.shape), each.dtype) for each in inputs])
     for name, output in flat.items():
         if _is_sparse(output):
-            raise CannotAdopt(f"output {name!r} is sparse or ragged: {_DENSE}")
+            raise CannotAdopt(f"output {name!r} is sparse or ragged: {DENSE}")
         if output.shape[:1] != (None,):
             raise CannotAdopt(
                 f"output {name!r} is {list(output.shape)}: expected one row for each row of the "
