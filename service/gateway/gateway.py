@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.gateway.access.account import FREE
-from service.gateway.access.grant import OPERATION_OF
+from service.gateway.access.grant import OF_ALL, OPERATION_OF
 from service.gateway.access.guard import AnyGuard, guard_of
 from service.gateway.access.limits import BYTES, REQUESTS
 from service.gateway.access_log import AccessLog
@@ -105,7 +105,7 @@ class Gateway:
         operation = OPERATION_OF[verb]
         try:
             if operation is not None:
-                caller.grant.check(model, operation)
+                caller.grant.check(None if not model and verb in OF_ALL else model, operation)
         except Forbidden as error:
             self.telemetry.refused(type(error).__name__)
             raise

@@ -173,6 +173,18 @@ def test_a_task_about_another_model_is_not_passed_on_with_one_that_the_key_is_fo
         assert "must access the same model name" in call.details()
 
 
+@pytest.mark.parametrize("method", ["Predict", "Classify", "MultiInference", "GetModelMetadata"])
+def test_a_message_that_names_no_model_is_not_passed_on_for_a_key_that_is_for_some(doors, method):
+    def code(key):
+        call = channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}")
+        return call.future(b"", metadata=[("x-api-key", KEYS[key])], timeout=30).code()
+
+    with grpc.insecure_channel(doors[0]["grpc"]) as channel:
+        assert code("good") is grpc.StatusCode.PERMISSION_DENIED
+        if method == "GetModelMetadata":
+            assert code("reader") is grpc.StatusCode.INVALID_ARGUMENT, "which is for all"
+
+
 @pytest.mark.parametrize("way", ["front", "wsgi"])
 def test_what_tells_of_models_tells_of_those_that_the_key_is_for(doors, way):
     def get(path, **headers):

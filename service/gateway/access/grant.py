@@ -38,6 +38,11 @@ OPERATION_OF: dict[str, str | None] = {
     "live": None,
     "ready": None,
 }
+# Of these, what may be about no model, or about all that the grant names. All else names one: a
+# message without a name is not passed on for a key that is for others.
+OF_ALL = frozenset(
+    {"server_metadata", "page", "list_models", "repository_index", "statistics", "reload"}
+)
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,12 @@ class Grant:
     limits: Limits = NO_LIMITS
     within: tuple[str, ...] | None = None
 
-    def check(self, model: str, operation: str) -> None:
-        """Raises Forbidden. The same words whether there is such a model or not; `model` is "" for
-        what is about none, or about all that the grant names."""
-        if operation in self.operations and (not model or self.names(model)):
+    def check(self, model: str | None, operation: str) -> None:
+        """Raises Forbidden. The same words whether there is such a model or not; `model` is None
+        for what is about none, or about all that the grant names."""
+        if operation in self.operations and (model is None or self.names(model)):
             return
-        about = f' with the model "{shown(model)}"' if model else ""
+        about = "" if model is None else f' with the model "{shown(model)}"'
         raise Forbidden(f'{self._holder} may not do "{operation}"{about}')
 
     def check_all(self, operation: str) -> None:
