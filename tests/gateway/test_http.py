@@ -224,6 +224,16 @@ def test_a_model_in_percents(connection):
     check(connection.answer())
 
 
+@pytest.mark.parametrize("host", ["http://x", "HTTP://x:80", "https://[::1]:8443"])
+def test_the_host_may_stand_before_the_path(connection, host):
+    connection.send(request("GET", f"{host}/v1/models/affine?", b""))
+    assert connection.answer()[0] == 200
+    connection.send(request(path=f"{host}/v1/models/%61ffine:predict"))
+    check(connection.answer())
+    connection.send(request("GET", host, b""))
+    assert connection.answer()[0] == 200
+
+
 # What both ways of answering HTTP share.
 
 

@@ -4,8 +4,10 @@ gunicorn's parser takes what comes; what is added keeps requests apart that come
 leads large bodies round it.
 """
 
+import re
 import time
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver
 
@@ -19,6 +21,8 @@ ASGIProtocol._check_h1c_protocol_available()
 KEPT_AHEAD = 1 << 16
 # What may wait for the event loop to take it; to pause and go on is two system calls.
 BODY_BUFFER = 1 << 20
+# What stands before the path where a client asks as it would a proxy (RFC 9112, 3.2.2).
+_HOST = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
 
 class _Body(BodyReceiver):  # type: ignore[misc]
@@ -144,6 +148,9 @@ class ReadingProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_since, self._body_bytes = time.monotonic(), 0
         skips_body = super()._on_headers_complete()
         request = self._current_request
+        if not request.path.startswith("/"):
+            request.raw_path = _HOST.sub(b"", request.raw_path, count=1) or b"/"
+            request.path = unquote_to_bytes(request.raw_path).decode("utf-8", "replace")
         self._body_left, self._went_round = request.content_length or 0, False
         self._body_receiver = _Body(request, self)
         return skips_body
