@@ -189,13 +189,19 @@ def test_whoever_begins_anew_knows_what_was_seen(model: Path) -> None:
     assert again.seen.pairs == 1200
 
 
-def test_a_bound_that_was_changed_begins_anew(model: Path) -> None:
+def _watched(model: Path) -> Rollout:
+    """A rollout with a file of what was watched, errors among it."""
     rollout = read_rollout(model)
     assert rollout
     watch = read_watch(model, rollout, GUARD)
     watch.comparisons["errors"].add(5, 100, 1, 100)
     Gateway(model).answer()
     step(model, watch, rollout, lambda *_: None)
+    return rollout
+
+
+def test_a_bound_that_was_changed_begins_anew(model: Path) -> None:
+    rollout = _watched(model)
     assert read_watch(model, rollout, GUARD).comparisons["errors"].too_often != 0
     other = Guard(times={"errors": 3.0})
     assert read_watch(model, rollout, other).comparisons["errors"].too_often == 0
@@ -212,12 +218,7 @@ def test_a_file_that_is_torn_is_begun_anew(model: Path, text: str) -> None:
 
 
 def test_a_file_that_lacks_something_counts_nothing_twice(model: Path) -> None:
-    rollout = read_rollout(model)
-    assert rollout
-    watch = read_watch(model, rollout, GUARD)
-    watch.comparisons["errors"].add(5, 100, 1, 100)
-    Gateway(model).answer()
-    step(model, watch, rollout, lambda *_: None)
+    rollout = _watched(model)
     file = evidence_directory(model, rollout.id) / ".watch.json"
     kept = json.loads(file.read_text())
     for name in kept:
