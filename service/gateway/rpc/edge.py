@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -15,12 +15,18 @@ from service.gateway.access.grant import OPERATION_OF
 from service.gateway.access.limits import BYTES
 from service.gateway.caching import told
 from service.gateway.caller import Caller
-from service.gateway.error_responses import FAILED, grpc_code_of, headers_of
-from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
+from service.gateway.deadlines import Deadlines
+from service.gateway.error_responses import grpc_code_of, headers_of
+from service.gateway.errors import (
+    BodyTimeout,
+    DeadlineExceeded,
+    GatewayError,
+    MalformedRequest,
+    ShuttingDown,
+)
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.headers import combined
-from service.gateway.rpc.arrivals import Arrivals
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
@@ -28,9 +34,12 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_DETAILS = 2000  # characters; a client takes 8 kB of trailers, percent-encoded, and no more
 QUIET_S = 0.1
+# gRPC says that a message will not come before it says why: the client has left, or the message is
+# over the limit, which end the call; or there is none.
+ENDED_S = 0.1
 
 log = logging.getLogger(__name__)
-Context = grpc.aio.ServicerContext[Any, Any]
+Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,11 @@ class Method(Generic[Request]):
 class Edge:
     """Makes gRPC handlers of methods, and knows which calls are in flight."""
 
-    def __init__(self, gateway: Gateway, arrivals: Arrivals) -> None:
-        self._gateway, self._arrivals = gateway, arrivals
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
         self._running, self._last_begun, self._last_ended = 0, 0.0, 0.0
         self._refusing = False
+        self._deadlines = Deadlines()
 
     def handlers(
         self, service: str, methods: Mapping[str, Method[Any]]
@@ -84,14 +94,14 @@ class Edge:
     async def _answer(self, path: str, method: Method[Any], context: Context) -> bytes:
         headers, gateway = _headers(context), self._gateway
         caller = self._caller(headers, context)
-        model, reason, data, reply = ModelRef(""), "", b"", b""
-        failure: Exception | None = None
+        model, code, details, data, reply = ModelRef(""), "OK", "", b"", b""
+        trailers: tuple[tuple[str, str], ...] = ()
         caller.trace = gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
         try:
             with self._in_flight():
                 if OPERATION_OF[method.verb] is not None:
                     await gateway.identify(headers, context.peer(), 0, caller)
-            data = await self._arrivals.message(context.read, caller)
+            data = await self._message(context, caller)
             with self._in_flight():
                 await gateway.spend(caller, {BYTES: len(data)})
                 model, request = method.parse(data)
@@ -102,20 +112,33 @@ class Edge:
                     caller.trace.step("admit", caller.began)
                     reply = await method.answer(model, request, caller)
         except GatewayError as error:
-            failure, reason = error, str(error)
+            code, details = grpc_code_of(error), str(error)
+            trailers = _trailers(headers_of(error))
         except asyncio.CancelledError:  # the client is gone
             self._observe(path, method, model, "CANCELLED", data, reply, caller, context, "")
             raise
         except Exception as error:  # a bug of ours: the caller gets an answer, the log the trace
-            failure, reason = error, f"{type(error).__name__}: {error}"
+            code, details = "INTERNAL", f"{type(error).__name__}: {error}"
             log.exception("%s failed", path)
-        code = "OK" if failure is None else grpc_code_of(failure)
-        self._observe(path, method, model, code, data, reply, caller, context, reason)
-        if failure is not None:
-            await abort(context, failure)
+        self._observe(path, method, model, code, data, reply, caller, context, details)
+        if code != "OK":
+            await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS], trailers)
         if caller.cache:
             context.set_trailing_metadata(_trailers(told(caller)))
         return reply
+
+    async def _message(self, context: Context, caller: Caller) -> bytes:
+        """The call's, which has the caller's time to come. Raises BodyTimeout, MalformedRequest."""
+        try:
+            with self._deadlines.within(caller):
+                message = await context.read()
+        except DeadlineExceeded:
+            seconds = caller.deadline - caller.began
+            raise BodyTimeout(f"The message did not come within {seconds:.3g} s") from None
+        if isinstance(message, bytes):
+            return message
+        await asyncio.sleep(ENDED_S)
+        raise MalformedRequest("The call ended without a message")
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
@@ -185,15 +208,6 @@ def _headers(context: Context) -> dict[str, str]:
 
 def _trailers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), text) for name, text in headers.items())
-
-
-async def abort(context: Context, error: Exception) -> NoReturn:
-    """End the call with what the client is told of an error; what is no GatewayError is a bug."""
-    details, trailers = FAILED, dict[str, str]()
-    if isinstance(error, GatewayError):
-        details, trailers = str(error)[:MAX_DETAILS], headers_of(error)
-    await context.abort(grpc.StatusCode[grpc_code_of(error)], details, _trailers(trailers))
-    raise AssertionError("abort raises") from error
 
 
 def read_message(kind: type[AnyMessage], data: bytes) -> AnyMessage:

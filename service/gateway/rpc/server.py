@@ -3,16 +3,14 @@
 import asyncio
 import logging
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 
 from service.gateway.gateway import Gateway
 from service.gateway.readiness import readiness
 from service.gateway.rpc import oip, tfs
-from service.gateway.rpc.arrivals import Arrivals
 from service.gateway.rpc.edge import QUIET_S, Edge
-from service.gateway.rpc.open_services import OpenServices
 from service.gateway.tls.server import ServerTls
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE, PREDICTION_SERVICE
 from sluice.wire.health import HealthService, add_health
@@ -71,8 +69,7 @@ class GrpcServer:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._arrivals = Arrivals(gateway.settings, gateway.telemetry.refused)
-        self._edge = Edge(gateway, self._arrivals)
+        self._edge = Edge(gateway)
         self._tls = None if gateway.tls is None else _Tls(gateway.tls)
         self._health = HealthService(SERVICES)
         self._server = LastingServer(self._made, gateway.settings.request_timeout_s)
@@ -97,11 +94,8 @@ class GrpcServer:
                 self._edge.handlers(OIP_SERVICE, oip.Oip(predictions).methods()),
             )
         )
-        # No call outlives its connection.
-        longest_s = settings.grpc_max_connection_age_s + settings.request_timeout_s
-        openly: Any = OpenServices(server, self._arrivals, longest_s)
-        add_health(openly, self._health)
-        add_reflection(openly, SERVICES)
+        add_health(server, self._health)
+        add_reflection(server, SERVICES)
         self._open_port(server)
         return server
 
