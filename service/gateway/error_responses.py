@@ -9,6 +9,8 @@ from service.gateway.access.account import Standing
 from service.gateway.access.limits import BYTES
 from service.gateway.http import HttpResponse
 
+# Of a bug the client learns no more than this: an exception's own words may tell of the machine.
+FAILED = "The gateway failed; its log says how"
 RETRY_AFTER_S = 1  # of a model server that is starting, stopping or full
 
 # The status of an error is that of the nearest class above it that stands here.
@@ -64,7 +66,7 @@ def error_response(error: Exception) -> HttpResponse:
     """Over HTTP, every dialect's error document is TensorFlow Serving's; what is no GatewayError
     is a bug, of which the client learns no more than that."""
     if not isinstance(error, errors.GatewayError):
-        return HttpResponse(error_body("The gateway failed; its log says how"), 500)
+        return HttpResponse(error_body(FAILED), 500)
     return HttpResponse(error_body(str(error)), status_of(error), headers=headers_of(error))
 
 

@@ -32,7 +32,11 @@ Ask = Callable[..., list[Array]]
 @dataclass(frozen=True)
 class Answered:
     """operations: the type of the one that gives each output. values: each output [2, ...], empty
-    where the model refuses random rows. alone: whether each row is to be asked by itself."""
+    where the model refuses random rows. alone: whether each row is to be asked by itself.
+
+    >>> Answered(["Softmax"], [np.float32([[0.5, 0.5], [1, 0]])], alone=False).operations
+    ['Softmax']
+    """
 
     operations: Sequence[str]
     values: Sequence[Array]

@@ -16,7 +16,7 @@ from service.gateway.access.limits import BYTES
 from service.gateway.caching import told
 from service.gateway.caller import Caller
 from service.gateway.deadlines import Deadlines
-from service.gateway.error_responses import grpc_code_of, headers_of
+from service.gateway.error_responses import FAILED, grpc_code_of, headers_of
 from service.gateway.errors import (
     BodyTimeout,
     DeadlineExceeded,
@@ -94,7 +94,8 @@ class Edge:
     async def _answer(self, path: str, method: Method[Any], context: Context) -> bytes:
         headers, gateway = _headers(context), self._gateway
         caller = self._caller(headers, context)
-        model, code, details, data, reply = ModelRef(""), "OK", "", b"", b""
+        model, code, reason, data, reply = ModelRef(""), "OK", "", b"", b""
+        details = ""
         trailers: tuple[tuple[str, str], ...] = ()
         caller.trace = gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
         try:
@@ -113,14 +114,15 @@ class Edge:
                     reply = await method.answer(model, request, caller)
         except GatewayError as error:
             code, details = grpc_code_of(error), str(error)
+            reason = details
             trailers = _trailers(headers_of(error))
         except asyncio.CancelledError:  # the client is gone
             self._observe(path, method, model, "CANCELLED", data, reply, caller, context, "")
             raise
         except Exception as error:  # a bug of ours: the caller gets an answer, the log the trace
-            code, details = "INTERNAL", f"{type(error).__name__}: {error}"
+            code, details, reason = "INTERNAL", FAILED, f"{type(error).__name__}: {error}"
             log.exception("%s failed", path)
-        self._observe(path, method, model, code, data, reply, caller, context, details)
+        self._observe(path, method, model, code, data, reply, caller, context, reason)
         if code != "OK":
             await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS], trailers)
         if caller.cache:
