@@ -1,7 +1,9 @@
 """Operations between a model's layers, which Keras writes into an HDF5 file and cannot read."""
 
+import json
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -28,3 +30,19 @@ def test_an_hdf5_file_with_operations_is_read(tmp_path: Path, after) -> None:
     loaded = load(tmp_path / "own.h5", None, allow_code=False)
     rows = np.random.default_rng(0).random((2, 4))
     assert np.allclose(loaded(rows), model(rows))
+
+
+def test_a_layer_of_keras_2_0_that_is_called_as_an_operation_is_the_layer(tmp_path: Path) -> None:
+    """It had no dtype yet."""
+    given = keras.Input((4,), name="x")
+    model = keras.Model(given, layers.Add(name="add")([given, layers.Dense(4)(given)]))
+    file = tmp_path / "old.h5"
+    model.save(file)
+    with h5py.File(file, "r+") as opened:
+        config = json.loads(opened.attrs["model_config"])
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "Add":
+                layer["config"] = {"name": "add", "trainable": True}
+        opened.attrs["model_config"] = json.dumps(config)
+    rows = np.random.default_rng(0).random((2, 4))
+    assert np.allclose(load(file, None, allow_code=False)(rows), model(rows))

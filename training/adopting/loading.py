@@ -175,8 +175,9 @@ class _LayerOr:
         self._operation, self._layer = operation, layer
 
     def from_config(self, config: dict[str, Any]) -> Any:
-        """Layers alone have a dtype."""
-        return (self._layer if "dtype" in config else self._operation).from_config(config)
+        """Layers alone are trained; of Keras 2.0 they have no dtype yet."""
+        is_layer = not config.keys().isdisjoint(("dtype", "trainable"))
+        return (self._layer if is_layer else self._operation).from_config(config)
 
 
 def _check_runnable(model: keras.Model) -> None:
