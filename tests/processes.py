@@ -136,9 +136,11 @@ WAYS = {"front": GatewayProcess, "wsgi": PlainGatewayProcess}
 
 
 def free_port() -> int:
-    """One of those that the system gives to no client, who could take it before its server does."""
+    """One of those that the system gives to no client, who could take it before its server does.
+    Not from `random`'s own sequence, which tests of training begin anew: two that run side by side
+    would find the same port."""
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             return port

@@ -1,7 +1,6 @@
 """A twin and a gateway that serve the recorded models and `digits`, and clients of every kind."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from google.protobuf import text_format
 
 from sluice import AsyncClient, Client
 from sluice.wire.protos.serving_pb2 import ModelServerConfig
+from tests.processes import free_port
 
 
 class Awaited:
@@ -56,8 +56,7 @@ def urls(
     server = launch_modelserver(
         f"--model_config_file={path}", "--allow_version_labels_for_unavailable_models=true"
     )
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     gateway = launch_gateway(server.address, model_config_file=path, grpc_port=port)
     gateway.wait_for("Answering gRPC")
     return {

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sluice import BadReply, Client, DeadlineExceeded, Unavailable
+from tests.processes import free_port
 
 METADATA = b"""{"model_spec": {"version": "1"}, "metadata": {"signature_def": {"signatureDef": {
     "serving_default": {"inputs": {"x": {"dtype": "DT_FLOAT", "tensorShape": {"dim": []}}}}}}}}"""
@@ -21,8 +22,7 @@ over_http = pytest.mark.parametrize("kind", ["http", "http-async"])
 
 @pytest.fixture
 def unused_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from service.modelserver.build import (
 from service.modelserver.errors import StartError
 from service.modelserver.metrics import Metrics
 from service.modelserver.options import Options
+from tests.processes import free_port
 
 LABELLED = """model_config_list { config {
     name: "m" base_path: "/m" version_labels { key: "stable" value: 1 } } }"""
@@ -94,8 +95,7 @@ def test_it_listens_on_an_ipv6_address_for_calls_and_metrics(file, caplog):
     async def listen_on(options):
         return listen(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), options)
 
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = Options(
         port=0,
         bind_address="::1",

@@ -170,8 +170,11 @@ def test_a_link_to_itself_keeps_no_version_loading(client, models, until):
     assert client.status("linked")[4].status.error_message
 
 
-def test_a_model_without_a_version_is_told_once_and_when_asked_for(client, models, until, watcher):
-    models.publish("affine/1", "misnamed", 1).rename(models.directory / "misnamed" / "v2")
+def test_a_model_without_a_version_is_told_once_and_when_asked_for(
+    client, models, conformance_models, until, watcher, tmp_path
+):
+    shutil.copytree(conformance_models / "affine/1", tmp_path / "misnamed/v2")
+    (tmp_path / "misnamed").rename(models.directory / "misnamed")
     until(lambda: "No version of model misnamed was found" in watcher.log)
     with pytest.raises(grpc.RpcError) as caught:
         client.status("misnamed")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -28,6 +27,7 @@ from sluice.wire.protos.serving_pb2 import (
 )
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
 from sluice.wire.tensors import decode_tensor, encode_tensor
+from tests.processes import free_port
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,7 @@ def config(tmp_path_factory, conformance_models, own_models):
 
 @pytest.fixture(scope="module")
 def metrics_port():
-    with socket.create_server(("", 0)) as free:
-        return free.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture(scope="module")
@@ -368,18 +367,28 @@ def test_a_config_file_that_cannot_be_read_changes_nothing(models, server, confi
     config._file.write_text(whole)
 
 
-def test_a_reload_request_brings_a_model_and_its_label(models, predictions, config):
+def test_a_reload_request_brings_a_model_and_its_label(models, predictions, config, until):
     specific = {"model_version_policy": {"specific": {"versions": [1, 3]}}}
-    config.write(affine=specific)  # or the poll would undo it
+    config.write(affine=specific)  # or the poll would undo it, as it does with the label
     reply = models.HandleReloadConfigRequest(
         ReloadConfigRequest(config=config.proto(affine=specific)), timeout=60
     )
     assert reply.status.error_code == 0
     labelled = config.proto(affine={**specific, "version_labels": {"first": 1}})
-    models.HandleReloadConfigRequest(ReloadConfigRequest(config=labelled), timeout=60)
     sent = request("affine")
     sent.model_spec.version_label = "first"
-    assert y_of(predictions.Predict(sent, timeout=30)) == [2.5]
+    answers = []
+
+    def brought():
+        models.HandleReloadConfigRequest(ReloadConfigRequest(config=labelled), timeout=60)
+        try:
+            answers.append(y_of(predictions.Predict(sent, timeout=30)))
+        except grpc.RpcError as error:
+            assert error.details() == "Unrecognized servable version label: first"
+        return answers
+
+    until(brought)
+    assert answers == [[2.5]]
     assert y_of(predictions.Predict(request("affine"), timeout=30)) == [2.0]
 
 

@@ -3,13 +3,13 @@
 import functools
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 
 import training
+from tests.processes import free_port
 from training.errors import BadSetting, NoGpu
 from training.fitting import devices
 
@@ -86,19 +86,9 @@ def one(tmp_path_factory):
     return trained
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def train_on_two_machines(name, repository):
     """What each of them printed."""
-    workers = [f"localhost:{port}" for port in free_ports(2)]
+    workers = [f"localhost:{port}" for port in (free_port(), free_port())]
     processes = [
         start(
             TRAIN,
