@@ -45,6 +45,7 @@ RULES = [
             "service/gateway/server.py",
             "service/gateway/tracing/otel.py",
             "service/gateway/rpc/edge.py",
+            "service/gateway/rpc/open_services.py",
             "service/gateway/rpc/server.py",
         },
     ),

@@ -58,13 +58,15 @@ def status_of(error: errors.GatewayError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def grpc_code_of(error: errors.GatewayError) -> str:
-    return next(GRPC_CODE[kind] for kind in type(error).__mro__ if kind in GRPC_CODE)
+def grpc_code_of(error: Exception) -> str:
+    """INTERNAL for what is no GatewayError."""
+    kinds = type(error).__mro__
+    return next((GRPC_CODE[kind] for kind in kinds if kind in GRPC_CODE), "INTERNAL")
 
 
 def error_response(error: Exception) -> HttpResponse:
     """Over HTTP, every dialect's error document is TensorFlow Serving's; what is no GatewayError
-    is a bug, of which the client learns no more than that."""
+    is a bug."""
     if not isinstance(error, errors.GatewayError):
         return HttpResponse(error_body(FAILED), 500)
     return HttpResponse(error_body(str(error)), status_of(error), headers=headers_of(error))

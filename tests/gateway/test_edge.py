@@ -7,13 +7,15 @@ import pytest
 
 from service.gateway.error_responses import FAILED
 from service.gateway.gateway import Gateway
+from service.gateway.rpc.arrivals import Arrivals
 from service.gateway.rpc.edge import Edge, Method
 from service.gateway.settings import Settings
 
 
 def test_what_a_bug_says_is_for_the_log(caplog):
     async def test():
-        edge = Edge(Gateway.of(Settings()))
+        gateway = Gateway.of(Settings())
+        edge = Edge(gateway, Arrivals(gateway.settings, gateway.telemetry))
 
         def parse(_):
             raise RuntimeError("/etc/a-path")

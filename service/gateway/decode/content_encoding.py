@@ -73,7 +73,7 @@ def _unpacked(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
                 if size > max(FREE_BYTES, MAX_RATIO * read):
                     raise MalformedRequest(
                         f"The body unpacks to more than {FREE_BYTES} bytes and more than "
-                        f"{MAX_RATIO} times what was sent; send it without Content-Encoding"
+                        f"{MAX_RATIO} times what was sent; send it without packing it"
                     )
                 yield piece
                 rest = unpacker.unconsumed_tail
@@ -83,7 +83,7 @@ def _unpacked(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
                 )
     except zlib.error as error:
         raise MalformedRequest(
-            f"The body is not the {encoding} that its Content-Encoding says: {error}"
+            f"The body is not the {encoding} that it is said to be: {error}"
         ) from error
     if not unpacker.eof:
         raise MalformedRequest(f"The body's {encoding} ends too early; send it whole")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -15,18 +15,13 @@ from service.gateway.access.grant import OPERATION_OF
 from service.gateway.access.limits import BYTES
 from service.gateway.caching import told
 from service.gateway.caller import Caller
-from service.gateway.deadlines import Deadlines
 from service.gateway.error_responses import FAILED, grpc_code_of, headers_of
-from service.gateway.errors import (
-    BodyTimeout,
-    DeadlineExceeded,
-    GatewayError,
-    MalformedRequest,
-    ShuttingDown,
-)
+from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.headers import combined
+from service.gateway.rpc.arrivals import Arrivals
+from service.gateway.rpc.packing import is_packed, unpack
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
@@ -34,12 +29,9 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_DETAILS = 2000  # characters; a client takes 8 kB of trailers, percent-encoded, and no more
 QUIET_S = 0.1
-# gRPC says that a message will not come before it says why: the client has left, or the message is
-# over the limit, which end the call; or there is none.
-ENDED_S = 0.1
 
 log = logging.getLogger(__name__)
-Context = grpc.aio.ServicerContext[bytes, bytes]
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -53,14 +45,21 @@ class Method(Generic[Request]):
     answer: Callable[[ModelRef, Request, Caller], Awaitable[bytes]]
 
 
+class Ending(NamedTuple):
+    """A call's that failed, as `abort` of its context takes it."""
+
+    code: grpc.StatusCode
+    details: str
+    trailers: tuple[tuple[str, str], ...]
+
+
 class Edge:
     """Makes gRPC handlers of methods, and knows which calls are in flight."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, arrivals: Arrivals) -> None:
+        self._gateway, self._arrivals = gateway, arrivals
         self._running, self._last_begun, self._last_ended = 0, 0.0, 0.0
         self._refusing = False
-        self._deadlines = Deadlines()
 
     def handlers(
         self, service: str, methods: Mapping[str, Method[Any]]
@@ -94,17 +93,19 @@ class Edge:
     async def _answer(self, path: str, method: Method[Any], context: Context) -> bytes:
         headers, gateway = _headers(context), self._gateway
         caller = self._caller(headers, context)
-        model, code, reason, data, reply = ModelRef(""), "OK", "", b"", b""
-        details = ""
-        trailers: tuple[tuple[str, str], ...] = ()
+        model, reason, data, reply = ModelRef(""), "", b"", b""
+        ending: Ending | None = None
         caller.trace = gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
         try:
             with self._in_flight():
                 if OPERATION_OF[method.verb] is not None:
                     await gateway.identify(headers, context.peer(), 0, caller)
-            data = await self._message(context, caller)
+            data = await self._arrivals.message(context.read, caller)
             with self._in_flight():
                 await gateway.spend(caller, {BYTES: len(data)})
+                if is_packed(data):
+                    most = gateway.settings.max_body_bytes
+                    data = await gateway.predictions.aside(unpack, data, most)
                 model, request = method.parse(data)
                 gateway.permit(caller, model.name, method.verb)
                 with gateway.admission.place(
@@ -113,34 +114,20 @@ class Edge:
                     caller.trace.step("admit", caller.began)
                     reply = await method.answer(model, request, caller)
         except GatewayError as error:
-            code, details = grpc_code_of(error), str(error)
-            reason = details
-            trailers = _trailers(headers_of(error))
+            ending, reason = ending_of(error), str(error)
         except asyncio.CancelledError:  # the client is gone
             self._observe(path, method, model, "CANCELLED", data, reply, caller, context, "")
             raise
         except Exception as error:  # a bug of ours: the caller gets an answer, the log the trace
-            code, details, reason = "INTERNAL", FAILED, f"{type(error).__name__}: {error}"
+            ending, reason = ending_of(error), f"{type(error).__name__}: {error}"
             log.exception("%s failed", path)
+        code = "OK" if ending is None else ending.code.name
         self._observe(path, method, model, code, data, reply, caller, context, reason)
-        if code != "OK":
-            await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS], trailers)
+        if ending is not None:
+            await context.abort(*ending)
         if caller.cache:
             context.set_trailing_metadata(_trailers(told(caller)))
         return reply
-
-    async def _message(self, context: Context, caller: Caller) -> bytes:
-        """The call's, which has the caller's time to come. Raises BodyTimeout, MalformedRequest."""
-        try:
-            with self._deadlines.within(caller):
-                message = await context.read()
-        except DeadlineExceeded:
-            seconds = caller.deadline - caller.began
-            raise BodyTimeout(f"The message did not come within {seconds:.3g} s") from None
-        if isinstance(message, bytes):
-            return message
-        await asyncio.sleep(ENDED_S)
-        raise MalformedRequest("The call ended without a message")
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
@@ -210,6 +197,14 @@ def _headers(context: Context) -> dict[str, str]:
 
 def _trailers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), text) for name, text in headers.items())
+
+
+def ending_of(error: Exception) -> Ending:
+    """What the client is told of an error; one that is no GatewayError is a bug."""
+    details, trailers = FAILED, dict[str, str]()
+    if isinstance(error, GatewayError):
+        details, trailers = str(error)[:MAX_DETAILS], headers_of(error)
+    return Ending(grpc.StatusCode[grpc_code_of(error)], details, _trailers(trailers))
 
 
 def read_message(kind: type[AnyMessage], data: bytes) -> AnyMessage:

@@ -3,14 +3,17 @@
 import asyncio
 import logging
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
 from service.gateway.gateway import Gateway
 from service.gateway.readiness import readiness
 from service.gateway.rpc import oip, tfs
+from service.gateway.rpc.arrivals import Arrivals
 from service.gateway.rpc.edge import QUIET_S, Edge
+from service.gateway.rpc.open_services import OpenServices
+from service.gateway.rpc.packing import AS_THEY_CAME
 from service.gateway.tls.server import ServerTls
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE, PREDICTION_SERVICE
 from sluice.wire.health import HealthService, add_health
@@ -69,7 +72,8 @@ class GrpcServer:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._edge = Edge(gateway)
+        self._arrivals = Arrivals(gateway.settings, gateway.telemetry)
+        self._edge = Edge(gateway, self._arrivals)
         self._tls = None if gateway.tls is None else _Tls(gateway.tls)
         self._health = HealthService(SERVICES)
         self._server = LastingServer(self._made, gateway.settings.request_timeout_s)
@@ -79,6 +83,7 @@ class GrpcServer:
         server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 1),
+                AS_THEY_CAME,
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_connection_age_ms", int(settings.grpc_max_connection_age_s * 1000)),
@@ -94,8 +99,11 @@ class GrpcServer:
                 self._edge.handlers(OIP_SERVICE, oip.Oip(predictions).methods()),
             )
         )
-        add_health(server, self._health)
-        add_reflection(server, SERVICES)
+        # No call outlives its connection.
+        longest_s = settings.grpc_max_connection_age_s + settings.request_timeout_s
+        openly: Any = OpenServices(server, self._arrivals, longest_s)
+        add_health(openly, self._health)
+        add_reflection(openly, SERVICES)
         self._open_port(server)
         return server
 

@@ -1,0 +1,35 @@
+"""gRPC messages that came packed, which gRPC is told to hand over as they came.
+
+It would unpack them itself, sixty kB to sixty MB, before anybody is asked. Whether one is packed is
+told by its first bytes, as gRPC does not say: in gzip's a message would have a wire type that there
+is none of, in zlib's a field 15, which no message of ours has.
+"""
+
+from service.gateway.decode.content_encoding import decompress
+
+# Of a server: a message is left as it came.
+AS_THEY_CAME = ("grpc.per_message_decompression", 0)
+_GZIP = b"\x1f\x8b"
+_ZLIB = 0x78  # deflate, of the window that gRPC has
+_ZLIB_CHECK = 31  # what divides the first two bytes of zlib's
+
+
+def is_packed(message: bytes) -> bool:
+    """
+    >>> import gzip, zlib
+    >>> [is_packed(each) for each in (gzip.compress(b"x"), zlib.compress(b"x"), b"\\x0a\\x00", b"")]
+    [True, True, False, False]
+    """
+    return message.startswith(_GZIP) or _is_zlib(message)
+
+
+def unpack(message: bytes, limit_bytes: int) -> bytes:
+    """A message that is packed, as it is to be read. Raises PayloadTooLarge, MalformedRequest."""
+    if message.startswith(_GZIP):
+        return decompress(message, "gzip", limit_bytes)
+    return decompress(message, "deflate", limit_bytes)
+
+
+def _is_zlib(message: bytes) -> bool:
+    head = message[:2]
+    return head[:1] == bytes([_ZLIB]) and int.from_bytes(head, "big") % _ZLIB_CHECK == 0
