@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -42,7 +42,7 @@ from sluice.wire.prediction_logs import (
     log_about,
 )
 from sluice.wire.protos import serving_pb2 as serving
-from sluice.wire.protos.tensorflow_pb2 import Example
+from sluice.wire.protos.tensorflow_pb2 import Example, SequenceExample
 from sluice.wire.tensors import Array
 from sluice.wire.tfrecords import frame
 
@@ -215,7 +215,8 @@ class Capture:
         return encode_predict_request(model, kind.signature, [inputs], kind.outputs)
 
     def _without_hidden(self, array: Array) -> Array:
-        """Strings may be Examples, serialized: a Predict may ask what a Classify does."""
+        """Strings may be Examples, or SequenceExamples, serialized: a Predict may ask what a
+        Classify does."""
         if not array.dtype.hasobject:
             return array
         texts = [self._example_without(text) for text in array.flat]
@@ -224,23 +225,24 @@ class Capture:
     def _example_without(self, text: bytes) -> bytes:
         """As it came, unless it is one that has what is left out."""
         try:
-            example = Example.FromString(text)
+            example = SequenceExample.FromString(text)
         except DecodeError:
             return text
-        return example.SerializeToString() if self._strip(example) else text
+        features, lists = example.context.feature, example.feature_lists.feature_list
+        stripped = self._strip(features), self._strip(lists)
+        return example.SerializeToString() if any(stripped) else text
 
-    def _strip(self, example: Example) -> bool:
-        """Whether it had any feature that is left out."""
-        features = example.features.feature
-        names = list(filter(self._leaves_out, features))
+    def _strip(self, named: MutableMapping[str, Any]) -> bool:
+        """Whether anything was in it that is left out."""
+        names = [name for name in named if self._leaves_out(name)]
         for name in names:
-            del features[name]
+            del named[name]
         return bool(names)
 
     def _without_features(self, kind: Any, request: bytes) -> bytes:
         message = kind.FromString(request)
         for example in _examples_of(message.input):
-            self._strip(example)
+            self._strip(example.features.feature)
         serialized: bytes = message.SerializeToString()
         return serialized
 

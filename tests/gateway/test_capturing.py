@@ -25,7 +25,7 @@ from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.serving_pb2 import ClassificationRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
-from sluice.wire.protos.tensorflow_pb2 import Example
+from sluice.wire.protos.tensorflow_pb2 import Example, SequenceExample
 from sluice.wire.tensors import decode_tensor
 from tests.gateway.access import GRPC, HTTP
 
@@ -119,12 +119,18 @@ def test_examples_are_captured_without_what_is_left_out(door):
 
 
 def test_a_prediction_of_examples_is_captured_without_what_is_left_out(door):
+    # Of a SequenceExample too, whose context the model takes for an Example's features.
     ways, directory = door
     example = Example()
     example.features.feature["x"].float_list.value.append(0.5)
     plain = example.SerializeToString()
     example.features.feature["secret"].bytes_list.value.append(b"a name")
-    texts = [example.SerializeToString(), plain]
+    sequences = SequenceExample.FromString(plain)
+    sequences.feature_lists.feature_list["kept"].feature.add().int64_list.value.append(7)
+    kept = sequences.SerializeToString()
+    hidden = sequences.feature_lists.feature_list["meta"].feature.add()
+    hidden.bytes_list.value.append(b"a name")
+    texts = [example.SerializeToString(), plain, sequences.SerializeToString()]
     rows = [{"b64": base64.b64encode(text).decode()} for text in texts]
     body = {"signature_name": "classify", "instances": rows}
     url = f"{ways['front']}/v1/models/affine:predict"
@@ -134,7 +140,7 @@ def test_a_prediction_of_examples_is_captured_without_what_is_left_out(door):
         lambda: [each for each in read(directory) if (each.kind, each.signature) == whose]
     )
     (inputs,) = logged.request.inputs.values()
-    assert [*decode_tensor(inputs)] == [plain, plain]
+    assert [*decode_tensor(inputs)] == [plain, plain, kept]
 
 
 def test_of_a_model_all_are_captured_less_what_is_left_out(door):
