@@ -1,6 +1,6 @@
 """What keys, limits, the access log and captures cost the gateway, beside one with none of them.
 
-    python benchmarks/access.py [--rounds 8] [--seconds 3] [--connections 32] [--docs]
+    python benchmarks/access.py [--rounds 40] [--seconds 1] [--connections 32] [--docs]
 
 A gateway of each kind before one embedded model server, all of them running. They are asked in
 turn, each for some seconds, forwards and backwards, for a machine is fast and slow by turns; a
@@ -163,8 +163,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=8, help="2 at the least")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each kind in a round")
+    parser.add_argument("--rounds", type=int, default=40, help="2 at the least")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each kind in a round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
     return parser.parse_args()
