@@ -11,10 +11,13 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from training.errors import DiskFull, Occupied
 from training.surroundings.disk import room_for, writable
@@ -111,13 +114,39 @@ def resumable(workspace: Path) -> Iterator[None]:
     Traceback (most recent call last):
     training.errors.DiskFull: the disk is full. No epoch was finished: the same command starts again
     """
+    with _noticed_interrupts() as interrupts:
+        try:
+            yield
+        except DiskFull as error:
+            raise DiskFull(f"{error}. {_how_to_go_on(workspace)}") from error
+        except (KeyboardInterrupt, Exception) as error:
+            if not interrupts and isinstance(error, Exception):
+                raise
+            print(f"\nInterrupted. {_how_to_go_on(workspace)}", flush=True)
+            raise KeyboardInterrupt from None
+
+
+@contextlib.contextmanager
+def _noticed_interrupts() -> Iterator[list[int]]:
+    """Filled with the signals of Ctrl-C that come: where one comes in the middle of TensorFlow's
+    tracing, its C++ goes on without the result, and what is raised is another error (2.21)."""
+    come: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    # Python has signals for the main thread alone, and one that is ignored stays so.
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield come
+        return
+    handle: Callable[[int, FrameType | None], object] = before
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        come.append(number)
+        handle(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
     try:
-        yield
-    except KeyboardInterrupt:
-        print(f"\nInterrupted. {_how_to_go_on(workspace)}", flush=True)
-        raise
-    except DiskFull as error:
-        raise DiskFull(f"{error}. {_how_to_go_on(workspace)}") from error
+        yield come
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _how_to_go_on(workspace: Path) -> str:

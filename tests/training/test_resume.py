@@ -1,5 +1,6 @@
 """A run that was cut off goes on as if it had not been."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 import training
 from training.errors import CannotResume
 from training.fitting import fit
+from training.workspace import resumable
 
 SETTINGS = {"limit": "320", "shift": "0.05"}
 SCRIPT = """
@@ -102,6 +104,29 @@ def test_after_kill_9_in_the_middle_of_an_epoch(tmp_path):
     assert killed["heads"] == whole["heads"]
     for measure, values in whole["curves"].items():
         assert killed["curves"][measure] == pytest.approx(values, rel=1e-6, abs=1e-6), measure
+
+
+@pytest.fixture
+def heard():
+    """Ctrl-C is, also where pytest runs in a script's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_an_interrupt_that_tensorflow_makes_another_error_of_is_one(tmp_path, capsys):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), resumable(tmp_path):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ValueError("Argument `structure` is a scalar")
+    assert capsys.readouterr().out == (
+        "\nInterrupted. No epoch was finished: the same command starts again\n"
+    )
+    assert signal.getsignal(signal.SIGINT) is handler
+    with pytest.raises(ValueError, match="no interrupt"), resumable(tmp_path):
+        raise ValueError("no interrupt")
 
 
 @pytest.mark.slow
