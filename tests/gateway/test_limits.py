@@ -125,6 +125,86 @@ def test_an_account_says_which_limit_and_when():
     ]
 
 
+class CountingBook(Book):
+    """Knows how often it was asked."""
+
+    asked = 0
+
+    async def spend(self, spendings):
+        self.asked += 1
+        return await super().spend(spendings)
+
+
+@given(
+    burst=st.integers(1, 2000),
+    turns=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=400),
+)
+def test_what_workers_spend_ahead_gives_nobody_more_and_hardly_less(burst, turns):
+    """Of four workers before one book, in any order."""
+    rate, book = Rate(ROWS, 1e-6, burst), Book()
+    workers = [Account("a", Limits((rate,)), book) for _ in range(4)]
+
+    async def spent():
+        rows = 0
+        for worker, cost in [*turns, *[(each, 1) for each in range(4)] * burst]:
+            try:
+                await workers[worker].spend({ROWS: cost})
+            except RateLimited:
+                continue
+            rows += cost
+        return rows
+
+    assert asyncio.run(spent()) <= max(burst, 9)  # what is over the burst passes alone
+    assert sum(asyncio.run(_at_hand(worker)) for worker in workers) == 0
+
+
+async def _at_hand(account):
+    """How many more of it pass."""
+    rows = 0
+    while True:
+        try:
+            await account.spend({ROWS: 1})
+        except RateLimited:
+            return rows
+        rows += 1
+
+
+def test_most_of_a_large_rate_is_paid_at_hand():
+    book = CountingBook()
+    account = Account("a", Limits((Rate(REQUESTS, 1000, 1000), Rate(BYTES, 1e6, 1e6))), book)
+
+    async def ask():
+        for _ in range(500):
+            await account.spend({REQUESTS: 1, BYTES: 100})
+
+    asyncio.run(ask())
+    assert book.asked <= 60
+
+
+def test_a_caller_that_is_refused_ahead_gets_what_is_left_alone():
+    book, rate = CountingBook(), Rate(REQUESTS, 1e-6, 200)
+    spend(book, ("a", rate, 199))
+    account = Account("a", Limits((rate,)), book)
+    asyncio.run(account.spend({REQUESTS: 1}))
+    with pytest.raises(RateLimited) as over:
+        asyncio.run(account.spend({REQUESTS: 1}))
+    assert [each.left for each in over.value.standings] == [0]
+    assert book.asked == 4  # itself, ahead, alone; and while it is known to be spent once
+
+
+def test_a_days_requests_are_each_counted():
+    book = CountingBook()
+    account = Account("a", Limits((Rate(REQUESTS, 1e6, 1e6), Quota(50))), book)
+
+    async def ask():
+        for _ in range(50):
+            await account.spend({REQUESTS: 1})
+        with pytest.raises(RateLimited, match="The 50 requests of this day"):
+            await account.spend({REQUESTS: 1})
+
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

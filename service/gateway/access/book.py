@@ -28,6 +28,7 @@ class Book:
     system takes back from a process that dies is held then while numbers are read and written."""
 
     problem = ""
+    may_be_ahead = True
 
     def __init__(self, is_shared: bool = True) -> None:
         self._is_shared = is_shared

@@ -109,9 +109,13 @@ class Outcome(NamedTuple):
 
 
 class Store(Protocol):
-    """Where what has been spent is kept. `problem` says why it is kept elsewhere for now."""
+    """Where what has been spent is kept. `problem` says why it is kept elsewhere for now.
+
+    `may_be_ahead` where an account may spend a little before it is asked for. Not in a store that
+    can be away: it has to be asked for each request, for what holds then to hold at once."""
 
     problem: str
+    may_be_ahead: bool
 
     def look(self) -> None:
         """See, in an event loop, whether there is one: also while nobody asks."""

@@ -66,6 +66,8 @@ class RedisStore:
     has limits is refused until it is back. `problem` says that it is away. Raises ValueError for an
     address that is none."""
 
+    may_be_ahead = False
+
     def __init__(self, address: str, fallback: Store | None, timeout_s: float) -> None:
         pool = BlockingConnectionPool.from_url(
             address,
