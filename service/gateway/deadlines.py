@@ -90,5 +90,7 @@ class Within:
             self._deadlines.look_by(deadline)
 
     def end(self) -> None:
-        self._late = True
-        self._task.cancel()
+        """Once: a block that two ask to end has one cancellation to take back."""
+        if not self._late:
+            self._late = True
+            self._task.cancel()

@@ -56,12 +56,12 @@ class UnsupportedMediaType(MalformedRequest):
 
 
 class PayloadTooLarge(MalformedRequest):
-    """The body is over SLUICE_MAX_BODY_BYTES."""
+    """The body is over SLUICE_MAX_BODY_BYTES, or another limit, of which `whose` tells."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, whose: str = "") -> None:
+        whose = whose or "(SLUICE_MAX_BODY_BYTES); send fewer instances per request"
         super().__init__(
-            f"The request body is larger than the limit of {limit_bytes} bytes "
-            "(SLUICE_MAX_BODY_BYTES); send fewer instances per request"
+            f"The request body is larger than the limit of {limit_bytes} bytes {whose}"
         )
 
 

@@ -14,10 +14,10 @@ from service.gateway.decode.content_encoding import FREE_BYTES
 from service.gateway.errors import Busy, MalformedRequest, PayloadTooLarge
 from service.gateway.rpc import arrivals
 from service.gateway.rpc.arrivals import Arrivals
-from service.gateway.rpc.packing import is_packed, unpack
+from service.gateway.rpc.packing import SMALL_BYTES, is_packed, unpack
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
-from sluice.wire.contract import HEALTH_SERVICE, OIP_SERVICE
+from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE
 from sluice.wire.protos import inference_pb2 as inference
 from sluice.wire.protos.reflection_pb2 import ServerReflectionRequest
 from sluice.wire.reflection import NAMES as REFLECTION
@@ -41,7 +41,11 @@ PLAIN_MESSAGES = 20  # 1.2 GB
 MOST_MB = 700
 FRAME_HEAD = 9  # bytes: its length, kind, flags and stream
 FRAME_BYTES = 1 << 14  # that one may have behind it
+# Behind a message that is read, of which 64 kB come; and round trips after it.
+UNREAD_BYTES, UNREAD_MB, ROUNDS = 3_000_000, 64, 20
 INFER = f"/{OIP_SERVICE}/ModelInfer"
+LIVE, READY = f"/{OIP_SERVICE}/ServerLive", f"/{OIP_SERVICE}/ModelReady"
+STATUS = f"/{MODEL_SERVICE}/GetModelStatus"
 HEALTH = f"/{HEALTH_SERVICE}/Check"
 WATCH = f"/{HEALTH_SERVICE}/Watch"
 ASK_NAMES = f"/{REFLECTION[0]}/ServerReflectionInfo"
@@ -80,16 +84,20 @@ def ended(data):
     return count
 
 
-async def answered(channel):
-    """A prediction and a look at health are, once there is room again."""
+def one_row():
     infer = inference.ModelInferRequest(model_name="m")
     infer.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents.append(1)
+    return infer.SerializeToString()
+
+
+async def answered(channel):
+    """A prediction and a look at health are, once there is room again."""
     async with asyncio.timeout(60):
-        for path, request in [(INFER, infer), (HEALTH, HealthCheckRequest())]:
+        for path, request in [(INFER, one_row()), (HEALTH, b"")]:
             ask = channel.unary_unary(path)
             while True:
                 try:
-                    await ask(request.SerializeToString(), timeout=60, wait_for_ready=True)
+                    await ask(request, timeout=60, wait_for_ready=True)
                     break
                 except grpc.aio.AioRpcError as error:
                     assert error.code() is grpc.StatusCode.UNAVAILABLE, error
@@ -136,12 +144,81 @@ def test_what_is_more_than_there_is_room_for_is_sent_away(gateway, path):
             ask = channel.unary_unary(path)
             calls = [ask(large, timeout=120) for _ in range(PLAIN_MESSAGES)]
             codes = {await call.code() for call in calls}
-            assert codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT}
+            read = {INFER: grpc.StatusCode.INVALID_ARGUMENT}
+            assert codes <= {
+                grpc.StatusCode.UNAVAILABLE,
+                read.get(path, grpc.StatusCode.RESOURCE_EXHAUSTED),
+            }
             await answered(channel)
 
     asyncio.run(attack())
     workers.check(of="service")
     assert workers.peak_mb() < MOST_MB
+
+
+def test_who_keeps_a_call_open_is_sent_away_too(gateway):
+    """It may be the one whose messages fill the memory."""
+
+    async def attack():
+        async with grpc.aio.insecure_channel(
+            gateway[1], [("grpc.max_send_message_length", -1)]
+        ) as channel:
+            watch = channel.stream_stream(WATCH)()
+            await watch.write(b"")
+            assert await watch.read()
+            asked = channel.stream_stream(ASK_NAMES)()
+            await asked.write(ServerReflectionRequest(list_services="").SerializeToString())
+            assert await asked.read()
+            ask = channel.unary_unary(INFER)
+            calls = [ask(bytes(MESSAGE_BYTES - 1), timeout=120) for _ in range(PLAIN_MESSAGES)]
+            for call in calls:
+                await call.code()
+            async with asyncio.timeout(60):
+                for open_call in (watch, asked):
+                    assert await open_call.code() is grpc.StatusCode.UNAVAILABLE
+            await answered(channel)
+
+    asyncio.run(attack())
+
+
+@pytest.mark.parametrize("path", [INFER, WATCH])
+def test_messages_that_nobody_reads_are_not_taken(gateway, slow, path):
+    """They come behind the one that the method takes, whose call goes on."""
+    process, address = gateway
+    slow[0].go.clear()
+    workers, first = Workers(process), one_row() if path == INFER else b""
+    began_mb = workers.peak_mb()
+
+    async def attack():
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [grpc.aio.insecure_channel(address, options) for _ in range(CONNECTIONS)]
+        calls = [each.stream_stream(path)() for each in channels for _ in range(STREAMS)]
+        for call in calls:
+            await call.write(first)
+        second = bytes(UNREAD_BYTES)
+        writes = [asyncio.ensure_future(call.write(second)) for call in calls]
+        for _ in range(ROUNDS):
+            for channel in channels:
+                await channel.unary_unary(HEALTH)(b"", timeout=60)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*writes, return_exceptions=True)
+        await asyncio.gather(*(each.close() for each in channels))
+
+    asyncio.run(attack())
+    assert workers.peak_mb() - began_mb < UNREAD_MB
+
+
+@pytest.mark.parametrize("path", [HEALTH, WATCH, ASK_NAMES, LIVE, READY, STATUS])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_what_asks_for_no_prediction_is_small(gateway, path, pack):
+    """Each of its fields, which says nothing, is read in the event loop."""
+    with grpc.insecure_channel(gateway[1]) as channel:
+        large = b"\x98\x06\x01" * SMALL_BYTES
+        call = channel.stream_stream(path)(iter([pack(large)]), timeout=60)
+        with pytest.raises(grpc.RpcError, match="65536 bytes for what asks for no prediction"):
+            next(call)
+        assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_open_services_answer_as_before(gateway):
@@ -213,31 +290,49 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_worker_that_has_grown_takes_messages_again(process, clock):
+@pytest.fixture
+def ask(process, clock):
+    """A message, a second after the last one, of 192 MB for which there is room."""
     settings = Settings(max_bytes_in_flight=64 << 20, max_body_bytes=64 << 20)
     telemetry = Telemetry(AccessLog("off"))
     coming = Arrivals(settings, telemetry, lambda: process.resident_bytes, process.give_back)
 
-    async def ask():
-        clock.seconds += 1
-
+    async def message():
         async def read():
             return b"message"
 
+        clock.seconds += 1
         return await coming.message(read, Caller.within(60))
 
-    async def test():
-        assert await ask() == b"message"
-        assert not process.gave_back
-        process.resident_bytes = 293 << 20  # 192 are for messages
-        for _ in range(2):
-            with pytest.raises(Busy, match="SLUICE_MAX_BYTES_IN_FLIGHT"):
-                await ask()
-        assert process.gave_back == 2
-        clock.seconds += arrivals.QUIET_S
-        assert await ask() == b"message"
-        process.resident_bytes += 193 << 20
-        with pytest.raises(Busy):
-            await ask()
+    return lambda: asyncio.run(message())
 
-    asyncio.run(test())
+
+def test_a_worker_that_has_grown_takes_messages_again(process, clock, ask):
+    assert ask() == b"message"
+    assert not process.gave_back
+    process.resident_bytes = 293 << 20
+    for _ in range(2):
+        with pytest.raises(Busy, match="SLUICE_MAX_BYTES_IN_FLIGHT"):
+            ask()
+    assert process.gave_back == 2
+    clock.seconds += arrivals.QUIET_S
+    assert ask() == b"message"
+    process.resident_bytes += 191 << 20
+    assert ask() == b"message"
+    process.resident_bytes += 2 << 20
+    with pytest.raises(Busy):
+        ask()
+
+
+def test_what_a_worker_had_grown_by_is_no_room(process, clock, ask):
+    assert ask() == b"message"
+    process.resident_bytes = 293 << 20
+    with pytest.raises(Busy):
+        ask()
+    clock.seconds += arrivals.QUIET_S
+    assert ask() == b"message"
+    process.resident_bytes = 90 << 20
+    assert ask() == b"message"
+    process.resident_bytes = 293 << 20
+    with pytest.raises(Busy):
+        ask()

@@ -52,6 +52,16 @@ def test_what_ends_before_is_left_alone():
     asyncio.run(scenario())
 
 
+def test_a_block_that_two_end_at_the_same_time_ends_once():
+    async def scenario():
+        with pytest.raises(DeadlineExceeded), Deadlines().within(Caller.within(60.0)) as block:
+            for _ in range(2):
+                block.end()
+            await asyncio.sleep(60)
+
+    asyncio.run(scenario())
+
+
 def test_a_deadline_can_come_nearer_but_not_go_away():
     async def scenario():
         deadlines, caller = Deadlines(), Caller.within(60.0)

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from service.gateway.access.grant import OPERATION_OF
+from service.gateway.access.grant import OPERATION_OF, PREDICT
 from service.gateway.access.limits import BYTES
 from service.gateway.caching import told
 from service.gateway.caller import Caller
@@ -21,7 +21,7 @@ from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.headers import combined
 from service.gateway.rpc.arrivals import Arrivals
-from service.gateway.rpc.packing import is_packed, unpack
+from service.gateway.rpc.packing import is_packed, small, unpack
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
@@ -103,9 +103,7 @@ class Edge:
             data = await self._arrivals.message(context.read, caller)
             with self._in_flight():
                 await gateway.spend(caller, {BYTES: len(data)})
-                if is_packed(data):
-                    most = gateway.settings.max_body_bytes
-                    data = await gateway.predictions.aside(unpack, data, most)
+                data = await self._plain(data, method)
                 model, request = method.parse(data)
                 gateway.permit(caller, model.name, method.verb)
                 with gateway.admission.place(
@@ -128,6 +126,15 @@ class Edge:
         if caller.cache:
             context.set_trailing_metadata(_trailers(told(caller)))
         return reply
+
+    async def _plain(self, data: bytes, method: Method[Any]) -> bytes:
+        """What is to be read of a message. Raises PayloadTooLarge, MalformedRequest."""
+        gateway = self._gateway
+        if OPERATION_OF[method.verb] != PREDICT:
+            return small(data)
+        if not is_packed(data):
+            return data
+        return await gateway.predictions.aside(unpack, data, gateway.settings.max_body_bytes)
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:

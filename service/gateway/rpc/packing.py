@@ -1,4 +1,5 @@
-"""gRPC messages that came packed, which gRPC is told to hand over as they came.
+"""gRPC messages that came packed, which gRPC is told to hand over as they came, and those that are
+read in the event loop.
 
 It would unpack them itself, sixty kB to sixty MB, before anybody is asked. Whether one is packed is
 told by its first bytes, as gRPC does not say: in gzip's a message would have a wire type that there
@@ -6,9 +7,12 @@ is none of, in zlib's a field 15, which no message of ours has.
 """
 
 from service.gateway.decode.content_encoding import decompress
+from service.gateway.errors import PayloadTooLarge
 
 # Of a server: a message is left as it came.
 AS_THEY_CAME = ("grpc.per_message_decompression", 0)
+# Of what asks for no prediction: a name or two. 64 MB that say nothing take a second to read.
+SMALL_BYTES = 1 << 16
 _GZIP = b"\x1f\x8b"
 _ZLIB = 0x78  # deflate, of the window that gRPC has
 _ZLIB_CHECK = 31  # what divides the first two bytes of zlib's
@@ -28,6 +32,20 @@ def unpack(message: bytes, limit_bytes: int) -> bytes:
     if message.startswith(_GZIP):
         return decompress(message, "gzip", limit_bytes)
     return decompress(message, "deflate", limit_bytes)
+
+
+def small(message: bytes) -> bytes:
+    """One that asks for no prediction, as it is to be read. Raises PayloadTooLarge,
+    MalformedRequest."""
+    too_large = PayloadTooLarge(SMALL_BYTES, "for what asks for no prediction")
+    if len(message) > SMALL_BYTES:
+        raise too_large
+    if not is_packed(message):
+        return message
+    try:
+        return unpack(message, SMALL_BYTES)
+    except PayloadTooLarge:
+        raise too_large from None
 
 
 def _is_zlib(message: bytes) -> bool:

@@ -10,7 +10,7 @@ import grpc
 from service.gateway.gateway import Gateway
 from service.gateway.readiness import readiness
 from service.gateway.rpc import oip, tfs
-from service.gateway.rpc.arrivals import Arrivals
+from service.gateway.rpc.arrivals import UNREAD, Arrivals
 from service.gateway.rpc.edge import QUIET_S, Edge
 from service.gateway.rpc.open_services import OpenServices
 from service.gateway.rpc.packing import AS_THEY_CAME
@@ -84,6 +84,7 @@ class GrpcServer:
             options=[
                 ("grpc.so_reuseport", 1),
                 AS_THEY_CAME,
+                UNREAD,
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_connection_age_ms", int(settings.grpc_max_connection_age_s * 1000)),
