@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.grappler import tf_optimizer
 
 from service.gateway.decode.images import (
     ImageOptions,
@@ -161,3 +162,22 @@ def test_a_file_that_breaks_off_anywhere_is_refused_and_ends_nothing(name, by_tr
         for way in (by_the_graph, by_the_gateway, by_training):
             seen = way(data[:length])
             assert isinstance(seen, str) or np.abs(seen - whole).mean() <= LEVELS
+
+
+def test_a_format_is_optimised_when_a_file_of_it_comes_and_not_with_every_signature():
+    """A format's functions are in the graph that a session runs first as they were written."""
+    decode = graph.get_concrete_function()
+    with tf.Graph().as_default() as signature:
+        files = tf.compat.v1.placeholder(tf.string, [None])
+        signature.add_to_collection("train_op", decode(files))  # what is fetched
+        written = tf.compat.v1.train.export_meta_graph(graph=signature)
+    optimised = tf_optimizer.OptimizeGraph(tf.compat.v1.ConfigProto(), written)
+    sizes = {each.signature.name: len(each.node_def) for each in optimised.library.function}
+    formats = [
+        each
+        for each in written.graph_def.library.function
+        if any(name in each.signature.name for name in ("_jpeg_", "_png_", "_gif_", "_bmp_"))
+    ]
+    assert len(formats) == 4
+    for each in formats:
+        assert sizes[each.signature.name] == len(each.node_def)

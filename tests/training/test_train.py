@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import pytest
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
@@ -15,6 +16,8 @@ import training
 from training.build import build
 from training.errors import Diverged, UnknownName
 from training.fitting.fit import fit
+from training.fitting.schedule import CosineDecayOnce
+from training.fitting.trainer import Trainer
 from training.recipes import RECIPES
 
 SMALL = {"limit": "200"}
@@ -119,3 +122,25 @@ def test_importing_training_loads_no_tensorflow():
     script = "import sys, training; print({'tensorflow', 'keras'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+def test_a_step_computes_its_learning_rate_once_however_many_weights_decay(dataset):
+    recipe = dataclasses.replace(RECIPES["mlp"], weight_decay=0.01, units=(4, 4, 4))
+    trainer = Trainer(
+        build(recipe, dataset), recipe, dataset.heads, tf.distribute.get_strategy(), 8, 4
+    )
+    batch = dataset.train.take(slice(8))
+    step = trainer._train_step.get_concrete_function(batch.inputs, batch.targets, tf.ones(8))
+    kinds = [each.type for each in step.graph.get_operations()]
+    assert kinds.count("StatelessIf") == 1  # rising or falling
+    assert kinds.count("AssignSubVariableOp") > 8  # each weight is changed, and decays
+
+
+def test_the_rate_is_that_of_keras():
+    sizes = {"initial_learning_rate": 1e-5, "decay_steps": 95, "warmup_target": 1e-3}
+    expected = keras.optimizers.schedules.CosineDecay(**sizes, warmup_steps=5)
+    ours = CosineDecayOnce(**sizes, warmup_steps=5)
+    rates = tf.function(lambda step: (ours(step), ours(step), expected(step)))
+    for at in (0, 1, 5, 6, 50, 99, 100, 150):
+        first, second, keras_own = rates(tf.constant(at))
+        assert first == second == keras_own == ours(at)

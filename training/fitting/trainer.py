@@ -14,6 +14,7 @@ from models.adversarial import GAN
 from training.data.dataset import Split
 from training.data.heads import Head
 from training.fitting.batches import Rows, batches
+from training.fitting.schedule import CosineDecayOnce
 from training.inference import call
 from training.recipes import Recipe
 
@@ -131,7 +132,7 @@ def _optimizer(
 ) -> keras.optimizers.Optimizer:
     steps = recipe.epochs * steps_per_epoch
     warm_up = max(1, steps // 20)
-    rate = keras.optimizers.schedules.CosineDecay(
+    rate = CosineDecayOnce(
         recipe.learning_rate / 100,
         max(1, steps - warm_up),
         warmup_target=recipe.learning_rate,
