@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The graphs of a version on this machine's NVIDIA GPU, in about ten minutes: a table of images a
+# The graphs of a version on this machine's NVIDIA GPU, in about ten minutes: tables of images a
 # second. TensorFlow Serving's GPU image answers where docker can run it; else Sluice's own model
 # server does, on a TensorFlow with CUDA (pip install 'tensorflow[and-cuda]' in .venv).
 #
