@@ -21,7 +21,11 @@ from training.publishing.report import TrainingRun
 from training.recipes import RECIPES
 from training.settings import configure
 
-QUICKLY = {"digits": {"epochs": 15}, "fashion": {"limit": 4000, "epochs": 3, "units": 32}}
+QUICKLY = {
+    "digits": {"epochs": 15},
+    "fashion": {"limit": 4000, "epochs": 3, "units": 32},
+    "vit_small": {"limit": 4000, "epochs": 5},
+}
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ class Explainer:
         each head (-1: the one with the highest score) -> for each head the heat of each image,
         float32 [N, h, w] of 0..1, the class explained, and its probability; docs/contract.md has
         the names.
-    looked_at: by head and image, the layer whose maps were looked at; "" for the pixels themselves,
-        and no image that the head does not see.
+    looked_at: by head and image, the layer whose maps or tokens were looked at; "" for the pixels
+        themselves, and no image that the head does not see.
     Raises UnknownName for a `layer` that the model has not.
 
     >>> import models
@@ -157,8 +157,14 @@ def _heats(places: Mapping[str, Place], scores: tf.Tensor) -> Tensors:
     for (image, place), gradient in zip(places.items(), gradients, strict=True):
         maps = tf.cast(place.tensor, tf.float32)
         slope = tf.zeros_like(maps) if gradient is None else tf.cast(gradient, tf.float32)
-        found[image] = heat.grad_cam(maps, slope) if place.is_layer else heat.input_gradient(slope)
+        found[image] = _heat(place, maps, slope)
     return found
+
+
+def _heat(place: Place, maps: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
+    if place.tokens:
+        return heat.of_tokens(maps, slope, place.tokens.grid, place.tokens.attentions)
+    return heat.grad_cam(maps, slope) if place.is_layer else heat.input_gradient(slope)
 
 
 def _asking(heads: Mapping[str, Classes]) -> dict[str, str]:

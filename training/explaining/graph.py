@@ -26,6 +26,18 @@ def behind(tensor: tf.Tensor, through: Callable[[tf.Tensor], bool] = lambda _: T
     return found
 
 
+def sees_through(score: tf.Tensor, tensor: tf.Tensor, image: tf.Tensor) -> bool:
+    """Whether the score sees the image through this tensor alone: not one branch of several.
+
+    >>> with tf.Graph().as_default():
+    ...     image = tf.constant([1.0])
+    ...     first, second = tf.nn.relu(image), tf.exp(image)
+    ...     sees_through(first + 1, first, image), sees_through(first + second, first, image)
+    (True, False)
+    """
+    return image.name not in behind(score, through=lambda other: other.name != tensor.name)
+
+
 def made_by(tensor: tf.Tensor) -> tf.Operation:
     """The last operation that changed a number of the tensor.
 

@@ -1,6 +1,10 @@
 """Maps and gradients -> heat of 0..1."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
+
+from training.explaining.tokens import Grid
 
 
 def grad_cam(maps: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
@@ -29,6 +33,31 @@ def input_gradient(gradient: tf.Tensor) -> tf.Tensor:
     [[[1.0, 0.5]]]
     """
     return _normalised(tf.reduce_max(tf.abs(gradient), axis=-1))
+
+
+def of_tokens(
+    tokens: tf.Tensor, gradient: tf.Tensor, grid: Grid, attentions: Sequence[tf.Tensor] = ()
+) -> tf.Tensor:
+    """Tokens [N, T, C] and the score's gradient to them -> heat [N, h, w] of 0..1.
+
+    What a token says for the class is how much the score would lose, by its slope, were it as the
+    mean of the patches; it goes back to the patches that the token has come to be made of through
+    `attentions`, [N, heads, T, T] from the first on: Abnar and Zuidema, "Quantifying Attention Flow
+    in Transformers" (arXiv:2005.00928), section 3, with half of each token its own.
+
+    >>> tokens, swapped = tf.constant([[[0.0], [4.0]]]), tf.constant([[[[0.0, 1.0], [1.0, 0.0]]]])
+    >>> of_tokens(tokens, tf.ones((1, 2, 1)), Grid(0, 1, 2)).numpy().tolist()
+    [[[0.0, 1.0]]]
+    >>> of_tokens(tokens, tf.ones((1, 2, 1)), Grid(0, 1, 2), [swapped]).numpy().tolist()
+    [[[1.0, 1.0]]]
+    """
+    patches = grid.laid_out(tokens)
+    usual = tf.reduce_mean(patches, axis=[1, 2])[:, tf.newaxis]  # [N, 1, C]
+    evidence = tf.nn.relu(tf.reduce_sum((tokens - usual) * gradient, axis=-1))  # [N, T]
+    for each in reversed(attentions):
+        mixed = tf.reduce_mean(tf.cast(each, tf.float32), axis=1)  # [N, T, T]
+        evidence = (evidence + tf.linalg.matvec(mixed, evidence, transpose_a=True)) / 2
+    return _normalised(grid.laid_out(evidence))
 
 
 def _normalised(evidence: tf.Tensor) -> tf.Tensor:

@@ -98,7 +98,7 @@ def off_the_ground(images: Array, size: tuple[int, int]) -> Array:
     >>> off_the_ground(np.array([[[[0], [9]]]]), (1, 4)).tolist()
     [[[False, True, True, True]]]
     """
-    shown: Array = np.any(tf.image.resize(images, size).numpy() > 0, axis=-1)
+    shown: Array = np.any(tf.image.resize(images, size, antialias=True).numpy() > 0, axis=-1)
     return shown
 
 

@@ -1,4 +1,4 @@
-"""Where to look for the evidence in a picture: the last convolution's maps, or the picture."""
+"""Where to look for the evidence in a picture: a convolution's maps, tokens, or the picture."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ import tensorflow as tf
 from keras import layers
 
 from training.errors import UnknownName
-from training.explaining.graph import Tensors, behind
+from training.explaining.graph import Tensors, behind, sees_through
 from training.explaining.recording import Given
+from training.explaining.tokens import Tokens, half_way, is_attention
 
 PIXELS = ""  # the name of what is no layer
 
@@ -30,6 +31,7 @@ _NOT_LOOKED_AT = (
 @dataclass(frozen=True)
 class Place:
     """tensor: feature maps [N, h, w, C] of the layer at `path`, or pixels where it is PIXELS.
+    tokens: what is known of the tensor where it is tokens [N, T, C].
 
     >>> Place(PIXELS, tf.zeros((1, 8, 8, 1))).is_layer
     False
@@ -37,6 +39,7 @@ class Place:
 
     path: str
     tensor: tf.Tensor
+    tokens: Tokens | None = None
 
     @property
     def is_layer(self) -> bool:
@@ -49,9 +52,10 @@ def find(
     """Where the evidence of `image` [N, H, W, C] for `score` lies; None where it has none to give.
 
     The maps of the last convolution before a flatten or a global pooling, as they are after its
-    normalisation, sum and activation, and where branches have met again. The picture
-    itself where there is no convolution on the way, or attention stands between: what it moves
-    about is then no map any more.
+    normalisation, sum and activation, and where branches have met again. Where
+    attention comes after them, what it moves about is no map any more: then tokens half way, whose
+    gradient is half the work. The picture itself where there is no convolution on the way, or no
+    tokens of which it is known what they are of.
 
     given: what the layers gave in the graph that `image` and `score` are of.
     named: layers to look at instead, by name or path, where one is on the way.
@@ -68,10 +72,12 @@ def find(
         for each in reversed(maps)
         if not isinstance(each.layer, _NOT_LOOKED_AT) and _from_convolution(each.output, image)
     ]
-    if convolved:
-        chosen = next((each for each in convolved if _is_all(each, image, score)), convolved[0])
-        return _unless_attention(chosen, used, image)
-    return _picture(image)
+    alone = (each for each in convolved if sees_through(score, each.output, image))
+    chosen = next(alone, convolved[0] if convolved else None)
+    if chosen and not _attended(chosen.output, used):
+        return Place(chosen.path, chosen.output)
+    found = half_way(_once(given), image, score)
+    return Place(found.given.path, found.given.output, found) if found else _picture(image)
 
 
 def check_named(given: Sequence[Given], named: Collection[str]) -> None:
@@ -100,21 +106,9 @@ def _from_convolution(tensor: tf.Tensor, image: tf.Tensor) -> bool:
     return image.name in maps and any(each.op.type in _CONVOLUTIONS for each in maps.values())
 
 
-def _is_all(each: Given, image: tf.Tensor, score: tf.Tensor) -> bool:
-    """Whether the score sees the image through these maps alone: not one branch of several."""
-    round_it = behind(score, through=lambda tensor: tensor.name != each.output.name)
-    return image.name not in round_it
-
-
 def _picture(image: tf.Tensor) -> Place | None:
     return Place(PIXELS, image) if image.dtype.is_floating else None  # whole numbers have no slope
 
 
-def _unless_attention(each: Given, used: Tensors, image: tf.Tensor) -> Place | None:
-    attends = any(
-        tensor.op.type == "Softmax"
-        and (tensor.shape.rank or 0) > 2
-        and each.output.name in behind(tensor)
-        for tensor in used.values()
-    )
-    return _picture(image) if attends else Place(each.path, each.output)
+def _attended(maps: tf.Tensor, used: Tensors) -> bool:
+    return any(is_attention(each) and maps.name in behind(each) for each in used.values())
