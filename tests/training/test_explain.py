@@ -229,6 +229,8 @@ def test_heat_of_tokens_is_where_their_patches_are(patched, end):
     model = transformer(patched=patched, end=end)
     first = model.get_layer("attention1")
     first.set_weights([np.zeros_like(each) for each in first.get_weights()])
+    label = model.get_layer("label").kernel
+    label.assign(keras.ops.stack([label[:, 0], -label[:, 0]], axis=1))  # one's for is one's against
     explainer = Explainer(model, {"label": Classes(LABELS)}, ["image"])
     assert explainer.looked_at == {"label": {"image": "block1_out"}}
     image = np.zeros((2, 8, 8, 1), np.float32)
