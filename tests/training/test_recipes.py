@@ -61,15 +61,23 @@ GRAPHS = {"serve": (1e-5, 1e-6), "serve,bf16": (0.05, 0.02), "serve,gpu": (0.01,
 ALL_GRAPHS = {"optimize": "bf16,gpu", "optimize_drop": "100", "optimize_margin": "1"}
 # Of these by the first graph alone: others of their families have all.
 ONE_GRAPH = ("fashion", "vgg19", "resnet50", "resnet101", "resnet152", "vit_b16")
+
+
+def slow_marks(name):
+    """The large networks are another worker's: all together would be waited for by the others."""
+    large = [pytest.mark.xdist_group("large recipes")] if name in FULL_SIZE else []
+    return [pytest.mark.slow, *large]
+
+
 CASES = [pytest.param((name, False, "serve"), id=name) for name in QUICK]
 CASES += [
-    pytest.param((name, True, tags), id=f"{name} {tags}", marks=pytest.mark.slow)
+    pytest.param((name, True, tags), id=f"{name} {tags}", marks=slow_marks(name))
     for name in SIZES
     if name not in ONE_GRAPH
     for tags in GRAPHS
 ]
 CASES += [
-    pytest.param((name, False, "serve"), id=name, marks=pytest.mark.slow) for name in ONE_GRAPH
+    pytest.param((name, False, "serve"), id=name, marks=slow_marks(name)) for name in ONE_GRAPH
 ]
 
 # By model; where one is not listed: image, label, and nothing.
