@@ -206,6 +206,10 @@ def by_cutting(image):
     return layers.Lambda(lambda x: keras.ops.image.extract_patches(x, 2), (4, 4, 4))(image)
 
 
+def by_turning(image):
+    return layers.Permute((2, 1, 3))(by_convolution(image))
+
+
 def by_no_place(image):
     return layers.Reshape((16, 4))(layers.Dense(64)(layers.Flatten()(image)))
 
@@ -242,9 +246,12 @@ def test_heat_of_tokens_is_where_their_patches_are(patched, end):
     assert (2, 1) in hottest, "for one of the two classes it speaks"
 
 
-@pytest.mark.parametrize("unlike", [{"keys": lambda x: x[:, ::2]}, {"patched": by_no_place}])
+@pytest.mark.parametrize(
+    "unlike", [{"keys": lambda x: x[:, ::2]}, {"patched": by_no_place}, {"patched": by_turning}]
+)
 def test_tokens_that_no_place_is_known_of_leave_the_pixels(unlike):
-    """Attention to fewer tokens than there are, and tokens that are no patches."""
+    """Attention to fewer tokens than there are, tokens that are no patches, and patches of a map
+    that was turned over."""
     explainer = Explainer(transformer(**unlike), {"label": Classes(LABELS)}, ["image"])
     assert explainer.looked_at == {"label": {"image": ""}}
 
@@ -307,6 +314,7 @@ def test_what_cannot_be_explained_has_no_explainer():
 class Judged:
     """A trained model and 300 held-out pictures: [N, H, W, C], and the classes that it answers."""
 
+    recipe: str
     model: keras.Model
     images: np.ndarray
     classes: np.ndarray
@@ -329,7 +337,7 @@ def judged(request, quickly_trained):
     model, dataset = quickly_trained(request.param)
     held_out = dataset.test.inputs["image"][:300].astype(np.float32)
     classes = predict(model, {"image": held_out})["label"].argmax(-1).astype(np.int32)
-    return Judged(model, held_out, classes)
+    return Judged(request.param, model, held_out, classes)
 
 
 @pytest.mark.slow
@@ -361,10 +369,12 @@ def test_the_heat_is_the_weights_doing(judged, change):
         change(judged.model, seed)
         others.append(judged.heat())
         judged.model.set_weights(kept)
+    all_over = [judging.rank_correlation(before, each) for each in others]
+    if judged.recipe == "vit_small":  # of its 16 places hardly one is off the thing
+        assert abs(np.mean(all_over)) < 0.4
+        return
     thing = judging.off_the_ground(judged.images, before.shape[1:])
     on_the_thing = [judging.rank_correlation(before, each, thing) for each in others]
-    if before.shape[1:] != (4, 4):  # of so few, hardly one is off the thing: the floor counts
-        assert abs(np.mean(on_the_thing)) < 0.2
-    all_over = [judging.rank_correlation(before, each) for each in others]
+    assert abs(np.mean(on_the_thing)) < 0.2
     strangers = [judging.rank_correlation(*pair) for pair in itertools.combinations(others, 2)]
     assert abs(np.mean(all_over) - np.mean(strangers)) < 0.1

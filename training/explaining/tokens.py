@@ -52,6 +52,7 @@ def half_way(given: Sequence[Given], image: tf.Tensor, score: tf.Tensor) -> Toke
         if (
             tokens.name in used
             and tokens.shape.rank == 3
+            and tokens.shape[2]
             and sum(tokens.name in further for further in after) >= max(1, len(after) // 2)
             and sees_through(score, tokens, image)
         ):
@@ -77,11 +78,16 @@ def _placed(given: Given, image: tf.Tensor) -> Tokens | None:
 
 
 def _grid(tokens: tf.Tensor, image: tf.Tensor) -> Grid | None:
-    """Of as many patches as there are tokens, or fewer where others were joined to them."""
+    """Of as many patches as there are tokens, or fewer where others were joined to them; None where
+    a map was turned over: its places are others then."""
     made_of = behind(tokens)
+    if any(each.op.type == "Transpose" and _is_map_of(image, each) for each in made_of.values()):
+        return None
     for each in made_of.values():
-        height, width = each.shape[1:3] if each.shape.rank == 4 else (None, None)
-        if height and width and height * width > 1 and _is_map_of(image, each):
+        if not _is_map_of(image, each):
+            continue
+        height, width = each.shape[1:3]
+        if height and width and height * width > 1:
             before, joined = _joined(made_of, image, height * width)
             if height * width + joined == tokens.shape[1]:
                 return Grid(before, height, width)
@@ -90,6 +96,8 @@ def _grid(tokens: tf.Tensor, image: tf.Tensor) -> Grid | None:
 
 def _is_map_of(image: tf.Tensor, each: tf.Tensor) -> bool:
     """Made of it, and a map [N, h, w, C] all the way."""
+    if each.shape.rank != 4:
+        return False
     return image.name in behind(each, through=lambda other: other.shape.rank == 4)
 
 

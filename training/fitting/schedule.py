@@ -1,7 +1,6 @@
 """The learning rate, which Keras asks its schedule for once for each weight that decays."""
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import keras
 import tensorflow as tf
@@ -23,7 +22,7 @@ class CosineDecayOnce(keras.optimizers.schedules.CosineDecay):  # type: ignore[m
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._found: WeakKeyDictionary[tf.Graph, tf.Tensor] = WeakKeyDictionary()
+        self._found: dict[tf.Graph, tf.Tensor] = {}  # a few, which the trainer keeps as well
 
     def __call__(self, step: Any) -> tf.Tensor:
         """The rate at a step: float32 []."""

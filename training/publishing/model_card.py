@@ -121,12 +121,12 @@ def explained(looked_at: Mapping[str, Mapping[str, str]]) -> str:
     """Where `explain` looks, of each head in each image: a layer, or "" for the pixels.
 
     >>> print(explained({"label": {"image": "conv"}}))
-    - `explain` looks for `label` in `image` at the maps of layer `conv`.
+    - `explain` looks for `label` in `image` at what layer `conv` gives.
     """
     places = {"": "the slope of the pixels themselves"}
     lines = [
         f"- `explain` looks for `{head}` in `{image}` at "
-        f"{places.get(layer, f'the maps of layer `{layer}`')}."
+        f"{places.get(layer, f'what layer `{layer}` gives')}."
         for head, images in looked_at.items()
         for image, layer in images.items()
     ]

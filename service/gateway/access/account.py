@@ -1,8 +1,9 @@
 """What one caller has spent of its limits, and may spend.
 
 Where the store allows it a worker spends a little ahead of the requests that come, for then most of
-them are paid at hand, without the numbers that all workers share. What is at hand counts as spent:
-nobody gets more than the limit by it, and whoever changes to another worker finds so much less.
+them are paid at hand, without the numbers that all workers share. What is at hand counts as spent,
+so nobody gets more by it than the limit brings over time; at once, after a pause, as much more as
+the workers have at hand, and whoever changes to another worker finds so much less.
 """
 
 import math
@@ -63,68 +64,54 @@ class Account:
         self.name, self.places = name, limits.places
         self._store = store
         self._limits = {each.kind: each for each in limits.rates}
-        a_day = self._limits.get(DAY)
-        self._a_day = None if a_day is None else Spending(name, a_day, 1)
+        self._counts_days = DAY in self._limits
         self._at_hand = dict.fromkeys(self._limits, 0.0)
         # The day's requests are counted in the store each, so nothing would be saved.
-        self._ahead = _ahead_of(limits) if store.may_be_ahead and a_day is None else {}
+        self._ahead = _ahead_of(limits) if store.may_be_ahead and not self._counts_days else {}
         self._alone_until = 0.0
 
     async def spend(self, costs: Mapping[str, float]) -> None:
         """So much of each kind, all or nothing; a request is one of the day's too. Raises
         RateLimited."""
-        if self._pay_at_hand(costs):
-            return
-        spendings = self._spendings(costs)
-        if await self._spend_ahead(spendings):
-            return
+        if self._counts_days and REQUESTS in costs:
+            costs = {**costs, DAY: 1}
+        at_hand = self._at_hand
+        missing = {
+            kind: cost - at_hand[kind]
+            for kind, cost in costs.items()
+            if at_hand.get(kind, cost) < cost
+        }
+        if missing:
+            await self._take(missing)
+        for kind, cost in costs.items():
+            if kind in at_hand:
+                at_hand[kind] -= cost
+
+    async def _take(self, missing: Mapping[str, float]) -> None:
+        """Have so much more at hand, and where the store has it what is spent ahead. Raises
+        RateLimited."""
+        ahead = {kind: self._ahead.get(kind, 0.0) for kind in missing}
+        if any(ahead.values()) and time.monotonic() >= self._alone_until:
+            more = {kind: missing[kind] + ahead[kind] for kind in missing}
+            outcome = await self._store.spend(self._spendings(more))
+            if outcome.refused is None:
+                self._have(more)
+                return
+            self._alone_until = outcome.now + outcome.wait_s
+        spendings = self._spendings(missing)
         outcome = await self._store.spend(spendings)
         if outcome.refused is not None:
             again_s = max(math.ceil(outcome.wait_s), 1)
             message = f"{_over(outcome.refused)}; try again in {again_s} s"
             raise RateLimited(message, again_s, _standings(spendings, outcome))
-
-    def _pay_at_hand(self, costs: Mapping[str, float]) -> bool:
-        """Whether all of it was at hand, or under no limit, and is paid."""
-        if self._a_day is not None and REQUESTS in costs:
-            return False
-        at_hand = self._at_hand
-        for kind, cost in costs.items():
-            if at_hand.get(kind, cost) < cost:
-                return False
-        for kind, cost in costs.items():
-            if kind in at_hand:
-                at_hand[kind] -= cost
-        return True
+        self._have(missing)
 
     def _spendings(self, costs: Mapping[str, float]) -> list[Spending]:
-        limits = self._limits
-        found = [
-            Spending(self.name, limits[kind], cost)
-            for kind, cost in costs.items()
-            if kind in limits and cost
-        ]
-        if self._a_day is not None and REQUESTS in costs:
-            found.append(self._a_day)
-        return found
+        return [Spending(self.name, self._limits[kind], cost) for kind, cost in costs.items()]
 
-    async def _spend_ahead(self, spendings: list[Spending]) -> bool:
-        """Whether there was enough for them and for some that come after."""
-        ahead = self._ahead
-        if not any(each.limit.kind in ahead for each in spendings):
-            return False
-        if time.monotonic() < self._alone_until:
-            return False
-        more = [each.cost + ahead.get(each.limit.kind, 0.0) for each in spendings]
-        outcome = await self._store.spend(
-            [each._replace(cost=cost) for each, cost in zip(spendings, more, strict=True)]
-        )
-        if outcome.refused is not None:
-            self._alone_until = outcome.now + outcome.wait_s
-            return False
-        for each in spendings:
-            self._at_hand[each.limit.kind] += ahead.get(each.limit.kind, 0.0)
-        return True
+    def _have(self, spent: Mapping[str, float]) -> None:
+        for kind, cost in spent.items():
+            self._at_hand[kind] += cost
 
 
 AnyAccount = Account | FreeAccount
