@@ -44,7 +44,7 @@ test-marked: $(INSTALLED)  ## Run the tests that take minutes, or install other 
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-containers test-clients test-root
 
 test-clients: $(INSTALLED)
-	$(BIN)/python -m pytest $(TESTS) -m "clients and not (slow or root)"
+	$(BIN)/python -m pytest $(TESTS) -m "clients and not (slow or root)" $(PARALLEL) -n 2
 
 test-root: $(INSTALLED)
 	$(BIN)/python -m pytest $(TESTS) -m "root and not (slow or containers)"

@@ -36,6 +36,11 @@ CONFORMANCE = TESTS / "conformance"
 # others are done and is waited for.
 LONGEST_FIRST = (
     "training/test_recipes.py",
+    "training/test_devices.py",
+    "delivery/kubernetes/test_rehearsal.py",
+    "gateway/test_joined_equals_lone.py",
+    "gateway/test_hostile_http.py",
+    "replay/test_replay.py",
     "test_docs.py",
     "system",
     "training",
