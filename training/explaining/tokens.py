@@ -33,6 +33,9 @@ class Tokens:
     """What a layer gave: tokens whose `grid` is the picture's patches.
 
     attentions: the softmax of each that came before them, the first one first, [N, heads, T, T].
+
+    >>> Tokens(Given("block", None, tf.zeros((1, 4, 8))), Grid(0, 2, 2), ()).given.path
+    'block'
     """
 
     given: Given
@@ -43,7 +46,16 @@ class Tokens:
 def half_way(given: Sequence[Given], image: tf.Tensor, score: tf.Tensor) -> Tokens | None:
     """The last tokens that half of the attentions come after, and through which alone `score`
     sees `image`; None where there are none, or it cannot be told which place of the picture each
-    is of: attention in windows, or tokens that became fewer on the way."""
+    is of: attention in windows, or tokens that became fewer on the way.
+
+    >>> with tf.Graph().as_default():
+    ...     image = tf.compat.v1.placeholder(tf.float32, (None, 2, 3, 1))
+    ...     tokens = tf.reshape(image, (-1, 6, 1))
+    ...     attention = tf.nn.softmax(tf.matmul(tokens, tokens, transpose_b=True))
+    ...     score = tf.reduce_sum(tf.matmul(attention, tokens), axis=[1, 2])
+    ...     half_way([Given("patches", None, tokens)], image, score).grid
+    Grid(first=0, height=2, width=3)
+    """
     used = behind(score)
     attentions = [each for each in used.values() if is_attention(each)]
     after = [behind(each) for each in attentions if image.name in behind(each)]
@@ -61,7 +73,12 @@ def half_way(given: Sequence[Given], image: tf.Tensor, score: tf.Tensor) -> Toke
 
 
 def is_attention(tensor: tf.Tensor) -> bool:
-    """Whether it is a softmax of more than a score for each row."""
+    """Whether it is a softmax of more than a score for each row.
+
+    >>> with tf.Graph().as_default():
+    ...     [is_attention(tf.nn.softmax(tf.zeros(shape))) for shape in ((1, 4, 4), (1, 4))]
+    [True, False]
+    """
     return tensor.op.type == "Softmax" and (tensor.shape.rank or 0) > 2
 
 
