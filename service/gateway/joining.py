@@ -40,7 +40,7 @@ from service.gateway.traffic import (
 )
 
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
-WAIT_SHARE = 0.4  # of the time that the call leaves: how long another waits is a guess
+WAIT_SHARE = 0.45  # of the time that the call leaves: how long another waits is a guess
 MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
 _BATCH_LIMIT = re.compile(r"maximum input batch size (\d+)")  # TensorFlow Serving's own words
 

@@ -194,7 +194,7 @@ class Settings:
     max_wait_s: float = _setting(
         1.0,
         "where requests wait longer for a model (or than two of its calls, where these take long), "
-        "or for 40% of what a request's own deadline leaves, further ones are refused, seconds",
+        "or for 45% of what a request's own deadline leaves, further ones are refused, seconds",
         least=0.001,
         most=DAY_S,
     )
