@@ -204,7 +204,7 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     "--explain-layer",
     default="",
     metavar="LAYER",
-    help="The layer whose maps `explain` looks at; the last convolution if not given.",
+    help="The layer whose maps `explain` looks at; else a last convolution, or tokens.",
 )
 @click.option(
     "--optimize",

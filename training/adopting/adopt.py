@@ -32,7 +32,7 @@ class Wishes:
     outputs: picture, mask or numbers, by an output's name, as inputs are.
     resize: (height, width) that files are brought to where the model takes any size.
     samples: image files and folders, or `.npz` files.
-    explain_layer: whose maps `explain` looks at, by name; the last convolution's if not said.
+    explain_layer: whose maps `explain` looks at, by name; "": a last convolution's, or tokens.
     optimize: which more graphs there are to be, one of OPTIMIZE; limits: what they may differ by.
 
     >>> Wishes(labels=("cat", "dog")).preprocess is None

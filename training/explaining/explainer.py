@@ -48,7 +48,7 @@ class Explainer:
         layer: str = "",
     ) -> None:
         """images: the inputs that are pictures. layer: whose maps to look at, by name or path; of
-        several inputs, one each with commas between; "": the last convolution's."""
+        several inputs, one each with commas between; "": what looking.find finds."""
         self._model, self._heads, self._images = model, heads, list(images)
         self._named = [name.strip() for name in layer.split(",") if name.strip()]
         self.looked_at: LookedAt = {}

@@ -48,7 +48,7 @@ class SignatureGraphs:
         spread: Spread | None = None,
     ) -> None:
         """images: of the inputs that files are decoded for, [H, W, C]; None: all that look it.
-        explain_layer: whose maps `explain` looks at; "": the last convolution's.
+        explain_layer: whose maps `explain` looks at; "": a last convolution's, or tokens.
         spread: of the features in training, in units of the threshold; None: `novelty` is left out.
         """
         self._model, self._inputs = model, answering(model).inputs
