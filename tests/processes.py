@@ -1,8 +1,9 @@
 """Real processes of ours, as the suites start them: model servers and gateways."""
 
 import contextlib
+import functools
+import itertools
 import os
-import random
 import re
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from service.up import leash
 
 ROOT = Path(__file__).parents[1]
+PORTS, PORTS_OF_A_PROCESS = range(20_000, 32_000), 200
 START_TIMEOUT_S = 300  # of what loads TensorFlow, on a machine that does much else
 RUNNING = re.compile(r"Running gRPC ModelServer at \S+:(\d+)")
 
@@ -136,11 +138,23 @@ WAYS = {"front": GatewayProcess, "wsgi": PlainGatewayProcess}
 
 
 def free_port() -> int:
-    """One of those that the system gives to no client, who could take it before its server does.
-    Not from `random`'s own sequence, which tests of training begin anew: two that run side by side
-    would find the same port."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
+    """One that no other process of the suites' is given, nor this one again before all of its own
+    have had their turn: a server takes it only a while after it was found to be free."""
+    for _ in range(PORTS_OF_A_PROCESS):
+        port = next(_own_ports())
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             return port
+    raise OSError("none of this process's ports is free")
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """Of those that the system gives to no client, in turn. They are this process's while it lives:
+    it holds the first of them for datagrams, which no server here listens for."""
+    for first in PORTS[::PORTS_OF_A_PROCESS]:
+        with socket.socket(type=socket.SOCK_DGRAM) as claim, contextlib.suppress(OSError):
+            claim.bind(("127.0.0.1", first))
+            claim.detach()
+            return itertools.cycle(range(first, first + PORTS_OF_A_PROCESS))
+    raise OSError("every port of the suites' is another process's")

@@ -3,9 +3,9 @@ load as its page tells to replace them."""
 
 import asyncio
 import configparser
+import itertools
 import json
 import os
-import random
 import re
 import shlex
 import shutil
@@ -153,7 +153,9 @@ class Machine:
         for file in BASE.glob("*.config"):
             text = file.read_text().replace("/models/", f"{models}/")
             (folder / "models" / file.name).write_text(text)
-        self.instances = [str(random.randrange(2000, 3200)) for _ in range(2)]  # ports 20000 …
+        # A model server's two ports are the instance's digits with 0 and 1, drawn one by one.
+        ends_in_1 = (port for port in iter(free_port, None) if port % 10 == 1)
+        self.instances = [str(port // 10) for port in itertools.islice(ends_in_1, 2)]
         self.admin_port = free_port()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
