@@ -48,17 +48,20 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 
 def on_starting(server):
     """Workers share these ports among themselves, and would with a stranger: so look first."""
+    activated = "LISTEN_FDS" in os.environ  # by systemd, whose sockets are instead of the HTTP port
+    taken = {} if activated else {settings.http_port: "SLUICE_HTTP_PORT"}
     for name in ("grpc_port", "admin_port"):
-        port = getattr(settings, name)
+        port, variable = getattr(settings, name), f"SLUICE_{name.upper()}"
         if not port:
             continue
+        if port in taken:
+            sys.exit(f"{taken[port]} and {variable} are both {port}: give each a port of its own")
+        taken[port] = variable
         family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
         try:
             socket.create_server((settings.http_host, port), family=family).close()
         except OSError as error:
-            sys.exit(
-                f"SLUICE_{name.upper()}: port {port} cannot be used ({os.strerror(error.errno)})"
-            )
+            sys.exit(f"{variable}: port {port} cannot be used ({os.strerror(error.errno)})")
 
 
 def child_exit(server, worker):

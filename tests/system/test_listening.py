@@ -1,5 +1,6 @@
 """Where `sluice up` and the gateway listen: hosts, and ports that are taken."""
 
+import os
 import re
 import socket
 import subprocess
@@ -141,3 +142,26 @@ def stranger():
     server.start()
     yield f"127.0.0.1:{port}"
     server.stop(None)
+
+
+@pytest.mark.parametrize(
+    ("same", "names"),
+    [
+        (["http_port", "admin_port"], "SLUICE_HTTP_PORT and SLUICE_ADMIN_PORT"),
+        (["http_port", "grpc_port"], "SLUICE_HTTP_PORT and SLUICE_GRPC_PORT"),
+        (["grpc_port", "admin_port"], "SLUICE_GRPC_PORT and SLUICE_ADMIN_PORT"),
+    ],
+)
+def test_a_port_that_the_gateway_is_to_listen_at_twice_is_named(free_port, same, names):
+    settings = {"SLUICE_MODEL_SERVER": "127.0.0.1:1", "SLUICE_HTTP_HOST": "127.0.0.1"}
+    settings |= {f"SLUICE_{name.upper()}": str(free_port) for name in same}
+    outcome = subprocess.run(
+        [sys.executable, "-m", "service.cli", "gateway"],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode == 1
+    assert f"{names} are both {free_port}: give each a port of its own" in outcome.stderr
