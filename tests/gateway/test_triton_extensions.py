@@ -160,6 +160,10 @@ def outcomes(found):
     return sum(found["inference_stats"][each]["count"] for each in ("success", "fail"))
 
 
+def inferred(found):
+    return sum(each["inference_count"] for each in found.values())
+
+
 def test_statistics_count_what_was_asked(counted):
     nothing = stats(counted, "affine")
     assert list(nothing) == ["2", "1"]
@@ -184,15 +188,16 @@ def test_statistics_count_what_was_asked(counted):
         assert requests.post(url, json={"inputs": wrong}, timeout=30).status_code == 400
     requests.get(f"{counted}/v1/models/affine/metadata", timeout=30)
 
-    deadline = time.monotonic() + 30
-    while True:  # each worker writes its numbers down ten times a second
-        found = stats(counted, "affine")
-        if sum(outcomes(each) for each in found.values()) == 43:
-            break
-        assert time.monotonic() < deadline, found
     rows = {"1": 0, "2": 0}
     for index in range(40):
         rows["1" if index % 4 == 0 else "2"] += index % 3 + 1
+    deadline = time.monotonic() + 30
+    while True:  # each worker writes its numbers down ten times a second, one after another
+        found = stats(counted, "affine")
+        answered = sum(outcomes(each) for each in found.values())
+        if (answered, inferred(found)) == (43, sum(rows.values())):
+            break
+        assert time.monotonic() < deadline, found
     for version, requests_ in (("1", 10), ("2", 30)):
         one = found[version]
         assert one["name"] == "affine"
