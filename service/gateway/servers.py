@@ -98,9 +98,13 @@ class Servers:
         """Until one is READY, or none is still trying to connect for the first time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while not any(server.state in (READY, FAILED) for server in self.all()):
+                while not self._known():
                     self._change.clear()
                     await self._change.wait()
+
+    def _known(self) -> bool:
+        states = {server.state for server in self.all()}
+        return READY in states or states == {FAILED}
 
     def _changed(self) -> None:
         self._change.set()

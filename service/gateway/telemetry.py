@@ -10,6 +10,7 @@ whichever is scraped adds them up.
 
 import asyncio
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import Literal
@@ -113,6 +114,7 @@ class Telemetry:
         )
         self._connections = self._gauge("connections", "Open HTTP connections.", "livesum")
         self._new: deque[Observed] = deque()
+        self._flushing = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
 
     def observe(self, exchange: Exchange, caller: Caller) -> None:
@@ -133,14 +135,13 @@ class Telemetry:
 
     def flush(self) -> None:
         """Count and log what has been observed; from any thread."""
-        observed = []
-        while self._new:
-            try:
+        with self._flushing:  # so that after it, what another thread took is counted too
+            observed = []
+            while self._new:
                 observed.append(self._new.popleft())
-            except IndexError:  # another thread took it
-                break
+            if observed:
+                self._of_requests.count(observed)
         if observed:
-            self._of_requests.count(observed)
             self.access_log.write(observed)
 
     def _flush_in_time(self) -> None:
