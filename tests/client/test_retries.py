@@ -93,6 +93,9 @@ def hang_up(handler):
     handler.close_connection = True
 
 
+TRIED_AGAIN_S = 10  # half of what `dribble` takes, and no time for a machine that stands still
+
+
 def dribble(handler):
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
@@ -117,8 +120,12 @@ def test_a_server_that_says_nothing_is_asked_once(connect, scheme, silent):
     began = time.monotonic()
     with pytest.raises((DeadlineExceeded, Unavailable)):
         client.predict("affine", [1.0])
-    assert 0.4 < time.monotonic() - began < 2
+    assert 0.4 < time.monotonic() - began < TRIED_AGAIN_S
     if scheme == "http":
+        deadline = time.monotonic() + 30
+        while not accepted:  # by a thread, which may be late
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         assert len(accepted) == 1
     assert not client.ready(timeout_s=0.2)
 
@@ -136,7 +143,7 @@ def test_time_is_kept_with_a_body_that_comes_slowly(connect, scripted):
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.5 s"):
         connect(url, timeout_s=0.5).metadata("m")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < TRIED_AGAIN_S
     assert len(asked) == 1
 
 

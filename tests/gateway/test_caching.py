@@ -199,7 +199,7 @@ def test_one_who_leaves_takes_no_other_along(slowly, leaves, x):
     server, url, _ = slowly
     host, _, port = url.removeprefix("http://").rpartition(":")
     with socket.create_connection((host, int(port))) as leader:
-        timeout_ms = 1000 if leaves == "late" else 60_000
+        timeout_ms = 5000 if leaves == "late" else 60_000
         body = b'{"instances": [%.1f]}' % x
         leader.sendall(
             b"POST /v1/models/m-left:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"

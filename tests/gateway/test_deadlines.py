@@ -34,7 +34,7 @@ def test_each_ends_at_its_own_deadline_in_whatever_order_they_come():
         late = await asyncio.gather(*waiting[:2], waiting[3], return_exceptions=True)
         assert [type(error) for error in late] == [DeadlineExceeded] * 3
         assert "No answer within 0.05 s" in str(late[1])
-        assert list(ended) == [0.05, 0.15, 0.3]
+        assert ended.keys() == {0.05, 0.15, 0.3}  # in any order where one look finds two late
         assert all(each <= took < each + LATE_S for each, took in ended.items())
         assert not waiting[2].done()
         waiting[2].cancel()

@@ -23,7 +23,7 @@ SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERV
 @pytest.fixture
 def gateway(launch_grpc_gateway, slow):
     """(GatewayProcess, a channel to its gRPC port), before the slow model server."""
-    gateway, address = launch_grpc_gateway(slow[1], drain_timeout_s=5)
+    gateway, address = launch_grpc_gateway(slow[1], drain_timeout_s=30)
     with grpc.insecure_channel(address) as channel:
         yield gateway, channel
 
@@ -65,25 +65,25 @@ def test_signatures_are_asked_for_again_once_another_version_answers(gateway, sl
 
 
 def test_a_message_that_does_not_come(launch_grpc_gateway, slow):
-    _, address = launch_grpc_gateway(slow[1], request_timeout_s=0.5)
+    _, address = launch_grpc_gateway(slow[1], request_timeout_s=5)
     with grpc.insecure_channel(address) as channel:
         none = channel.stream_unary(PREDICT).future(iter(()), timeout=30)
         assert none.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert none.details() == "The call ended without a message"
         late = channel.stream_unary(PREDICT).future(endless(), timeout=30)
         assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert late.details() == "The message did not come within 0.5 s"
+        assert late.details() == "The message did not come within 5 s"
         slow[0].go.set()
         predict(channel).result()
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline"])
 def test_a_client_that_gives_up_ends_the_call_at_the_model_server(gateway, slow, end):
-    call = predict(gateway[1], timeout=1 if end == "deadline" else 30)
-    assert slow[0].arrived.wait(10)
+    call = predict(gateway[1], timeout=5 if end == "deadline" else 60)
+    assert slow[0].arrived.wait(30)
     if end == "cancel":
         call.cancel()
-    assert slow[0].cancelled.wait(10)
+    assert slow[0].cancelled.wait(30)
     slow[0].go.set()
     predict(gateway[1]).result()
 
@@ -96,7 +96,7 @@ def test_sigterm_ends_what_is_merely_open_and_finishes_what_is_in_flight(gateway
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
     reflection = ServerReflectionStub(channel).ServerReflectionInfo(endless(asked), timeout=60)
     next(reflection)
-    call = predict(channel)
+    call = predict(channel, timeout=60)
     assert slow[0].arrived.wait(10)
     process.process.send_signal(signal.SIGTERM)
     late = refused(channel)
@@ -106,7 +106,7 @@ def test_sigterm_ends_what_is_merely_open_and_finishes_what_is_in_flight(gateway
     slow[0].go.set()
     assert call.code() == grpc.StatusCode.OK
     assert process.wait() == 0
-    assert time.monotonic() - began < 4, "an open stream held the drain up"
+    assert time.monotonic() - began < 20, "an open stream held the drain up"
     assert waiting.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -131,7 +131,7 @@ def test_a_drain_refuses_before_it_asks_for_a_key(launch_grpc_gateway, slow, tmp
 
 def endless(*messages):
     yield from messages
-    time.sleep(20)
+    time.sleep(40)  # longer than the gateway drains
 
 
 def refused(channel):
@@ -146,14 +146,15 @@ def refused(channel):
     raise AssertionError("calls are still taken")
 
 
-def test_the_drain_is_bounded(gateway, slow):
-    process, channel = gateway
-    call = predict(channel)
-    assert slow[0].arrived.wait(10)
-    began = time.monotonic()
-    assert process.terminate() == 0
-    assert 4 < time.monotonic() - began < 15
-    assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+def test_the_drain_is_bounded(launch_grpc_gateway, slow):
+    process, address = launch_grpc_gateway(slow[1], drain_timeout_s=5)
+    with grpc.insecure_channel(address) as channel:
+        call = predict(channel, timeout=60)
+        assert slow[0].arrived.wait(30)
+        began = time.monotonic()
+        assert process.terminate() == 0
+        assert 4 < time.monotonic() - began < 25
+        assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def test_ctrl_c_cuts_off_what_is_in_flight(gateway, slow):
@@ -163,7 +164,7 @@ def test_ctrl_c_cuts_off_what_is_in_flight(gateway, slow):
     began = time.monotonic()
     process.process.send_signal(signal.SIGINT)
     process.wait()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -181,7 +182,10 @@ def test_sigterm_under_load_refuses_late_calls_and_cuts_off_none(gateway, slow):
     callers = [threading.Thread(target=call) for _ in range(8)]
     for caller in callers:
         caller.start()
-    time.sleep(1)
+    deadline = time.monotonic() + 60
+    while codes.count(grpc.StatusCode.OK) < 50:
+        assert time.monotonic() < deadline, codes
+        time.sleep(0.01)
     assert process.terminate() == 0
     stop.set()
     for caller in callers:

@@ -15,7 +15,7 @@ import requests
 PREDICT = "/v1/models/affine:predict"
 BODY = b'{"instances": [1.0, 2.0]}'
 ANSWER = {"predictions": [3.5, 4.0]}
-HEAD_TIMEOUT_S = 0.5
+HEAD_TIMEOUT_S = 3
 
 
 class Connection:
@@ -353,7 +353,7 @@ LARGE = 1 << 20
 @pytest.fixture(scope="module")
 def one_large_body(launch_gateway, modelserver):
     """A front with memory for a single large body, and little patience for what is left of it."""
-    limits = {"max_body_bytes": LARGE, "max_bytes_in_flight": LARGE, "body_timeout_s": 2}
+    limits = {"max_body_bytes": LARGE, "max_bytes_in_flight": LARGE, "body_timeout_s": 8}
     return launch_gateway(modelserver.address, **limits).url
 
 
@@ -417,12 +417,12 @@ def test_traces_that_are_none_are_not_passed_on(slow_url, slow, trace):
 
 def test_a_client_shortens_its_requests_time(slow_url, slow):
     began = time.monotonic()
-    reply = ask_slow(slow_url, X_Request_Timeout_Ms="600")
+    reply = ask_slow(slow_url, X_Request_Timeout_Ms="4000")
     assert reply.status_code == 504
-    assert "No answer within 0.6 s" in reply.json()["error"]
-    assert 0.6 <= time.monotonic() - began < 10
-    assert slow[0].contexts[0][1] < 1, "gRPC rounds it up"
-    assert slow[0].cancelled.wait(10)
+    assert "No answer within 4 s" in reply.json()["error"]
+    assert 4 <= time.monotonic() - began < 15
+    assert slow[0].contexts[0][1] < 5, "gRPC rounds it up"
+    assert slow[0].cancelled.wait(30)
 
 
 @pytest.mark.parametrize("given", ["60000", "-5", "x", "", "1e3", "9" * 5000])
@@ -477,11 +477,12 @@ def test_a_caller_that_hangs_up_frees_its_place_and_ends_its_call(one_place, slo
 
 
 def test_it_is_refused_before_its_body_has_come(one_place, slow):
-    with connected(one_place) as one, connected(one_place) as two:
+    with connected(one_place) as one:
         one.send(request(path="/v1/models/slow:predict", body=b'{"instances": [1]}'))
         assert slow[0].arrived.wait(30)
-        two.send(request(path="/v1/models/slow:predict")[: -len(BODY)])
-        status, headers, body = two.answer()
+        with connected(one_place) as two:
+            two.send(request(path="/v1/models/slow:predict")[: -len(BODY)])
+            status, headers, body = two.answer()
         assert (status, headers["retry-after"]) == (503, "1")
         assert "SLUICE_MODEL_PLACES" in json.loads(body)["error"]
 
@@ -489,7 +490,7 @@ def test_it_is_refused_before_its_body_has_come(one_place, slow):
 def test_a_body_that_comes_behind_its_head_is_not_taken_for_the_next_request(one_place, slow):
     slow[0].go.set()
     message = request(
-        path="/v1/models/slow:predict", body=b'{"instances": [1]}', X_Request_Timeout_Ms=1000
+        path="/v1/models/slow:predict", body=b'{"instances": [1]}', X_Request_Timeout_Ms=5000
     )
     with connected(one_place) as connection:
         for _ in range(2):

@@ -678,13 +678,13 @@ async def test_a_server_that_comes_gets_what_waits():
 
 @run
 async def test_those_that_have_waited_too_long_keep_others_out():
-    bench = Bench(max_wait_s=0.05)
+    bench = Bench(max_wait_s=5.0)
     bench.joining.check_wait("m", 30)
     first = await busy(bench)
     waiting = bench.ask(1)
     await settle()
     bench.joining.check_wait("m", 30)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(5.1)
     with pytest.raises(Busy, match='for the model "m" wait for more than'):
         bench.joining.check_wait("m", 30)
     bench.joining.check_wait("other", 30)

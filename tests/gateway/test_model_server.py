@@ -30,11 +30,19 @@ def runner():
         yield runner
 
 
+async def connected(predictions):
+    """Until a model server takes calls."""
+    async with asyncio.timeout(60):
+        while not predictions.model_server.servers.well(time.monotonic()):
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def predictions(runner, modelserver):
     """Predictions of the recorded models, whose coroutines `runner` runs."""
     found = Predictions(Settings(model_server=modelserver.address))
     runner.run(found.open())
+    runner.run(connected(found))
     yield found
     runner.run(found.close())
 

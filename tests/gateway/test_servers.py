@@ -92,6 +92,12 @@ async def toys(*given, addresses=None):
             await toy.server.stop(None)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Where the machine stands still for a moment, that makes no server a slow one."""
+    monkeypatch.setattr(conduct, "SLOW_S", 10.0)
+
+
 def ready(client):
     return [server for server in client.servers.all() if server.is_ready]
 
@@ -209,8 +215,9 @@ def test_one_that_only_fails_is_ejected_and_probed_back():
             one.refusal = (grpc.StatusCode.INTERNAL, "broken")
             failed = [each for each in await many(client, 40) if each != b"x"]
             assert {type(each) for each in failed} == {ModelServerFailed}
-            assert len(failed) == conduct.FAILURES
-            assert ejections(client, one) == 1
+            times = ejections(client, one)  # it may be back before the last of them
+            assert times >= 1
+            assert 0 <= len(failed) - times * conduct.FAILURES < conduct.FAILURES
             assert ejections(client, two) == 0
             one.refusal = None
             before = one.calls
@@ -235,7 +242,7 @@ def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
             one.delay_s = 3600
             hung = [asyncio.create_task(call(client, 60.0)) for _ in range(2)]
             await until(lambda: one.calls == 6)
-            await asyncio.sleep(conduct.QUIET_S + 0.1)
+            await until(lambda: len(client.servers.well(time.monotonic())) == 1)
             assert await many(client, 50) == [b"x"] * 50
             assert (one.calls, two.calls) == (6, 56)
             assert ejections(client, one) == 1
@@ -249,17 +256,23 @@ def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
 def test_one_that_hangs_while_its_health_answers_stays_out_longer_each_time(monkeypatch):
     monkeypatch.setattr(conduct, "EJECTED_S", 0.1)
     monkeypatch.setattr(conduct, "QUIET_S", 0.05)
+    times, eject = [], server_module.Server._eject
+
+    def noted(server, now, why):
+        times.append(now)
+        eject(server, now, why)
+
+    monkeypatch.setattr(server_module.Server, "_eject", noted)
 
     @run
     async def test():
         async with toys(None, None) as (client, one, _):
             assert await many(client, 10) == [b"x"] * 10
-            one.delay_s, hung, times = 3600, [], []
+            one.delay_s, hung = 3600, []
             while len(times) < 4:
                 hung.append(asyncio.create_task(call(client, 60.0)))
                 await asyncio.sleep(0.01)
-                if ejections(client, one) > len(times):
-                    times.append(time.monotonic())
+            assert ejections(client, one) == len(times)
             for task in hung:
                 task.cancel()
             await asyncio.gather(*hung, return_exceptions=True)
@@ -284,6 +297,9 @@ def test_a_model_that_takes_long_is_no_fault_of_a_server_that_is_back(monkeypatc
             again.delay_s = 0.3
             await again.start(port)
             await until(lambda: len(ready(client)) == 2)
+            for server in client.servers.all():
+                if server.target.endswith(f":{two.port}"):
+                    server.conduct.usual_s = 5.0  # so that no moment of the machine's is long
             await asyncio.gather(*(many(client, 3) for _ in range(4)))
             assert again.calls == 6
             assert ejections(client, again) == ejections(client, two) == 0
@@ -293,7 +309,9 @@ def test_a_model_that_takes_long_is_no_fault_of_a_server_that_is_back(monkeypatc
 
 
 @pytest.mark.usefixtures("quick")
-def test_one_that_is_far_slower_is_ejected():
+def test_one_that_is_far_slower_is_ejected(monkeypatch):
+    monkeypatch.setattr(conduct, "SLOW_S", 0.25)
+
     @run
     async def test():
         async with toys(None, None) as (client, one, two):
@@ -310,7 +328,7 @@ def test_one_that_is_far_slower_is_ejected():
 @run
 async def test_callers_that_leave_do_not_get_a_server_ejected():
     async with toys(None, None) as (client, one, two):
-        one.delay_s = two.delay_s = 0.2
+        one.delay_s = two.delay_s = 3600
         for _ in range(10):
             task = asyncio.create_task(call(client))
             before = one.calls + two.calls
@@ -318,6 +336,7 @@ async def test_callers_that_leave_do_not_get_a_server_ejected():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await until(lambda: one.cancelled + two.cancelled == 10)
+        one.delay_s = two.delay_s = 0.0
         assert await many(client, 4) == [b"x"] * 4
         assert ejections(client, one) == ejections(client, two) == 0
         assert all(server.in_flight == 0 for server in client.servers.all())
@@ -462,9 +481,9 @@ async def test_a_call_that_its_server_dies_of_is_taken_to_no_other():
 async def test_the_deadline_and_the_callers_metadata_go_along():
     async with toys(None) as (client, one):
         one.delay_s = 3600
-        caller = Caller.of({"x-request-id": "abc"}, time.monotonic(), 0.3)
+        caller = Caller.of({"x-request-id": "abc"}, time.monotonic(), 3.0)
         began = time.monotonic()
-        with pytest.raises(DeadlineExceeded, match=r"No answer within 0\.\d+ s"):
+        with pytest.raises(DeadlineExceeded, match="No answer within 3 s"):
             await client.call(METHOD, b"x", MODEL, caller)
         assert time.monotonic() - began < 10
         assert one.metadata["x-request-id"] == "abc"

@@ -69,6 +69,7 @@ def collector() -> Iterator[tuple[Collector, dict[str, str]]]:
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
         "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "200000",  # what is over is dropped, where the collector lags
     }
     yield collector, variables
     server.stop(0).wait()

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from sluice.wire.protos import inference_pb2 as inference
 from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
 
-IN_TIME = "No answer within 0.7 s"
+IN_TIME = "No answer within 2.5 s"
 X = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}
 
 
@@ -29,12 +29,12 @@ def infer(url, model="slow", **document):
 
 def test_the_bodys_own_timeout_is_the_deadline_of_the_call(slow_gateway, slow):
     began = time.monotonic()
-    reply = infer(slow_gateway.url, parameters={"timeout": 700_000})
+    reply = infer(slow_gateway.url, parameters={"timeout": 2_500_000})
     assert reply.status_code == 504
     assert IN_TIME in reply.json()["error"]
-    assert 0.7 <= time.monotonic() - began < 10
+    assert 2.5 <= time.monotonic() - began < 20
     ((_, left_s),) = slow[0].contexts
-    assert 0 < left_s < 1  # gRPC rounds it up
+    assert 0 < left_s < 3  # gRPC rounds it up
     assert slow[0].cancelled.wait(10)
 
 
@@ -65,11 +65,11 @@ def over_grpc(channel, model, **parameter):
 def test_grpcs_parameter_is_the_deadline_too(launch_grpc_gateway, slow, field):
     _, address = launch_grpc_gateway(slow[1], request_timeout_s=20)
     with grpc.insecure_channel(address) as channel:
-        call = over_grpc(channel, "slow", **{field: 700_000})
+        call = over_grpc(channel, "slow", **{field: 2_500_000})
         assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert IN_TIME in call.details()
         ((_, left_s),) = slow[0].contexts
-        assert 0 < left_s < 1  # gRPC rounds it up
+        assert 0 < left_s < 3  # gRPC rounds it up
         slow[0].go.set()
         assert over_grpc(channel, "slow", **{field: 0}).code() is grpc.StatusCode.OK
 
@@ -191,13 +191,15 @@ def test_statistics_count_what_was_asked(counted):
     rows = {"1": 0, "2": 0}
     for index in range(40):
         rows["1" if index % 4 == 0 else "2"] += index % 3 + 1
-    deadline = time.monotonic() + 30
+    deadline, last = time.monotonic() + 30, None
     while True:  # each worker writes its numbers down ten times a second, one after another
         found = stats(counted, "affine")
         answered = sum(outcomes(each) for each in found.values())
-        if (answered, inferred(found)) == (43, sum(rows.values())):
+        if (answered, inferred(found)) == (43, sum(rows.values())) and found == last:
             break
         assert time.monotonic() < deadline, found
+        last = found
+        time.sleep(0.2)
     for version, requests_ in (("1", 10), ("2", 30)):
         one = found[version]
         assert one["name"] == "affine"

@@ -17,12 +17,14 @@ class Doubler:
     """y = 2x; remembers the batches it ran, and runs none before it is let go."""
 
     def __init__(self, hold=False, batching=None):
-        self.batches, self.go, self.batching = [], threading.Event(), batching
+        self.batches, self.batching = [], batching
+        self.begun, self.go = threading.Event(), threading.Event()
         if not hold:
             self.go.set()
 
     def run(self, run, _deadline=None):
-        assert self.go.wait(10)
+        self.begun.set()
+        assert self.go.wait(60)
         x = run.feeds["x"]
         self.batches.append(x.tolist())
         if -1.0 in x:
@@ -96,8 +98,8 @@ def test_a_lone_run_does_not_wait_without_a_timeout():
 
 def test_a_timeout_lets_runs_gather():
     servable = Doubler()
-    options = DEFAULTS._replace(timeout_s=0.2)
-    assert ask(options, servable, x(1), x(2), between=0.02) == [[2], [4]]
+    options = DEFAULTS._replace(timeout_s=1.0)
+    assert ask(options, servable, x(1), x(2)) == [[2], [4]]
     assert servable.batches == [[1, 2]]
 
 
@@ -177,7 +179,9 @@ def test_a_run_cancelled_in_its_thread_keeps_it_busy():
     async def main():
         servable, runner = Doubler(hold=True, batching=DEFAULTS), make_runner()
         calls = [asyncio.ensure_future(runner.run(servable, x(0)))]
-        await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while not servable.begun.is_set():
+                await asyncio.sleep(0.001)
         calls[0].cancel()
         await asyncio.sleep(0.02)
         calls += [asyncio.ensure_future(runner.run(servable, x(value))) for value in (1, 2)]

@@ -72,18 +72,23 @@ def test_the_drain_is_bounded(launch_slow):
     with grpc.insecure_channel(server.address) as channel:
         slow_call(channel, 1).result()
         endless = slow_call(channel, 2**30)
+        ask_status(channel)  # so that the one before it has arrived
         time.sleep(0.3)
         assert server.terminate(timeout_s=20) == 0
         assert endless.code() == grpc.StatusCode.UNAVAILABLE
     assert "1 call(s) did not finish" in server.log
 
 
-def call_on_and_on(channel, answered, refused, ended):
+def ask_status(channel):
     method = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
     request = GetModelStatusRequest(model_spec=ModelSpec(name="slow")).SerializeToString()
+    return method(request, timeout=30)
+
+
+def call_on_and_on(channel, answered, refused, ended):
     while not ended.is_set():
         try:
-            answered.append(method(request, timeout=30))
+            answered.append(ask_status(channel))
         except grpc.RpcError as error:
             refused.append(error)
 

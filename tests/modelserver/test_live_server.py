@@ -308,9 +308,9 @@ def test_a_full_queue_is_unavailable_and_empties_again(predictions):
 def test_a_deadline_passes_in_the_queue_without_a_run(predictions, scrape, until):
     cancelled = ':tensorflow:serving:request_count{model_name="wide",status="CANCELLED"}'
     assert cancelled not in scrape()
-    busy = predictions.Predict.future(slow(10_000), timeout=60)
+    busy = predictions.Predict.future(slow(20_000), timeout=60)
     with pytest.raises(grpc.RpcError) as caught:
-        predictions.Predict(request("wide", [[1.0]]), timeout=0.2)
+        predictions.Predict(request("wide", [[1.0]]), timeout=1)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     until(lambda: f"{cancelled} 1\n" in scrape())
     assert not busy.done()

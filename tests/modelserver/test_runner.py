@@ -17,7 +17,7 @@ class Holding:
 
     def run(self, run, _deadline=None):
         self.begun.append(run)
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         if run == "bad":
             raise InvalidArgument("bad")
         return {"y": run}
@@ -27,7 +27,10 @@ def test_so_many_run_at_once_and_a_cancelled_one_never():
     async def main():
         servable, runner = Holding(), DirectRunner(threads=2)
         calls = [asyncio.ensure_future(runner.run(servable, number)) for number in range(4)]
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while len(servable.begun) < 2:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)  # in which a third would begin
         assert sorted(servable.begun) == [0, 1]
         calls[2].cancel()
         await asyncio.sleep(0)  # the cancellation arrives

@@ -1,6 +1,7 @@
 """Model servers that die, return, load and shut down, seen by those who go on asking."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -144,10 +145,15 @@ def test_a_lone_server_that_starts_and_stops_is_unavailable_and_not_unknown(
 
 
 def test_a_model_that_loads_is_not_unknown(launch_toy, launch_front):
-    gateway = launch_front(launch_toy("--load-s=4").address)
-    outcomes = asyncio.run(
-        during(lambda: time.sleep(6), question(gateway, "toy"), rate=20, seed=13)
-    )
+    toy = launch_toy("--load-s=inf")  # until it is told
+    gateway = launch_front(toy.address)
+
+    def load() -> None:
+        time.sleep(3)
+        toy.process.send_signal(signal.SIGUSR1)
+        time.sleep(3)
+
+    outcomes = asyncio.run(during(load, question(gateway, "toy"), rate=20, seed=13))
     assert {each.status for each in outcomes} == {200, 503}
     assert all("loading" in each.why for each in outcomes if each.status == 503)
     assert outcomes[-1].right

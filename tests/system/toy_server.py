@@ -1,7 +1,8 @@
 """A model server whose speed is known: `y = 2 x`, in so many seconds a call and so many a row, one
 call of a model at a time. It sleeps for them, so that the cores are left to those it is asked by.
 
-Like TensorFlow Serving it says SERVING while its models load, and NOT_FOUND of each until then.
+Like TensorFlow Serving it says SERVING while its models load, and NOT_FOUND of each until then:
+when their time is over, or on SIGUSR1.
 """
 
 import argparse
@@ -75,6 +76,9 @@ class Toy:
         )
         return reply.SerializeToString()
 
+    def load(self) -> None:
+        self._loaded_at = time.monotonic()
+
     @property
     def _is_loaded(self) -> bool:
         return time.monotonic() >= self._loaded_at
@@ -114,9 +118,10 @@ async def serve(options: argparse.Namespace) -> None:
     port = server.add_insecure_port(f"127.0.0.1:{options.port}")
     await server.start()
     await health.set(serving=True)
-    print(f"Running gRPC ModelServer at 0.0.0.0:{port}", flush=True)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, toy.load)
+    print(f"Running gRPC ModelServer at 0.0.0.0:{port}", flush=True)
     await stop.wait()
     await server.stop(0)
 
