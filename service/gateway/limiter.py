@@ -35,12 +35,14 @@ RENEWING_CALLS = 8
 
 
 class Limiter:
-    """The limit of one model's calls. For one event loop."""
+    """The limit of one model's calls, joined up to `max_rows`. For one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_rows: int = MAX_ROWS) -> None:
         self.limit = 1
+        self._max_rows = max_rows
         self.usual_s = 0.0  # how long a call has taken lately
-        self._rate = 0.0  # rows a second that are answered while others wait; 0: not known
+        # Rows a second of what is joined that are answered while others wait; 0: not known.
+        self._rate = 0.0
         self._counted_from = 0.0
         self._shortest_s: dict[int, float] = {}
         self._alone: set[int] = set()  # sizes whose shortest time is of a call that had no company
@@ -102,8 +104,8 @@ class Limiter:
         """A call that was answered, the most calls in flight (itself included) at its beginning and
         its end, how long its requests have had in all, and whether others are in line."""
         self._hung_up_on = 0
-        self._record_usual(seconds)
         self._record_rate(rows, seconds, now, waiting)
+        self._record_usual(seconds)
         self._record_patience(time_s)
         size = rows.bit_length()
         self._last_of[size] = seconds
@@ -185,10 +187,14 @@ class Limiter:
 
     def _record_rate(self, rows: int, seconds: float, now: float, waiting: bool) -> None:
         """A mean over time. While nobody waits, the rate is that of the clients, and says only that
-        the model server's is no less: nothing, where it is not known yet."""
+        the model server's is no less: nothing, where it is not known yet. Neither the time nor
+        the rows of a call too large to be joined say anything of the others'."""
         took_s, self._counted_from = now - self._counted_from, now
+        if rows > self._max_rows:
+            return
         if not self._rate:
-            self._rate = rows / max(took_s, LEAST_S) if waiting else 0.0
+            is_first = not self.usual_s  # it may have found the model cold
+            self._rate = rows / max(took_s, LEAST_S) if waiting and not is_first else 0.0
             return
         rate = (self._rate * RATE_OVER_S + rows) / (took_s + RATE_OVER_S)
         if waiting:

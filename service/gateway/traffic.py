@@ -11,7 +11,7 @@ import asyncio
 import copy
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -143,9 +143,12 @@ class Traffic:
     """The requests for one model: those in line, by kind, and its calls in flight, by server."""
 
     def __init__(self, max_rows: int) -> None:
-        self.max_rows = max_rows
-        self.limiter = Limiter()
-        self.rows = 0  # in line, of those that are still wanted
+        self.max_rows = self._joined_rows = max_rows
+        self.limiter = Limiter(max_rows)
+        # In line, of those that are still wanted: the rows, and the parts that have so many that
+        # each is a call of its own, by their rows, rounded to a power of two.
+        self.rows = 0
+        self._large: Counter[int] = Counter()
         self.in_flight: dict[Server, int] = {}
         self._slots: list[Slot] = []  # of the calls in flight
         self.unjoinable: set[str] = set()  # signatures whose answers are not one row for each
@@ -159,7 +162,7 @@ class Traffic:
 
     def add(self, part: Part) -> None:
         part.since, part.in_line = time.monotonic(), True
-        self.rows += part.rows
+        self._count(part, 1)
         if not self:
             self.limiter.begin_to_wait(part.since)
         key: object = part.kind if part.joinable else part
@@ -172,7 +175,13 @@ class Traffic:
         """Of a part that is taken, or that nobody waits for any more."""
         if part.in_line:
             part.in_line = False
-            self.rows -= part.rows
+            self._count(part, -1)
+
+    def _count(self, part: Part, by: int) -> None:
+        if part.rows > self._joined_rows:
+            self._large[1 << (part.rows.bit_length() - 1)] += by
+        else:
+            self.rows += by * part.rows
 
     def take(self) -> list[Part]:
         """The parts of the next call, those left out that nobody waits for any more, or that it
@@ -205,12 +214,18 @@ class Traffic:
 
     def wait_s(self, now: float, time_s: float) -> float:
         """How long a request that comes now, with so long in all, would wait, as far as can be
-        told, seconds: until the next call leaves, and where that is full, as long as the rows
-        before it take to be answered."""
-        leaves_s = self._next_leaves_s(now)
+        told, seconds: until the next call leaves, and where that is full, as long as the rows and
+        the large parts before it take to be answered."""
+        leaves_s = self._next_leaves_s(now) + self._large_s()
         if len(self._lines) == 1 and self.rows < self._rows_for(time_s):
             return leaves_s
         return leaves_s + self.limiter.drain_s(self.rows, len(self._lines))
+
+    def _large_s(self) -> float:
+        """How long the large parts in line take, of the sizes that are known: by Little's law, as
+        many at once as there are calls in flight."""
+        times_s = [n * self.limiter.like_s(rows) for rows, n in self._large.items() if n]
+        return sum(each for each in times_s if each < math.inf) / max(len(self._slots), 1)
 
     def _next_leaves_s(self, now: float) -> float:
         """Until one of the calls in flight makes room, when it has taken as long as they do. One

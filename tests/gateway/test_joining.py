@@ -705,6 +705,57 @@ async def test_after_an_overload_small_calls_are_believed_to_take_as_long_as_sma
     await bench.drive([first, waiting])
 
 
+def answered(bench, rows, seconds, *, calls=20):
+    """The model has answered so many calls of so many rows, while others waited."""
+    limiter = bench.joining._of("m").limiter
+    now = time.monotonic() - calls * seconds
+    limiter.begin_to_wait(now)
+    for _ in range(calls):
+        now += seconds
+        limiter.record(rows, seconds, 1, now, waiting=True)
+
+
+LARGE = range(65)  # more than are joined
+
+
+@run
+async def test_large_requests_of_a_size_that_never_was_keep_nobody_out():
+    bench = Bench()
+    answered(bench, 1, 0.1)
+    tasks = [await busy(bench), *(bench.ask(*LARGE) for _ in range(5)), bench.ask(1)]
+    await settle()
+    bench.joining.check_wait("m", 30)  # at the pace of single rows they would take half a minute
+    await bench.drive(tasks)
+
+
+@run
+async def test_large_requests_keep_others_out_for_as_long_as_their_like_takes():
+    bench = Bench()
+    answered(bench, 1, 0.001)
+    answered(bench, len(LARGE), 1.0)
+    tasks = [await busy(bench), *(bench.ask(*LARGE) for _ in range(5))]
+    await settle()
+    bench.joining.check_wait("m", 30)
+    tasks += [bench.ask(*LARGE) for _ in range(20)]
+    await settle()
+    with pytest.raises(Busy):
+        bench.joining.check_wait("m", 30)
+    await bench.drive(tasks)
+    bench.joining.check_wait("m", 30)
+
+
+@run
+async def test_small_requests_wait_for_no_longer_where_large_ones_were_answered():
+    bench = Bench()
+    answered(bench, 1, 0.1)
+    answered(bench, len(LARGE), 0.1)
+    tasks = [await busy(bench), *(bench.ask(index) for index in range(200))]
+    await settle()
+    with pytest.raises(Busy):  # 20 s, at the pace of single rows
+        bench.joining.check_wait("m", 30)
+    await bench.drive(tasks)
+
+
 @run
 async def test_closing_ends_what_is_in_flight():
     bench = Bench()

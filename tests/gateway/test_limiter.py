@@ -247,3 +247,22 @@ def test_a_large_request_takes_as_long_as_its_like_whatever_the_rate_of_small_on
     assert limiter.drain_s(10_001) == pytest.approx(0.2)
     assert limiter.drain_s(20 * 10_001, calls=20) == pytest.approx(4.0), "one after the other"
     assert limiter.drain_s(20, calls=20) == pytest.approx(0.2, rel=0.2)
+
+
+def test_the_call_that_found_the_model_cold_tells_nothing_of_those_that_wait():
+    limiter = Limiter()
+    limiter.begin_to_wait(0.0)
+    limiter.record(1, 5.0, 1, 5.0, waiting=True)
+    assert limiter.drain_s(100) == 0, "it is not known"
+    limiter.record(1, 0.01, 1, 5.01, waiting=True)
+    assert limiter.drain_s(100) == pytest.approx(1, rel=0.1)
+
+
+def test_calls_too_large_to_be_joined_say_nothing_of_the_others():
+    limiter, now = Limiter(max_rows=64), 1000.0
+    limiter.begin_to_wait(now)
+    for rows, seconds in [(10, 0.1)] * 20 + [(10_000, 1.0)] * 20 + [(10, 0.1)]:
+        now += seconds
+        limiter.record(rows, seconds, 1, now, waiting=True)
+        if now > 1001:
+            assert limiter.drain_s(100) == pytest.approx(1, rel=0.3)
