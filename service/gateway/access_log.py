@@ -3,6 +3,7 @@
 Not through `logging`: a line there costs more than a small request's JSON, and a write each.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -38,12 +39,14 @@ class AccessLog:
         self._format = {"text": _text, "json": _json, "off": None}[form]
 
     def write(self, observed: Iterable[tuple[Exchange, Caller]]) -> None:
-        """A line for each, all at once."""
+        """A line for each, all at once; none where they cannot be written."""
         if self._format is None:
             return
         text = "".join([self._format(exchange, caller) for exchange, caller in observed])
-        sys.stderr.flush()
-        os.write(sys.stderr.fileno(), text.encode("utf-8", "backslashreplace"))
+        # On a full disk, or where whoever read them has gone, requests and scrapes are answered.
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+            os.write(sys.stderr.fileno(), text.encode("utf-8", "backslashreplace"))
 
 
 def _text(exchange: Exchange, caller: Caller) -> str:

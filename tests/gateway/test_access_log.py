@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -204,3 +206,21 @@ def test_probes_are_not_logged_and_grpc_is(launch_grpc_gateway, modelserver):
     assert "nope" in line["reason"]
     assert (other["status"], other["dialect"]) == ("OK", "tfs-grpc")
     assert 0 < other["upstream_s"] <= other["seconds"]
+
+
+@pytest.mark.parametrize("end", ["a full disk", "a reader that has gone"])
+def test_where_no_line_can_be_written_requests_are_counted_and_answered(monkeypatch, end):
+    telemetry = Telemetry(AccessLog("text"))
+    with unwritable(end) as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        telemetry.observe(PLAIN, Caller.within(1))
+        exposition, _ = telemetry.exposition()
+    assert re.search(rb'sluice_requests_total{.*model="m".*} 1\.0', exposition)
+
+
+def unwritable(end):
+    if end == "a full disk":
+        return Path("/dev/full").open("w", encoding="utf-8")
+    read, write = os.pipe()
+    os.close(read)
+    return os.fdopen(write, "w", encoding="utf-8")
