@@ -4,6 +4,7 @@ No preload: grpc's channels must be opened after the fork, in the worker that us
 """
 
 import atexit
+import errno
 import math
 import os
 import shutil
@@ -48,7 +49,9 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 
 def on_starting(server):
     """Workers share these ports among themselves, and would with a stranger: so look first."""
-    activated = "LISTEN_FDS" in os.environ  # by systemd, whose sockets are instead of the HTTP port
+    host = settings.http_host
+    # By systemd, whose sockets are instead of the HTTP port.
+    activated = os.environ.get("LISTEN_PID") == str(os.getpid())
     taken = {} if activated else {settings.http_port: "SLUICE_HTTP_PORT"}
     for name in ("grpc_port", "admin_port"):
         port, variable = getattr(settings, name), f"SLUICE_{name.upper()}"
@@ -57,11 +60,22 @@ def on_starting(server):
         if port in taken:
             sys.exit(f"{taken[port]} and {variable} are both {port}: give each a port of its own")
         taken[port] = variable
-        family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
         try:
-            socket.create_server((settings.http_host, port), family=family).close()
+            _look_at(host, port)
+        except socket.gaierror as error:
+            sys.exit(f"SLUICE_HTTP_HOST: {host} is no address ({error.strerror})")
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                sys.exit(f"SLUICE_HTTP_HOST: {host} is no address of this machine")
             sys.exit(f"{variable}: port {port} cannot be used ({os.strerror(error.errno)})")
+
+
+def _look_at(host, port):
+    """As the workers will listen there: at `::` for IPv4 too. Raises OSError."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        probe.listen()
 
 
 def child_exit(server, worker):

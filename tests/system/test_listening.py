@@ -120,11 +120,22 @@ def test_an_admin_port_is_opened_where_one_is_set_and_all_at_the_host(up, tmp_pa
     assert "cpu_feature_guard" in running.log  # TensorFlow's level was set, so it is heard
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 @pytest.mark.parametrize("name", ["admin_port", "grpc_port"])
-def test_another_port_of_the_gateways_that_is_in_use_is_named(launch_gateway, free_port, name):
-    with socket.create_server(("0.0.0.0", free_port)), pytest.raises(AssertionError) as caught:
-        launch_gateway("127.0.0.1:1", **{name: free_port})
-    assert f"SLUICE_{name.upper()}: port {free_port} cannot be used" in str(caught.value)
+def test_another_port_of_the_gateways_that_is_in_use_is_named(free_port, name, host):
+    with socket.create_server(("0.0.0.0", free_port)):
+        said = refused(http_host=host, **{name: free_port})
+    assert (
+        f"SLUICE_{name.upper()}: port {free_port} cannot be used (Address already in use)" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("192.0.2.1", "is no address of this machine"), ("nowhere.invalid", "is no address (")],
+)
+def test_a_host_that_the_gateway_cannot_listen_at_is_named(free_port, host, reason):
+    assert f"SLUICE_HTTP_HOST: {host} {reason}" in refused(http_host=host, admin_port=free_port)
 
 
 def test_a_model_server_without_a_health_service_is_no_error_in_the_log(launch_gateway, stranger):
@@ -153,15 +164,27 @@ def stranger():
     ],
 )
 def test_a_port_that_the_gateway_is_to_listen_at_twice_is_named(free_port, same, names):
-    settings = {"SLUICE_MODEL_SERVER": "127.0.0.1:1", "SLUICE_HTTP_HOST": "127.0.0.1"}
-    settings |= {f"SLUICE_{name.upper()}": str(free_port) for name in same}
+    said = refused(http_host="127.0.0.1", **dict.fromkeys(same, free_port))
+    assert f"{names} are both {free_port}: give each a port of its own" in said
+
+
+def test_sockets_that_systemd_gave_to_another_process_are_not_the_gateways(free_port, monkeypatch):
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    said = refused(http_host="127.0.0.1", http_port=free_port, admin_port=free_port)
+    assert "SLUICE_HTTP_PORT and SLUICE_ADMIN_PORT are both" in said
+
+
+def refused(**settings):
+    """What a gateway says that ends before it listens."""
+    settings |= {"model_server": "127.0.0.1:1", "access": "open"}
     outcome = subprocess.run(
         [sys.executable, "-m", "service.cli", "gateway"],
-        env=os.environ | settings,
+        env=os.environ | {f"SLUICE_{name.upper()}": str(each) for name, each in settings.items()},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert outcome.returncode == 1
-    assert f"{names} are both {free_port}: give each a port of its own" in outcome.stderr
+    return outcome.stderr

@@ -79,7 +79,7 @@ BOUNDS: dict[str, Bounds] = {
         "lead of the best class, of 1, up to which such a graph may name another", 0, 1
     ),
     "explain_layer": Bounds(
-        "the layer whose maps `explain` looks at, by name; not set: the last convolution"
+        "the layer whose maps `explain` looks at, by name; not set: a last convolution, or tokens"
     ),
     # Sizes of the models.
     "depth": Bounds("blocks, one behind the other", 1, 1_000),
