@@ -88,6 +88,8 @@ class Gateway:
             self.telemetry.refused(type(error).__name__)
             raise
         caller.account = self.guard.account(caller.grant, peer, headers)
+        # A head may announce what would take years to pay back, and no more than this is taken.
+        size = min(size, self.settings.max_body_bytes)
         await self.spend(caller, {REQUESTS: 1, BYTES: size})
 
     async def spend(self, caller: Caller, costs: Mapping[str, float]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from http.client import HTTPConnection
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from service.gateway.access.fields import BadAccessFile
 from service.gateway.access.keys import digest_of, new_key
 from service.gateway.access.limits import BYTES, DAY, REQUESTS, ROWS, Limits, Quota, Rate, Spending
 from service.gateway.errors import RateLimited
+from service.gateway.settings import Settings
 from tests.gateway.access import CASES, GRPC, HTTP
 
 
@@ -290,6 +292,7 @@ ASKED = [(*case, limit) for case in CASES for limit in LIMITS]
 ASKED = [case for case in ASKED if case[1:] != ("image", "rows")]  # it is none, so it has no rows
 KEYS = {case: new_key("-".join(case)) for case in ASKED}
 BUSY = new_key("busy")
+BOASTING = {way: new_key(f"boasting-{way}") for way in ("front", "wsgi")}
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +305,10 @@ def doors(launch_grpc_gateway, launch_gateway, slow_server, tmp_path_factory):
         for case, key in KEYS.items()
     ]
     entries.append(f'[keys.busy]\nsha256 = "{digest_of(BUSY)}"\nmodels = ["*"]\nplaces = 1')
+    entries += [
+        f'[keys.boasting-{way}]\nsha256 = "{digest_of(key)}"\nmodels = ["*"]\nbytes_per_s = 100'
+        for way, key in BOASTING.items()
+    ]
     entries.append('[anonymous]\nmodels = ["*"]\nrequests_per_s = 0.001\nburst = 2')
     path.write_text("\n".join(entries))
     settings = {"models": "affine", "access_file": path, "trusted_proxies": 1}
@@ -321,6 +328,22 @@ def test_who_asks_too_much_is_told_when_to_come_again(doors, way, dialect, limit
     kind = {"rate": "requests"}.get(limit, limit)
     assert f'"{kind}";q=1;w=' in refused.headers["ratelimit-policy"]
     assert f'"{kind}";r=0;t=' in refused.headers["ratelimit"]
+
+
+@pytest.mark.parametrize("way", ["front", "wsgi"])
+def test_a_body_that_is_announced_to_be_endless_is_not_paid_back_for_years(doors, way):
+    host, port = doors[way].removeprefix("http://").split(":")
+    headers = {"Authorization": f"Bearer {BOASTING[way]}"}
+    connection = HTTPConnection(host, int(port), timeout=30)
+    connection.putrequest("POST", "/v1/models/affine:predict")
+    for name, value in (headers | {"Content-Length": str(10**15)}).items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+    refused = HTTP["json"](doors[way], "affine", headers)
+    assert refused.status == 429
+    assert int(refused.headers["retry-after"]) <= Settings().max_body_bytes / 100
 
 
 @pytest.mark.parametrize("way", ["front", "wsgi"])
