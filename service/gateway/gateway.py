@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.gateway.access.account import FREE
 from service.gateway.access.grant import OF_ALL, OPERATION_OF
 from service.gateway.access.guard import AnyGuard, guard_of
 from service.gateway.access.limits import BYTES, REQUESTS
@@ -19,7 +18,7 @@ from service.gateway.capturing import capture_of, samples_of
 from service.gateway.cors import Cors
 from service.gateway.decode.content_encoding import decompress
 from service.gateway.error_responses import error_response
-from service.gateway.errors import Forbidden, GatewayError, RateLimited, Unauthenticated
+from service.gateway.errors import Forbidden, GatewayError, Unauthenticated
 from service.gateway.exchange import Exchange
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.predictions import Predictions
@@ -61,7 +60,7 @@ class Gateway:
     @classmethod
     def of(cls, settings: Settings) -> "Gateway":
         telemetry = Telemetry(AccessLog(settings.access_log))
-        guard = guard_of(settings)
+        guard = guard_of(settings, telemetry.refused)
         hear = telemetry.version_states.hear
         capture, cache = capture_of(settings, telemetry), cache_of(settings, telemetry)
         repository = Path(settings.model_repository) if settings.model_repository else None
@@ -90,17 +89,7 @@ class Gateway:
         caller.account = self.guard.account(caller.grant, peer, headers)
         # A head may announce what would take years to pay back, and no more than this is taken.
         size = min(size, self.settings.max_body_bytes)
-        await self.spend(caller, {REQUESTS: 1, BYTES: size})
-
-    async def spend(self, caller: Caller, costs: Mapping[str, float]) -> None:
-        """Count so much of each kind on the caller's account. Raises RateLimited."""
-        if caller.account is FREE:
-            return
-        try:
-            await caller.account.spend(costs)
-        except RateLimited as error:
-            self.telemetry.refused(type(error).__name__)
-            raise
+        await caller.account.spend({REQUESTS: 1, BYTES: size})
 
     def permit(self, caller: Caller, model: str, verb: str) -> None:
         """Raises Forbidden where the caller may not ask that of the model, "" for none."""
@@ -172,7 +161,7 @@ class Gateway:
         """The body, once there is a place for it."""
         body = await read(arrival.hold)
         if not announced and body:  # in chunks, of which no head tells
-            await self.spend(caller, {BYTES: len(body)})
+            await caller.account.spend({BYTES: len(body)})
         arrival.take_place()
         return body
 

@@ -8,7 +8,6 @@ from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from threading import Lock
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
@@ -94,13 +93,12 @@ class RequestMetrics:
             *(self._requests, self._seconds, self._queued, self._upstream, self._decode),
             *(self._joined, self._rows, self._calls, self._failed, self._novelty),
         )
-        self._counting = Lock()
         # prometheus_client looks a child up by all its labels at every call; these are few.
         self._counter = lru_cache(4096)(self._requests.labels)
         self._children = lru_cache(1024)(self._children_of)
 
     def count(self, observed: Sequence[Observed]) -> None:
-        """Requests that have been answered; from any thread."""
+        """Requests that have been answered; from one thread at a time."""
         groups: dict[_Labels, list[Observed]] = defaultdict(list)
         for each in observed:
             exchange, caller = each
@@ -113,9 +111,8 @@ class RequestMetrics:
                 exchange.status,
             )
             groups[labels].append(each)
-        with self._counting:
-            for labels, group in groups.items():
-                self._count_group(labels, group)
+        for labels, group in groups.items():
+            self._count_group(labels, group)
 
     def _count_group(self, labels: _Labels, group: Sequence[Observed]) -> None:
         dialect, verb, model, number, signature, status = labels

@@ -7,6 +7,7 @@ import threading
 from http.client import HTTPConnection
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from service.gateway.access.limits import BYTES, DAY, REQUESTS, ROWS, Limits, Qu
 from service.gateway.errors import RateLimited
 from service.gateway.settings import Settings
 from tests.gateway.access import CASES, GRPC, HTTP
+from tests.processes import free_port
 
 
 @given(
@@ -328,6 +330,22 @@ def test_who_asks_too_much_is_told_when_to_come_again(doors, way, dialect, limit
     kind = {"rate": "requests"}.get(limit, limit)
     assert f'"{kind}";q=1;w=' in refused.headers["ratelimit-policy"]
     assert f'"{kind}";r=0;t=' in refused.headers["ratelimit"]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_whatever_limit_it_was_the_refusal_is_counted(
+    launch_gateway, slow_server, tmp_path, limit
+):
+    service, model_server = slow_server
+    service.go.set()
+    path, key, admin = tmp_path / "access.toml", new_key("k"), free_port()
+    path.write_text(f'[keys.k]\nsha256 = "{digest_of(key)}"\nmodels = ["*"]\n{LIMITS[limit]}')
+    url = launch_gateway(model_server, access_file=path, admin_port=admin).url
+    headers = {"Authorization": f"Bearer {key}"}
+    statuses = [HTTP["json"](url, "affine", headers).status for _ in range(3)]
+    assert statuses == [200, 429, 429]
+    metrics = requests.get(f"http://127.0.0.1:{admin}/metrics", timeout=30).text
+    assert 'sluice_refused_total{reason="RateLimited"} 2.0' in metrics
 
 
 @pytest.mark.parametrize("way", ["front", "wsgi"])

@@ -8,7 +8,7 @@ the workers have at hand, and whoever changes to another worker finds so much le
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from service.gateway.access.limits import (
@@ -47,6 +47,11 @@ class Standing(NamedTuple):
     reset_s: int
 
 
+def unheard(reason: str) -> None:
+    """Where nobody counts what is refused."""
+    del reason
+
+
 class FreeAccount:
     """Of a caller without limits."""
 
@@ -58,11 +63,18 @@ class FreeAccount:
 
 
 class Account:
-    """Of the caller that `name` says: its key's, or an address's. For one event loop."""
+    """Of the caller that `name` says: its key's, or an address's. For one event loop. `refused` is
+    told of each refusal, by the error's name."""
 
-    def __init__(self, name: str, limits: Limits, store: Store) -> None:
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        store: Store,
+        refused: Callable[[str], None] = unheard,
+    ) -> None:
         self.name, self.places = name, limits.places
-        self._store = store
+        self._store, self._refused = store, refused
         self._limits = {each.kind: each for each in limits.rates}
         self._counts_days = DAY in self._limits
         self._at_hand = dict.fromkeys(self._limits, 0.0)
@@ -101,6 +113,7 @@ class Account:
         spendings = self._spendings(missing)
         outcome = await self._store.spend(spendings)
         if outcome.refused is not None:
+            self._refused(RateLimited.__name__)
             again_s = max(math.ceil(outcome.wait_s), 1)
             message = f"{_over(outcome.refused)}; try again in {again_s} s"
             raise RateLimited(message, again_s, _standings(spendings, outcome))

@@ -1,12 +1,12 @@
 """The guard at the door: whose request this is, and whether it may be asked."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from service.gateway.access.access_list import AccessList, KeyEntry, read_access
-from service.gateway.access.account import FREE, Account, AnyAccount
+from service.gateway.access.account import FREE, Account, AnyAccount, unheard
 from service.gateway.access.addresses import address_of
 from service.gateway.access.book import book_of
 from service.gateway.access.credentials import credential_of
@@ -49,13 +49,21 @@ class OpenGuard:
 
 class Guard:
     """Knows callers by the file of keys; `asks_clients`, whether they are asked for certificates.
-    Raises ValueError where the file cannot be used at first."""
+    `refused` is told of each caller over its limits. Raises ValueError where the file cannot be
+    used at first."""
 
     asks = True
 
-    def __init__(self, path: Path, store: Store, proxies: int, asks_clients: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        store: Store,
+        proxies: int,
+        asks_clients: bool,
+        refused: Callable[[str], None],
+    ) -> None:
         self._file = Watched(path, partial(read_access, asks_clients=asks_clients))
-        self._store, self._proxies = store, proxies
+        self._store, self._proxies, self._refused = store, proxies, refused
         from service.gateway.access.tokens import Tokens  # its libraries take 13 MB
 
         self._tokens = Tokens()
@@ -110,7 +118,7 @@ class Guard:
             return known[1]
         if len(self._accounts) >= MOST_ACCOUNTS:
             self._accounts.pop(next(iter(self._accounts)))
-        account = Account(name, grant.limits, self._store)
+        account = Account(name, grant.limits, self._store, self._refused)
         self._accounts[name] = grant, account
         return account
 
@@ -118,8 +126,9 @@ class Guard:
 AnyGuard = OpenGuard | Guard
 
 
-def guard_of(settings: Settings) -> AnyGuard:
-    """Raises InvalidSetting."""
+def guard_of(settings: Settings, refused: Callable[[str], None] = unheard) -> AnyGuard:
+    """`refused` is told of each caller over its limits, by the error's name. Raises
+    InvalidSetting."""
     path = settings.access_file
     if settings.access == "open" and path:
         raise InvalidSetting(
@@ -133,7 +142,8 @@ def guard_of(settings: Settings) -> AnyGuard:
         return OpenGuard()
     try:
         asks_clients = bool(settings.tls_client_ca_file)
-        return Guard(Path(path), _store_of(settings), settings.trusted_proxies, asks_clients)
+        store, proxies = _store_of(settings), settings.trusted_proxies
+        return Guard(Path(path), store, proxies, asks_clients, refused)
     except ValueError as error:
         raise InvalidSetting(f"SLUICE_ACCESS_FILE: {error}") from None
 

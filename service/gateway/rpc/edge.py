@@ -102,7 +102,7 @@ class Edge:
                     await gateway.identify(headers, context.peer(), 0, caller)
             data = await self._arrivals.message(context.read, caller)
             with self._in_flight():
-                await gateway.spend(caller, {BYTES: len(data)})
+                await caller.account.spend({BYTES: len(data)})
                 data = await self._plain(data, method)
                 model, request = method.parse(data)
                 gateway.permit(caller, model.name, method.verb)
