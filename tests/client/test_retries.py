@@ -27,20 +27,9 @@ def unused_port():
 
 @pytest.fixture
 def silent():
-    """A server that takes connections and says nothing; `accepted` holds them."""
-    accepted = []
-    with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept():
-            with contextlib.suppress(OSError):  # the listener is shut down
-                while True:
-                    accepted.append(stack.enter_context(listener.accept()[0]))
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        yield listener.getsockname()[1], accepted
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    """A socket to which anybody can connect, and which says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
 
 
 @pytest.fixture
@@ -93,15 +82,13 @@ def hang_up(handler):
     handler.close_connection = True
 
 
-TRIED_AGAIN_S = 10  # half of what `dribble` takes, and no time for a machine that stands still
-
-
 def dribble(handler):
+    """Until the client hangs up. One that does not gets no whole body either."""
     handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
+    handler.send_header("Content-Length", "1000000")
     handler.end_headers()
     with contextlib.suppress(OSError):  # the client hangs up
-        for _ in range(1000):
+        for _ in range(3000):
             handler.wfile.write(b" ")
             time.sleep(0.02)
     handler.close_connection = True
@@ -115,19 +102,26 @@ def test_nobody_there(connect, scheme, unused_port):
 
 
 def test_a_server_that_says_nothing_is_asked_once(connect, scheme, silent):
-    port, accepted = silent
-    client = connect(f"{scheme}://127.0.0.1:{port}", timeout_s=0.5, retries=5)
+    url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+    client = connect(url, timeout_s=0.5, retries=30)
     began = time.monotonic()
     with pytest.raises((DeadlineExceeded, Unavailable)):
         client.predict("affine", [1.0])
-    assert 0.4 < time.monotonic() - began < TRIED_AGAIN_S
-    if scheme == "http":
-        deadline = time.monotonic() + 30
-        while not accepted:  # by a thread, which may be late
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert len(accepted) == 1
+    assert 0.4 < time.monotonic() - began < 20  # thirty tries, with their pauses, take over 40 s
+    if scheme == "http":  # over gRPC all of them take the same connection
+        assert connections(silent) <= 1
     assert not client.ready(timeout_s=0.2)
+
+
+def connections(listener):
+    """How many have been made, which the kernel does at once."""
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
 
 
 @over_http
@@ -140,10 +134,8 @@ def test_what_fails_on_the_way_is_sent_again(connect, scripted):
 @over_http
 def test_time_is_kept_with_a_body_that_comes_slowly(connect, scripted):
     url, asked = scripted(dribble, (200, METADATA))
-    began = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.5 s"):
-        connect(url, timeout_s=0.5).metadata("m")
-    assert time.monotonic() - began < TRIED_AGAIN_S
+    with pytest.raises(DeadlineExceeded, match=r"no answer within .+ s"):  # while it is coming
+        connect(url, timeout_s=5).metadata("m")
     assert len(asked) == 1
 
 

@@ -1,6 +1,7 @@
 """How much a caller may ask: the arithmetic, the book that workers share, and the answers."""
 
 import asyncio
+import math
 import subprocess
 import sys
 import threading
@@ -47,15 +48,18 @@ def test_a_rate_lets_through_what_it_says_and_no_more(per_s, burst, asks):
             assert total <= brought + max(last, max(c for _, c in passed)) + 1e-3
 
 
-def test_a_rate_counts_down_and_comes_back():
-    rate, used = Rate(REQUESTS, 2, 4), 0.0
+@pytest.mark.parametrize("now", [100.0, 1764234273.123457])
+@pytest.mark.parametrize("per_s", [2, 0.3, 700])
+def test_a_rate_counts_down_and_comes_back(per_s, now):
+    """Whatever a double makes of the time: of the day, it tells it to a quarter of 1e-6 s."""
+    rate, used = Rate(REQUESTS, per_s, 4), 0.0
     for left in (3, 2, 1, 0):
-        wait_s, used, forgotten_at = rate.spend(used, 100.0, 1)
+        wait_s, used, forgotten_at = rate.spend(used, now, 1)
         assert wait_s == 0
-        assert rate.left(used, 100.0) == (left, 2 - left // 2)
-    assert rate.spend(used, 100.0, 1)[0] == pytest.approx(0.5)
-    assert forgotten_at == 102.0
-    assert rate.left(used, 102.0) == (4, 0)
+        assert rate.left(used, now) == (left, math.ceil((4 - left) / per_s))
+    assert rate.spend(used, now, 1)[0] == pytest.approx(1 / per_s, abs=1e-6)
+    assert forgotten_at == pytest.approx(now + 4 / per_s, abs=1e-6)
+    assert rate.left(used, now + 4 / per_s) == (4, 0)
 
 
 def test_what_is_larger_than_a_burst_passes_alone_and_is_paid_back():

@@ -17,6 +17,7 @@ from typing import NamedTuple
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 RETRY_AFTER = re.compile(rb"retry-after: *(\d+)", re.IGNORECASE)
 PATIENCE_S = 60.0  # an answer that takes longer is none
+STOOD_STILL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,13 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def failed(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [each for each in outcomes if not each.right]
+
+
+def stood_still(outcomes: Sequence[Outcome]) -> bool:
+    """Whether somebody was answered so late that, where few ask, the machine itself stood still. A
+    refusal then says no more than that: the gateway refuses where others wait for a second, which
+    it cannot know from a moment in which nothing runs."""
+    return max((each.seconds for each in outcomes), default=0.0) > STOOD_STILL_S
 
 
 def told(outcomes: Sequence[Outcome]) -> str:

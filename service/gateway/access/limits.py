@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 REQUESTS, ROWS, BYTES, DAY = "requests", "rows", "bytes", "day"
 DAY_S = 86_400
-_DUST_S = 1e-9  # of rounding
+_DUST_S = 1e-6  # of rounding: to that a double tells the time of day, which is Redis' clock
 
 
 class Limit(Protocol):
@@ -49,8 +49,8 @@ class Rate:
         return (wait_s if wait_s > _DUST_S else 0.0), back_at, back_at
 
     def left(self, used: float, now: float) -> tuple[int, int]:
-        back_in_s = used - now if used > now else 0.0
-        left = int(self.burst - back_in_s * self.per_s + _DUST_S)
+        back_in_s = max(used - now - _DUST_S, 0.0)
+        left = int(self.burst - back_in_s * self.per_s)
         return left if left > 0 else 0, math.ceil(back_in_s)
 
     @cached_property
