@@ -337,9 +337,7 @@ def test_who_asks_too_much_is_told_when_to_come_again(doors, way, dialect, limit
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_whatever_limit_it_was_the_refusal_is_counted(
-    launch_gateway, slow_server, tmp_path, limit
-):
+def test_whatever_limit_it_was_the_refusal_is_counted(launch_gateway, slow_server, tmp_path, limit):
     service, model_server = slow_server
     service.go.set()
     path, key, admin = tmp_path / "access.toml", new_key("k"), free_port()
