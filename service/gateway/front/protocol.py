@@ -99,7 +99,8 @@ class FrontProtocol(ReadingProtocol):
             if now - self._began > within_s:
                 self._refuse(f"The request's head did not come within {within_s:g} s")
         elif now - self._moved > (self._keepalive if self.req_count > 1 else within_s):
-            self.close_idle()  # nothing has been asked, so nothing is answered
+            if not self.has_unread():
+                self.close_idle()  # nothing has been asked, so nothing is answered
 
     def _look_at_body(self, now: float, settings: Settings) -> None:
         took_s = now - self._body_since
@@ -117,6 +118,10 @@ class FrontProtocol(ReadingProtocol):
             self._refuse(f"The body did not come within {settings.request_timeout_s:g} s")
 
     def _refuse(self, message: str) -> None:
+        """Unless more has come, which is looked at once it is read: an event loop that has stood
+        still comes to its timers first (uvloop's does), and it was not the client who was late."""
+        if self.has_unread():
+            return
         self._send_error_response(408, message)
         self._close_transport()
         self._request_ready.set()
