@@ -1,5 +1,5 @@
-"""The clock of a connection where the event loop itself has stood still: what came meanwhile is read
-before its client is called late."""
+"""Where the event loop itself has stood still, what came meanwhile is read before its client is
+called late."""
 
 import asyncio
 import contextlib

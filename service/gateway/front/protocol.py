@@ -65,12 +65,16 @@ class FrontProtocol(ReadingProtocol):
     def has_unread(self) -> bool:
         """Whether something has come that the event loop has not read yet: closed over it, the
         connection would be reset."""
+        if self.transport.is_closing():  # it may have no descriptor any more
+            return False
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     def close_idle(self) -> None:
-        """Of a connection that waits for its next request."""
+        """Of a connection that waits for its next request, unless that has come."""
+        if self.has_unread():
+            return
         self._close_transport()
         self._request_ready.set()
 
@@ -99,8 +103,7 @@ class FrontProtocol(ReadingProtocol):
             if now - self._began > within_s:
                 self._refuse(f"The request's head did not come within {within_s:g} s")
         elif now - self._moved > (self._keepalive if self.req_count > 1 else within_s):
-            if not self.has_unread():
-                self.close_idle()  # nothing has been asked, so nothing is answered
+            self.close_idle()  # nothing has been asked, so nothing is answered
 
     def _look_at_body(self, now: float, settings: Settings) -> None:
         took_s = now - self._body_since
