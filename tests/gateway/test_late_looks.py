@@ -13,6 +13,7 @@ from gunicorn.glogging import Logger
 
 from service.gateway.app import create_app
 from service.gateway.front.asgi import Front
+from service.gateway.front.handshake import Handshake
 from service.gateway.front.worker import FrontWorker
 from service.gateway.gateway import Gateway
 from service.gateway.loops import LoopRunner
@@ -26,9 +27,9 @@ HOUR_S = 3600.0  # later than each of the times that a client has
 
 def worker() -> FrontWorker:
     """Of the running event loop, without a port."""
-    config = Config()
+    config, gateway = Config(), Gateway.of(SETTINGS)
     made = FrontWorker(1, os.getppid(), [], None, config.timeout, config, Logger(config))
-    made.loop, made.settings, gateway = asyncio.get_running_loop(), SETTINGS, Gateway.of(SETTINGS)
+    made.loop, made.settings, made.gateway = asyncio.get_running_loop(), SETTINGS, gateway
     made.asgi = Front(gateway, create_app(SETTINGS, gateway, LoopRunner(made.loop)))
     return made
 
@@ -81,3 +82,20 @@ async def status_of(reader: asyncio.StreamReader) -> int:
 )
 def test_what_has_come_is_read_before_its_client_is_late(came, unread, statuses) -> None:
     assert asyncio.run(answers_to(came, unread)) == statuses
+
+
+def test_and_so_is_what_is_said_before_a_handshake() -> None:
+    async def status() -> int:
+        ours, theirs = socket.socketpair()
+        of = worker()
+        with theirs, contextlib.closing(of.tmp):
+            _, shaking = await of.loop.create_connection(lambda: Handshake(of, of._http), sock=ours)
+            reader, writer = await asyncio.open_connection(sock=theirs)
+            theirs.send(GET)
+            shaking._look()
+            async with asyncio.timeout(60):
+                found = await status_of(reader)
+            writer.close()
+            return found
+
+    assert asyncio.run(status()) == 400  # it is no TLS
