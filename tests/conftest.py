@@ -173,11 +173,11 @@ LaunchGateway = Callable[..., GatewayProcess]
 @pytest.fixture(scope="session")
 def launch_gateway() -> Iterator[LaunchGateway]:
     """`launch_gateway(model_server_address, way="front", **settings)` -> a GatewayProcess, up and
-    ready; `way` is one of WAYS."""
+    ready; `way` is one of WAYS. It refuses nobody because a process beside it stands still."""
     launched = []
 
     def launch(model_server: str, way: str = "front", **settings: object) -> GatewayProcess:
-        defaults = {"workers": 1, "admin_port": 0, "public_metrics": "on"}
+        defaults = {"workers": 1, "admin_port": 0, "public_metrics": "on", "max_wait_s": 60}
         gateway = WAYS[way](model_server, **defaults | settings)
         launched.append(gateway)
         gateway.wait_for(gateway.up)

@@ -23,7 +23,7 @@ from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.variables import OTHER_VARIABLES, environment_variable
 from tests import typed
-from tests.processes import free_port, leashed, needs_make_serve
+from tests.processes import START_TIMEOUT_S, free_port, leashed, needs_make_serve
 from tests.typed import blocks, newcomers
 
 ROOT = Path(__file__).parent.parent
@@ -217,7 +217,7 @@ def test_the_readmes_model_of_ones_own_is_published_and_answers(readme_server):
 
 def wait_until_served(model, version, server):
     _, http_port, _ = server
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + START_TIMEOUT_S
     while '"AVAILABLE"' not in read(
         f"http://localhost:{http_port}/v1/models/{model}/versions/{version}"
     ):

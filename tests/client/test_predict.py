@@ -15,6 +15,7 @@ from sluice import (
     Prediction,
     VersionStatus,
 )
+from tests.gateway.rollouts import eventually
 
 DTYPES = {
     "i32": np.array([1, 2], "i4"),
@@ -238,7 +239,7 @@ def test_status_and_readiness(client, scheme):
         VersionStatus(2, "AVAILABLE", ""),
         VersionStatus(1, "AVAILABLE", ""),
     ]
-    assert client.ready()
+    assert eventually(client.ready)
     assert client.ready("affine")
     assert not client.ready("nobody")
     if scheme == "grpc":

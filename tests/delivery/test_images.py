@@ -180,6 +180,7 @@ def start_gateway(start, images, modelserver):
                 f"--env=SLUICE_ADMIN_PORT={admin_port}",
                 "--env=SLUICE_MODELS=digits",
                 "--env=SLUICE_ACCESS=open",
+                "--env=SLUICE_MAX_WAIT_S=60",  # half a CPU stands still now and then
             ),
         )
         container.admin_port = admin_port

@@ -7,6 +7,7 @@ import pytest
 from sluice.wire.oip_tensors import CONTENTS, DATATYPES, datatype_of, decode_raw, encode_raw
 from sluice.wire.protos import inference_pb2 as inference
 from sluice.wire.protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.gateway.rollouts import eventually
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_a_request_that_does_not_fit(stub, made, code, message):
 
 def test_the_server_and_its_models_describe_themselves(stub):
     assert stub.ServerLive(inference.ServerLiveRequest(), timeout=30).live
-    assert stub.ServerReady(inference.ServerReadyRequest(), timeout=30).ready
+    assert eventually(lambda: stub.ServerReady(inference.ServerReadyRequest(), timeout=30).ready)
     assert stub.ServerMetadata(inference.ServerMetadataRequest(), timeout=30).name == "sluice"
     metadata = stub.ModelMetadata(inference.ModelMetadataRequest(name="pair"), timeout=30)
     assert [*metadata.versions] == ["1"]

@@ -108,7 +108,7 @@ METADATA = [
 def gateway(launch_grpc_gateway, modelserver):
     """(GatewayProcess, gRPC address) whose models are there."""
     gateway, address = launch_grpc_gateway(
-        modelserver.address, models="affine,pair,echo", ready_when="all", workers=2, max_wait_s=60
+        modelserver.address, models="affine,pair,echo", ready_when="all", workers=2
     )
     wait_until_ready(gateway)
     return gateway, address

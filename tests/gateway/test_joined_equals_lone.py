@@ -297,7 +297,7 @@ def v2(model, version, label):
 @pytest.fixture(scope="module")
 def stack(own_models, own_modelserver, launch_grpc_gateway):
     """(a GatewayProcess, its gRPC address, the directory of `swap`'s versions)."""
-    gateway, address = launch_grpc_gateway(own_modelserver.address, metadata_ttl_s=1, max_wait_s=60)
+    gateway, address = launch_grpc_gateway(own_modelserver.address, metadata_ttl_s=1)
     return gateway, address, own_models / "swap"
 
 

@@ -19,6 +19,7 @@ from service.gateway.settings import Settings
 from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.serving_pb2 import PredictRequest
+from tests.gateway.rollouts import eventually
 
 AFFINE = ModelRef("affine")
 NOT_OK = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
@@ -203,8 +204,5 @@ def test_a_model_server_that_dies_and_comes_back(
     assert requests.get(f"{gateway.url}/readyz", timeout=30).status_code == 503
     assert requests.get(f"{gateway.url}/healthz", timeout=30).status_code == 200
     launch_modelserver(*flags, f"--port={before.port}")
-    deadline = time.monotonic() + 20
-    while ask().status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    assert requests.get(f"{gateway.url}/readyz", timeout=30).status_code == 200
+    eventually(lambda: ask().status_code == 200)
+    eventually(lambda: requests.get(f"{gateway.url}/readyz", timeout=30).status_code == 200)

@@ -51,6 +51,7 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_what_comes_late(launch_s
         for caller in callers:
             caller.start()
         accepted = slow_call(channel, 15_000)
+        ask_status(channel)  # so that the one before it has arrived
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == NOT_SERVING

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 
 
 def test_large_requests_are_answered_in_turn_however_early_they_come(launch_toy, launch_front):
@@ -17,21 +16,6 @@ def test_large_requests_are_answered_in_turn_however_early_they_come(launch_toy,
     assert [(status, len(document["predictions"])) for status, document in answers] == [
         (200, size) for size in sizes
     ]
-
-
-def test_a_body_in_pieces_is_not_the_beginning_of_the_next_request(launch_toy, launch_front):
-    """Its connection waits for that one as long as any other: the clock starts with its head."""
-    gateway = launch_front(launch_toy().address, workers=1, head_timeout_s=0.5)
-    request = _request(3)
-    with socket.create_connection(("127.0.0.1", gateway.http_port), timeout=60) as connection:
-        reader = connection.makefile("rb")
-        connection.sendall(request[:-4])
-        time.sleep(0.1)  # or both come as one
-        connection.sendall(request[-4:])
-        assert _answer(reader)[0] == 200
-        time.sleep(2)  # four times what a head has
-        connection.sendall(request)
-        assert _answer(reader)[0] == 200
 
 
 def test_a_connection_that_asks_nothing_more_is_closed(launch_toy, launch_front, monkeypatch):

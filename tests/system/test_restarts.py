@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import requests
 
+from tests.gateway.rollouts import eventually
 from tests.processes import RUNNING, ModelServerProcess, free_port
 from tests.system.load import Outcome, Question, during, failed, told
 
@@ -127,10 +129,12 @@ def test_a_lone_server_that_starts_and_stops_is_unavailable_and_not_unknown(
     start_twin, launch_front
 ):
     twin = start_twin()
-    gateway = launch_front(twin.address)
+    gateway = launch_front(twin.address, max_wait_s=WAIT_S)
 
     def live() -> None:
         twin.wait()
+        asked = f"{gateway.url}/v1/models/affine:predict"
+        eventually(lambda: requests.post(asked, json={"instances": [1.0]}, timeout=60).ok)
         time.sleep(2)
         assert twin.process.terminate() == 0
         time.sleep(1)
@@ -146,7 +150,7 @@ def test_a_lone_server_that_starts_and_stops_is_unavailable_and_not_unknown(
 
 def test_a_model_that_loads_is_not_unknown(launch_toy, launch_front):
     toy = launch_toy("--load-s=inf")  # until it is told
-    gateway = launch_front(toy.address)
+    gateway = launch_front(toy.address, max_wait_s=WAIT_S)
 
     def load() -> None:
         time.sleep(3)
@@ -162,6 +166,6 @@ def test_a_model_that_loads_is_not_unknown(launch_toy, launch_front):
 def test_a_proxy_in_the_environment_is_for_the_world_outside(launch_toy, launch_front, monkeypatch):
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    gateway = launch_front(launch_toy().address)
+    gateway = launch_front(launch_toy().address, max_wait_s=WAIT_S)
     outcomes = asyncio.run(during(lambda: time.sleep(1), question(gateway, "toy"), 20, seed=13))
     assert outcomes and not failed(outcomes)

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
@@ -52,6 +53,14 @@ def metric(gateway, name: str, label: str = "") -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin_port}/metrics") as reply:
         found = re.search(rf"^{name}(?:{{.*{label}.*}})? (.+)$", reply.read().decode(), re.M)
     return float(found[1]) if found else 0.0
+
+
+def _is_ready(gateway) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin_port}/readyz") as reply:
+            return reply.status == 200
+    except urllib.error.HTTPError:
+        return False
 
 
 def predict(url: str, ca_file: str) -> list[float]:
@@ -231,8 +240,7 @@ def test_a_bad_file_changes_nothing_and_is_told(launch_tls, folder):
     wait_until(lambda: metric(gateway, "sluice_tls_problem") == 1)
     assert serial_of(port, context) == serial
     assert _lets_in(port, context)
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin_port}/readyz") as reply:
-        assert reply.status == 200
+    wait_until(lambda: _is_ready(gateway))
     folder.renew(not_after=NOW + 400 * DAY)
     wait_until(lambda: serial_of(port, context) != serial)
     wait_until(lambda: metric(gateway, "sluice_tls_problem") == 0)

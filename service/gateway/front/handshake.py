@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from service.gateway.error_responses import error_body
+from service.gateway.front.reading import has_unread
 
+AGAIN_S = 0.05  # until a look at what has come meanwhile
 SHUTDOWN_S = 1.0  # for the client's own end, when a connection is closed
 HANDSHAKE = 0x16  # TLS's type of record that a client begins with
 _PLAIN = error_body("This port speaks TLS: ask for https://")
@@ -49,9 +51,8 @@ class Handshake(asyncio.Protocol):
             transport.abort()
             return
         self._worker.handshakes.add(self)
-        self._silence = self._worker.loop.call_later(
-            self._worker.settings.head_timeout_s, self._fail, TimeoutError("nothing was said")
-        )
+        within_s = self._worker.settings.head_timeout_s
+        self._silence = self._worker.loop.call_later(within_s, self._look)
 
     def data_received(self, data: bytes) -> None:
         self._heard += data
@@ -65,6 +66,14 @@ class Handshake(asyncio.Protocol):
             self._transport.write(_REFUSAL)
             self._transport.close()
             self._fail(NotTls())
+
+    def _look(self) -> None:
+        """Whether anything was said in time. What has come is read first: an event loop that has
+        stood still comes to its timers before that."""
+        if has_unread(self._transport):
+            self._silence = self._worker.loop.call_later(AGAIN_S, self._look)
+        else:
+            self._fail(TimeoutError("nothing was said"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._shaking is None and not self._gone:

@@ -7,7 +7,6 @@ for: each connection remembers when it last moved, and `look` is called twice a 
 worker.py).
 """
 
-import select
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -19,7 +18,7 @@ from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
 from service.gateway.front.asgi import Body
 from service.gateway.front.handshake import certificate_of
-from service.gateway.front.reading import ReadingProtocol
+from service.gateway.front.reading import ReadingProtocol, has_unread
 from service.gateway.headers import combined
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.settings import Settings
@@ -63,14 +62,13 @@ class FrontProtocol(ReadingProtocol):
         return not self._request_ready.is_set() and not self._began
 
     def has_unread(self) -> bool:
-        """Whether something has come that the event loop has not read yet: closed over it, the
-        connection would be reset."""
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        """Closed over it, the connection would be reset."""
+        return has_unread(self.transport)
 
     def close_idle(self) -> None:
-        """Of a connection that waits for its next request."""
+        """Of a connection that waits for its next request, unless that has come."""
+        if self.has_unread():
+            return
         self._close_transport()
         self._request_ready.set()
 
@@ -117,6 +115,10 @@ class FrontProtocol(ReadingProtocol):
             self._refuse(f"The body did not come within {settings.request_timeout_s:g} s")
 
     def _refuse(self, message: str) -> None:
+        """Unless more has come, which is looked at once it is read: an event loop that has stood
+        still comes to its timers first (uvloop's does), and it was not the client who was late."""
+        if self.has_unread():
+            return
         self._send_error_response(408, message)
         self._close_transport()
         self._request_ready.set()

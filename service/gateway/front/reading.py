@@ -5,6 +5,7 @@ leads large bodies round it.
 """
 
 import re
+import select
 import time
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -23,6 +24,15 @@ KEPT_AHEAD = 1 << 16
 BODY_BUFFER = 1 << 20
 # What stands before the path where a client asks as it would a proxy (RFC 9112, 3.2.2).
 _HOST = re.compile(rb"https?://[^/]*", re.IGNORECASE)
+
+
+def has_unread(transport: Any) -> bool:
+    """Whether something has come that the event loop has not read yet."""
+    if transport.is_closing():  # it may have no descriptor any more
+        return False
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _Body(BodyReceiver):  # type: ignore[misc]

@@ -155,7 +155,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
                     self.notify()
                     if time.monotonic() > linger_until:
                         for connection in list(self.connections):
-                            if connection.is_idle and not connection.has_unread():
+                            if connection.is_idle:
                                 connection.close_idle()
                     await asyncio.sleep(0.05)
         await self._until_drained(draining)

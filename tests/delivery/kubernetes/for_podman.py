@@ -88,6 +88,8 @@ def change_settings(document: Document, name: str, ports: Ports) -> list[str]:
         port = data["SLUICE_MODEL_SERVER"].partition(":")[2]
         data["SLUICE_MODEL_SERVER"] = f"127.0.0.1:{ports.get(port, port)}"
         said.append(f"SLUICE_MODEL_SERVER={data['SLUICE_MODEL_SERVER']}: there is no Service")
+        data["SLUICE_MAX_WAIT_S"] = "20"
+        said.append("SLUICE_MAX_WAIT_S=20: one machine starts and serves what a cluster's would")
     return said
 
 

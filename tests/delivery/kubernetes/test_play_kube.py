@@ -26,6 +26,7 @@ pytestmark = pytest.mark.root
 HERE = Path(__file__).parent
 # A tenth of the manifest's: the Service here forgets an endpoint at once, not within ten seconds.
 PRE_STOP_S = 1.5
+FAILURES = 3  # in a row, after which a kubelet's readiness probe has failed
 IMAGE = {"Content-Type": "image/png"}
 
 
@@ -78,11 +79,12 @@ class Service:
         await asyncio.sleep(0.1)  # for what they closed
 
     async def _probe(self) -> None:
+        failures: dict[str, int] = {}
         while True:
-            asked = dict(self._endpoints)
-            found = [
-                name for name, port in asked.items() if await asyncio.to_thread(is_ready, port)
-            ]
+            for name, port in dict(self._endpoints).items():
+                answers = await asyncio.to_thread(is_ready, port)
+                failures[name] = 0 if answers else failures.get(name, FAILURES) + 1
+            found = [name for name, count in failures.items() if count < FAILURES]
             self._ready = [name for name in found if name in self._endpoints]
             await asyncio.sleep(0.2)
 
