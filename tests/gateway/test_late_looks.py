@@ -1,5 +1,5 @@
-"""Where the event loop itself has stood still, what came meanwhile is read before its client is
-called late."""
+"""Who is hung up on: where the event loop itself has stood still, what came meanwhile is read
+before its client is called late."""
 
 import asyncio
 import contextlib
@@ -99,3 +99,21 @@ def test_and_so_is_what_is_said_before_a_handshake() -> None:
             return found
 
     assert asyncio.run(status()) == 400  # it is no TLS
+
+
+def test_a_worker_that_is_full_hangs_up_before_a_handshake() -> None:
+    async def said() -> list[str]:
+        errors = []
+        ours, theirs = socket.socketpair()
+        of = worker()
+        of.max_connections = 0
+        theirs.setblocking(False)
+        of.loop.set_exception_handler(lambda _, context: errors.append(context["message"]))
+        with theirs, contextlib.closing(of.tmp):
+            await of.loop.create_connection(lambda: Handshake(of, of._http), sock=ours)
+            async with asyncio.timeout(60):
+                assert not await of.loop.sock_recv(theirs, 1)
+            await asyncio.sleep(0)
+        return errors
+
+    assert asyncio.run(said()) == []

@@ -48,6 +48,7 @@ class Handshake(asyncio.Protocol):
         self._transport = transport
         self._peer = transport.get_extra_info("peername")  # one that was reset has none any more
         if self._worker.is_full():
+            self._gone = True
             transport.abort()
             return
         self._worker.handshakes.add(self)
