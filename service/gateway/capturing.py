@@ -1,7 +1,7 @@
 """Answered requests, written down: for warm-up files, and to be asked again of another version.
 
     event loop   is it one of those? → in line                       a few microseconds
-    thread       some times a second: the line → PredictionLogs → capture_files.py
+    thread       some times a second: the line → capture_records.py → capture_files.py
 
 No request waits for it: where the line is full, or the disk takes no more, what would be written is
 dropped and counted. A record holds the inputs as the model got them, which version answered, and
@@ -15,62 +15,37 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from google.protobuf.message import DecodeError
+from typing import NamedTuple
 
 from service.gateway.caller import Caller
 from service.gateway.capture_files import CaptureFiles, check_directory
-from service.gateway.model_server import CLASSIFY, MULTI_INFERENCE, REGRESS, encode_predict_request
+from service.gateway.capture_records import FORWARDED, Records
 from service.gateway.patterns import named_by
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.traffic import Inputs, Kind, bytes_of
 from service.gateway.variables import InvalidSetting, environment_variable
 from sluice.wire.model_ref import ModelRef
-from sluice.wire.prediction_logs import (
-    CLASSIFY_LOG,
-    MULTI_INFERENCE_LOG,
-    PREDICT_LOG,
-    REGRESS_LOG,
-    encode_log,
-    log_about,
-)
-from sluice.wire.protos import serving_pb2 as serving
-from sluice.wire.protos.tensorflow_pb2 import Example, SequenceExample
-from sluice.wire.tensors import Array
 from sluice.wire.tfrecords import frame
 
 MOST_IN_LINE, MOST_BYTES_IN_LINE = 4096, 64 << 20
 WRITE_EVERY_S = 0.2
 # Where more than so many are in line they are written at once: the thread would hold up the event
 # loop for as long as it makes records of them.
-WRITE_AT = 64
+WRITE_AT = 128
 CHUNK = 1 << 20  # bytes of one write
 CLOSE_S = 5.0
 
-# What is passed on as it came: the log of each method, and its message.
-_FORWARDED: Mapping[str, tuple[str, Any]] = {
-    CLASSIFY: (CLASSIFY_LOG, serving.ClassificationRequest),
-    REGRESS: (REGRESS_LOG, serving.RegressionRequest),
-    MULTI_INFERENCE: (MULTI_INFERENCE_LOG, serving.MultiInferenceRequest),
-}
-
 log = logging.getLogger(__name__)
-_about = lru_cache(64)(log_about)
 
 
 class _Taken(NamedTuple):
-    """One request in line: `encode` makes the serialized message."""
+    """One request in line, of so many bytes; `encode` makes its record."""
 
-    kind: str
-    model: ModelRef
-    seconds: int
     size: int
     encode: Callable[[], bytes]
 
@@ -101,8 +76,7 @@ class Capture:
         self._telemetry, self._share = telemetry, settings.capture_share
         self._all_of_model = named_by(settings.capture_models)
         self._all_of_key = named_by(settings.capture_keys)
-        self._leaves_out = named_by(settings.capture_leave_out)
-        self._leaves_some_out = bool(settings.capture_leave_out.strip())
+        self._records = Records(settings.capture_leave_out)
         self._line: deque[_Taken] = deque()
         self._came, self._went = 0, 0  # bytes in and out of line, each counted by one thread
         self._thread: threading.Thread | None = None
@@ -111,16 +85,14 @@ class Capture:
     def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
         """A version has answered these inputs."""
         if self._is_wanted(kind.model.name, caller):
-            model = ModelRef(kind.model.name, version)
-            encode = partial(self._predict_request, model, kind, inputs)
-            self._put(_Taken(PREDICT_LOG, model, int(time.time()), bytes_of(inputs), encode))
+            encode = partial(self._records.answered, kind, inputs, version, int(time.time()))
+            self._put(_Taken(bytes_of(inputs), encode))
 
     def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
         """A serialized request of "/SERVICE/METHOD" about examples has been answered."""
-        if method in _FORWARDED and self._is_wanted(model.name, caller):
-            kind, message = _FORWARDED[method]
-            encode = partial(self._without_features, message, request)
-            self._put(_Taken(kind, model, int(time.time()), len(request), encode))
+        if method in FORWARDED and self._is_wanted(model.name, caller):
+            encode = partial(self._records.forwarded, method, request, model, int(time.time()))
+            self._put(_Taken(len(request), encode))
 
     def close(self) -> None:
         """Write what is in line, and end."""
@@ -165,21 +137,21 @@ class Capture:
     def _frames(self) -> Iterator[list[bytes]]:
         """What is in line, as it is written at once."""
         frames: list[bytes] = []
-        size = 0
+        size, most = 0, self._files.most
+        at_once = min(CHUNK, most)
         while self._line:
             taken = self._line.popleft()
-            framed = frame(
-                encode_log(taken.kind, taken.encode(), _about(taken.model, taken.seconds))
-            )
+            framed = frame(taken.encode())
             self._went += taken.size
-            if len(framed) > self._files.most:
+            if len(framed) > most:
                 self._telemetry.captured("size", 1)
                 continue
-            if frames and size + len(framed) > min(CHUNK, self._files.most):
+            if frames and size + len(framed) > at_once:
                 yield frames
                 frames, size = [], 0
             frames.append(framed)
             size += len(framed)
+        self._records.forget()
         if frames:
             yield frames
 
@@ -207,44 +179,6 @@ class Capture:
             self._fails = True
             return False
         return True
-
-    def _predict_request(self, model: ModelRef, kind: Kind, inputs: Inputs) -> bytes:
-        if self._leaves_some_out:
-            kept = {name: each for name, each in inputs.items() if not self._leaves_out(name)}
-            inputs = {name: self._without_hidden(each) for name, each in kept.items()}
-        return encode_predict_request(model, kind.signature, [inputs], kind.outputs)
-
-    def _without_hidden(self, array: Array) -> Array:
-        """Strings may be Examples, or SequenceExamples, serialized: a Predict may ask what a
-        Classify does."""
-        if not array.dtype.hasobject:
-            return array
-        texts = [self._example_without(text) for text in array.flat]
-        return np.array(texts, array.dtype).reshape(array.shape)
-
-    def _example_without(self, text: bytes) -> bytes:
-        """As it came, unless it is one that has what is left out."""
-        try:
-            example = SequenceExample.FromString(text)
-        except DecodeError:
-            return text
-        features, lists = example.context.feature, example.feature_lists.feature_list
-        stripped = self._strip(features), self._strip(lists)
-        return example.SerializeToString() if any(stripped) else text
-
-    def _strip(self, named: MutableMapping[str, Any]) -> bool:
-        """Whether anything was in it that is left out."""
-        names = [name for name in named if self._leaves_out(name)]
-        for name in names:
-            del named[name]
-        return bool(names)
-
-    def _without_features(self, kind: Any, request: bytes) -> bytes:
-        message = kind.FromString(request)
-        for example in _examples_of(message.input):
-            self._strip(example.features.feature)
-        serialized: bytes = message.SerializeToString()
-        return serialized
 
 
 NO_CAPTURE = NoCapture()
@@ -280,11 +214,3 @@ def check_capture(settings: Settings) -> None:
                 f"{environment_variable(name)}: nothing can be written to {directory} "
                 f"({error.strerror})"
             ) from None
-
-
-def _examples_of(given: serving.Input) -> Iterator[Example]:
-    if given.WhichOneof("kind") == "example_list":
-        yield from given.example_list.examples
-    else:
-        yield given.example_list_with_context.context
-        yield from given.example_list_with_context.examples

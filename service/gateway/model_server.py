@@ -225,17 +225,21 @@ def encode_predict_request(
     outputs: Sequence[str] = (),
 ) -> bytes:
     """A serialized PredictRequest for the named outputs, or all; the rows of all `inputs`."""
-    size = sum(map(len, outputs)) + len(outputs)
-    head = _cached_head if size <= MOST_LETTERS else _request_head
     return paste_rows(
-        head(model, signature_name, tuple(outputs)),
+        request_head(model, signature_name, tuple(outputs)),
         serving.PredictRequest.INPUTS_FIELD_NUMBER,
         {name: [each[name] for each in inputs] for name in inputs[0]},
     )
 
 
-def _request_head(model: ModelRef, signature_name: str, outputs: tuple[str, ...]) -> bytes:
+def request_head(model: ModelRef, signature_name: str, outputs: tuple[str, ...]) -> bytes:
     """A serialized PredictRequest without inputs: the same for many."""
+    size = sum(map(len, outputs)) + len(outputs)
+    head = _cached_head if size <= MOST_LETTERS else _request_head
+    return head(model, signature_name, outputs)
+
+
+def _request_head(model: ModelRef, signature_name: str, outputs: tuple[str, ...]) -> bytes:
     spec = model.to_proto(signature_name)
     return serving.PredictRequest(model_spec=spec, output_filter=outputs).SerializeToString()
 

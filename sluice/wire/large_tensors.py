@@ -98,15 +98,19 @@ def paste_rows(message: bytes, tensors: int, arrays: Mapping[str, Sequence[Array
     parts: list[Buffer] = [message]
     for name, pieces in arrays.items():
         dtype, shape, contents = _encode_rows(pieces)
-        parts += [_before(tensors, name, dtype, shape, sum(map(len, contents))), *contents]
+        parts += [before_content(tensors, name, dtype, shape, sum(map(len, contents))), *contents]
     return b"".join(parts)
 
 
 @lru_cache(1024)
-def _before(
+def before_content(
     tensors: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int
 ) -> bytes:
-    """What stands in the field before a tensor's content, of so many bytes: the same for many."""
+    r"""What stands in the field before a tensor's content, of so many bytes: the same for many.
+
+    >>> before_content(1, "x", np.dtype("u1"), (2,), 2)
+    b'\n\x11\n\x01x\x12\x0c\x08\x04\x12\x04\x12\x02\x08\x02"\x02'
+    """
     tensor = encode_header(dtype, shape) + head(_CONTENT, size)
     entry = _delimited(_KEY, name.encode()) + head(_VALUE, len(tensor) + size) + tensor
     return head(tensors, len(entry) + size) + entry

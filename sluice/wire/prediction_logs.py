@@ -56,10 +56,19 @@ def encode_log(kind: str, request: bytes, about: bytes = b"") -> bytes:
     >>> PredictionLog.FromString(record).predict_log.request == request
     True
     """
-    within = head(_REQUEST, len(request))
-    outer = head(_NUMBERS[kind], len(within) + len(request))
-    metadata = (head(_ABOUT, len(about)), about) if about else ()
-    return b"".join((*metadata, outer, within, request))
+    return log_head(kind, len(request), about) + request
+
+
+def log_head(kind: str, size: int, about: bytes = b"") -> bytes:
+    r"""What stands in a serialized PredictionLog before a request of `size` bytes.
+
+    >>> log_head(PREDICT_LOG, 5)
+    b'2\x07\n\x05'
+    """
+    within = head(_REQUEST, size)
+    outer = head(_NUMBERS[kind], len(within) + size)
+    metadata = head(_ABOUT, len(about)) + about if about else b""
+    return metadata + outer + within
 
 
 def read_log(record: bytes) -> Logged:

@@ -11,6 +11,7 @@ ignored. Strings are object arrays of `bytes`.
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ Array = NDArray[Any]
 
 # A few bytes can ask for a tensor of any size, by a large shape and one value to fill it with.
 _MAX_FILLED_BYTES = 1 << 26
+_SMALL = 1 << 12  # bytes, up to which a copy costs less than a view of them
 MAX_RANK = 64  # numpy's own limit
 _MAX_ELEMENTS = 1 << 40  # more than any message can hold, and far from overflow in numpy
 
@@ -80,7 +82,7 @@ def encode_tensor(array: Array, content: bool = False) -> TensorProto:
 
 
 def encode_content(array: Array) -> bytes | memoryview:
-    r"""An array's `tensor_content`: where its numbers lie, if they lie there in order.
+    r"""An array's `tensor_content`: where its numbers lie, if they are many and lie there in order.
 
     Raises TensorError as `encode_tensor` does.
 
@@ -90,9 +92,13 @@ def encode_content(array: Array) -> bytes | memoryview:
     form = form_for(array.dtype)
     if form.dtype == object:
         return _join_strings(_strings(array))
-    return np.ascontiguousarray(array, form.dtype).reshape(-1).view(np.uint8).data
+    ordered = np.ascontiguousarray(array, form.dtype)
+    if ordered.nbytes < _SMALL:
+        return ordered.tobytes()
+    return ordered.reshape(-1).view(np.uint8).data
 
 
+@lru_cache(1024)
 def encode_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """A serialized TensorProto that lacks nothing but its elements.
 

@@ -18,11 +18,14 @@ from service.gateway.access.keys import digest_of, new_key
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.capture_files import CaptureFiles
+from service.gateway.capture_records import Records
 from service.gateway.capturing import MOST_BYTES_IN_LINE, Capture
+from service.gateway.model_server import encode_predict_request
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
 from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
+from sluice.wire.prediction_logs import PREDICT_LOG, encode_log, log_about
 from sluice.wire.protos.serving_pb2 import ClassificationRequest
 from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
 from sluice.wire.protos.tensorflow_pb2 import Example, SequenceExample
@@ -214,6 +217,38 @@ def ask(capture, rows=1, model="m"):
     inputs = {"x": np.zeros((rows, 1024), np.uint8)}
     kind = kind_of(ModelRef(model), "serving_default", (), inputs)
     capture.answered(kind, inputs, 1, Caller.within(1))
+
+
+def test_each_record_is_of_its_own_request_whatever_others_have_in_common():
+    small, large = np.ones((1, 3), "f4"), np.ones((100, 100), "f4")
+    texts = np.array([b"a", b"bcd"], object)
+    asked = [
+        ("m", "s", (), {"x": small}, 1, 7),
+        ("n", "s", (), {"x": small}, 1, 7),
+        ("m", "t", (), {"x": small}, 1, 7),
+        ("m", "s", ("y",), {"x": small}, 1, 7),
+        ("m", "s", (), {"x": small}, 2, 7),
+        ("m", "s", (), {"x": small}, 1, 8),
+        ("m", "s", (), {"z": small}, 1, 7),
+        ("m", "s", (), {"x": small + 1}, 1, 7),
+        ("m", "s", (), {"x": small.astype("i4")}, 1, 7),
+        ("m", "s", (), {"x": small.astype(">f4")}, 1, 7),
+        ("m", "s", (), {"x": small.T}, 1, 7),
+        ("m", "s", (), {"x": np.tile(small, (2, 1))}, 1, 7),
+        ("m", "s", (), {"x": large.T, "text": texts, "none": small[:0]}, 1, 7),
+        ("m", "s", (), {"x": texts}, 1, 7),
+        ("m", "s", (), {"x": texts[::-1]}, 1, 7),
+        ("m", "s", (), {"x": texts[:1]}, 1, 7),
+        ("m", "s", (), {}, 1, 7),
+    ]
+    records = Records("left_out")
+    for name, signature, outputs, inputs, version, seconds in asked * 2:
+        kind = kind_of(ModelRef(name), signature, outputs, inputs)
+        given = inputs | {"left_out": small}
+        model = ModelRef(name, version)
+        request = encode_predict_request(model, signature, [inputs], outputs)
+        expected = encode_log(PREDICT_LOG, request, log_about(model, seconds))
+        assert records.answered(kind, given, version, seconds) == expected
 
 
 def test_a_share_is_taken_at_random(capture, tmp_path):
