@@ -24,44 +24,38 @@ ALLOWED_S = {
 
 
 @pytest.mark.parametrize(
-    ("many", "rate", "seconds", "p99_s", "health_s", "grace_s", "looks"),
+    ("many", "rate", "seconds", "p99_s", "health_s", "grace_s"),
     [
-        pytest.param(100, 30, 8, 3.0, 3.0, 10.0, 3, id="hundreds"),
-        pytest.param(1000, 60, 60, 0.5, 0.1, 2.0, 1, id="thousands", marks=pytest.mark.load),
+        pytest.param(100, 30, 8, 3.0, 3.0, 10.0, id="hundreds"),
+        pytest.param(1000, 60, 60, 0.5, 0.1, 2.0, id="thousands", marks=pytest.mark.load),
     ],
 )
 def test_those_who_hold_on_keep_nobody_else_out(
-    launch_toy, launch_front, many, rate, seconds, p99_s, health_s, grace_s, looks
+    launch_toy, launch_front, many, rate, seconds, p99_s, health_s, grace_s
 ):
-    """At one of so many `looks`: at another the machine may have stood still by itself."""
     gateway = launch_front(
         launch_toy().address,
         head_timeout_s=HEAD_TIMEOUT_S,
         body_timeout_s=BODY_TIMEOUT_S,
         max_wait_s=20,
     )
-    for _ in range(looks):
-        holding = subprocess.Popen(
-            [sys.executable, "-m", crowd.__name__, str(gateway.http_port), str(many), str(seconds)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-        )
-        outcomes, health = asyncio.run(_good_ones(gateway, rate, seconds))
-        stays = json.loads(holding.communicate(timeout=60)[0])
-        print(told(outcomes), "; health:", told(health))
-        p99 = quantile([each.seconds for each in outcomes], 0.99)
-        slowest = max(each.seconds for each in health)
-        if not failed(outcomes + health) and p99 < p99_s and slowest < health_s:
-            break
+    holding = subprocess.Popen(
+        [sys.executable, "-m", crowd.__name__, str(gateway.http_port), str(many), str(seconds)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+    )
+    outcomes, health = asyncio.run(_good_ones(gateway, rate, seconds))
+    stays = json.loads(holding.communicate(timeout=60)[0])
+    print(told(outcomes), "; health:", told(health))
     for name, kind in crowd.kinds(many).items():
         longest = max(stays[name])
         print(f"{name}: {len(stays[name])} closed, the last after {longest:.1f} s")
         assert len(stays[name]) >= kind.count
         assert longest < ALLOWED_S[name] + grace_s, name
     assert not failed(outcomes)
-    assert p99 < p99_s
+    assert quantile([each.seconds for each in outcomes], 0.99) < p99_s
     assert not failed(health)
-    assert slowest < health_s
+    assert max(each.seconds for each in health) < health_s
 
 
 async def _good_ones(gateway, rate, seconds) -> tuple[list[Outcome], list[Outcome]]:
