@@ -1,11 +1,14 @@
 """What keys, limits, the access log and captures cost the gateway, beside one with none of them.
 
-    python benchmarks/access.py [--rounds 40] [--seconds 1] [--connections 32] [--docs]
+    python benchmarks/access.py [--starts 4] [--rounds 10] [--seconds 1] [--connections 32] [--docs]
 
-A gateway of each kind before one embedded model server, all of them running. They are asked in
-turn, each for some seconds, forwards and backwards, for a machine is fast and slow by turns; a
-ratio is the median of the rounds, of each round's figure over the bare gateway's in that round. The
-request is a small picture as JSON: the dearer a request, the smaller the share of what is measured.
+A gateway of each kind before one embedded model server, all of them running. They are asked one
+after the other, each for some seconds, for a machine is fast and slow by turns, and in another
+order each round, for whoever was asked a moment ago is quicker. A ratio is the median of the
+rounds, of each round's figure over the bare gateway's in that round. Two processes of the same
+program differ too, for as long as they live: all are started anew some times, and a second bare
+gateway says how much of all that is left. The request is a small picture as JSON: the dearer a
+request, the smaller the share of what is measured.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 from cases import SMALL, model_of, write_bodies, write_models
 from contenders import JSON_TYPE
@@ -57,6 +61,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     BARE: Kind(),
+    "none of it, again": Kind(),
     "the log": Kind(LOG),
     "a key": Kind({}, ""),
     "a key, a rate and the log": Kind(LOG, ONE),
@@ -85,20 +90,30 @@ def main() -> None:
     options = _options()
     write_models(WORK / "models")
     write_bodies(WORK / "bodies")
-    with tempfile.TemporaryDirectory(dir=WORK) as directory, ExitStack() as stack:
-        gateways = _start(Path(directory), stack)
-        for gateway in gateways.values():
-            gateway.measure(options.connections, WARM_UP_S)
-        rounds: dict[str, list[Figures]] = {name: [] for name in gateways}
-        for number in range(options.rounds):
-            for name in [*gateways] if number % 2 else [*gateways][::-1]:
-                figures = gateways[name].measure(options.connections, options.seconds)
-                rounds[name].append(figures)
-                print(f"{name}: {figures['cpu_us']:.1f} µs", file=sys.stderr, flush=True)
+    rounds: dict[str, list[Figures]] = {name: [] for name in KINDS}
+    for _ in range(options.starts):
+        with tempfile.TemporaryDirectory(dir=WORK) as directory, ExitStack() as stack:
+            _measure(_start(Path(directory), stack), rounds, options)
     text = report(rounds, options.connections)
     print(text)
     if options.docs:
         write_docs("benchmarks.md", "make bench-access", text)
+
+
+def _measure(
+    gateways: Mapping[str, Gateway],
+    rounds: Mapping[str, list[Figures]],
+    options: argparse.Namespace,
+) -> None:
+    """Add the figures of each of these gateways' rounds."""
+    for gateway in gateways.values():
+        gateway.measure(options.connections, WARM_UP_S)
+    order = np.random.default_rng(len(rounds[BARE]))
+    for _ in range(options.rounds):
+        for name in map(str, order.permutation([*gateways])):
+            figures = gateways[name].measure(options.connections, options.seconds)
+            rounds[name].append(figures)
+            print(f"{name}: {figures['cpu_us']:.1f} µs", file=sys.stderr, flush=True)
 
 
 def report(rounds: Mapping[str, list[Figures]], connections: int) -> str:
@@ -163,7 +178,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=40, help="2 at the least")
+    parser.add_argument("--starts", type=int, default=4, help="of all the gateways")
+    parser.add_argument("--rounds", type=int, default=10, help="of each start, 2 at the least")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each kind in a round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
