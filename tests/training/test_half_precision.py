@@ -18,6 +18,7 @@ import models
 import training
 from service.modelserver.batching_options import batching_options
 from sluice import Client
+from sluice.wire.contract import WARMUP_FILE
 from sluice.wire.processor import computes_bfloat16
 from sluice.wire.protos.serving_pb2 import BatchingParameters, PredictionLog
 from sluice.wire.saved_model import read_signatures
@@ -188,12 +189,14 @@ def test_each_answers_by_its_tags_in_either_order(both, deep, dataset, tmp_path,
         assert 0 < np.abs(rounded - exact).max() < 0.05
 
 
+def warm_up_records(version) -> list[PredictionLog]:
+    records = tf.data.TFRecordDataset(str(version / WARMUP_FILE)).as_numpy_iterator()
+    return [PredictionLog.FromString(raw) for raw in records]
+
+
 @pytest.mark.slow
-def test_warm_up_runs_in_each(both):
-    records = tf.data.TFRecordDataset(
-        str(both / "assets.extra" / "tf_serving_warmup_requests")
-    ).as_numpy_iterator()
-    requests = [PredictionLog.FromString(raw).predict_log.request for raw in records]
+def test_warm_up_asks_every_signature(both):
+    requests = [record.predict_log.request for record in warm_up_records(both)]
     asked = {request.model_spec.signature_name for request in requests} - {""}
     assert asked | {"classify"} == {*read_signatures(both)}
     rows = [
@@ -202,6 +205,23 @@ def test_warm_up_runs_in_each(both):
         if request.model_spec.signature_name == "encoded"
     ]
     assert rows == [1, *GPU_ROWS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tags", ["serve", KEY, GPU])
+def test_the_twin_replays_the_warm_up_in_the_graph_that_it_serves(
+    both, tmp_path, launch_modelserver, tags
+):
+    version = shutil.copytree(both, tmp_path / "deep" / "1")
+    proto = SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    for graph in proto.meta_graphs:
+        if ",".join(graph.meta_info_def.tags) != tags:
+            graph.ClearField("signature_def")  # no record runs in another graph
+    (version / "saved_model.pb").write_bytes(proto.SerializeToString())
+    server = launch_modelserver(f"--model_repository={tmp_path}", f"--saved_model_tags={tags}")
+    records = len(warm_up_records(version))
+    assert f"Ran {records} warmup records of {version / WARMUP_FILE} in " in server.log
+    server.terminate()
 
 
 def test_warm_up_meets_each_batch_size_that_a_gpu_is_given():
