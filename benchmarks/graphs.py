@@ -1,11 +1,16 @@
 """What each graph of a version costs beside the unfolded one: the table of docs/graphs.md.
 
-    python benchmarks/graphs.py [--rounds 5] [--seconds 1] [--batches 1,8,16,32] [--docs]
+    python benchmarks/graphs.py [--rounds 5] [--seconds 1] [--batches 1,8,16,32]
+                                [--models NAMES] [--no-bfloat16] [--starts 3] [--docs]
 
 Each model has random weights and the statistics of a normalisation that learnt something. Its
 graphs are written as a version has them, loaded as the twin loads them, and asked in turn. A second
 table says what it takes to load each, alone and as one of both in a version: in a process of its
 own, from the disk's cache to the first answer to one image.
+
+Where the CPU has no instructions for bfloat16 that graph is left out: it is emulated there, and
+nobody is served by it. The page has a table for each kind of CPU, of which --docs writes this
+machine's.
 """
 
 import argparse
@@ -27,7 +32,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import psutil
-from measuring import cores, write_docs
+from measuring import kind_of_cpu, read_docs, write_docs
+from report import machine
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 import models
@@ -43,6 +49,7 @@ from training.publishing import joining, saved_model
 # Of the depths that people use.
 FAMILIES: dict[str, dict[str, Any]] = {
     "resnet50": {"input_shape": (224, 224, 3), "classes": 1000},
+    "resnet101": {"input_shape": (224, 224, 3), "classes": 1000},
     "inception_v3": {"input_shape": (299, 299, 3), "classes": 1000},
     "vgg16": {"input_shape": (96, 96, 3), "classes": 10, "units": 256},
     "unet": {"input_shape": (128, 128, 1), "classes": 2, "width": 32},
@@ -60,33 +67,34 @@ def main() -> None:
     if options.start:
         print(json.dumps(_started(*options.start)))
         return
+    block = f"make bench-graphs, {kind_of_cpu()}"
+    if options.docs:
+        read_docs(PAGE, block)  # that there is no place for it is said now, not after an hour
     lines = []
     for line in _tables(options):
         print(line, flush=True)
         lines.append(line)
     if options.docs:
-        write_docs(PAGE, "make bench-graphs", "\n".join(lines))
+        write_docs(PAGE, block, "\n".join(lines))
 
 
 def _tables(options: argparse.Namespace) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         written: dict[str, dict[str, Path]] = {}
         for name in options.models:
-            written[name] = _written(
-                learnt(models.build(name, **FAMILIES[name])), Path(folder, name)
-            )
+            model = learnt(models.build(name, **FAMILIES[name]))
+            written[name] = _written(model, Path(folder, name), options.bfloat16)
         yield from _table(written, options)
-        yield ""
-        yield from _start_table(written, options)
+        if options.starts:
+            yield ""
+            yield from _start_table(written, options)
 
 
 def _table(written: Mapping[str, Mapping[str, Path]], options: argparse.Namespace) -> Iterator[str]:
-    can = "with" if computes_bfloat16() else "without"
     yield (
-        f"{date.today()}, {cores()} CPUs of a shared virtual machine {can} bfloat16 "
-        f"instructions, no GPU; TensorFlow in one process, random weights, medians of "
-        f"{options.rounds} rounds of {options.seconds:g} s in turn. Ratios: the unfolded graph's "
-        f"cost over this one's."
+        f"{date.today()}; {machine()}, {kind_of_cpu()}, no GPU; TensorFlow in one process, random "
+        f"weights, medians of {options.rounds} rounds of {options.seconds:g} s in turn. Ratios: "
+        f"the unfolded graph's cost over this one's."
     )
     yield ""
     yield "| model | graph | MB | batch | CPU ms an image | ratio | p50 ms a call | ratio |"
@@ -110,13 +118,11 @@ def _rows(name: str, graphs: Mapping[str, Path], options: argparse.Namespace) ->
         servable.close()
 
 
-def _written(model: keras.Model, folder: Path) -> dict[str, Path]:
+def _written(model: keras.Model, folder: Path, bfloat16: bool) -> dict[str, Path]:
     folded = [fold(pair) for pair in find_pairs(model)]
-    graphs = {
-        UNFOLDED: Rewriting(model),
-        FOLDED: Rewriting(model, folded),
-        BFLOAT16: Rewriting(model, folded, lowered_layers(model)),
-    }
+    graphs = {UNFOLDED: Rewriting(model), FOLDED: Rewriting(model, folded)}
+    if bfloat16:
+        graphs[BFLOAT16] = Rewriting(model, folded, lowered_layers(model))
     for number, rewriting in enumerate(graphs.values()):
         weights = f"weights{number}"  # so that two of them can be joined
         saved_model.write(model, {}, folder / str(number), {}, rewriting=rewriting, weights=weights)
@@ -133,9 +139,10 @@ def _start_table(
     yield "| model | version with | graph | MB on disk | load s | first call s | MB of memory |"
     yield "|---|---|---|---|---|---|---|"
     for name, graphs in written.items():
-        both, tags = _joined(graphs), f"{SERVING_TAG},{BFLOAT16_TAG}"
         starts = [(graph, graph, path, SERVING_TAG) for graph, path in graphs.items()]
-        starts += [("both", FOLDED, both, SERVING_TAG), ("both", BFLOAT16, both, tags)]
+        if BFLOAT16 in graphs:
+            both, tags = _joined(graphs), f"{SERVING_TAG},{BFLOAT16_TAG}"
+            starts += [("both", FOLDED, both, SERVING_TAG), ("both", BFLOAT16, both, tags)]
         rounds = [
             [_start(name, path, tags) for _, _, path, tags in starts] for _ in range(options.starts)
         ]
@@ -238,7 +245,13 @@ def _options() -> argparse.Namespace:
         default=[1, 8, 16, 32],
     )
     parser.add_argument("--models", type=lambda text: text.split(","), default=[*FAMILIES])
-    parser.add_argument("--starts", type=int, default=3, help="of each graph, in turn")
+    parser.add_argument("--starts", type=int, default=3, help="of each graph, in turn; 0: none")
+    parser.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        default=computes_bfloat16(),
+        help=f"measure {BFLOAT16}; if not said, where the CPU has instructions for it",
+    )
     parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--docs", action="store_true", help=f"write them into {PAGE}")
     return parser.parse_args()

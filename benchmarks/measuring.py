@@ -15,12 +15,15 @@ from typing import Any
 import psutil
 
 from sluice.client import Client, ClientError
+from sluice.wire.processor import CPUINFO, computes_bfloat16
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 STARTED_WITHIN_S = 120.0
 WARM_UP_S = 0.5
 LOOK_S = 0.02  # between two looks at a server that starts
+# What oneDNN can be held to that computes bfloat16 without AMX (ONEDNN_MAX_CPU_ISA).
+WITHOUT_AMX = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512")
 
 Figures = dict[str, float]
 
@@ -160,6 +163,15 @@ def core_numbers() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def kind_of_cpu(cpuinfo: Path = CPUINFO) -> str:
+    """By what TensorFlow computes bfloat16 with: figures of one kind say nothing of another."""
+    if not computes_bfloat16(cpuinfo):
+        return "no bfloat16"
+    held_to = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper().removeprefix("DNNL_")
+    amx = "amx_bf16" in cpuinfo.read_text() and held_to not in WITHOUT_AMX
+    return "AMX" if amx else "AVX512-BF16"
+
+
 def idle_cpu(processes: Sequence[psutil.Process], seconds: float) -> float:
     """The share of one core that they use while nobody asks."""
     before = cpu_s(processes)
@@ -168,10 +180,28 @@ def idle_cpu(processes: Sequence[psutil.Process], seconds: float) -> float:
 
 
 def write_docs(page: str, name: str, text: str) -> None:
-    """Put it into the page of docs/ between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
-    path, begin, end = DOCS / page, f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, rest = path.read_text().split(begin)
-    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
+    """Put it where `read_docs` finds it."""
+    before, _, behind = _around(page, name)
+    (DOCS / page).write_text(f"{before}\n\n{text}\n\n{behind}")
+
+
+def read_docs(page: str, name: str) -> str:
+    """What stands in the page of docs/ between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+    Ends the process with a sentence where it has no such lines."""
+    return _around(page, name)[1]
+
+
+def _around(page: str, name: str) -> tuple[str, str, str]:
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    text = (DOCS / page).read_text()
+    if begin not in text or end not in text:
+        raise SystemExit(
+            f"docs/{page} has no place for what is measured here: it needs the lines {begin} and "
+            f"{end}"
+        )
+    before, rest = text.split(begin)
+    inside, behind = rest.split(end)
+    return before + begin, inside, end + behind
 
 
 def _tree(processes: Iterable[Any]) -> list[psutil.Process]:

@@ -1,0 +1,71 @@
+"""What benchmarks write into docs/: each its own place, of its own kind of machine."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+AMX = "flags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\n"
+AVX512_BF16 = "flags\t\t: fpu avx512f avx512_bf16\n"
+AVX2 = "flags\t\t: fpu avx2\n"
+KINDS = {AMX: "AMX", AVX512_BF16: "AVX512-BF16", AVX2: "no bfloat16"}
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """`benchmark(name)` -> that script, as a module."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    return importlib.import_module
+
+
+@pytest.fixture
+def measuring(benchmark, monkeypatch, tmp_path):
+    """The module, with a docs/ of its own."""
+    module = benchmark("measuring")
+    monkeypatch.setattr(module, "DOCS", tmp_path)
+    return module
+
+
+@pytest.mark.parametrize(("flags", "kind"), KINDS.items(), ids=KINDS.values())
+def test_a_kind_of_cpu_is_what_it_computes_bfloat16_with(
+    measuring, monkeypatch, tmp_path, flags, kind
+):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    (tmp_path / "cpuinfo").write_text(flags)
+    assert measuring.kind_of_cpu(tmp_path / "cpuinfo") == kind
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert measuring.kind_of_cpu(tmp_path / "cpuinfo") == "no bfloat16"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    held = "no bfloat16" if kind == "no bfloat16" else "AVX512-BF16"
+    assert measuring.kind_of_cpu(tmp_path / "cpuinfo") == held
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_the_page_has_a_place_for_each_kind_of_cpu(benchmark, kind):
+    table = benchmark("measuring").read_docs("graphs.md", f"make bench-graphs, {kind}").strip()
+    assert table.startswith("20") or not table  # its date, where it was measured
+
+
+def test_one_table_is_written_and_the_others_stay(measuring, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Figures\n<!-- a: begin -->\n\nold\n\n<!-- a: end -->\n"
+        "<!-- a, AMX: begin -->\n\nothers\n\n<!-- a, AMX: end -->\nThe end\n"
+    )
+    measuring.write_docs("page.md", "a", "new")
+    assert page.read_text() == (
+        "Figures\n<!-- a: begin -->\n\nnew\n\n<!-- a: end -->\n"
+        "<!-- a, AMX: begin -->\n\nothers\n\n<!-- a, AMX: end -->\nThe end\n"
+    )
+    assert measuring.read_docs("page.md", "a, AMX").strip() == "others"
+
+
+def test_what_the_page_has_no_place_for_is_not_written(measuring, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- a: begin -->\n\nold\n\n<!-- a: end -->\n")
+    with pytest.raises(SystemExit, match=r"docs/page\.md has no place for what is measured"):
+        measuring.write_docs("page.md", "b", "new")
+    assert page.read_text() == "<!-- a: begin -->\n\nold\n\n<!-- a: end -->\n"
