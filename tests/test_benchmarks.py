@@ -1,6 +1,7 @@
 """What benchmarks write into docs/: each its own place, of its own kind of machine."""
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,3 +70,13 @@ def test_what_the_page_has_no_place_for_is_not_written(measuring, tmp_path):
     with pytest.raises(SystemExit, match=r"docs/page\.md has no place for what is measured"):
         measuring.write_docs("page.md", "b", "new")
     assert page.read_text() == "<!-- a: begin -->\n\nold\n\n<!-- a: end -->\n"
+
+
+@pytest.mark.slow
+def test_resizing_bytes_shows_the_same_picture_and_is_measured():
+    script = ROOT / "benchmarks" / "large_pictures.py"
+    command = [sys.executable, str(script), "--rounds=2", "--seconds=0.1"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert "at most 0 of 255 apart" in done.stdout
+    rows = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert rows == ["resized", "bytes", "floats"]
