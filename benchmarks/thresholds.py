@@ -1,11 +1,14 @@
 """What half precision does to trained models: the table of thresholds in docs/graphs.md.
 
-    python benchmarks/thresholds.py [RECIPE ...] [--rows FILE ...] [--docs]
+    python benchmarks/thresholds.py [RECIPE ...]
+    python benchmarks/thresholds.py --docs
 
 Each recipe is trained and published with every graph, whatever they answer, and its metrics.json
 read: how many rows get another class, how far ahead the first graph's was there, and the measures.
-Several of these at once, each with some of the recipes, print rows that --rows then reads in place
-of training.
+A recipe's rows are printed and kept in a file of its own, .work/bench/thresholds/RECIPE.md: several
+of these can run at once, each with some of the recipes, and one that is ended loses nothing but the
+recipe that it was at. --docs trains nothing: it puts the files' rows into the page, in which those
+of all other recipes stay.
 """
 
 import argparse
@@ -19,12 +22,13 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from measuring import write_docs
+from measuring import HERE, kind_of_cpu, read_docs, write_docs
 
 import training
 from training.recipes import RECIPES
 
-PAGE = "graphs.md"
+PAGE, BLOCK = "graphs.md", "thresholds"
+ROWS = HERE.parent / ".work" / "bench" / "thresholds"
 NO_LIMITS = {"optimize": "bf16,gpu", "optimize_drop": 100, "optimize_margin": 1}
 # What a core or two train in a minute or two; of those that are not here, as they are.
 LESS = {
@@ -50,45 +54,55 @@ LESS = {
 
 def main() -> None:
     options = _options()
-    rows = _read(options.rows) if options.rows else _measured(options.recipes or [*RECIPES])
-    text = "\n".join([*_head(), *rows])
-    if options.rows:
-        print(text)
     if options.docs:
-        write_docs(PAGE, "thresholds", text)
+        write_docs(PAGE, BLOCK, "\n".join(_table(_known())))
+        return
+    ROWS.mkdir(parents=True, exist_ok=True)
+    for name in options.recipes or RECIPES:
+        rows = "\n".join(_rows(name))
+        print(rows, flush=True)
+        _file(name).write_text(f"{rows}\n")
 
 
-def _head() -> Iterator[str]:
-    yield f"{date.today()}, trained and published on CPUs; settings that are not the recipe's own:"
-    yield ", ".join(f"`{name}` {_said(LESS[name])}" for name in RECIPES if name in LESS) + "."
+def _table(rows: Sequence[str]) -> Iterator[str]:
+    studied = {row.split("`")[1] for row in rows}
+    yield (
+        f"{len(studied)} of {len(RECIPES)} recipes; beside a name stand the settings that are not "
+        f"the recipe's own."
+    )
     yield ""
-    yield "| recipe | graph | rows | another class | lead there, at most | measure: `serve`, this |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| recipe | graph | rows | another class | lead there, at most | measure: `serve`, this "
+        "| measured |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    yield from rows
 
 
-def _said(settings: Mapping[str, object]) -> str:
-    return " ".join(f"{key}={value}" for key, value in settings.items())
+def _known() -> list[str]:
+    """In the recipes' order, the rows of each: those of its file, or else the page's."""
+    page = read_docs(PAGE, BLOCK)
+    return [
+        row
+        for name in RECIPES
+        for row in (_file(name).read_text() if _file(name).exists() else page).splitlines()
+        if row.startswith(f"| `{name}`")
+    ]
 
 
-def _measured(recipes: Sequence[str]) -> list[str]:
-    """Printed one by one, as some take minutes."""
-    rows = []
-    for name in recipes:
-        for row in _rows(name):
-            print(row, flush=True)
-            rows.append(row)
-    return rows
+def _file(recipe: str) -> Path:
+    return ROWS / f"{recipe}.md"
 
 
 def _rows(name: str) -> Iterator[str]:
+    settings = LESS.get(name, {})
     with tempfile.TemporaryDirectory() as repository:
-        version = training.train(
-            name, model_repository=repository, settings=NO_LIMITS | LESS.get(name, {})
-        )
+        version = training.train(name, model_repository=repository, settings=NO_LIMITS | settings)
         graphs = json.loads((version / "metrics.json").read_text())["graphs"]
+    named = " ".join([f"`{name}`", *(f"{key}={value}" for key, value in settings.items())])
     for tags, graph in graphs.items():
         if tags != "serve":
-            yield f"| `{name}` | `{tags}` | {_row(graph)} |"
+            yield f"| {named} | `{tags}` | {_row(graph)} | {date.today()}, {kind_of_cpu()} |"
 
 
 def _row(graph: Mapping[str, Any]) -> str:
@@ -103,18 +117,14 @@ def _row(graph: Mapping[str, Any]) -> str:
     return f"{graph['rows']:,}{moved} | {others} | {graph['margin']:.3f} | {measures}"
 
 
-def _read(files: Sequence[Path]) -> list[str]:
-    """In the recipes' order."""
-    lines = [line for file in files for line in file.read_text().splitlines()]
-    return [line for name in RECIPES for line in lines if line.startswith(f"| `{name}` |")]
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="*", help="all if not given")
-    parser.add_argument("--rows", nargs="*", type=Path, help="files with rows of such a table")
-    parser.add_argument("--docs", action="store_true", help=f"write it into {PAGE}")
-    return parser.parse_args()
+    parser.add_argument("recipes", nargs="*", help="to train; all if not given")
+    parser.add_argument("--docs", action="store_true", help=f"write what there is into {PAGE}")
+    options = parser.parse_args()
+    if options.docs and options.recipes:
+        parser.error("--docs trains nothing: train first, then write with --docs alone")
+    return options
 
 
 if __name__ == "__main__":

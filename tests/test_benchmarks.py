@@ -1,4 +1,4 @@
-"""What benchmarks write into docs/: each its own place, of its own kind of machine."""
+"""Benchmarks: what they write into docs/, each in its own place, and some of them at toy size."""
 
 import importlib
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from training.errors import UnknownName
 
 ROOT = Path(__file__).parent.parent
 AMX = "flags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\n"
@@ -80,3 +82,51 @@ def test_resizing_bytes_shows_the_same_picture_and_is_measured():
     assert "at most 0 of 255 apart" in done.stdout
     rows = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("| ")]
     assert rows == ["resized", "bytes", "floats"]
+
+
+@pytest.fixture
+def thresholds(benchmark, monkeypatch, tmp_path):
+    """The script, with files of its own."""
+    module = benchmark("thresholds")
+    monkeypatch.setattr(module, "ROWS", tmp_path)
+    return module
+
+
+def test_a_recipes_new_rows_leave_those_of_the_others(thresholds, measuring, monkeypatch, tmp_path):
+    page = measuring.DOCS / thresholds.PAGE
+    page.write_text(
+        "Before\n<!-- thresholds: begin -->\n\n"
+        "| `resnet50` old |\n| `digits` old |\n| `mlp` old |\n"
+        "\n<!-- thresholds: end -->\nBehind\n"
+    )
+    (tmp_path / "mlp.md").write_text("| `mlp` new |\n| `mlp` new, too |\n")
+    monkeypatch.setattr(sys, "argv", ["thresholds.py", "--docs"])
+    thresholds.main()
+    text = page.read_text()
+    assert [line for line in text.splitlines() if line.startswith("| `")] == [
+        "| `digits` old |",
+        "| `mlp` new |",
+        "| `mlp` new, too |",
+        "| `resnet50` old |",
+    ]
+    assert text.startswith("Before\n") and text.endswith("Behind\n")
+    assert f"3 of {len(thresholds.RECIPES)} recipes" in text
+
+
+def test_the_page_is_read_as_it_was_written(thresholds, benchmark):
+    block = benchmark("measuring").read_docs(thresholds.PAGE, thresholds.BLOCK)
+    assert block.strip() == "\n".join(thresholds._table(thresholds._known()))
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_kept_where_what_comes_next_fails(thresholds, monkeypatch, tmp_path):
+    monkeypatch.setitem(thresholds.LESS, "digits", {"epochs": 1})
+    monkeypatch.setattr(sys, "argv", ["thresholds.py", "digits", "none-such"])
+    with pytest.raises(UnknownName, match="none-such"):
+        thresholds.main()
+    rows = (tmp_path / "digits.md").read_text().splitlines()
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| `digits` epochs=1", "`serve,bf16`"],
+        ["| `digits` epochs=1", "`serve,gpu`"],
+    ]
+    assert {row.count("|") for row in rows} == {8}
