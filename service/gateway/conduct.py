@@ -36,14 +36,17 @@ class Conduct:
             self.usual_s += SMOOTHING * (seconds - self.usual_s)
 
     def abandon(self) -> None:
-        """A call whose caller has left says nothing about the server."""
+        """A call whose caller has left, or in which the gateway stood still, says nothing about
+        the server."""
         self.in_flight -= 1
 
-    def what_is_wrong(self, now: float, fastest_s: float) -> str:
-        """Given the mean time of its fastest neighbour; "" for nothing."""
+    def what_is_wrong(self, now: float, fastest_s: float, awake_since: float) -> str:
+        """Given the mean time of its fastest neighbour, and since when the gateway has not stood
+        still; "" for nothing."""
         # What is new, or back, is measured by its neighbours: all calls may take long.
         usual_s = max(self.usual_s, fastest_s)
-        if self.in_flight and now - self._quiet_since > max(QUIET_S, 4 * usual_s):
+        quiet_s = now - max(self._quiet_since, awake_since)
+        if self.in_flight and quiet_s > max(QUIET_S, 4 * usual_s):
             return "answers nothing"
         if self.usual_s > max(SLOW_S, SLOW_RATIO * fastest_s):
             return "is far slower than others"

@@ -147,7 +147,8 @@ class Joining:
         if found is None:
             if len(self._traffic) >= MAX_MODELS:
                 self._forget()
-            found = self._traffic[model] = Traffic(self._max_rows)
+            found = Traffic(self._max_rows, self._servers.standstill)
+            self._traffic[model] = found
         return found
 
     def _forget(self) -> None:
@@ -263,7 +264,7 @@ class Joining:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, traffic: Traffic, slot: Slot, call: Call) -> Answer:
-        slot.used, began = True, slot.began
+        slot.used = True
         answered, goes_on_s = False, 0.0
         try:
             answer = await self._send(slot.server, call)
@@ -274,17 +275,9 @@ class Joining:
             raise
         finally:
             now = time.monotonic()
-            call.caller.upstream_s = seconds = now - began
+            call.caller.upstream_s = now - slot.began
             if answered:
-                company = max(slot.company, traffic.in_flight[slot.server])
-                traffic.limiter.record(
-                    call.rows,
-                    seconds,
-                    company,
-                    now,
-                    time_s=call.time_s,
-                    waiting=bool(traffic),
-                )
+                traffic.answered(slot, call, now)
             if goes_on_s:  # a model server does not stop what it has begun
                 loop = asyncio.get_running_loop()
                 loop.call_later(goes_on_s, self._end, traffic, slot)

@@ -59,6 +59,10 @@ class Limiter:
         """The first request is in line: the time before does not tell what can be answered."""
         self._counted_from = now
 
+    def count_from(self, moment: float) -> None:
+        """Before it nothing could be answered."""
+        self._counted_from = max(self._counted_from, moment)
+
     def drain_s(self, rows: int, calls: int = 1) -> float:
         """How long so many rows, in so many calls at the least, take to be answered, seconds; 0
         where it is not known. Calls of very many take no longer than others of their size did,

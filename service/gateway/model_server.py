@@ -142,7 +142,7 @@ class ModelServer:
             raise translated from error
         finally:
             now = time.monotonic()
-            if left:
+            if left or self.servers.standstill.spoils(began, now):
                 conduct.abandon()
             else:
                 conduct.end(now, now - began, failed)

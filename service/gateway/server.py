@@ -58,11 +58,12 @@ class Server:
             found = self._methods[name] = unary(name)
         return found
 
-    def is_well(self, now: float, fastest_s: float) -> bool:
-        """Whether it is to get calls, given the mean time of its fastest neighbour, seconds."""
+    def is_well(self, now: float, fastest_s: float, awake_since: float) -> bool:
+        """Whether it is to get calls, given the mean time of its fastest neighbour, seconds, and
+        since when the gateway has not stood still."""
         if self._probing is not None:
             return False
-        why = self.conduct.what_is_wrong(now, fastest_s)
+        why = self.conduct.what_is_wrong(now, fastest_s, awake_since)
         if why:
             self._eject(now, why)
         return not why

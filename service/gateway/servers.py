@@ -12,7 +12,8 @@ calls it holds. So each address has a channel of its own, and is chosen here:
                 after a while: no client's request is the probe. One that is ejected again soon (its
                 health answers and its calls do not) stays out twice as long each time
 
-A lone server is never ejected: there is no better one.
+A lone server is never ejected: there is no better one. Nor is one for a time in which the gateway
+itself stood still.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable
 
 from service.gateway.dialling import Dialling, host_of
 from service.gateway.server import FAILED, READY, Server
+from service.gateway.standstill import Standstill
 from service.gateway.tls.upstream import UpstreamTls
 
 RESOLVE_EVERY_S = 5.0  # new pods of a headless service are found within this
@@ -41,6 +43,7 @@ class Servers:
 
     def __init__(self, addresses: str, dialling: Dialling | None = None) -> None:
         self.addresses, self._dialling = addresses, dialling or Dialling()
+        self.standstill = Standstill()
         self._servers: dict[str, Server] = {}
         self._turn = 0
         self._change = asyncio.Event()
@@ -49,10 +52,12 @@ class Servers:
 
     async def open(self) -> None:
         """Look the addresses up, and go on doing so."""
+        self.standstill.watch()
         await self._resolve()
         self._resolving = asyncio.get_running_loop().create_task(self._keep_resolving())
 
     async def close(self) -> None:
+        self.standstill.close()
         if self._resolving is not None:
             self._resolving.cancel()
         await asyncio.gather(*(server.close() for server in self._servers.values()))
@@ -74,10 +79,10 @@ class Servers:
         ready = [server for server in self._servers.values() if server.is_ready]
         if len(ready) < 2:
             return ready
-        well = []
+        well, awake_since = [], self.standstill.ended(now)
         for server in ready:
             times_s = [each.conduct.usual_s for each in ready if each is not server]
-            if server.is_well(now, min(filter(None, times_s), default=float("inf"))):
+            if server.is_well(now, min(filter(None, times_s), default=float("inf")), awake_since):
                 well.append(server)
         return well or ready
 

@@ -23,6 +23,7 @@ from service.gateway.caller import Caller
 from service.gateway.errors import DeadlineExceeded
 from service.gateway.limiter import Limiter
 from service.gateway.server import Server
+from service.gateway.standstill import Standstill
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import Array
 
@@ -140,10 +141,12 @@ class Slot:
 
 
 class Traffic:
-    """The requests for one model: those in line, by kind, and its calls in flight, by server."""
+    """The requests for one model: those in line, by kind, and its calls in flight, by server. What
+    a `standstill` of the gateway took of a call's time says nothing of the model server."""
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, standstill: Standstill) -> None:
         self.max_rows = self._joined_rows = max_rows
+        self._standstill = standstill
         self.limiter = Limiter(max_rows)
         # In line, of those that are still wanted: the rows, and the parts that have so many that
         # each is a call of its own, by their rows, rounded to a power of two.
@@ -230,10 +233,14 @@ class Traffic:
     def _next_leaves_s(self, now: float) -> float:
         """Until one of the calls in flight makes room, when it has taken as long as they do. One
         that is late already is believed to be late by as much again."""
-        usual_s = self.limiter.usual_s
+        usual_s, awake_since = self.limiter.usual_s, self._standstill.ended(now)
         if self._slots:
-            return min(abs(slot.began + min(slot.like_s, usual_s) - now) for slot in self._slots)
-        return now - min(line[0].since for line in self._lines.values())
+            return min(
+                abs(max(slot.began, awake_since) + min(slot.like_s, usual_s) - now)
+                for slot in self._slots
+            )
+        since = min(line[0].since for line in self._lines.values())
+        return now - max(since, awake_since)
 
     def _rows_for(self, time_s: float) -> int:
         """Of a call for requests that have so long in all. It is to take no more than its share: of
@@ -253,11 +260,28 @@ class Traffic:
         self._slots.append(slot)
         return slot
 
+    def answered(self, slot: Slot, call: Call, now: float) -> None:
+        """A call in flight has been."""
+        self.limiter.count_from(self._standstill.ended(now))
+        if self._standstill.spoils(slot.began, now):
+            return
+        company = max(slot.company, self.in_flight[slot.server])
+        self.limiter.record(
+            call.rows,
+            now - slot.began,
+            company,
+            now,
+            time_s=call.time_s,
+            waiting=bool(self),
+        )
+
     def give_up(self, slot: Slot, call: Call, *, is_late: bool) -> float:
         """For how much longer a server works at a call that nobody waits for any more, seconds:
         those who did have hung up, where it is not `is_late`, and its time not over."""
         now, deadline = time.monotonic(), call.caller.deadline
         if slot.began >= deadline:  # it was not sent
+            return 0.0
+        if self._standstill.spoils(slot.began, now):  # its answer may be there
             return 0.0
         hung_up = now < deadline and not is_late
         return self.limiter.give_up(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from service.gateway import conduct
 from service.gateway import model_server as model_server_module
 from service.gateway import server as server_module
 from service.gateway import servers as servers_module
+from service.gateway import standstill as standstill_module
 from service.gateway.caller import Caller
 from service.gateway.errors import (
     DeadlineExceeded,
@@ -28,6 +30,7 @@ from service.gateway.errors import (
 from service.gateway.model_server import ATTEMPTS, GET_STATUS, ModelServer
 from service.gateway.server import EJECTED
 from service.gateway.servers import Servers
+from service.gateway.standstill import LATE_S, LOOK_EVERY_S
 from sluice.wire.contract import State
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos.serving_pb2 import GetModelStatusResponse, ModelVersionStatus
@@ -52,8 +55,10 @@ CLOCK = Clock()
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    for module in (model_server_module, server_module, servers_module):
+    """CLOCK, in whose steps the gateway does not stand still, but where a test says so."""
+    for module in (model_server_module, server_module, servers_module, standstill_module):
         monkeypatch.setattr(module, "time", CLOCK)
+    monkeypatch.setattr(standstill_module, "LATE_S", math.inf)
 
 
 class Toy(grpc.GenericRpcHandler):
@@ -269,6 +274,38 @@ def test_one_that_hangs_is_ejected_while_its_callers_wait(monkeypatch):
             for task in hung:
                 task.cancel()
             await asyncio.gather(*hung, return_exceptions=True)
+
+    test()
+
+
+def test_one_that_answers_while_the_gateway_stands_still_is_not_ejected(monkeypatch):
+    """Its answer is read only after the next requests are: it has neither been quiet, nor slow."""
+    monkeypatch.setattr(standstill_module, "LATE_S", LATE_S)
+    monkeypatch.setattr(conduct, "EJECTED_S", 60.0)
+
+    @run
+    async def test():
+        async with toys(None, None) as (client, one, two):
+            one.takes_s = two.takes_s = 0.01
+            assert await many(client, 10) == [b"x"] * 10
+            one.delay_s = 1.0
+            held = [asyncio.create_task(call(client, 60.0)) for _ in range(2)]
+            await until(lambda: (one.calls, two.calls) == (6, 6))
+            CLOCK.now += 3.0
+            assert len(client.servers.well(CLOCK.now)) == 2, "quiet"
+            assert await asyncio.gather(*held) == [b"x"] * 2
+            one.delay_s = 0.0
+            assert await many(client, 20) == [b"x"] * 20
+            assert ejections(client, one) == ejections(client, two) == 0, "slow"
+            one.delay_s = two.delay_s = 3600
+            held = [asyncio.create_task(call(client, 60.0)) for _ in range(2)]
+            while ejections(client, one) + ejections(client, two) == 0:
+                CLOCK.now += LOOK_EVERY_S
+                await asyncio.sleep(2 * LOOK_EVERY_S)
+                client.servers.well(CLOCK.now)
+            for task in held:
+                task.cancel()
+            await asyncio.gather(*held, return_exceptions=True)
 
     test()
 

@@ -1,5 +1,6 @@
-"""Gateways before one model server that is asked for more than it can: the real lines, limits and
-deadlines, in simulated time, so that a minute takes no more than its requests do."""
+"""Gateways before one model server that is asked for more than it can, or that stand still
+themselves: the real lines, limits and deadlines, in simulated time, so that a minute takes no more
+than its requests do."""
 
 import asyncio
 import random
@@ -54,6 +55,11 @@ def simulated(monkeypatch):
     return run
 
 
+def stand_still(seconds: float) -> None:
+    """The process with the running loop is stopped for so long."""
+    asyncio.get_running_loop()._selector.now += seconds
+
+
 class Speed(NamedTuple):
     """Of a model server: seconds a call and a row, and the calls that it works on at once."""
 
@@ -88,8 +94,9 @@ class ModelServer:
 
 class Gateway:
     def __init__(self, server: ModelServer) -> None:
-        self._joining = Joining(
-            FakeServers(),
+        self.servers = FakeServers()
+        self.joining = Joining(
+            self.servers,
             server.answer,
             max_rows=MOST_ROWS,
             max_wait_s=1.0,
@@ -100,9 +107,9 @@ class Gateway:
     async def ask(self, seconds: float) -> str:
         caller = Caller.within(seconds)
         try:
-            self._joining.check_wait("m", seconds)
+            self.joining.check_wait("m", seconds)
             with self._deadlines.within(caller):
-                await self._joining.ask(KIND, ROW, 1, caller)
+                await self.joining.ask(KIND, ROW, 1, caller)
         except Busy:
             return "refused"
         except DeadlineExceeded:
@@ -182,3 +189,48 @@ def test_what_it_delivers_does_not_sink_however_long_it_lasts(
 def test_calls_become_full_where_rows_cost_nothing(simulated):
     outcomes = simulated(overload(1, COSTLY_CALL, 2.0, 4.0))
     assert rates(outcomes, "answered")[-1] > 0.9 * COSTLY_CALL.capacity
+
+
+def watched(speed):
+    """A gateway that knows when it stands still, and its limiter."""
+    gateway = Gateway(ModelServer(speed))
+    gateway.servers.standstill.watch()
+    return gateway, gateway.joining._of("m").limiter
+
+
+def test_after_a_standstill_of_its_own_a_gateway_refuses_nobody(simulated):
+    """What the model server answered meanwhile has not been read when the next requests are."""
+
+    async def outcomes():
+        gateway, limiter = watched(Speed(0.1, 0.0))
+
+        def ask():
+            return asyncio.get_running_loop().create_task(gateway.ask(30.0))
+
+        before = [ask() for _ in range(4)]
+        await asyncio.sleep(0.05)
+        stand_still(3.0)
+        after = [ask() for _ in range(4)]
+        return await asyncio.gather(*before, *after), limiter.usual_s
+
+    found, usual_s = simulated(outcomes())
+    assert found == ["answered"] * 8
+    assert usual_s == pytest.approx(0.1, abs=0.01), "nor was the model server slow"
+
+
+@pytest.mark.parametrize(("stands_s", "usual_s"), [(3.0, 0.0), (0.0, 2.0)])
+def test_who_is_late_after_a_standstill_tells_nothing_of_the_model_server(
+    simulated, stands_s, usual_s
+):
+    """Its answer may be there."""
+
+    async def outcome():
+        gateway, limiter = watched(Speed(10.0, 0.0))
+        asked = asyncio.get_running_loop().create_task(gateway.ask(2.0))
+        await asyncio.sleep(0.5)
+        stand_still(stands_s)
+        return await asked, limiter.usual_s
+
+    found, known_s = simulated(outcome())
+    assert found == "late"
+    assert known_s == pytest.approx(usual_s, abs=0.05)
