@@ -106,7 +106,7 @@ FORKS = """
 import asyncio, os
 from service.gateway.access.book import Book
 from service.gateway.access.limits import Rate, Spending
-book, spending = Book(), Spending("a", Rate("requests", 0.001, 100), 1)
+book, spending = Book(4), Spending("a", Rate("requests", 0.001, 100), 1)
 for _ in range(4):
     if not os.fork():
         passed = sum(asyncio.run(book.spend([spending])).refused is None for _ in range(50))
@@ -151,7 +151,7 @@ class CountingBook(Book):
 )
 def test_what_workers_spend_ahead_gives_nobody_more_and_hardly_less(burst, turns):
     """Of four workers before one book, in any order."""
-    rate, book = Rate(ROWS, 1e-6, burst), Book()
+    rate, book = Rate(ROWS, 1e-6, burst), Book(4)
     workers = [Account("a", Limits((rate,)), book) for _ in range(4)]
 
     async def spent():
@@ -169,15 +169,29 @@ def test_what_workers_spend_ahead_gives_nobody_more_and_hardly_less(burst, turns
     assert sum(asyncio.run(_at_hand(worker)) for worker in workers) == 0
 
 
-async def _at_hand(account):
-    """How many more of it pass."""
-    rows = 0
+async def _at_hand(account, kind=ROWS):
+    """How many more of a kind pass."""
+    passed = 0
     while True:
         try:
-            await account.spend({ROWS: 1})
+            await account.spend({kind: 1})
         except RateLimited:
-            return rows
-        rows += 1
+            return passed
+        passed += 1
+
+
+@pytest.mark.parametrize(("burst", "workers"), [(200, 64), (200, 1), (2000, 4), (20_000, 64)])
+def test_what_all_workers_have_at_hand_is_a_hundredth_of_a_burst(burst, workers):
+    """However many there are, a caller that asks one of them is refused no sooner."""
+    rate, book = Rate(REQUESTS, 1e-6, burst), Book(workers)
+    accounts = [Account("a", Limits((rate,)), book) for _ in range(workers)]
+
+    async def passed():
+        for account in accounts:
+            await account.spend({REQUESTS: 1})
+        return workers + await _at_hand(accounts[0], REQUESTS)
+
+    assert 0.99 * burst <= asyncio.run(passed()) <= burst
 
 
 def test_most_of_a_large_rate_is_paid_at_hand():

@@ -25,9 +25,7 @@ from service.gateway.access.limits import (
 )
 from service.gateway.errors import RateLimited
 
-# So much of a burst is spent ahead at a time, where that is this many at least: of a small one it
-# would be felt.
-SHARE_AHEAD = 0.01
+# Fewer are not spent ahead: of a small burst it would be felt.
 LEAST_AHEAD = 2
 # What is over, in words.
 _TOO_MANY = {
@@ -79,7 +77,7 @@ class Account:
         self._counts_days = DAY in self._limits
         self._at_hand = dict.fromkeys(self._limits, 0.0)
         # The day's requests are counted in the store each, so nothing would be saved.
-        self._ahead = _ahead_of(limits) if store.may_be_ahead and not self._counts_days else {}
+        self._ahead = _ahead_of(limits, store.share_ahead) if not self._counts_days else {}
         self._alone_until = 0.0
 
     async def spend(self, costs: Mapping[str, float]) -> None:
@@ -131,12 +129,10 @@ AnyAccount = Account | FreeAccount
 FREE = FreeAccount()
 
 
-def _ahead_of(limits: Limits) -> dict[str, float]:
-    """How much of each kind is spent ahead."""
-    shares = {
-        each.kind: each.burst * SHARE_AHEAD for each in limits.rates if isinstance(each, Rate)
-    }
-    return {kind: share for kind, share in shares.items() if share >= LEAST_AHEAD}
+def _ahead_of(limits: Limits, share: float) -> dict[str, float]:
+    """How much of each kind is spent ahead, where it is so much of a burst."""
+    shares = {each.kind: each.burst * share for each in limits.rates if isinstance(each, Rate)}
+    return {kind: ahead for kind, ahead in shares.items() if ahead >= LEAST_AHEAD}
 
 
 def _standings(spendings: list[Spending], outcome: Outcome) -> tuple[Standing, ...]:

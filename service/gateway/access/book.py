@@ -21,17 +21,19 @@ NEAR = 8  # slots in which a name's number may be
 # In each three words: the name's hash, when it may be forgotten, and the number.
 _WORDS, _UNTIL, _NUMBER = 3, 1, 2
 _SIZE = 8 * _WORDS
+SHARE_AHEAD = 0.01  # of a burst: what all workers together spend ahead of the requests that come
 
 
 class Book:
-    """For one event loop in each process; where several have it, it `is_shared`. A lock that the
-    system takes back from a process that dies is held then while numbers are read and written."""
+    """For one event loop in each of the `workers`, which are processes. Where there are several, a
+    lock that the system takes back from one that dies is held while numbers are read and written.
+    """
 
     problem = ""
-    may_be_ahead = True
 
-    def __init__(self, is_shared: bool = True) -> None:
-        self._is_shared = is_shared
+    def __init__(self, workers: int = 1) -> None:
+        self._is_shared = workers > 1
+        self.share_ahead = SHARE_AHEAD / workers
         with tempfile.TemporaryFile() as file:
             file.truncate((SLOTS + NEAR) * _SIZE)
             self._memory = mmap.mmap(file.fileno(), 0)
@@ -99,4 +101,4 @@ def _hash(name: str, kind: str, day: int) -> int:
 @lru_cache(1)
 def book_of(workers: int) -> Book:
     """The one of this process, and of so many that are forked from it once it was asked for."""
-    return Book(is_shared=workers > 1)
+    return Book(workers)

@@ -111,11 +111,12 @@ class Outcome(NamedTuple):
 class Store(Protocol):
     """Where what has been spent is kept. `problem` says why it is kept elsewhere for now.
 
-    `may_be_ahead` where an account may spend a little before it is asked for. Not in a store that
-    can be away: it has to be asked for each request, for what holds then to hold at once."""
+    `share_ahead` of a burst is what an account of one worker may spend before it is asked for. 0 in
+    a store that can be away: it has to be asked for each request, for what holds then to hold at
+    once."""
 
     problem: str
-    may_be_ahead: bool
+    share_ahead: float
 
     def look(self) -> None:
         """See, in an event loop, whether there is one: also while nobody asks."""

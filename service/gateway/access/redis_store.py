@@ -66,7 +66,7 @@ class RedisStore:
     has limits is refused until it is back. `problem` says that it is away. Raises ValueError for an
     address that is none."""
 
-    may_be_ahead = False
+    share_ahead = 0.0
 
     def __init__(self, address: str, fallback: Store | None, timeout_s: float) -> None:
         pool = BlockingConnectionPool.from_url(
