@@ -75,6 +75,22 @@ def test_a_host_that_cannot_be_listened_at_is_named(free_port, host, reason):
     assert port_problem(host, {"--http-port": free_port}).startswith(f"--host {host} {reason}")
 
 
+def test_a_name_is_looked_at_where_the_gateway_will_listen(free_port, monkeypatch):
+    """Which is not where Debian and macOS find `localhost` first."""
+    look_up = socket.getaddrinfo
+
+    def on_debian(_, port, family=0, type=0):  # noqa: A002 - its own name
+        found = [each for host in ("::1", "127.0.0.1") for each in look_up(host, port, 0, type)]
+        return [each for each in found if family in (0, each[0])]
+
+    monkeypatch.setattr(socket, "getaddrinfo", on_debian)
+    with socket.create_server(("127.0.0.1", free_port)):
+        said = port_problem("localhost", {"--http-port": free_port})
+    assert said.startswith(f"port {free_port} cannot be used at localhost (Address already in use)")
+    with socket.create_server(("::1", free_port), family=socket.AF_INET6):
+        assert port_problem("localhost", {"--http-port": free_port}) == ""
+
+
 def test_a_bad_setting_is_one_line():
     outcome = subprocess.run(
         [sys.executable, "-m", "service.cli", "gateway"],
