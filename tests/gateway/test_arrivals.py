@@ -8,7 +8,6 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 
-from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.decode.content_encoding import FREE_BYTES
 from service.gateway.errors import Busy, MalformedRequest, PayloadTooLarge
@@ -16,7 +15,6 @@ from service.gateway.rpc import arrivals
 from service.gateway.rpc.arrivals import Arrivals
 from service.gateway.rpc.packing import SMALL_BYTES, is_packed, unpack
 from service.gateway.settings import Settings
-from service.gateway.telemetry import Telemetry
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE
 from sluice.wire.protos import inference_pb2 as inference
 from sluice.wire.protos.reflection_pb2 import ServerReflectionRequest
@@ -294,8 +292,7 @@ def clock(monkeypatch):
 def ask(process, clock):
     """A message, a second after the last one, of 192 MB for which there is room."""
     settings = Settings(max_bytes_in_flight=64 << 20, max_body_bytes=64 << 20)
-    telemetry = Telemetry(AccessLog("off"))
-    coming = Arrivals(settings, telemetry, lambda: process.resident_bytes, process.give_back)
+    coming = Arrivals(settings, lambda: process.resident_bytes, process.give_back)
 
     async def message():
         async def read():

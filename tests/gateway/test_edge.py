@@ -1,4 +1,4 @@
-"""What a gRPC client learns of a bug of the gateway's."""
+"""What a gRPC client learns of a bug of the gateway's, and who counts of those it sends away."""
 
 import asyncio
 
@@ -9,13 +9,17 @@ from service.gateway.error_responses import FAILED
 from service.gateway.gateway import Gateway
 from service.gateway.rpc.arrivals import Arrivals
 from service.gateway.rpc.edge import Edge, Method
+from service.gateway.rpc.oip import Oip
+from service.gateway.rpc.open_services import OpenServices
 from service.gateway.settings import Settings
+from sluice.wire.contract import HEALTH_SERVICE, OIP_SERVICE
+from sluice.wire.health import HealthService, add_health
 
 
 def test_what_a_bug_says_is_for_the_log(caplog):
     async def test():
         gateway = Gateway.of(Settings())
-        edge = Edge(gateway, Arrivals(gateway.settings, gateway.telemetry))
+        edge = Edge(gateway, Arrivals(gateway.settings))
 
         def parse(_):
             raise RuntimeError("/etc/a-path")
@@ -34,3 +38,38 @@ def test_what_a_bug_says_is_for_the_log(caplog):
     error = asyncio.run(test())
     assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, FAILED)
     assert "/etc/a-path" in caplog.text
+
+
+class NoRoom(Arrivals):
+    """For any message."""
+
+    def _is_full(self):
+        return True
+
+
+def test_of_those_who_are_sent_away_only_requests_are_counted_as_refused():
+    """Calls of health are in no number of requests, so they are in none of refusals either."""
+
+    async def test():
+        gateway = Gateway.of(Settings(access_log="off"))
+        arrivals, server = NoRoom(gateway.settings), grpc.aio.server()
+        methods = Oip(gateway.predictions).methods()
+        server.add_generic_rpc_handlers((Edge(gateway, arrivals).handlers(OIP_SERVICE, methods),))
+        add_health(OpenServices(server, arrivals, 60.0), HealthService([OIP_SERVICE]))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            calls = [
+                channel.unary_unary(f"/{HEALTH_SERVICE}/Check")(b"", timeout=60),
+                channel.unary_stream(f"/{HEALTH_SERVICE}/Watch")(b"", timeout=60),
+                channel.unary_unary(f"/{OIP_SERVICE}/ServerLive")(b"", timeout=60),
+            ]
+            codes = [await call.code() for call in calls]
+        await server.stop(None)
+        return codes, gateway.telemetry.exposition()[0].decode()
+
+    codes, metrics = asyncio.run(test())
+    assert codes == [grpc.StatusCode.UNAVAILABLE] * 3
+    requests = [line for line in metrics.splitlines() if line.startswith("sluice_requests_total{")]
+    assert [line.rpartition(" ")[2] for line in requests if "UNAVAILABLE" in line] == ["1.0"]
+    assert 'sluice_refused_total{reason="Busy"} 1.0' in metrics

@@ -15,7 +15,6 @@ from service.gateway.deadlines import Deadlines, Within
 from service.gateway.errors import BodyTimeout, Busy, DeadlineExceeded, MalformedRequest
 from service.gateway.memory import KEPT_BYTES, give_memory_back, resident_bytes
 from service.gateway.settings import Settings
-from service.gateway.telemetry import Telemetry
 
 # Of a server: of a call whose next message nobody reads yet, gRPC takes 64 kB. Left to itself it
 # takes what the connection is good for, which is 7 MB and more where that is fast.
@@ -38,11 +37,9 @@ class Arrivals:
     def __init__(
         self,
         settings: Settings,
-        telemetry: Telemetry,
         resident_bytes: Callable[[], int] = resident_bytes,
         give_back: Callable[[], None] = give_memory_back,
     ) -> None:
-        self._telemetry = telemetry
         self._resident_bytes, self._give_back = resident_bytes, give_back
         answers = settings.cache_max_bytes if settings.cache_models else 0
         self._room_bytes = max(BODIES * settings.max_bytes_in_flight, KEPT_BYTES) + answers
@@ -84,7 +81,6 @@ class Arrivals:
             raise BodyTimeout(f"The message did not come within {caller.time_s:.3g} s") from None
 
     def _no_room(self) -> Busy:
-        self._telemetry.refused(Busy.__name__)
         return Busy(
             "What comes takes all the memory that is set for it (SLUICE_MAX_BYTES_IN_FLIGHT); "
             "try again"

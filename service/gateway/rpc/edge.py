@@ -16,7 +16,7 @@ from service.gateway.access.limits import BYTES
 from service.gateway.caching import told
 from service.gateway.caller import Caller
 from service.gateway.error_responses import FAILED, grpc_code_of, headers_of
-from service.gateway.errors import GatewayError, MalformedRequest, ShuttingDown
+from service.gateway.errors import Busy, GatewayError, MalformedRequest, ShuttingDown
 from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.headers import combined
@@ -100,7 +100,7 @@ class Edge:
             with self._in_flight():
                 if OPERATION_OF[method.verb] is not None:
                     await gateway.identify(headers, context.peer(), 0, caller)
-            data = await self._arrivals.message(context.read, caller)
+            data = await self._message(context, caller)
             with self._in_flight():
                 await caller.account.spend({BYTES: len(data)})
                 data = await self._plain(data, method)
@@ -126,6 +126,14 @@ class Edge:
         if caller.cache:
             context.set_trailing_metadata(_trailers(told(caller)))
         return reply
+
+    async def _message(self, context: Context, caller: Caller) -> bytes:
+        """Raises as `Arrivals.message`. Whoever is sent away is counted, as its request will be."""
+        try:
+            return await self._arrivals.message(context.read, caller)
+        except Busy as error:
+            self._gateway.telemetry.refused(type(error).__name__)
+            raise
 
     async def _plain(self, data: bytes, method: Method[Any]) -> bytes:
         """What is to be read of a message. Raises PayloadTooLarge, MalformedRequest."""

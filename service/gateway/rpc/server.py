@@ -72,7 +72,7 @@ class GrpcServer:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._arrivals = Arrivals(gateway.settings, gateway.telemetry)
+        self._arrivals = Arrivals(gateway.settings)
         self._edge = Edge(gateway, self._arrivals)
         self._tls = None if gateway.tls is None else _Tls(gateway.tls)
         self._health = HealthService(SERVICES)
