@@ -108,8 +108,9 @@ class Catalogue:
         return dict(zip(names, found, strict=True))
 
     def knows(self, model: str) -> bool:
-        """Whether a model of this name has ever answered: what may be a label of a metric."""
-        return self._remembered.knows(model)
+        """Whether a model of this name has ever answered, whatever it was asked: what may be a
+        label of a metric."""
+        return self.model_server.knows(model)
 
     def answered(self, model: ModelRef, version: int) -> None:
         """A version has: what is remembered of another one is forgotten."""

@@ -32,6 +32,7 @@ GET_STATUS = f"/{MODEL_SERVICE}/GetModelStatus"
 ATTEMPTS = 3
 BACKOFF_S = 0.05
 CONNECT_S = 2.0  # that a first call waits for the first connection
+MOST_NAMES = 1000  # that are known: those of models, which nobody has so many of
 # Of the outputs' names that the head of a request is remembered by, with one for each. Clients
 # invent some; a model and a signature that are asked are there.
 MOST_LETTERS = 4096
@@ -69,12 +70,17 @@ class ModelServer:
 
     def __init__(self, addresses: str, dialling: Dialling | None = None) -> None:
         self.servers = Servers(addresses, dialling)
+        self._names: set[str] = set()
 
     async def open(self) -> None:
         await self.servers.open()
 
     async def close(self) -> None:
         await self.servers.close()
+
+    def knows(self, name: str) -> bool:
+        """Whether a model of this name has ever answered."""
+        return name in self._names
 
     async def call(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> bytes:
         """The raw reply to a serialized request of "/SERVICE/METHOD".
@@ -128,6 +134,8 @@ class ModelServer:
                     request, timeout=timeout_s, metadata=metadata
                 )
             failed = False
+            if len(self._names) < MOST_NAMES:
+                self._names.add(model.name)
             return reply
         except asyncio.CancelledError:
             left = caller.time_left_s() > 0  # else the deadline ended it, which is the server's

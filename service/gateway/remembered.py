@@ -21,7 +21,6 @@ class Remembered:
 
     def __init__(self) -> None:
         self._kept: dict[ModelRef, _Kept] = {}
-        self._names: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -41,8 +40,6 @@ class Remembered:
             signatures = before.signatures
         while len(self._kept) >= MOST:
             self._kept.pop(next(iter(self._kept)), None)
-        if len(self._names) < MOST:
-            self._names.add(model.name)
         self._kept[model] = _Kept(signatures, version, asked)
         return signatures
 
@@ -57,7 +54,3 @@ class Remembered:
         kept = self._kept.get(model)
         if kept and kept.version != version:
             self._kept[model] = kept._replace(at=-math.inf)
-
-    def knows(self, name: str) -> bool:
-        """Whether a model of this name has ever answered."""
-        return name in self._names

@@ -14,8 +14,14 @@ from service.gateway.caller import Caller
 from service.gateway.exchange import Exchange
 from service.gateway.telemetry import Telemetry
 from sluice.wire.contract import State
-from sluice.wire.protos.serving_pb2 import ModelSpec, ModelVersionStatus, PredictRequest
-from sluice.wire.protos.serving_pb2_grpc import PredictionServiceStub
+from sluice.wire.protos.serving_pb2 import (
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    ModelSpec,
+    ModelVersionStatus,
+    PredictRequest,
+)
+from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
 from tests.gateway.rollouts import eventually
 
 
@@ -122,6 +128,33 @@ def test_a_prediction_is_counted_once_and_timed(counted):
     assert found[f"sluice_rows_total{{{versioned}}}"] == 6
     assert found[f"sluice_calls_total{{{versioned}}}"] == pytest.approx(3)
     assert found['sluice_request_bytes_count{dialect="tfs"}'] == 4
+
+
+def status_over_grpc(_, address):
+    with grpc.insecure_channel(address) as channel:
+        request = GetModelStatusRequest(model_spec=ModelSpec(name="affine"))
+        ModelServiceStub(channel).GetModelStatus(request, timeout=30)
+
+
+def metadata_over_grpc(_, address):
+    with grpc.insecure_channel(address) as channel:
+        spec, fields = ModelSpec(name="affine"), ["signature_def"]
+        request = GetModelMetadataRequest(model_spec=spec, metadata_field=fields)
+        PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
+
+
+def status_over_http(url, _):
+    assert requests.get(f"{url}/v1/models/affine", timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("ask", [status_over_grpc, metadata_over_grpc, status_over_http])
+def test_what_a_model_answers_is_counted_by_its_name_before_it_has_predicted(
+    launch_grpc_gateway, modelserver, ask
+):
+    gateway, address = launch_grpc_gateway(modelserver.address)
+    ask(gateway.url, address)
+    found = [name for name in samples(gateway.url) if name.startswith("sluice_requests_total{")]
+    assert [re.findall('model="(.*?)"', name) for name in found] == [["affine"]]
 
 
 def test_a_refusal_says_why_it_was(launch_gateway, modelserver, way):
