@@ -5,8 +5,8 @@
                  as many as go together → one call → each answer compared → counted
 
 No request waits for it, or is refused for it. What is in line takes no more than its share of a
-worker's places and bytes (SLUICE_SHADOW_ROOM), and the calls no more than SHARE_OF_TIME: the other
-requests find the machine as it was. What has no room is dropped, and counted.
+worker's places and bytes (SLUICE_SHADOW_ROOM), and the calls no more than SHARE_OF_TIME of what the
+others leave: these find the machine as it was. What has no room is dropped, and counted.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from service.replay.changes import Change, Reply, Tolerance, changes
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.reasons import is_out_of_memory
 
-SHARE_OF_TIME = 0.1  # of all workers together
+SHARE_OF_TIME = 0.1  # that the others leave; of all workers together
 LOOK_EVERY_S = 0.01  # whether a call is free
 # Whose fault they are is not the version's, but for a server's that was lost under the call.
 _NO_ANSWER = (ModelNotFound, ModelServerUnavailable, ModelServerOverloaded, Busy)
@@ -124,7 +124,16 @@ class Shadow:
                 await self._ask(server, pairs, copies)
             except Exception:  # a bug of ours: the log gets the trace, the others their turn
                 log.exception("Comparing what %s answers failed", pairs[0].model)
-            await asyncio.sleep((time.monotonic() - began) * (1 / self._share - 1))
+            await self._rest(pairs[0].model, (time.monotonic() - began) * (1 / self._share - 1))
+
+    async def _rest(self, model: str, seconds: float) -> None:
+        """Until a call of the model has been free for so long, as far as looks tell. The time of
+        the others does not count: the busier they are, the more of them one of ours holds up."""
+        while seconds > 0:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._drop_what_is_over()
+            if self._calls.joining.spare(model) is not None:
+                seconds -= LOOK_EVERY_S
 
     def _drop_what_is_over(self) -> None:
         """Those of a rollout that asks no longer."""

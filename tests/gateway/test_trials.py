@@ -21,7 +21,7 @@ from service.gateway.rollouts import Rollouts
 from service.gateway.routing import BEGINNING_S, Route, described, route
 from service.gateway.settings import Settings
 from service.gateway.shadow_line import Pair, ShadowLine
-from service.gateway.shadowing import Shadow
+from service.gateway.shadowing import LOOK_EVERY_S, Shadow
 from service.gateway.threads import Threads
 from service.gateway.traffic import kind_of
 from service.gateway.trials import Trials
@@ -33,6 +33,7 @@ from sluice.wire.model_ref import ModelRef
 from sluice.wire.rollout_files import ROLLOUT_FILE
 from sluice.wire.rollouts import Rollout, Stage
 from sluice.wire.signature import Signature
+from tests.gateway.fake_servers import FakeServers
 
 MODEL = ModelRef("m")
 CANARY = Rollout("a", 1, 2, Stage.CANARY, canary_share=1)
@@ -375,6 +376,25 @@ def test_no_copies_are_asked_where_as_many_rows_as_went_with_the_first_may_not_g
     for _ in range(2):
         line.add(replace(pair, kind=None))
         assert line.take(most_rows=8)[1] == 0
+
+
+def test_shadows_rest_for_a_time_that_nobody_else_takes() -> None:
+    """Not for one in which live is asked."""
+
+    async def rest() -> None:
+        model_server = ModelServer(SETTINGS.model_server)
+        model_server.servers = servers = FakeServers()
+        asked = Calls(SETTINGS, model_server, Threads(1))
+        shadow = Shadow(SETTINGS, Rollouts(Witness()), Witness(), asked)
+        traffic = asked.joining._of("m")
+        call = traffic.begin(servers.up[0], time.monotonic(), rows=1)
+        resting = asyncio.create_task(shadow._rest("m", 2 * LOOK_EVERY_S))
+        await asyncio.sleep(10 * LOOK_EVERY_S)
+        assert not resting.done()
+        traffic.end(call)
+        await asyncio.wait_for(resting, 60)
+
+    asyncio.run(rest())
 
 
 def test_where_a_promoted_version_is_gone_the_one_before_answers_and_not_the_newest() -> None:
