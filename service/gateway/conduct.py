@@ -27,17 +27,18 @@ class Conduct:
             self._quiet_since = now
         self.in_flight += 1
 
-    def end(self, now: float, seconds: float, failed: bool) -> None:
-        """A call that has ended: with an answer of the model's, or `failed`."""
+    def end(self, now: float, seconds: float | None, failed: bool) -> None:
+        """A call that has ended: with an answer of the model's, or `failed`; after so long, None
+        where that is not known."""
         self.in_flight -= 1
         self._quiet_since = now
         self._failures = self._failures + 1 if failed else 0
-        if not failed:
+        if not failed and seconds is not None:
             self.usual_s += SMOOTHING * (seconds - self.usual_s)
 
     def abandon(self) -> None:
-        """A call whose caller has left, or in which the gateway stood still, says nothing about
-        the server."""
+        """A call whose caller has left, or that failed while the gateway stood still, says nothing
+        about the server."""
         self.in_flight -= 1
 
     def what_is_wrong(self, now: float, fastest_s: float, awake_since: float) -> str:

@@ -60,7 +60,7 @@ class Limiter:
         self._counted_from = now
 
     def count_from(self, moment: float) -> None:
-        """Before it nothing could be answered."""
+        """Before it nothing could be answered, or nothing was counted."""
         self._counted_from = max(self._counted_from, moment)
 
     def drain_s(self, rows: int, calls: int = 1) -> float:

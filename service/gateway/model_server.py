@@ -150,10 +150,11 @@ class ModelServer:
             raise translated from error
         finally:
             now = time.monotonic()
-            if left or self.servers.standstill.spoils(began, now):
+            is_spoilt = self.servers.standstill.spoils(began, now)
+            if left or (failed and is_spoilt):
                 conduct.abandon()
             else:
-                conduct.end(now, now - began, failed)
+                conduct.end(now, None if is_spoilt else now - began, failed)
 
     async def metadata(self, model: ModelRef, caller: Caller) -> serving.GetModelMetadataResponse:
         """The raw answer of GetModelMetadata; raises ModelNotFound or a ModelServerError."""

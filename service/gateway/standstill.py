@@ -11,7 +11,9 @@ import time
 
 LOOK_EVERY_S = 0.1
 LATE_S = 0.25  # of a look: nothing that belongs on the loop holds it up for so long
-READ_S = 0.25  # in which what came meanwhile is read
+# In which what came meanwhile is read. A loop that reads for longer, without coming to its timers,
+# is known by the look that is overdue: this is to be no less than LOOK_EVERY_S + LATE_S.
+READ_S = 0.5
 
 
 class Standstill:

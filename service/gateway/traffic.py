@@ -262,8 +262,10 @@ class Traffic:
 
     def answered(self, slot: Slot, call: Call, now: float) -> None:
         """A call in flight has been."""
-        self.limiter.count_from(self._standstill.ended(now))
-        if self._standstill.spoils(slot.began, now):
+        is_spoilt = self._standstill.spoils(slot.began, now)
+        # Its rows are not counted, so neither is the time until now.
+        self.limiter.count_from(now if is_spoilt else self._standstill.ended(now))
+        if is_spoilt:
             return
         company = max(slot.company, self.in_flight[slot.server])
         self.limiter.record(

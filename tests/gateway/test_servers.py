@@ -310,6 +310,44 @@ def test_one_that_answers_while_the_gateway_stands_still_is_not_ejected(monkeypa
     test()
 
 
+def test_who_answers_after_a_standstill_is_not_quiet_however_long_it_took(monkeypatch):
+    monkeypatch.setattr(standstill_module, "LATE_S", LATE_S)
+    monkeypatch.setattr(conduct, "EJECTED_S", 60.0)
+
+    async def goes_on(seconds):
+        for _ in range(round(seconds / LOOK_EVERY_S)):
+            CLOCK.now += LOOK_EVERY_S
+            await asyncio.sleep(2 * LOOK_EVERY_S)
+
+    def held(client):
+        return [asyncio.create_task(call(client, 60.0)) for _ in range(2)]
+
+    @run
+    async def test():
+        async with toys(None, None) as (client, one, two):
+            one.takes_s = two.takes_s = 0.01
+            assert await many(client, 10) == [b"x"] * 10
+            one.delay_s = two.delay_s = 1.5
+            before = held(client)
+            await until(lambda: (one.calls, two.calls) == (6, 6))
+            one.delay_s = two.delay_s = 3600
+            CLOCK.now += 3.0
+            await goes_on(0.1)
+            after = held(client)
+            await until(lambda: (one.calls, two.calls) == (7, 7))
+            await goes_on(0.1)
+            assert await asyncio.gather(*before) == [b"x"] * 2
+            for seconds, times in ((conduct.QUIET_S - 0.1, 0), (0.2, 1)):
+                await goes_on(seconds)
+                client.servers.well(CLOCK.now)
+                assert ejections(client, one) == ejections(client, two) == times
+            for task in after:
+                task.cancel()
+            await asyncio.gather(*after, return_exceptions=True)
+
+    test()
+
+
 def test_one_that_hangs_while_its_health_answers_stays_out_longer_each_time(monkeypatch):
     monkeypatch.setattr(conduct, "EJECTED_S", 0.1)
     times, eject = [], server_module.Server._eject

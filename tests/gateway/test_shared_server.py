@@ -93,14 +93,14 @@ class ModelServer:
 
 
 class Gateway:
-    def __init__(self, server: ModelServer) -> None:
+    def __init__(self, server: ModelServer, joins: bool = True) -> None:
         self.servers = FakeServers()
         self.joining = Joining(
             self.servers,
             server.answer,
             max_rows=MOST_ROWS,
             max_wait_s=1.0,
-            joins=lambda _: True,
+            joins=lambda _: joins,
         )
         self._deadlines = Deadlines()
 
@@ -191,9 +191,9 @@ def test_calls_become_full_where_rows_cost_nothing(simulated):
     assert rates(outcomes, "answered")[-1] > 0.9 * COSTLY_CALL.capacity
 
 
-def watched(speed):
+def watched(speed, joins=True):
     """A gateway that knows when it stands still, and its limiter."""
-    gateway = Gateway(ModelServer(speed))
+    gateway = Gateway(ModelServer(speed), joins)
     gateway.servers.standstill.watch()
     return gateway, gateway.joining._of("m").limiter
 
@@ -216,6 +216,52 @@ def test_after_a_standstill_of_its_own_a_gateway_refuses_nobody(simulated):
     found, usual_s = simulated(outcomes())
     assert found == ["answered"] * 8
     assert usual_s == pytest.approx(0.1, abs=0.01), "nor was the model server slow"
+
+
+def test_who_waits_for_a_model_server_does_not_by_a_standstill(simulated):
+    """There is none that answers before it, and one after it."""
+
+    async def outcomes():
+        gateway, _ = watched(Speed(0.1, 0.0))
+        found = asyncio.Event()
+        gateway.servers.up, gateway.servers.until_known = [], lambda _: found.wait()
+
+        def ask():
+            return asyncio.get_running_loop().create_task(gateway.ask(30.0))
+
+        before = ask()
+        await asyncio.sleep(0.05)
+        stand_still(3.0)
+        after = [ask() for _ in range(4)]
+        await asyncio.sleep(0.05)
+        gateway.servers.change("one")
+        found.set()
+        return await asyncio.gather(before, *after)
+
+    assert simulated(outcomes()) == ["answered"] * 5
+
+
+def test_a_standstill_makes_no_model_server_answer_fewer_rows_a_second(simulated):
+    """In a call that ends soon after it, they are not counted, nor is its time."""
+
+    async def drains():
+        gateway, limiter = watched(Speed(2.0, 0.0), joins=False)
+
+        async def client():
+            while True:
+                assert await gateway.ask(60.0) == "answered"
+
+        clients = [asyncio.get_running_loop().create_task(client()) for _ in range(4)]
+        await asyncio.sleep(20.1)
+        before = limiter.drain_s(100)
+        stand_still(1.5)
+        await asyncio.sleep(2.5)
+        for each in clients:
+            each.cancel()
+        return before, limiter.drain_s(100)
+
+    before, after = simulated(drains())
+    assert after == pytest.approx(before, rel=0.01)
 
 
 @pytest.mark.parametrize(("stands_s", "usual_s"), [(3.0, 0.0), (0.0, 2.0)])

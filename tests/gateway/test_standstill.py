@@ -54,6 +54,22 @@ def test_it_has_ended_now_until_the_loop_has_looked_and_then_it_is_known_when(cl
     asyncio.run(check())
 
 
+def test_a_loop_that_reads_for_long_what_came_meanwhile_takes_none_of_it_for_new(clock):
+    """All in one turn: it does not come to its timers."""
+
+    async def check():
+        standstill = Standstill()
+        standstill.watch()
+        began, clock.now = clock.now, clock.now + 3
+        await looked()
+        for _ in range(100):
+            clock.now += LOOK_EVERY_S / 5
+            assert standstill.spoils(began, clock.now)
+        standstill.close()
+
+    asyncio.run(check())
+
+
 def test_a_look_that_is_hardly_late_is_no_standstill(clock):
     async def check():
         standstill = Standstill()
