@@ -36,13 +36,13 @@ def dialled(host: str, port: int) -> str:
 
 
 def _problem(host: str, port: int, option: str) -> str:
+    # Of a name with both kinds of addresses the gateway takes the IPv4 one. Who follows the name,
+    # as `sluice up` does itself, may come to the other first, and is not to find a stranger there.
+    first, *others = [socket.AF_INET6] if ":" in host else [socket.AF_INET, socket.AF_INET6]
     try:
-        # Of a name with both kinds of addresses the gateway takes the IPv4 one.
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        _bind(host, port, first)
+        for family in others:
+            _bind_if_there(host, port, family)
     except socket.gaierror as error:
         return f"--host {host} is no address ({error.strerror})"
     except OSError as error:
@@ -53,3 +53,20 @@ def _problem(host: str, port: int, option: str) -> str:
             f"or choose another with {option}"
         )
     return ""
+
+
+def _bind_if_there(host: str, port: int, family: socket.AddressFamily) -> None:
+    """As `_bind`, where this machine has such an address."""
+    try:
+        _bind(host, port, family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise
+
+
+def _bind(host: str, port: int, family: socket.AddressFamily) -> None:
+    """For a moment. Raises OSError."""
+    address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)

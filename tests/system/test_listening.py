@@ -75,20 +75,38 @@ def test_a_host_that_cannot_be_listened_at_is_named(free_port, host, reason):
     assert port_problem(host, {"--http-port": free_port}).startswith(f"--host {host} {reason}")
 
 
-def test_a_name_is_looked_at_where_the_gateway_will_listen(free_port, monkeypatch):
-    """Which is not where Debian and macOS find `localhost` first."""
+@pytest.fixture
+def name_of(monkeypatch):
+    """`name_of(*addresses)`: what `localhost` is from now on, in this order."""
     look_up = socket.getaddrinfo
 
-    def on_debian(_, port, family=0, type=0):  # noqa: A002 - its own name
-        found = [each for host in ("::1", "127.0.0.1") for each in look_up(host, port, 0, type)]
-        return [each for each in found if family in (0, each[0])]
+    def be(*addresses):
+        def named(_, port, family=0, type=0):  # noqa: A002 - its own name
+            found = [each for address in addresses for each in look_up(address, port, 0, type)]
+            return [each for each in found if family in (0, each[0])]
 
-    monkeypatch.setattr(socket, "getaddrinfo", on_debian)
-    with socket.create_server(("127.0.0.1", free_port)):
+        monkeypatch.setattr(socket, "getaddrinfo", named)
+
+    return be
+
+
+@pytest.mark.parametrize("busy", ["127.0.0.1", "::1"])
+def test_a_name_is_looked_at_where_the_gateway_will_listen_and_where_it_leads(
+    free_port, name_of, busy
+):
+    """Debian and macOS find `localhost` at ::1 first, the gateway listens at 127.0.0.1."""
+    name_of("::1", "127.0.0.1")
+    family = socket.AF_INET6 if ":" in busy else socket.AF_INET
+    with socket.create_server((busy, free_port), family=family):
         said = port_problem("localhost", {"--http-port": free_port})
     assert said.startswith(f"port {free_port} cannot be used at localhost (Address already in use)")
-    with socket.create_server(("::1", free_port), family=socket.AF_INET6):
-        assert port_problem("localhost", {"--http-port": free_port}) == ""
+    assert port_problem("localhost", {"--http-port": free_port}) == ""
+
+
+def test_a_name_may_have_addresses_that_the_machine_has_not(free_port, name_of):
+    """As ::1 is where IPv6 is off."""
+    name_of("2001:db8::1", "127.0.0.1")
+    assert port_problem("localhost", {"--http-port": free_port}) == ""
 
 
 def test_a_bad_setting_is_one_line():
