@@ -23,6 +23,7 @@ from service.gateway.access.limits import BYTES, REQUESTS, Outcome, Quota, Rate,
 from service.gateway.access.redis_store import AWAY_AFTER, RedisStore
 from service.gateway.errors import Busy
 from service.gateway.settings import Settings
+from service.gateway.standstill import LATE_S
 from service.gateway.variables import InvalidSetting
 from tests.processes import free_port
 
@@ -143,6 +144,25 @@ def test_one_that_takes_connections_and_says_nothing_holds_nobody_up():
             await store.close()
 
         asyncio.run(run())
+
+
+def test_a_standstill_of_the_gateway_makes_it_not_away():
+    """What it answered meanwhile has not been read when the requests' patience is over."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        async def run():
+            store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", Book(), 0.04)
+            spendings = [Spending("a", Rate(REQUESTS, 1000, 1000), 1)]
+            asked = [asyncio.create_task(store.spend(spendings)) for _ in range(2 * AWAY_AFTER)]
+            await asyncio.sleep(0)
+            time.sleep(0.04 + 2 * LATE_S)
+            await asyncio.gather(*asked)
+            assert not store.problem
+            while not store.problem:
+                await store.spend(spendings)
+            await store.close()
+
+        asyncio.run(asyncio.wait_for(run(), 60))
 
 
 ISSUER = """

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from service.gateway.access.limits import Outcome, Quota, Spending, Store
 from service.gateway.errors import Busy
+from service.gateway.standstill import LATE_S
 
 AGAIN_S = 0.5
 AWAY_AFTER = 3  # answers in a row that came too late: one does where a machine is busy
@@ -94,13 +95,16 @@ class RedisStore:
     async def spend(self, spendings: list[Spending]) -> Outcome:
         """See Store. Raises Busy."""
         if not self.problem:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(self._timeout_s):
                     reply = await self._spend(spendings)
                 self._late = 0
                 return _outcome(spendings, reply)
             except TimeoutError as error:
-                self._late += 1
+                # Else the loop itself stood still, and the answer may be there.
+                if time.monotonic() - began < self._timeout_s + LATE_S:
+                    self._late += 1
                 if self._late >= AWAY_AFTER:
                     self._away(error)
             except (RedisError, OSError) as error:
