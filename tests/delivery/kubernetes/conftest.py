@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,6 +227,36 @@ def bucket_rollouts(rendered: Path) -> Manifests:
 def guard(rendered: Path) -> Manifests:
     """The Job that runs a rollout of a model in a bucket."""
     return read(rendered, "rollout/from-bucket")
+
+
+@pytest.fixture(
+    params=[place for place in PLACES if re.match("(training|rollout)/.*-bucket$", place)]
+)
+def bucket_run(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
+    """Each Job that works on models in a bucket, with what it brings, in turn."""
+    return read(rendered, request.param)
+
+
+@pytest.fixture(params=[place for place in PLACES if place.startswith("training/")])
+def training_run(request: pytest.FixtureRequest, rendered: Path) -> Manifests:
+    """Each way to train in the cluster in turn."""
+    return read(rendered, request.param)
+
+
+@pytest.fixture
+def autoscaled(rendered: Path) -> Manifests:
+    """The component, on the base."""
+    return read(rendered, "components/autoscaling")
+
+
+@pytest.fixture
+def gpu_elsewhere(kustomize: Callable[[Path], str], tmp_path: Path) -> Manifests:
+    """The overlay `gpu` where another Helm release brought Prometheus, which says so in the one
+    place that the overlay has for it."""
+    text = (DEPLOY / "overlays/gpu/kustomization.yaml").read_text()
+    text = text.replace("../../", f"{os.path.relpath(DEPLOY, tmp_path)}/")
+    (tmp_path / "kustomization.yaml").write_text(text.replace("kube-prometheus-stack", "elsewhere"))
+    return Manifests([each for each in yaml.safe_load_all(kustomize(tmp_path)) if each])
 
 
 @pytest.fixture

@@ -852,6 +852,25 @@ def test_scaling_down_waits_and_nobody_sets_the_count_back(gpu):
     assert not any("replicas" in each["spec"] for each in gpu.of("Deployment"))
 
 
+def test_turning_autoscaling_on_takes_no_server_away(cpu, autoscaled):
+    """Of a live Deployment `apply` takes back the `replicas` that are applied no more, and what is
+    left is 1: the page hands each over first, and an autoscaler counts it from then on."""
+    counted = {name_of(each) for each in cpu.of("Deployment") if "replicas" in each["spec"]}
+    left = {name_of(each) for each in autoscaled.of("Deployment") if "replicas" in each["spec"]}
+    said = re.findall(r"apply edit-last-applied deployment/(\w+)", OPERATIONS.read_text())
+    scalers = autoscaled.of("HorizontalPodAutoscaler") + autoscaled.of("ScaledObject")
+    scaled = [each["spec"]["scaleTargetRef"]["name"] for each in scalers]
+    assert counted - left
+    assert sorted(counted - left) == sorted(said) == sorted(scaled)
+
+
+def test_a_prometheus_of_another_release_is_told_in_one_place(gpu_elsewhere):
+    """kube-prometheus-stack takes what wears the label `release`, with its own release's name."""
+    chosen_by_it = gpu_elsewhere.of("ServiceMonitor") + gpu_elsewhere.of("PrometheusRule")
+    assert {each["kind"] for each in chosen_by_it} == {"ServiceMonitor", "PrometheusRule"}
+    assert {each["metadata"]["labels"]["release"] for each in chosen_by_it} == {"elsewhere"}
+
+
 def test_the_gpu_overlay_asks_for_gpus(overlay):
     pod = overlay.pod("modelserver")
     container = pod.container("modelserver")
@@ -880,6 +899,33 @@ def test_a_run_that_is_given_gpus_has_their_libraries_and_must_see_them(manifest
                 image = container["image"].partition(":")[0]
                 assert image == ("sluice-training-gpu" if given else "sluice-training")
                 assert manifests.environment(container).get("SLUICE_GPUS", "0") == str(given)
+
+
+def test_what_is_deleted_with_a_run_is_no_servers(bucket_run, overlay):
+    """`kubectl delete -k` of a run takes what has the same kind, namespace and name."""
+    assert not identities(bucket_run) & identities(overlay)
+    servers = [pod for pod in overlay.pods() if pod.kind == "Deployment"]
+    for policy in bucket_run.of("NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]
+        assert not [pod.name for pod in servers if is_chosen(pod, selector)]
+        assert any(is_chosen(pod, selector) for pod in bucket_run.pods())
+
+
+def identities(manifests):
+    return {
+        (each["kind"], each["metadata"].get("namespace"), name_of(each))
+        for each in manifests.documents
+    }
+
+
+def name_of(document):
+    return document["metadata"]["name"]
+
+
+def test_a_run_that_has_ended_makes_room_for_the_next_within_the_hour(training_run):
+    """A Job is not changed: while this one is there, the next is refused."""
+    (job,) = training_run.of("Job")
+    assert 0 < job["spec"]["ttlSecondsAfterFinished"] <= 3600
 
 
 def test_options_are_read_as_written():
