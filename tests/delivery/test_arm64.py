@@ -1,20 +1,58 @@
 """The gateway's image for arm64, built and run where no such machine is at hand: its processor is
-emulated, which takes some minutes.
+emulated, which takes some minutes. And one name for images of several processors.
 
     apt-get install qemu-user-static arch-test
     .venv/bin/python -m pytest tests/delivery/test_arm64.py -m load
 """
 
+import tarfile
+import uuid
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.delivery.conftest import LOCKED, Container, Engine, build_images
+from tests.delivery.layouts import architectures
 from tests.processes import free_port
 
 EMULATED = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 START_S = 300.0
+BOTH = [("amd64", "amd64"), ("arm64", "arm64")]
+
+
+def join(engine, layout, *images):
+    """One name for images of several architectures, as docs/decisions/0007-images.md tells, pushed
+    to `layout`. images: with their transports, or a registry would be asked for them."""
+    name = f"localhost/joined:{uuid.uuid4().hex[:12]}"
+    engine.run("buildah", "manifest", "create", name)
+    try:
+        for image in images:
+            engine.run("buildah", "manifest", "add", name, image)
+        engine.run("buildah", "manifest", "push", "--all", name, f"oci:{layout}:1")
+    finally:
+        engine.run("buildah", "manifest", "rm", name)
+
+
+@pytest.fixture
+def small_images(engine, tmp_path):
+    """Names of images of one file, of two architectures."""
+    names = []
+    for architecture, _ in BOTH:
+        file = tmp_path / f"{architecture}.tar"
+        with tarfile.open(file, "w") as tar:
+            tar.addfile(tarfile.TarInfo(architecture))
+        names.append(f"localhost/small:{architecture}")
+        engine.run("podman", "import", f"--arch={architecture}", file, names[-1])
+    yield names
+    engine.run("podman", "image", "rm", "--force", *names)
+
+
+@pytest.mark.root
+def test_images_of_two_architectures_get_one_name(engine, small_images, tmp_path):
+    layout = tmp_path / "joined"
+    join(engine, layout, *(f"containers-storage:{each}" for each in small_images))
+    assert architectures(layout) == BOTH
 
 
 @pytest.fixture(scope="module")
