@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 UP        := $(BIN)/sluice up --model-repository "$$MODEL_REPOSITORY" --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-recipes test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-access bench-explain bench-graphs bench-rollout protos locks images clean
+.PHONY: help install serve train test test-marked test-clients test-root test-containers test-load test-recipes test-images test-remote lint audit bench bench-peers bench-modelserver bench-warmup bench-access bench-explain bench-graphs bench-rollout protos locks images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -50,13 +50,16 @@ test-root: $(INSTALLED)
 	$(BIN)/python -m pytest $(TESTS) -m "root and not (slow or containers)"
 
 test-containers: $(INSTALLED)
-	$(BIN)/python -m pytest $(TESTS:tests=tests/delivery) -m "containers and not slow"
+	$(BIN)/python -m pytest $(TESTS:tests=tests/delivery) -m "containers and not (slow or load)"
 
 test-load: $(INSTALLED)  ## Run the tests under full load, for which the machine must be idle
 	$(BIN)/python -m pytest tests/system -m "load" -s
 
 test-recipes: $(INSTALLED)  ## Ask the recipes by their graphs for which CI has no time
 	$(BIN)/python -m pytest tests/training -m "load"
+
+test-images: $(INSTALLED)  ## Build and run the images that CI has no time for: for arm64, by emulation
+	$(BIN)/python -m pytest tests/delivery -m "load" -s
 
 test-remote: $(INSTALLED)  ## Ask the stack at SLUICE_URL (and SLUICE_GRPC) whether it works
 	@test -n "$$SLUICE_URL" || { echo "Say which: SLUICE_URL=https://HOST make test-remote"; exit 1; }

@@ -2,7 +2,7 @@
 emulated, which takes some minutes. And one name for images of several processors.
 
     apt-get install qemu-user-static arch-test
-    .venv/bin/python -m pytest tests/delivery/test_arm64.py -m load
+    make test-images
 """
 
 import tarfile
