@@ -2,17 +2,14 @@
 load as its page tells to replace them."""
 
 import asyncio
-import configparser
-import itertools
 import json
 import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,41 +18,13 @@ import requests
 import yaml
 
 from service.modelserver.command_line import parse
-from tests.processes import START_TIMEOUT_S, free_port, leashed
+from sluice import AsyncClient, ClientError
+from tests.delivery.one_machine import BASE, UNITS, Machine, environment, setting
+from tests.processes import START_TIMEOUT_S
 from tests.system.load import Client, Question
 
 ROOT = Path(__file__).parents[2]
-UNITS = ROOT / "deploy/systemd"
-BASE = ROOT / "deploy/kubernetes/base"
-INSTALLED = {
-    "/opt/sluice/bin/sluice": [sys.executable, "-P", "-m", "service.cli"],
-    "/opt/sluice/bin/python": [sys.executable, "-P"],
-}
-# As systemd gives a socket: as descriptor 3, to the process of this id.
-ACTIVATE = (
-    "import os, sys; os.dup2(int(sys.argv[1]), 3); "
-    "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
-    "os.execv(sys.argv[2], sys.argv[2:])"
-)
-
-
-def setting(unit, section, name, instance=""):
-    """The values that a unit gives it, in order."""
-    text = (UNITS / unit).read_text().replace("\\\n", " ")
-    _, _, after = text.partition(f"[{section}]\n")
-    lines = re.findall(rf"^{name}=(.*)$", after.partition("\n[")[0], re.M)
-    return [line.replace("%i", instance) for line in lines]
-
-
-def environment():
-    """What both files of the gateway's unit say, the later one's where they differ."""
-    files = setting("sluice-gateway.service", "Service", "EnvironmentFile")
-    sources = [BASE if each.startswith("/etc/sluice/models/") else UNITS for each in files]
-    values = configparser.RawConfigParser()
-    values.optionxform = str
-    for source, file in zip(sources, files, strict=True):
-        values.read_string("[all]\n" + (source / Path(file).name).read_text())
-    return dict(values["all"])
+IMAGE = np.zeros((1, 8, 8, 1), np.float32)
 
 
 @pytest.fixture
@@ -144,74 +113,6 @@ def test_the_gateway_finds_the_model_servers_that_it_wants():
     assert int(grace_s) > int(environment()["SLUICE_DRAIN_TIMEOUT_S"])
 
 
-class Machine:
-    """The units' commands as processes, with their files in `folder`."""
-
-    def __init__(self, models, folder):
-        self._folder = folder
-        (folder / "models").mkdir()
-        for file in BASE.glob("*.config"):
-            text = file.read_text().replace("/models/", f"{models}/")
-            (folder / "models" / file.name).write_text(text)
-        # A model server's two ports are the instance's digits with 0 and 1, drawn one by one.
-        ends_in_1 = (port for port in iter(free_port, None) if port % 10 == 1)
-        self.instances = [str(port // 10) for port in itertools.islice(ends_in_1, 2)]
-        self.admin_port = free_port()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self._running = {}
-
-    def start(self, unit, instance=""):
-        """As `systemctl start`: until ExecStartPost has ended."""
-        command = self._command(setting(unit, "Service", "ExecStart", instance)[0])
-        if unit == "sluice-gateway.service":
-            command = [sys.executable, "-c", ACTIVATE, str(self._listening.fileno()), *command]
-        with (self._folder / f"{unit}{instance}.log").open("a") as log:
-            self._running[unit, instance] = subprocess.Popen(
-                leashed(*command),
-                env=self._environment(),
-                stdout=log,
-                stderr=log,
-                pass_fds=[self._listening.fileno()],
-            )
-        for post in setting(unit, "Service", "ExecStartPost", instance):
-            command = self._command(post)
-            subprocess.run(command, env=self._environment(), check=True, timeout=START_TIMEOUT_S)
-
-    def restart(self, unit, instance=""):
-        self.stop(unit, instance)
-        self.start(unit, instance)
-
-    def stop(self, unit, instance=""):
-        running = self._running.pop((unit, instance))
-        running.terminate()
-        (within_s,) = setting(unit, "Service", "TimeoutStopSec")
-        assert running.wait(int(within_s)) == 0
-
-    def kill(self):
-        for each in self._running.values():
-            each.kill()
-            each.wait()
-        self._listening.close()
-
-    def _command(self, line):
-        program, *arguments = shlex.split(line.replace("/etc/sluice/", f"{self._folder}/"))
-        return [*INSTALLED[program], *arguments]
-
-    def _environment(self):
-        kept = {each: os.environ[each] for each in ("PATH", "PYTHONPATH") if each in os.environ}
-        given = environment() | {
-            "SLUICE_MODEL_SERVER": ",".join(f"127.0.0.1:{each}0" for each in self.instances),
-            "SLUICE_ADMIN_PORT": str(self.admin_port),
-            "SLUICE_GRPC_PORT": str(free_port()),
-            "SLUICE_MAX_WAIT_S": "20",  # a machine that starts model servers meanwhile
-        }
-        moved = {
-            name: value.replace("/etc/sluice/", f"{self._folder}/") for name, value in given.items()
-        }
-        return kept | moved
-
-
 @pytest.fixture
 def machine(published, tmp_path):
     machine = Machine(published.parent, tmp_path)
@@ -226,37 +127,73 @@ def is_ready(machine):
         return False
 
 
-async def asked_during(deed, question):
+async def ask_over_http(doing, question):
     """What became of those who asked meanwhile, each on a connection of its own."""
-    doing = asyncio.create_task(asyncio.to_thread(deed))
     outcomes = []
     while not doing.done():
         client = Client(question)
         outcomes.append(await client.ask())
         client.close()
         await asyncio.sleep(0.02)
-    await doing
     return outcomes
 
 
+async def ask_over_grpc(doing, port):
+    """Why each of a client's requests failed, "" where it did not. It tries again for as long as it
+    takes: the port is the gateway's own, and nobody's while that is replaced."""
+    failures = []
+    address = f"grpc://127.0.0.1:{port}"
+    async with AsyncClient(address, retries=1000, timeout_s=START_TIMEOUT_S) as client:
+        while not doing.done():
+            try:
+                await client.predict("digits", IMAGE)
+                failures.append("")
+            except ClientError as error:
+                failures.append(repr(error))
+            await asyncio.sleep(0.02)
+    return failures
+
+
+async def asked_during(deed, machine):
+    """(outcomes over HTTP, failures over gRPC)"""
+    doing = asyncio.create_task(asyncio.to_thread(deed))
+    body = json.dumps({"instances": IMAGE.tolist()}).encode()
+    question = Question(machine.port, "/v1/models/digits:predict", body)
+    asked = await asyncio.gather(
+        ask_over_http(doing, question), ask_over_grpc(doing, machine.grpc_port)
+    )
+    await doing
+    return asked
+
+
 @pytest.mark.slow
-def test_an_upgrade_of_everything_fails_nobody(machine):
+def test_an_upgrade_of_everything_and_the_way_back_fail_nobody(machine):
     def wait_until_ready():
         while not is_ready(machine):
             time.sleep(0.1)
 
-    def upgrade():
+    def change_to(release):
+        """As the page tells, the one way as the other."""
+        machine.lead_to(release)
         for instance in machine.instances:
             machine.restart("sluice-modelserver@.service", instance)
         machine.restart("sluice-gateway.service")
         wait_until_ready()
 
+    async def there_and_back():
+        for release in ("sluice-new", "sluice-old"):
+            over_http, over_grpc = await asked_during(partial(change_to, release), machine)
+            assert machine.releases() == {release}
+            assert not [each for each in over_http if not each.right]
+            assert not [each for each in over_grpc if each]
+            assert min(len(over_http), len(over_grpc)) > 100
+
+    machine.install("sluice-old")
+    machine.install("sluice-new")
+    machine.lead_to("sluice-old")
     for instance in machine.instances:
         machine.start("sluice-modelserver@.service", instance)
     machine.start("sluice-gateway.service")
     wait_until_ready()
-    body = json.dumps({"instances": np.zeros((1, 8, 8, 1)).tolist()}).encode()
-    question = Question(machine.port, "/v1/models/digits:predict", body)
-    outcomes = asyncio.run(asked_during(upgrade, question))
-    assert not [each for each in outcomes if not each.right]
-    assert len(outcomes) > 100
+    # In one loop, whose threads stay: a leash ends its process with the thread that began it.
+    asyncio.run(there_and_back())
