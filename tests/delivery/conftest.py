@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.delivery.layouts import name_in
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DAY_S = 24 * 3600
@@ -90,6 +92,12 @@ class Engine:
     def image(self, name: str) -> dict[str, Any]:
         (description,) = json.loads(self.run("podman", "image", "inspect", name).stdout)
         return description
+
+    def push(self, image: str, layout: Path) -> str:
+        """The digest of what a registry would be sent of it in OCI's format, which is written to
+        `layout` as `1`."""
+        self.run("podman", "push", "--quiet", "--format=oci", image, f"oci:{layout}:1")
+        return name_in(layout)["digest"]
 
     def import_system(self, *packages: str, architecture: str = "") -> str:
         """The name of an image of Debian's minimum and `packages`, for this machine where no other

@@ -230,6 +230,17 @@ def test_a_build_from_nothing_gives_the_same_layers(engine, images, build):
     assert again["Config"] == before["Config"]
 
 
+@pytest.mark.load
+@pytest.mark.root
+def test_two_builds_from_nothing_have_one_digest(engine, build, tmp_path):
+    """That of what a registry is sent, with what the page says of the two tools' options."""
+    digests = []
+    for number in range(2):
+        image = build("gateway", options=["--no-cache", "--layers=false"])["gateway"]
+        digests.append(engine.push(image, tmp_path / str(number)))
+    assert digests[0] == digests[1]
+
+
 @pytest.mark.root
 def test_their_sizes(engine, images):
     sizes = {name: engine.image(image)["Size"] / MEGABYTE for name, image in images.items()}
