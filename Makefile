@@ -55,6 +55,9 @@ test-containers: $(INSTALLED)
 test-load: $(INSTALLED)  ## Run the tests under full load, for which the machine must be idle
 	$(BIN)/python -m pytest tests/system -m "load" -s
 
+test-recipes: $(INSTALLED)  ## Ask the recipes by their graphs for which CI has no time
+	$(BIN)/python -m pytest tests/training -m "load"
+
 test-images: $(INSTALLED)  ## Build and run the images that CI has no time for: twice from nothing, and for arm64
 	$(BIN)/python -m pytest tests/delivery -m "load" -s
 

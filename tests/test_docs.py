@@ -66,6 +66,13 @@ def test_the_modules_that_the_architecture_names_are_there():
     assert not [name for name in named if not any(path.endswith(f"/{name}") for path in known)]
 
 
+def test_every_target_of_the_makefile_has_a_rule():
+    """One that is phony and has none does nothing, and make calls that a success."""
+    makefile = (ROOT / "Makefile").read_text()
+    [phony] = re.findall(r"^\.PHONY: (.+)$", makefile, re.M)
+    assert sorted(re.findall(r"^([a-z-]+):", makefile, re.M)) == sorted(phony.split())
+
+
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
 def test_relative_links_lead_somewhere(document):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
