@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import requests
+from redis import Redis
 
 from service.gateway.access import book as book_module
 from service.gateway.access import limits as limits_module
@@ -20,7 +21,7 @@ from service.gateway.access.book import Book
 from service.gateway.access.guard import guard_of
 from service.gateway.access.keys import digest_of, new_key
 from service.gateway.access.limits import BYTES, REQUESTS, Outcome, Quota, Rate, Spending
-from service.gateway.access.redis_store import AWAY_AFTER, RedisStore
+from service.gateway.access.redis_store import AGAIN_S, AWAY_AFTER, RedisStore
 from service.gateway.errors import Busy
 from service.gateway.settings import Settings
 from service.gateway.standstill import LATE_S
@@ -123,6 +124,37 @@ def test_without_it_the_book_counts_or_nobody_is_answered_until_it_is_back(redis
         await is_shut.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.root
+def test_one_that_has_become_a_replica_is_away_until_it_takes_what_is_spent(redis):
+    """It answers. Its name leads to who took its place, so it is tried on new connections."""
+    spendings = [Spending("a", Rate(REQUESTS, 1000, 1000), 1)]
+
+    async def run():
+        store = RedisStore(redis.address, Book(), PATIENCE_S)
+        await store.spend(spendings)
+        with Redis.from_url(redis.address) as admin:
+            before = clients(admin)
+            admin.replicaof("127.0.0.1", free_port())
+            assert (await store.spend(spendings)).refused is None
+            async with asyncio.timeout(30):
+                while not (now := clients(admin)) or now & before:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(3 * AGAIN_S)
+            assert store.problem
+            admin.replicaof("NO", "ONE")
+            async with asyncio.timeout(30):
+                while store.problem:
+                    await asyncio.sleep(0.05)
+        await store.close()
+
+    asyncio.run(run())
+
+
+def clients(admin):
+    """Who is connected, beside `admin`."""
+    return {each["id"] for each in admin.client_list()} - {str(admin.client_id())}
 
 
 def test_one_that_takes_connections_and_says_nothing_holds_nobody_up():

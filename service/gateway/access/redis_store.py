@@ -2,7 +2,7 @@
 
 Redis' own clock and one script: what is spent is spent together or not at all, whoever asks at the
 same time. A Redis that does not answer holds up no request for longer than `timeout_s`, and none at
-all once it is known to be away: it is asked again beside the requests, until it answers.
+all once it is known to be away: it is asked again beside the requests until it takes what is spent.
 """
 
 import asyncio
@@ -16,13 +16,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from service.gateway.access.limits import Outcome, Quota, Spending, Store
+from service.gateway.access.limits import REQUESTS, Outcome, Quota, Rate, Spending, Store
 from service.gateway.errors import Busy
 from service.gateway.standstill import LATE_S
 
 AGAIN_S = 0.5
 AWAY_AFTER = 3  # answers in a row that came too late: one does where a machine is busy
 CONNECTIONS = 64
+# What one that was away is to take: a primary that has become a replica answers, and takes nothing.
+NOTHING = Spending("nothing", Rate(REQUESTS, per_s=1.0, burst=1.0), 0.0)
 
 # For each key: what is spent, and a rate's `per_s` and `burst`, or a day's number and 0. As
 # limits.py has it, in Lua.
@@ -130,13 +132,13 @@ class RedisStore:
 
     async def _ask_first(self) -> None:
         try:
-            await self._ping()
+            await self._try()
         except (RedisError, OSError, TimeoutError) as error:
             self._away(error)
 
-    async def _ping(self) -> None:
+    async def _try(self) -> None:
         async with asyncio.timeout(AGAIN_S):
-            await self._redis.ping()
+            await self._spend([NOTHING])
 
     def _away(self, error: Exception) -> None:
         if self.problem:
@@ -144,14 +146,16 @@ class RedisStore:
         self.problem = f"Redis is away ({type(error).__name__})"
         then = "nobody with limits is answered" if self._fallback is None else "each gateway counts"
         log.error("%s; until it is back %s", self.problem, then)
-        self._returning = asyncio.create_task(self._until_it_answers())
+        self._returning = asyncio.create_task(self._until_it_is_back())
 
-    async def _until_it_answers(self) -> None:
+    async def _until_it_is_back(self) -> None:
         began = time.monotonic()
         while True:
             await asyncio.sleep(AGAIN_S)
             try:
-                await self._ping()
+                # Its name may lead to another one by now, which has taken its place.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                await self._try()
             except (RedisError, OSError, TimeoutError):
                 continue
             self._late, self.problem = 0, ""
