@@ -27,6 +27,9 @@ RecordCall = Callable[[str, str, grpc.StatusCode, float], None]  # model, method
 # How long nobody may have called before the server can end without cutting anybody off, and how
 # long it waits for such a time: somebody may call without a pause.
 _QUIET_S, _PATIENCE_S = 0.1, 1.0
+# Of what a call failed with, bytes, as in TensorFlow Serving: it may quote the request. It goes in
+# trailers, of which a client takes 8 kB, percent-encoded; more is RESOURCE_EXHAUSTED to it.
+MOST_DETAILS = 1024
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +129,7 @@ def _handler(
             log.exception("%s failed", name)
         finally:
             calls.record(model, name, code, time.perf_counter() - started)
-        await context.abort(code, details)
+        await context.abort(code, _cut(details))
         raise AssertionError("abort() raises")
 
     return handle
@@ -136,6 +139,12 @@ def _model_of(request: Any) -> str:
     tasks = getattr(request, "tasks", ())  # MultiInference names its model in each task
     spec = tasks[0].model_spec if tasks else getattr(request, "model_spec", None)
     return spec.name if spec is not None else ""
+
+
+def _cut(details: str) -> str:
+    data = details.encode(errors="replace")
+    more = "...TRUNCATED" if len(data) > MOST_DETAILS else ""
+    return data[:MOST_DETAILS].decode(errors="ignore") + more
 
 
 def _ignore(model: str, method: str, code: grpc.StatusCode, seconds: float) -> None:
