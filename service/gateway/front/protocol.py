@@ -32,7 +32,11 @@ class FrontProtocol(ReadingProtocol):
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
-        self._stuck_since = 0.0  # since when the client does not read; 0: it does
+        self._is_stuck = False  # whether more was answered than the client has taken
+        # What is left of that, bytes, at the first look and at the last, and when those were: the
+        # last at which it had become less. 0: nobody has looked.
+        self._owed = self._unsent = 0
+        self._owed_since = self._taken_at = 0.0
         self._refused = False
 
     def connection_made(self, transport: Any) -> None:
@@ -49,11 +53,11 @@ class FrontProtocol(ReadingProtocol):
             super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self._stuck_since = time.monotonic()
+        self._is_stuck = True
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._stuck_since = 0.0
+        self._is_stuck, self._owed_since = False, 0.0
         super().resume_writing()
 
     @property
@@ -76,8 +80,8 @@ class FrontProtocol(ReadingProtocol):
         """Close the connection if its client has been waited for long enough."""
         if self._closed:
             return
-        if self._stuck_since and now - self._stuck_since > settings.body_timeout_s:
-            self.transport.abort()
+        if self._is_stuck:
+            self._look_at_answer(now, settings)
         elif not self._request_ready.is_set():
             self._look_at_head(now, settings)
         elif (
@@ -113,6 +117,20 @@ class FrontProtocol(ReadingProtocol):
             )
         elif took_s > settings.request_timeout_s:
             self._refuse(f"The body did not come within {settings.request_timeout_s:g} s")
+
+    def _look_at_answer(self, now: float, settings: Settings) -> None:
+        """Its client may take as long to read as it may to send: it is to go on, and with as much a
+        second."""
+        unsent = self.transport.get_write_buffer_size()
+        if not self._owed_since:
+            self._owed = self._unsent = unsent
+            self._owed_since = self._taken_at = now
+        elif unsent < self._unsent:
+            self._unsent, self._taken_at = unsent, now
+        took_s, within_s = now - self._owed_since, settings.body_timeout_s
+        is_slow = took_s > within_s and self._owed - unsent < settings.min_body_rate * took_s
+        if is_slow or now - self._taken_at > within_s:
+            self.transport.abort()
 
     def _refuse(self, message: str) -> None:
         """Unless more has come, which is looked at once it is read: an event loop that has stood
