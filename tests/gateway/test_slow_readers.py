@@ -72,3 +72,23 @@ def test_who_does_not_is_hung_up_on(taken, settings) -> None:
             assert connection.transport.is_closing()
 
     asyncio.run(test())
+
+
+def test_nor_is_it_waited_for_once_the_connection_is_closed() -> None:
+    """Which the system does not end before the last byte has gone."""
+
+    async def test() -> None:
+        async with answered() as (connection, _):
+            open_ones, now = connection.worker.connections, time.monotonic()
+            connection._close_transport()
+            for _ in range(2):
+                connection.look(now, SETTINGS)
+                await asyncio.sleep(0)
+                assert open_ones == {connection}
+                now += PAUSE_S
+            connection.look(now, SETTINGS)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not open_ones
+
+    asyncio.run(test())

@@ -78,9 +78,7 @@ class FrontProtocol(ReadingProtocol):
 
     def look(self, now: float, settings: Settings) -> None:
         """Close the connection if its client has been waited for long enough."""
-        if self._closed:
-            return
-        if self._is_stuck:
+        if self._closed or self._is_stuck:  # what was answered last may have to go out yet
             self._look_at_answer(now, settings)
         elif not self._request_ready.is_set():
             self._look_at_head(now, settings)
