@@ -1,5 +1,6 @@
 """What a version is on disk, and which directories of a repository are models."""
 
+import os
 import re
 from pathlib import Path
 
@@ -111,6 +112,13 @@ def test_why_something_is_no_model_and_what_to_do_is_told(tmp_path, file, reason
     else:
         [told] = others.values()
         assert re.search(reason, told.replace(str(tmp_path), "R"))
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_no_model(repository):
+    """As an old archive may hold one. A list of models that had it could not be written."""
+    (repository / os.fsdecode(b"caf\xe9") / "1").mkdir(parents=True)
+    assert survey(repository)[1]["caf\\udce9"].startswith("its name is no UTF-8")
+    assert list(find_models(repository)[0]) == models_in(repository) == ["digits"]
 
 
 def test_links_that_lead_nowhere_are_no_models_and_no_versions(tmp_path):

@@ -18,6 +18,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _LONGEST_NAME = 255  # bytes, of a directory
 _WITHDRAWN = ".withdrawn-"  # hidden, and no number: no model server finds it
 _INT64 = range(-(2**63), 2**63)
+# No message holds such a name.
+_NO_UTF8 = "its name is no UTF-8, so nobody can ask for it: give it another"
 
 
 def version_number(name: str) -> int | None:
@@ -118,18 +120,20 @@ def survey(repository: Path) -> tuple[dict[str, Path], dict[str, str]]:
     for entry in sorted(repository.iterdir()):
         if entry.name.startswith("."):
             continue
+        name = entry.name.encode(errors="backslashreplace").decode()  # as it can be told
         try:
-            if find_versions(entry):
-                models[entry.name] = entry
-            elif reason := why_no_model(entry):
-                others[entry.name] = reason
+            versions = find_versions(entry)
+            if versions and name == entry.name:
+                models[name] = entry
+            elif reason := _NO_UTF8 if versions else why_no_model(entry):
+                others[name] = reason
         except NotADirectoryError:
             if reason := _misplaced_file(entry):
-                others[entry.name] = reason
+                others[name] = reason
         except FileNotFoundError:  # taken away since it was listed
             continue
         except OSError as error:
-            others[entry.name] = f"it cannot be listed: {error.strerror}"
+            others[name] = f"it cannot be listed: {error.strerror}"
     return models, others
 
 

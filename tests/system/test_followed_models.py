@@ -1,5 +1,7 @@
 """Which models `sluice up` lists for its servers while the disk changes; no server answers here."""
 
+import os
+
 import pytest
 
 from service.up.models import Models
@@ -56,3 +58,9 @@ def test_a_repository_that_goes_away_changes_nothing_until_it_is_back(follow, re
     repository.with_name("aside").rename(repository)
     add(repository / "photos")
     assert follow() == ["digits", "photos"]
+
+
+def test_a_folder_whose_name_is_no_utf_8_changes_nothing(follow, repository, capfd):
+    add(repository / os.fsdecode(b"caf\xe9"))
+    assert [follow(), follow()] == [["digits"]] * 2
+    assert capfd.readouterr().err.count("is not served: its name is no UTF-8") == 1
