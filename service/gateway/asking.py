@@ -18,7 +18,7 @@ from service.gateway.decode.images import as_graph_reads, check_content, graph_r
 from service.gateway.errors import RejectedByModel, RequestError
 from service.gateway.query import Query
 from service.gateway.signatures import Signatures, validate
-from service.gateway.traffic import Inputs, Kind, bytes_of, kind_of
+from service.gateway.traffic import Inputs, Kind, kept_by, kind_of
 from sluice.wire.contract import TAKE_FILES
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef
@@ -46,8 +46,8 @@ class Question(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return bytes_of(self.inputs)
+        """Bytes that it keeps."""
+        return kept_by(self.inputs)
 
     def write_to(self, capture: AnyCapture, version: int, caller: Caller) -> None:
         """As one that this version has answered."""

@@ -27,7 +27,7 @@ from service.gateway.capture_records import FORWARDED, Records
 from service.gateway.patterns import named_by
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
-from service.gateway.traffic import Inputs, Kind, bytes_of
+from service.gateway.traffic import Inputs, Kind, kept_by
 from service.gateway.variables import InvalidSetting, environment_variable
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.tfrecords import frame
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class _Taken(NamedTuple):
-    """One request in line, of so many bytes; `encode` makes its record."""
+    """One request in line, which keeps so many bytes; `encode` makes its record."""
 
     size: int
     encode: Callable[[], bytes]
@@ -86,7 +86,7 @@ class Capture:
         """A version has answered these inputs."""
         if self._is_wanted(kind.model.name, caller):
             encode = partial(self._records.answered, kind, inputs, version, int(time.time()))
-            self._put(_Taken(bytes_of(inputs), encode))
+            self._put(_Taken(kept_by(inputs), encode))
 
     def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
         """A serialized request of "/SERVICE/METHOD" about examples has been answered."""

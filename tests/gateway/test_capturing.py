@@ -271,6 +271,16 @@ def test_a_line_that_is_full_takes_no_more_and_counts(capture, tmp_path):
     assert counted()[WRITTEN] == 1 + 10 - dropped == len(read(tmp_path))
 
 
+def test_a_line_is_full_of_the_messages_that_requests_lie_in(capture):
+    taken, counted = capture()
+    message = memoryview(bytes(MOST_BYTES_IN_LINE))
+    inputs = {"x": np.frombuffer(message[:1024], np.uint8).reshape(1, 1024)}
+    kind = kind_of(ModelRef("m"), "serving_default", (), inputs)
+    taken.answered(kind, inputs, 1, Caller.within(1))
+    taken.close()
+    assert counted() == {'sluice_captures_total{outcome="line"}': 1}
+
+
 def test_a_request_that_is_larger_than_a_file_is_dropped(capture, tmp_path):
     taken, counted = capture(capture_max_bytes=800_000)
     ask(taken, rows=100)

@@ -324,6 +324,16 @@ def test_what_waits_keeps_no_more_than_is_counted_for_it() -> None:
     assert not np.shares_memory(joined.answer.outputs["y"], REPLY)
 
 
+def test_nor_of_the_message_that_its_inputs_lie_in() -> None:
+    """Which may be padded: nearly all of it can be fields that nobody knows."""
+    message = bytes(1 << 20)
+    inputs = {"x": np.frombuffer(memoryview(message)[-8:], np.float32).reshape(1, 2)}
+    kind = kind_of(LIVE, "serving_default", (), inputs)
+    question = Question(kind, inputs, 1, Signature("serving_default", {}, {}))
+    pair = in_line(CANARY, question, Answer({"y": REPLY[3:4]}, 1), Caller.within(60))
+    assert pair.size >= len(message)
+
+
 @pytest.mark.parametrize(
     ("error", "counts"),
     [
