@@ -297,6 +297,20 @@ def test_unknown_keys_are_looked_for_within_a_bound_and_the_last_good_ones_stay(
     asyncio.run(run())
 
 
+def test_whatever_keeps_keys_from_being_had_is_told(tmp_path):
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+
+    async def problem(source):
+        keys = KeySet(source)
+        assert await keys.find("ours", "RS256") is None
+        return keys.problem
+
+    for source in (str(deep), "https://login.example:many/jwks.json"):
+        said = asyncio.run(problem(source))
+        assert said.startswith(f"the keys of {source} cannot be had (")
+
+
 def test_a_token_that_held_is_forgotten_with_its_issuer_and_its_time(jwks):
     text = FILE.replace("JWKS", str(jwks))
 

@@ -65,8 +65,9 @@ class KeySet:
         self._tried = time.monotonic()
         try:
             keys = await asyncio.to_thread(self._fetched_keys)
-        except (OSError, ValueError, httpx.HTTPError) as error:
-            problem = f"the keys of {self._source} cannot be had ({error or type(error).__name__})"
+        except Exception as error:  # whatever libraries make of an address, or of a document
+            why = str(error) or type(error).__name__
+            problem = f"the keys of {self._source} cannot be had ({why})"
             if problem != self.problem:
                 log.error("%s; those before stay in force", problem)
             self.problem = problem
