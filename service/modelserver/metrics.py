@@ -11,6 +11,7 @@ do.
 """
 
 import socket
+import socketserver
 import threading
 import time
 from bisect import bisect_left
@@ -206,6 +207,10 @@ class MetricsServer:
 
         class Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+            def server_bind(self) -> None:
+                """Less the question for this machine's name: a DNS may be away."""
+                socketserver.TCPServer.server_bind(self)
 
         self._server = Server(address, Handler)
         self.port: int = self._server.server_address[1]

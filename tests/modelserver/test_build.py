@@ -17,7 +17,7 @@ from service.modelserver.build import (
     session_config,
 )
 from service.modelserver.errors import StartError
-from service.modelserver.metrics import Metrics
+from service.modelserver.metrics import Metrics, MetricsServer
 from service.modelserver.options import Options
 from tests.processes import free_port
 
@@ -108,6 +108,11 @@ def test_it_listens_on_an_ipv6_address_for_calls_and_metrics(file, caplog):
     assert f"Exporting metrics at [::1]:{port}/monitoring" in caplog.text
     with urllib.request.urlopen(f"http://[::1]:{port}/monitoring/prometheus/metrics") as reply:
         assert b"tensorflow:serving:request_count" in reply.read()
+
+
+def test_metrics_ask_no_dns(monkeypatch):
+    monkeypatch.setattr(socket, "getfqdn", lambda *_: pytest.fail("the DNS is asked"))
+    assert MetricsServer(("127.0.0.1", 0), "/metrics", Metrics().render).port
 
 
 @pytest.mark.parametrize("text", ["", "prometheus_config { enable: false }"])

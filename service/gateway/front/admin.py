@@ -7,6 +7,7 @@ three paths, and independent of the event loop that it reports on.
 
 import asyncio
 import socket
+import socketserver
 import threading
 import time
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -91,6 +92,10 @@ class _Server(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Less the question for this machine's name: a DNS may be away, and the loop waits here."""
+        socketserver.TCPServer.server_bind(self)
 
 
 class _Handler(BaseHTTPRequestHandler):
