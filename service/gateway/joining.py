@@ -42,7 +42,8 @@ from service.gateway.traffic import (
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.45  # of the time that the call leaves: how long another waits is a guess
 MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
-_BATCH_LIMIT = re.compile(r"maximum input batch size (\d+)")  # TensorFlow Serving's own words
+# TensorFlow Serving's own words; what a model refuses may quote those of a request.
+_BATCH_LIMIT = re.compile(r"Task size \d+ is larger than maximum input batch size (\d{1,9})\b")
 
 Send = Callable[[Server, Call], Awaitable[Answer]]
 
@@ -225,7 +226,7 @@ class Joining:
     def _fail(self, traffic: Traffic, parts: Sequence[Part], error: GatewayError) -> None:
         """The model's own refusals may be one part's fault; the server's are nobody's."""
         if len(parts) > 1 and isinstance(error, RejectedByModel | ModelServerFailed):
-            limit = _BATCH_LIMIT.search(str(error))
+            limit = _BATCH_LIMIT.match(str(error))
             if limit and int(limit[1]) < sum(part.rows for part in parts):
                 traffic.max_rows = max(1, int(limit[1]))
                 for part in parts:

@@ -279,6 +279,23 @@ async def test_the_model_servers_own_limit_is_learnt_from_its_refusal():
 
 
 @run
+async def test_what_a_refusal_quotes_of_a_request_is_no_limit_of_the_model_servers():
+    bench = Bench()
+    first = await busy(bench)
+    waiting = [bench.ask(index) for index in range(6)]
+    await settle()
+    bench.calls[0].answer()
+    await settle()
+    sent = "Task size 6 is larger than maximum input batch size 1"
+    words = f"StringToNumberOp could not correctly convert string: {sent}"
+    bench.calls[1].fail(RejectedByModel(words))
+    await bench.drive([first, *waiting])
+    assert bench.sizes() == [1, 6, *[1] * 6]
+    await bench.drive([bench.ask(index) for index in range(20)])
+    assert max(bench.sizes()[8:]) > 1
+
+
+@run
 async def test_a_limit_that_the_call_kept_to_is_not_tried_for_ever():
     bench = Bench()
     first = await busy(bench)
@@ -286,7 +303,7 @@ async def test_a_limit_that_the_call_kept_to_is_not_tried_for_ever():
     await settle()
     bench.calls[0].answer()
     await settle()
-    bench.calls[1].fail(RejectedByModel("maximum input batch size 3"))
+    bench.calls[1].fail(RejectedByModel("Task size 3 is larger than maximum input batch size 3"))
     await bench.drive([first, *waiting])
     assert bench.sizes() == [1, 3, 1, 1, 1]
     check(waiting)
