@@ -148,6 +148,7 @@ class Supervisor:
                     options.asks_for_keys,
                     "https" if self._speaks_tls else "http",
                     str(self._self_signed[0]) if self._self_signed else "",
+                    grpc_is_open=bool(self._tensorflow_serving),
                 )
             )
 
@@ -222,6 +223,11 @@ class Supervisor:
     def _speaks_tls(self) -> bool:
         return self._options.tls or self._options.tls_self_signed
 
+    @property
+    def _tensorflow_serving(self) -> str | None:
+        """Its command, where it is the model server."""
+        return None if self._options.trusted_keys else shutil.which(TENSORFLOW_MODEL_SERVER)
+
     def _model_server_command(self) -> list[str]:
         """The same flags either way, as the embedded server is TensorFlow Serving's twin; but for
         those that only the twin has."""
@@ -235,8 +241,8 @@ class Supervisor:
             # Its default of 4 threads a core turns callers away while cores are idle.
             f"--grpc_max_threads={max(64, 16 * (os.cpu_count() or 1))}",
         ]
-        installed = shutil.which(TENSORFLOW_MODEL_SERVER)
-        if options.trusted_keys or not installed:
+        installed = self._tensorflow_serving
+        if not installed:
             reload_config = str(options.allow_reload_config).lower()
             own = [
                 f"--bind_address={options.model_server_host}",

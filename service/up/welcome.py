@@ -18,13 +18,14 @@ def welcome(
     asks_for_keys: bool,
     scheme: str = "http",
     ca_file: str = "",
+    grpc_is_open: bool = False,
 ) -> str:
     """`names` are served, `missing` not or not yet; `ca_file` is what to trust for HTTPS, where it
-    is no usual authority."""
+    is no usual authority; `grpc_is_open`, whether gRPC is listened on at every address."""
     shown = "localhost" if is_loopback(host) or host in ANY else host
     shown = f"[{shown}]" if ":" in shown else shown
     lines = [f"HTTP on {scheme}://{shown}:{http_port}, gRPC on {shown}:{grpc_port}"]
-    lines.append(_reach(host, asks_for_keys))
+    lines.append(_reach(host, asks_for_keys, grpc_is_open))
     if names:
         url = f"{scheme}://{shown}:{http_port}/v1/models/{names[0]}"
         curl = f"curl --cacert {shlex.quote(ca_file)}" if ca_file else "curl"
@@ -57,7 +58,13 @@ def _sample(model: Path) -> Path:
     return samples[-1] if samples else Path("IMAGE.png")
 
 
-def _reach(host: str, asks_for_keys: bool) -> str:
+def _reach(host: str, asks_for_keys: bool, grpc_is_open: bool) -> str:
+    if grpc_is_open and (asks_for_keys or is_loopback(host)):
+        how = "asks for keys (SLUICE_ACCESS_FILE)" if asks_for_keys else "is for this machine alone"
+        return (
+            f"HTTP {how}. Other machines reach gRPC, without a password: keep its port, which is "
+            "TensorFlow Serving's own, from those you do not trust"
+        )
     if asks_for_keys:
         return "HTTP asks for keys (SLUICE_ACCESS_FILE); gRPC is for this machine alone"
     if is_loopback(host):

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 import requests
 
 from service.up.ports import port_problem
+from service.up.welcome import welcome
 from sluice import Client
 from tests.processes import ROOT, needs_make_serve
 
@@ -107,6 +109,16 @@ def test_a_name_may_have_addresses_that_the_machine_has_not(free_port, name_of):
     """As ::1 is where IPv6 is off."""
     name_of("2001:db8::1", "127.0.0.1")
     assert port_problem("localhost", {"--http-port": free_port}) == ""
+
+
+@pytest.mark.parametrize("asks_for_keys", [False, True])
+def test_that_tensorflow_serving_is_open_to_others_is_said_at_the_end_too(asks_for_keys):
+    """Whatever `--host` says: it has no flag for the address."""
+    where = "127.0.0.1", 8080, 8500
+    said = welcome(Path("models"), [], [], *where, asks_for_keys, grpc_is_open=True)
+    assert "Other machines reach gRPC, without a password" in said
+    assert "For this machine alone" not in said
+    assert "gRPC is for this machine alone" not in said
 
 
 def test_a_bad_setting_is_one_line():
