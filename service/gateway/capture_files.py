@@ -1,8 +1,8 @@
 """The files of captured requests: TFRecords in a directory that keeps to its bounds.
 
 Each worker appends to a file of its own, whose name says when it was begun, and begins another
-once that is an eighth of what the directory may hold, or of how old it may be. Before it does, it
-deletes the oldest, whoever wrote them.
+once that is an eighth of its part of what the directory may hold, or of how old it may be. Before
+it does, it deletes the oldest, whoever wrote them. What is larger than such a file is not written.
 """
 
 import os
