@@ -184,6 +184,9 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
+CLIENT_S = 5.0  # that a client may take, of whom each has a thread
+
+
 class MetricsServer:
     """Answer GET `path` with what `render` gives; anything else is a 404 with a reason.
 
@@ -193,6 +196,8 @@ class MetricsServer:
 
     def __init__(self, address: tuple[str, int], path: str, render: Callable[[], str]) -> None:
         class Handler(BaseHTTPRequestHandler):
+            timeout = CLIENT_S
+
             def do_GET(self) -> None:  # the name is http.server's
                 known = self.path == path
                 body = (render() if known else _UNKNOWN).encode()

@@ -7,6 +7,7 @@ import urllib.request
 import grpc
 import pytest
 
+from service.modelserver import metrics
 from service.modelserver.batching import BatchingRunner
 from service.modelserver.build import (
     listen,
@@ -113,6 +114,13 @@ def test_it_listens_on_an_ipv6_address_for_calls_and_metrics(file, caplog):
 def test_metrics_ask_no_dns(monkeypatch):
     monkeypatch.setattr(socket, "getfqdn", lambda *_: pytest.fail("the DNS is asked"))
     assert MetricsServer(("127.0.0.1", 0), "/metrics", Metrics().render).port
+
+
+def test_who_connects_for_metrics_and_asks_nothing_keeps_no_thread(monkeypatch):
+    monkeypatch.setattr(metrics, "CLIENT_S", 0.05)
+    server = MetricsServer(("127.0.0.1", 0), "/metrics", Metrics().render)
+    with socket.create_connection(("127.0.0.1", server.port), 60) as silent:
+        assert silent.recv(1) == b""
 
 
 @pytest.mark.parametrize("text", ["", "prometheus_config { enable: false }"])
