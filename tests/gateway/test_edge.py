@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from service.gateway.error_responses import FAILED
+from service.gateway.errors import MalformedRequest
 from service.gateway.gateway import Gateway
 from service.gateway.rpc.arrivals import Arrivals
 from service.gateway.rpc.edge import Edge, Method
@@ -16,13 +17,15 @@ from sluice.wire.contract import HEALTH_SERVICE, OIP_SERVICE
 from sluice.wire.health import HealthService, add_health
 
 
-def test_what_a_bug_says_is_for_the_log(caplog):
+def told_of(error):
+    """(code, details) of a call that fails by it."""
+
     async def test():
         gateway = Gateway.of(Settings())
         edge = Edge(gateway, Arrivals(gateway.settings))
 
         def parse(_):
-            raise RuntimeError("/etc/a-path")
+            raise error
 
         server = grpc.aio.server()
         methods = {"M": Method("oip-grpc", "live", parse, parse)}
@@ -33,11 +36,21 @@ def test_what_a_bug_says_is_for_the_log(caplog):
             with pytest.raises(grpc.RpcError) as caught:
                 await channel.unary_unary("/s/M")(b"", timeout=60)
         await server.stop(None)
-        return caught.value
+        return caught.value.code(), caught.value.details()
 
-    error = asyncio.run(test())
-    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, FAILED)
+    return asyncio.run(test())
+
+
+def test_what_a_bug_says_is_for_the_log(caplog):
+    assert told_of(RuntimeError("/etc/a-path")) == (grpc.StatusCode.INTERNAL, FAILED)
     assert "/etc/a-path" in caplog.text
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{CYRILLIC SMALL LETTER A}", "\N{EURO SIGN}"])
+def test_an_error_of_any_letters_is_told_as_far_as_a_client_takes_it(letter):
+    code, details = told_of(MalformedRequest(letter * 10_000))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert set(details) == {letter}
 
 
 class NoRoom(Arrivals):

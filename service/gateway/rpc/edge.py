@@ -27,7 +27,7 @@ from sluice.wire.model_ref import ModelRef
 Request = TypeVar("Request")
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
-MAX_DETAILS = 2000  # characters; a client takes 8 kB of trailers, percent-encoded, and no more
+MAX_DETAILS = 2000  # bytes; a client takes 8 kB of trailers, percent-encoded, and no more
 QUIET_S = 0.1
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,8 @@ def ending_of(error: Exception) -> Ending:
     """What the client is told of an error; one that is no GatewayError is a bug."""
     details, trailers = FAILED, dict[str, str]()
     if isinstance(error, GatewayError):
-        details, trailers = str(error)[:MAX_DETAILS], headers_of(error)
+        words = str(error).encode(errors="replace")[:MAX_DETAILS]
+        details, trailers = words.decode(errors="ignore"), headers_of(error)
     return Ending(grpc.StatusCode[grpc_code_of(error)], details, _trailers(trailers))
 
 
