@@ -7,6 +7,7 @@ session's callable costs less a call than a signature function does.
 import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -71,7 +72,8 @@ class Servable:
         self._expected, self._looped = expected or {}, looped
         self._in_callers_thread = in_callers_thread
         self._session = session
-        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], SessionCallable] = {}
+        # Two threads may both make one, and either will do.
+        self._callable = lru_cache(_MAX_CALLABLES)(self._make_callable)
         self._running = 0
         self._idle = threading.Condition()  # guards _running
 
@@ -102,7 +104,10 @@ class Servable:
             if any(name in self._looped for name in run.fetches):
                 outputs = self._run_until(deadline, run)
             else:
-                outputs = self._callable(run)(*run.feeds.values())
+                # Files and tf.Examples, which are strings, are decoded side by side.
+                strings = any(array.dtype == object for array in run.feeds.values())
+                do = self._callable(tuple(run.feeds), run.fetches, strings)
+                outputs = do(*run.feeds.values())
         except UnicodeDecodeError as error:
             # TensorFlow quoted an input in its error, and its Python layer cannot take the bytes.
             raise InvalidArgument(error.object.decode(errors="backslashreplace")) from error
@@ -119,27 +124,17 @@ class Servable:
         """
         with self._idle:
             self._idle.wait_for(lambda: self._running == 0)
-        self._callables.clear()
+        self._callable.cache_clear()
         self._session.close()
 
     def _run_until(self, deadline: float | None, run: Run) -> list[Array]:
         left_ms = 0 if deadline is None else max(int((deadline - time.monotonic()) * 1e3), 1)
         return self._session.run(run.feeds, run.fetches, RunOptions(timeout_in_ms=left_ms))
 
-    def _callable(self, run: Run) -> SessionCallable:
-        # No lock: two threads may both make one, and either will do.
-        names = tuple(run.feeds), run.fetches
-        found = self._callables.get(names)
-        if found is None:
-            found = self._make_callable(run)
-            if len(self._callables) < _MAX_CALLABLES:
-                self._callables[names] = found
-        return found
-
-    def _make_callable(self, run: Run) -> SessionCallable:
-        options = CallableOptions(feed=run.feeds, fetch=run.fetches)
-        # Files and tf.Examples, which are strings, are decoded side by side.
-        strings = any(array.dtype == object for array in run.feeds.values())
+    def _make_callable(
+        self, feeds: tuple[str, ...], fetches: tuple[str, ...], strings: bool
+    ) -> SessionCallable:
+        options = CallableOptions(feed=feeds, fetch=fetches)
         if self._in_callers_thread and not strings:
             options.run_options.CopyFrom(_IN_CALLERS_THREAD)
         return self._session.make_callable(options)

@@ -1,4 +1,4 @@
-"""Where a run's ops run."""
+"""Where a run's ops run, and what is prepared for the next."""
 
 import threading
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from service.modelserver import servable as servable_module
 from service.modelserver.servable import Run, Servable
 from service.modelserver.session import Session
 
@@ -28,3 +29,27 @@ def test_ops_follow_one_another_in_the_callers_thread(in_callers_thread, dtype, 
     (found,) = servable.run(run).values()
     servable.close()
     assert (int(found) == threading.get_ident()) == is_callers
+
+
+class Counting(Session):
+    """How often something was prepared."""
+
+    made = 0
+
+    def make_callable(self, options):
+        self.made += 1
+        return super().make_callable(options)
+
+
+def test_what_was_asked_last_stays_prepared(monkeypatch):
+    """Whatever was asked before: a client can name any subset of the outputs."""
+    monkeypatch.setattr(servable_module, "_MAX_CALLABLES", 2)
+    with tf.Graph().as_default() as graph:
+        given = tf.compat.v1.placeholder(tf.float32, [1])
+        outputs = [tf.identity(given).name for _ in range(3)]
+    session = Counting(tf.compat.v1.Session(graph=graph), [given.name, *outputs])
+    servable = Servable(session, {})
+    for name in (*outputs, outputs[-1]):
+        servable.run(Run({given.name: np.ones(1, np.float32)}, (name,)))
+    servable.close()
+    assert session.made == len(outputs)
