@@ -191,7 +191,13 @@ class Traffic:
         line.append(part)
 
     def leave(self, part: Part) -> None:
-        """Of a part that is taken, or that nobody waits for any more."""
+        """Of a part that nobody waits for any more, unless it is taken. What is left of it stays
+        in line until that moves, and what it is about is counted nowhere any more."""
+        if part.in_line:
+            self._go(part)
+            part.inputs = {}
+
+    def _go(self, part: Part) -> None:
         if part.in_line:
             part.in_line = False
             self._count(part, -1)
@@ -223,7 +229,7 @@ class Traffic:
                         break
                     parts.append(part)
                     rows, size = rows + part.rows, size + part.size
-                self.leave(part)
+                self._go(part)
                 line.popleft()
             if line:
                 self._lines[key] = line

@@ -212,6 +212,21 @@ async def test_a_call_that_is_cancelled_before_it_begins_gives_its_slot_back():
 
 
 @run
+async def test_what_a_client_that_left_had_sent_is_let_go():
+    """And not only once the line moves: the call before it may take long."""
+    bench = Bench()
+    first = await busy(bench)
+    waiting, left = bench.ask(1), bench.ask(2)
+    await settle()
+    left.cancel()
+    await settle()
+    line = bench.joining._of("m")._lines.values()
+    assert [len(part.inputs) for parts in line for part in parts] == [1, 0]
+    await bench.drive([first, waiting])
+    check([waiting])
+
+
+@run
 async def test_the_bytes_of_a_call_are_bounded():
     bench = Bench()
     first = await busy(bench)
