@@ -178,6 +178,22 @@ def test_one_that_takes_connections_and_says_nothing_holds_nobody_up():
         asyncio.run(run())
 
 
+def test_answers_that_are_late_at_the_same_moment_are_one_that_is():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        async def run():
+            store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", Book(), 0.04)
+            spendings = [Spending("a", Rate(REQUESTS, 1000, 1000), 1)]
+            for _ in range(AWAY_AFTER - 1):
+                await asyncio.gather(*[store.spend(spendings) for _ in range(2 * AWAY_AFTER)])
+                assert not store.problem
+            while not store.problem:
+                await store.spend(spendings)
+            await store.close()
+
+        asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_a_standstill_of_the_gateway_makes_it_not_away():
     """What it answered meanwhile has not been read when the requests' patience is over."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -7,6 +7,7 @@ all once it is known to be away: it is asked again beside the requests until it 
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable
 from typing import Any
@@ -21,7 +22,8 @@ from service.gateway.errors import Busy
 from service.gateway.standstill import LATE_S
 
 AGAIN_S = 0.5
-AWAY_AFTER = 3  # answers in a row that came too late: one does where a machine is busy
+AWAY_AFTER = 3  # answers in a row that came too late: one does where a machine is busy, and all
+# that are waited for at that moment do, which count as one
 CONNECTIONS = 64
 # What one that was away is to take: a primary that has become a replica answers, and takes nothing.
 NOTHING = Spending("nothing", Rate(REQUESTS, per_s=1.0, burst=1.0), 0.0)
@@ -86,7 +88,7 @@ class RedisStore:
         self._fallback = fallback
         self._first: asyncio.Task[None] | None = None
         self._returning: asyncio.Task[None] | None = None
-        self._late = 0
+        self._late, self._late_at = 0, -math.inf
         self.problem = ""
 
     def look(self) -> None:
@@ -104,9 +106,11 @@ class RedisStore:
                 self._late = 0
                 return _outcome(spendings, reply)
             except TimeoutError as error:
+                now = time.monotonic()
                 # Else the loop itself stood still, and the answer may be there.
-                if time.monotonic() - began < self._timeout_s + LATE_S:
-                    self._late += 1
+                in_time = now - began < self._timeout_s + LATE_S
+                if in_time and began >= self._late_at:
+                    self._late, self._late_at = self._late + 1, now
                 if self._late >= AWAY_AFTER:
                     self._away(error)
             except (RedisError, OSError) as error:
