@@ -108,11 +108,14 @@ class CaptureFiles:
             name = _NAME.fullmatch(path.name)
             if name is None:
                 continue
-            begun = datetime.strptime(name[1], _BEGUN).replace(tzinfo=UTC)
             try:
-                yield begun.timestamp(), path.stat().st_size, path
+                begun = datetime.strptime(name[1], _BEGUN).replace(tzinfo=UTC)
+                found = begun.timestamp(), path.stat().st_size, path
+            except ValueError:  # no date, so it is none of ours
+                continue
             except FileNotFoundError:  # another worker was faster
                 continue
+            yield found
 
     @staticmethod
     def _is_gone(file: _Open) -> bool:

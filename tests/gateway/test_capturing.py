@@ -316,6 +316,16 @@ def test_a_file_that_somebody_deletes_is_begun_anew(tmp_path):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"two"]
 
 
+def test_a_file_whose_name_has_no_date_is_none_of_ours(tmp_path):
+    other = tmp_path / "20261399T000000Z-00000000.tfrecord"
+    other.touch()
+    files = CaptureFiles(tmp_path, 10_000, 1000, 1)
+    files.append([b"one"])
+    files.close()
+    assert len([*tmp_path.iterdir()]) == 2
+    assert other.exists()
+
+
 def test_what_is_too_old_goes_also_while_nobody_asks(capture, tmp_path):
     for name in ("20200101T000000Z-00000000.tfrecord", "20200101T000000Z-old.tfrecord"):
         (tmp_path / name).touch()
