@@ -4,52 +4,104 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+import uvloop
 
+from service.gateway.front.handshake import SHUTDOWN_S
 from service.gateway.front.protocol import FrontProtocol
 from service.gateway.settings import Settings
+from service.gateway.tls.server import server_tls
 from tests.gateway.test_late_looks import worker
+from tests.system.certificates import Folder
 
 SETTINGS = Settings(model_server="127.0.0.1:1")
 ANSWER, PIECE = bytes(8 << 20), 1 << 20
 PAUSE_S = 0.7 * SETTINGS.body_timeout_s  # between two looks
+ROOM = 1 << 16  # what the system takes at either end
+
+pytestmark = pytest.mark.parametrize(
+    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+Test = Callable[[FrontProtocol, asyncio.StreamReader], Awaitable[None]]
+
+
+def run(loop, test: Test, folder: Folder | None = None) -> None:
+    """A test of a connection on which ANSWER was sent, and its client's end; over TLS with the
+    certificates of a folder."""
+
+    async def within() -> None:
+        async with answered(folder) as (connection, reader):
+            await test(connection, reader)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(within(), 15))
 
 
 @contextlib.asynccontextmanager
-async def answered() -> AsyncIterator[tuple[FrontProtocol, socket.socket]]:
-    """A connection of the running event loop on which ANSWER was sent, and its client's end."""
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    of = worker()
-    with theirs, contextlib.closing(of.tmp):
-        _, connection = await of.loop.create_connection(of._http, sock=ours)
+async def answered(
+    folder: Folder | None,
+) -> AsyncIterator[tuple[FrontProtocol, asyncio.StreamReader]]:
+    of, tls = worker(), None
+    if folder is not None:
+        served = server_tls(replace(SETTINGS, **folder.settings()))
+        of.gateway = replace(of.gateway, tls=served)
+        tls = {"ssl": folder.client_context(), "server_hostname": "localhost"}
+    with contextlib.closing(of.tmp), socket.socket() as listener, socket.socket() as end:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+        listener.bind(("127.0.0.1", 0))
+        server = await of.loop.create_server(of._protocol, sock=listener)
+        end.setblocking(False)
+        await of.loop.sock_connect(end, listener.getsockname())
+        reader, writer = await asyncio.open_connection(sock=end, limit=ROOM, **tls or {})
+        while not of.connections:
+            await asyncio.sleep(0.01)
+        (connection,) = of.connections
         connection.transport.write(ANSWER)
-        yield connection, theirs
-        connection.transport.abort()
-        await asyncio.sleep(0)
+        try:
+            yield connection, reader
+        finally:
+            connection.transport.abort()
+            writer.transport.abort()
+            server.close()
+            await asyncio.sleep(0)
 
 
-async def read(end: socket.socket, size: int) -> None:
-    """So much, or what there is before the end."""
-    loop = asyncio.get_running_loop()
-    while size and (data := await loop.sock_recv(end, size)):
-        size -= len(data)
+def test_who_goes_on_reading_is_waited_for(loop) -> None:
+    async def test(connection, reader) -> None:
+        now = time.monotonic()
+        for _ in range(6):
+            connection.look(now, SETTINGS)
+            assert not connection.transport.is_closing()
+            await reader.readexactly(PIECE)
+            now += PAUSE_S
+
+    run(loop, test)
 
 
-def test_who_goes_on_reading_is_waited_for() -> None:
-    async def test() -> None:
-        async with answered() as (connection, end):
-            now = time.monotonic()
-            for _ in range(6):
-                connection.look(now, SETTINGS)
-                assert not connection.transport.is_closing()
-                await read(end, PIECE)
-                now += PAUSE_S
+@pytest.mark.parametrize("closes", [False, True], ids=["kept", "closed"])
+def test_over_tls_it_is_too(loop, closes, tmp_path) -> None:
+    """TLS hands all that it is given to the transport below at once, and once it is closed gives
+    that a second."""
 
-    asyncio.run(test())
+    async def test(connection, reader) -> None:
+        now = time.monotonic()
+        if closes:
+            connection._close_transport()
+        for each in range(6):
+            connection.look(now, SETTINGS)
+            await asyncio.sleep(0 if each else 1.5 * SHUTDOWN_S)
+            assert not connection.transport.is_closing()
+            await reader.readexactly(PIECE)
+            now += PAUSE_S
+        await reader.readexactly(len(ANSWER) - 6 * PIECE)
+        if closes:
+            assert await reader.read() == b""
+
+    run(loop, test, Folder(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -59,36 +111,36 @@ def test_who_goes_on_reading_is_waited_for() -> None:
         pytest.param(PIECE, replace(SETTINGS, min_body_rate=1_000_000), id="too little"),
     ],
 )
-def test_who_does_not_is_hung_up_on(taken, settings) -> None:
-    async def test() -> None:
-        async with answered() as (connection, end):
-            now = time.monotonic()
-            for _ in range(2):
-                connection.look(now, settings)
-                assert not connection.transport.is_closing()
-                await read(end, taken)
-                now += PAUSE_S
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_who_does_not_is_hung_up_on(loop, tls, taken, settings, tmp_path) -> None:
+    async def test(connection, reader) -> None:
+        now = time.monotonic()
+        for _ in range(2):
             connection.look(now, settings)
-            assert connection.transport.is_closing()
+            assert not connection.transport.is_closing()
+            await reader.readexactly(taken)
+            now += PAUSE_S
+        connection.look(now, settings)
+        assert connection.transport.is_closing()
 
-    asyncio.run(test())
+    run(loop, test, Folder(tmp_path) if tls else None)
 
 
-def test_nor_is_it_waited_for_once_the_connection_is_closed() -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_nor_is_it_waited_for_once_the_connection_is_closed(loop, tls, tmp_path) -> None:
     """Which the system does not end before the last byte has gone."""
 
-    async def test() -> None:
-        async with answered() as (connection, _):
-            open_ones, now = connection.worker.connections, time.monotonic()
-            connection._close_transport()
-            for _ in range(2):
-                connection.look(now, SETTINGS)
-                await asyncio.sleep(0)
-                assert open_ones == {connection}
-                now += PAUSE_S
+    async def test(connection, _) -> None:
+        open_ones, now = connection.worker.connections, time.monotonic()
+        connection._close_transport()
+        for _ in range(2):
             connection.look(now, SETTINGS)
             await asyncio.sleep(0)
+            assert open_ones == {connection}
+            now += PAUSE_S
+        while open_ones:
+            connection.look(now, SETTINGS)
             await asyncio.sleep(0)
-            assert not open_ones
+            now += PAUSE_S
 
-    asyncio.run(test())
+    run(loop, test, Folder(tmp_path) if tls else None)

@@ -37,7 +37,7 @@ class Handshake(asyncio.Protocol):
     A handshake that fails, or is not done within the time of a request's head, ends the connection.
     """
 
-    def __init__(self, worker: Any, follow: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, worker: Any, follow: Callable[[], Any]) -> None:
         self._worker, self._follow = worker, follow
         self._began = time.monotonic()
         self._shaking: asyncio.Task[None] | None = None
@@ -108,6 +108,7 @@ class Handshake(asyncio.Protocol):
 
     def _hand_over(self, secured: Any) -> None:
         protocol = self._follow()
+        protocol.below = self._transport
         secured.set_protocol(protocol)
         protocol.connection_made(secured)
         if self._heard:

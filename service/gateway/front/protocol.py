@@ -28,7 +28,10 @@ LINGER_S = 1.0  # for what is still on its way when a connection is closed
 
 
 class FrontProtocol(ReadingProtocol):
-    """One connection. `worker` is a FrontWorker."""
+    """One connection. `worker` is a FrontWorker; `below`, the transport that TLS writes to, where
+    there is TLS."""
+
+    below: Any = None
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
@@ -78,9 +81,14 @@ class FrontProtocol(ReadingProtocol):
 
     def look(self, now: float, settings: Settings) -> None:
         """Close the connection if its client has been waited for long enough."""
-        if self._closed or self._is_stuck:  # what was answered last may have to go out yet
-            self._look_at_answer(now, settings)
-        elif not self._request_ready.is_set():
+        is_sending = self._is_sending()
+        if is_sending:
+            self._moved = now
+        if self._closed or self._is_stuck or is_sending:
+            self._look_at_answer(now, settings)  # what was answered last may have to go out yet
+            return
+        self._owed_since = 0.0
+        if not self._request_ready.is_set():
             self._look_at_head(now, settings)
         elif (
             self._body_receiver is not None
@@ -119,7 +127,7 @@ class FrontProtocol(ReadingProtocol):
     def _look_at_answer(self, now: float, settings: Settings) -> None:
         """Its client may take as long to read as it may to send: it is to go on, and with as much a
         second."""
-        unsent = self.transport.get_write_buffer_size()
+        unsent = self._left()
         if not self._owed_since:
             self._owed = self._unsent = unsent
             self._owed_since = self._taken_at = now
@@ -129,6 +137,17 @@ class FrontProtocol(ReadingProtocol):
         is_slow = took_s > within_s and self._owed - unsent < settings.min_body_rate * took_s
         if is_slow or now - self._taken_at > within_s:
             self.transport.abort()
+
+    def _left(self) -> int:
+        """Bytes of answers that the system has not taken yet."""
+        below = self.below.get_write_buffer_size() if self.below is not None else 0
+        size: int = self.transport.get_write_buffer_size() + below
+        return size
+
+    def _is_sending(self) -> bool:
+        """Over TLS, which takes an answer as a whole, tells of none of it, and is cut off a second
+        after it is closed."""
+        return self.below is not None and self._left() > 0
 
     def _refuse(self, message: str) -> None:
         """Unless more has come, which is looked at once it is read: an event loop that has stood
@@ -147,6 +166,7 @@ class FrontProtocol(ReadingProtocol):
         that an application may have made of a client's text.
         """
         began, self._began = self._began or time.monotonic(), 0.0
+        self._owed_since = 0.0
         self._look_behind()
         found = self.app.route(request.method, request.path)
         if found is None:
@@ -223,8 +243,10 @@ class FrontProtocol(ReadingProtocol):
 
     def _close_transport(self) -> None:
         """Where more was sent than is taken, it goes on coming for a moment, and is not looked at:
-        closed over it, the connection would be reset, and the client never see its answer."""
-        if self._closed or self.transport.is_closing() or not self._has_more():
+        closed over it, the connection would be reset, and the client never see its answer. Over TLS
+        nor would it see all of one that is larger than what has gone out."""
+        waits = self._has_more() or self._is_sending()
+        if self._closed or self.transport.is_closing() or not waits:
             super()._close_transport()
             return
         self._closed = True
@@ -233,7 +255,13 @@ class FrontProtocol(ReadingProtocol):
         super()._resume_reading()
         if self.transport.can_write_eof():  # TLS has no half that is closed
             self.transport.write_eof()
-        self.worker.loop.call_later(LINGER_S, self.transport.close)
+        self.worker.loop.call_later(LINGER_S, self._close_once_sent)
+
+    def _close_once_sent(self) -> None:
+        if self._is_sending():
+            self.worker.loop.call_later(LINGER_S, self._close_once_sent)
+        else:
+            self.transport.close()
 
     def _has_more(self) -> bool:
         return self._refused or bool(self._ahead) or self.has_unread()
