@@ -206,6 +206,41 @@ def test_most_of_a_large_rate_is_paid_at_hand():
     assert book.asked <= 60
 
 
+LARGE = Rate(REQUESTS, 1000, 1000)  # of which ten are spent ahead
+MANY = 20
+
+
+@pytest.mark.parametrize(
+    ("limits", "paid"),
+    [
+        ((LARGE,), 10),
+        ((LARGE, Rate(BYTES, 1e4, 1e4)), 1),  # of 60 bytes, where a hundred are spent ahead
+        ((LARGE, Rate(ROWS, 1, 1)), 10),
+        ((LARGE, Quota(1000)), 0),
+        ((Quota(1000),), 0),
+        ((Rate(ROWS, 1, 1),), MANY),
+        ((), MANY),
+    ],
+    ids=["rate", "bytes", "rows beside", "day beside", "day", "rows", "none"],
+)
+def test_of_what_is_not_all_at_hand_nothing_is_paid(limits, paid):
+    account = Account("a", Limits(limits), Book())
+    asyncio.run(account.spend({REQUESTS: 1, BYTES: 60}))
+    left = dict(account._at_hand)
+    for number in range(MANY):
+        assert account.pay_request(60) == (number < paid)
+        if number < paid:
+            left[REQUESTS], left[BYTES] = left[REQUESTS] - 1, left[BYTES] - 60
+        assert account._at_hand == left
+
+
+async def pay(account, size, alone=False):
+    """For a request of so many bytes, or for the bytes alone, as the gateway does: of what is at
+    hand, where that is enough."""
+    if not (account.pay(BYTES, size) if alone else account.pay_request(size)):
+        await account.spend({BYTES: size} if alone else {REQUESTS: 1, BYTES: size})
+
+
 @given(
     burst=st.integers(1, 2000),
     asks=st.lists(st.tuples(st.integers(0, 3000), st.booleans()), max_size=200),
@@ -219,7 +254,7 @@ def test_no_more_is_at_hand_than_is_spent_ahead(burst, asks):
         total = 0
         for size, alone in asks:
             try:
-                await account.spend({BYTES: size} if alone else {REQUESTS: 1, BYTES: size})
+                await pay(account, size, alone)
             except RateLimited:
                 continue
             total += size

@@ -56,6 +56,14 @@ class FreeAccount:
     places: int | None = None
     name = ""
 
+    def pay_request(self, size: int) -> bool:
+        del size
+        return True
+
+    def pay(self, kind: str, cost: float) -> bool:
+        del kind, cost
+        return True
+
     async def spend(self, costs: Mapping[str, float]) -> None:
         del costs
 
@@ -75,10 +83,30 @@ class Account:
         self._store, self._refused = store, refused
         self._limits = {each.kind: each for each in limits.rates}
         self._counts_days = DAY in self._limits
-        self._at_hand = dict.fromkeys(self._limits, 0.0)
+        # Of a kind without a limit there is always enough.
+        self._at_hand = dict.fromkeys((REQUESTS, ROWS, BYTES), math.inf)
+        self._at_hand.update(dict.fromkeys(self._limits, 0.0))
         # The day's requests are counted in the store each, so nothing would be saved.
         self._ahead = _ahead_of(limits, store.share_ahead) if not self._counts_days else {}
         self._alone_until = 0.0
+
+    def pay_request(self, size: int) -> bool:
+        """A request of so many bytes, all of it or nothing; whether it was at hand. Else `spend`
+        is to be asked."""
+        at_hand = self._at_hand
+        if self._counts_days or at_hand[REQUESTS] < 1 or at_hand[BYTES] < size:
+            return False
+        at_hand[REQUESTS] -= 1
+        at_hand[BYTES] -= size
+        return True
+
+    def pay(self, kind: str, cost: float) -> bool:
+        """The same of one kind, which is not requests: those are the day's too."""
+        at_hand = self._at_hand
+        if at_hand[kind] < cost:
+            return False
+        at_hand[kind] -= cost
+        return True
 
     async def spend(self, costs: Mapping[str, float]) -> None:
         """So much of each kind, all or nothing; a request is one of the day's too. Raises
@@ -87,15 +115,12 @@ class Account:
             costs = {**costs, DAY: 1}
         at_hand = self._at_hand
         missing = {
-            kind: cost - at_hand[kind]
-            for kind, cost in costs.items()
-            if at_hand.get(kind, cost) < cost
+            kind: cost - at_hand[kind] for kind, cost in costs.items() if at_hand[kind] < cost
         }
         if missing:
             await self._take(missing)
         for kind, cost in costs.items():
-            if kind in at_hand:
-                at_hand[kind] -= cost
+            at_hand[kind] -= cost
 
     async def _take(self, missing: Mapping[str, float]) -> None:
         """Have so much more at hand, and where the store has it what is spent ahead. Raises
