@@ -75,6 +75,17 @@ class Gateway:
         tracer = tracer_of(settings)
         return cls(settings, predictions, telemetry, admission, guard, tls, cors, tracer)
 
+    def lets_in(self, headers: Mapping[str, str], size: int, caller: Caller) -> bool:
+        """Whether it is at hand whose request of `size` bytes this is, and what it costs, as it is
+        of nearly all: then it is counted, and the caller known. Else `identify` finds out."""
+        holder = self.guard.known(headers)
+        if holder is None or size > self.settings.max_body_bytes:
+            return False
+        if not holder.account.pay_request(size):
+            return False
+        caller.grant, caller.account = holder
+        return True
+
     async def identify(
         self, headers: Mapping[str, str], peer: str, size: int, caller: Caller
     ) -> None:
@@ -82,11 +93,11 @@ class Gateway:
         `peer` with these headers, or gRPC metadata, by lower-case name, and count it: before
         anything is read or done for it. Raises Unauthenticated, RateLimited."""
         try:
-            caller.grant = await self.guard.identify(headers, caller.certificate)
+            holder = await self.guard.identify(headers, caller.certificate, peer)
         except Unauthenticated as error:
             self.telemetry.refused(type(error).__name__)
             raise
-        caller.account = self.guard.account(caller.grant, peer, headers)
+        caller.grant, caller.account = holder
         # A head may announce what would take years to pay back, and no more than this is taken.
         size = min(size, self.settings.max_body_bytes)
         await caller.account.spend({REQUESTS: 1, BYTES: size})
@@ -131,7 +142,8 @@ class Gateway:
             caller.trace = self.tracer.begin(request.method, route, caller.metadata, caller.began)
             size = request.length if read else len(request.body)
             if self.guard.asks:
-                await self.identify(headers, client, size, caller)
+                if not self.lets_in(headers, size, caller):
+                    await self.identify(headers, client, size, caller)
                 self.permit(caller, model.name, view.verb)
             let_in = self.admission.arriving if read else self.admission.place
             with let_in(model.name, size, caller.time_left_s(), caller.account) as arrival:

@@ -43,7 +43,7 @@ def test_what_is_no_key_is_none_whatever_the_file_has(text, tmp_path):
     path.write_text(f'[keys.a]\nsha256="{digest_of(text)}"\nmodels=["*"]')
     guard = guard_of(Settings(access_file=str(path)))
     with pytest.raises(Unauthenticated):
-        asyncio.run(guard.identify({"x-api-key": text}, b""))
+        asyncio.run(guard.identify({"x-api-key": text}, b"", "-"))
 
 
 def test_what_a_file_says():

@@ -80,19 +80,19 @@ def guard(tmp_path):
 def test_one_that_expires_while_its_connection_is_open_is_refused(guard):
     authority = trustme.CA()
     good = authority.issue_cert("phone").cert_chain_pems[0].bytes()
-    assert asyncio.run(guard.identify({}, good)).id == "phone"
+    assert asyncio.run(guard.identify({}, good, "-")).grant.id == "phone"
     late = authority.issue_cert("phone", not_before=NOW - 2 * DAY, not_after=NOW - DAY)
     with pytest.raises(Unauthenticated, match="The client's certificate has expired"):
-        asyncio.run(guard.identify({}, late.cert_chain_pems[0].bytes()))
+        asyncio.run(guard.identify({}, late.cert_chain_pems[0].bytes(), "-"))
 
 
 def test_a_name_of_another_kind_is_another_name(guard):
     for shown in (certificate("CN=phone"), certificate("CN=a", x509.RFC822Name("phone"))):
         with pytest.raises(Unauthenticated, match="no key goes by subject:CN="):
-            asyncio.run(guard.identify({}, shown))
+            asyncio.run(guard.identify({}, shown, "-"))
 
 
 def test_what_is_for_certificates_alone_has_no_key(guard):
     with pytest.raises(Unauthenticated, match="The key is not known here"):
         shown = {"x-api-key": "sluice_phone_" + "0" * 64}
-        asyncio.run(guard.identify(shown, b""))
+        asyncio.run(guard.identify(shown, b"", "-"))

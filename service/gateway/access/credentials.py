@@ -12,10 +12,10 @@ def credential_of(headers: Mapping[str, str]) -> str:
     """The key in headers by lower-case name; "" where there is none. Of several ways the first
     counts: `Authorization: Bearer`, `X-API-Key`, the page's cookie. Other schemes of Authorization
     are a proxy's."""
-    authorization = headers.get("authorization", "")
-    if authorization[: len(BEARER)].lower() == BEARER:
+    authorization = headers.get("authorization")
+    if authorization and authorization[: len(BEARER)].lower() == BEARER:
         return authorization[len(BEARER) :].strip()
-    key = headers.get("x-api-key", "")
+    key = headers.get("x-api-key")
     if key:
         return key.strip()
     return parse_cookie(headers["cookie"]).get(COOKIE, "") if "cookie" in headers else ""

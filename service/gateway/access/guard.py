@@ -1,9 +1,11 @@
 """The guard at the door: whose request this is, and whether it may be asked."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from service.gateway.access.access_list import AccessList, KeyEntry, read_access
 from service.gateway.access.account import FREE, Account, AnyAccount, unheard
@@ -25,6 +27,16 @@ MOST_ACCOUNTS = 10_000  # that are kept at hand; what was spent is in the book
 _HOW = "`Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 
+class Holder(NamedTuple):
+    """Whose request it is: what they may ask, and on whose limits it is counted."""
+
+    grant: Grant
+    account: AnyAccount
+
+
+_ANYBODY = Holder(EVERYTHING, FREE)
+
+
 class OpenGuard:
     """Asks nobody."""
 
@@ -38,19 +50,19 @@ class OpenGuard:
     async def close(self) -> None:
         pass
 
-    async def identify(self, headers: Mapping[str, str], certificate: bytes) -> Grant:
-        del headers, certificate
-        return EVERYTHING
+    def known(self, headers: Mapping[str, str]) -> Holder:
+        del headers
+        return _ANYBODY
 
-    def account(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> AnyAccount:
-        del grant, peer, headers
-        return FREE
+    async def identify(self, headers: Mapping[str, str], certificate: bytes, peer: str) -> Holder:
+        del headers, certificate, peer
+        return _ANYBODY
 
 
 class Guard:
     """Knows callers by the file of keys; `asks_clients`, whether they are asked for certificates.
-    `refused` is told of each caller over its limits. Raises ValueError where the file cannot be
-    used at first."""
+    `refused` is told of each caller over its limits. For one event loop. Raises ValueError where
+    the file cannot be used at first."""
 
     asks = True
 
@@ -67,7 +79,11 @@ class Guard:
         from service.gateway.access.tokens import Tokens  # its libraries take 13 MB
 
         self._tokens = Tokens()
-        self._accounts: dict[str, tuple[Grant, Account]] = {}
+        self._accounts: dict[str, Holder] = {}  # by their names
+        # By keys of `_known_in`, whom nobody has to look up before `_known_until`.
+        self._known: dict[str, Holder] = {}
+        self._known_in: AccessList | None = None
+        self._known_until = 0.0
 
     @property
     def takes_certificates(self) -> bool:
@@ -92,35 +108,61 @@ class Guard:
         self._tokens.look(self._file.current.issuers.values())
         self._store.look()
 
-    async def identify(self, headers: Mapping[str, str], certificate: bytes) -> Grant:
-        """What the caller may who sent these headers, or gRPC metadata, by lower-case name, over a
-        connection whose client showed this certificate (PEM, b"" for none). What is shown with the
+    def known(self, headers: Mapping[str, str]) -> Holder | None:
+        """Who shows a key in these headers that has been looked up since the file was looked at,
+        and cannot have expired since; None for all else, which is for `identify`."""
+        if time.monotonic() >= self._known_until or self._known_in is not self._file.current:
+            return None
+        return self._known.get(credential_of(headers))
+
+    async def identify(self, headers: Mapping[str, str], certificate: bytes, peer: str) -> Holder:
+        """Who sent these headers, or gRPC metadata, by lower-case name, over a connection from
+        `peer` whose client showed this certificate (PEM, b"" for none). What is shown with the
         request counts before it. Raises Unauthenticated."""
+        known = self.known(headers)
+        if known is not None:
+            return known
         access = await self._file.fresh()
         credential = credential_of(headers)
         if not credential:
-            return _of_certificate(certificate, access)
+            return self._holder(_of_certificate(certificate, access), peer, headers)
         if access.issuers and not credential.startswith(PREFIX):
-            return await self._tokens.grant(credential, access.issuers)
-        return _of_key(credential, access)
+            grant = await self._tokens.grant(credential, access.issuers)
+            return self._holder(grant, peer, headers)
+        holder = self._holder(_of_key(credential, access), peer, headers)
+        self._remember(credential, holder, access)
+        return holder
 
-    def account(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> AnyAccount:
-        """Whose limits a request is counted on: those of its key, or of its address (`peer`, past
-        the proxies that are trusted) where it has none."""
+    def _holder(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> Holder:
+        """Counted on the limits of its key, or of its address (`peer`, past the proxies that are
+        trusted) where it has none."""
         if grant.limits is NO_LIMITS:
-            return FREE
+            return Holder(grant, FREE)
         if grant.id:
             name = f"key {grant.id}"
         else:
             name = f"address {address_of(peer, headers, self._proxies)}"
-        known = self._accounts.get(name)
-        if known is not None and (known[0] is grant or known[0].limits == grant.limits):
-            return known[1]
+        held = self._accounts.get(name)
+        if held is not None and (held.grant is grant or held.grant.limits == grant.limits):
+            return Holder(grant, held.account)
         if len(self._accounts) >= MOST_ACCOUNTS:
             self._accounts.pop(next(iter(self._accounts)))
         account = Account(name, grant.limits, self._store, self._refused)
-        self._accounts[name] = grant, account
-        return account
+        holder = self._accounts[name] = Holder(grant, account)
+        return holder
+
+    def _remember(self, key: str, holder: Holder, access: AccessList) -> None:
+        """Until the next look at the file is due, or one of those that are remembered expires."""
+        now = time.monotonic()
+        left_s = self._file.due - now
+        if left_s <= 0:  # a file system that does not answer
+            return
+        if now >= self._known_until or self._known_in is not access:
+            self._known, self._known_in, self._known_until = {}, access, self._file.due
+            asyncio.get_running_loop().call_later(left_s, self._known.clear)
+        ends = now + access.keys[holder.grant.id].expires - time.time()
+        self._known_until = min(self._known_until, ends)
+        self._known[key] = holder
 
 
 AnyGuard = OpenGuard | Guard

@@ -7,6 +7,16 @@ slow hash would cost each request what it is to save.
 A key is looked up by that hash. How long a look-up takes may tell something of the hash of what was
 shown, whose sender knows it; nobody can make a key whose hash is near another's, and no time tells
 of a key's own characters.
+
+A key that was good is known by itself until it is time to look at the file again, a second at the
+most (guard.py): the way to a SHA-256, through OpenSSL, costs as much as all else that lets one in.
+It is known to a dict, which compares characters only where Python's hashes of both texts are
+equal, all 64 bits: SipHash, by a secret of the process. So a guess that is right but for its last
+character is compared no further than any other: not at all, unless it is one of 2**64; nor would
+who knew that secret (PYTHONHASHSEED) know the hash of a key that he does not have. That one key
+takes longer than another tells that it was not shown a moment ago, which who has it knows, or is
+not good, as the answer does. And in memory keys are for about as long anyway: in the headers of
+requests until these have been logged, and behind them, as nobody wipes what is let go.
 """
 
 import hashlib

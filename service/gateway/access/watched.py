@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Watched(Generic[Content]):
-    """`current` is what `read` made of the file's text when that last could be read.
+    """`current` is what `read` made of the file's text when that last could be read; `due` is when
+    it is time to look at the file again, on the monotonic clock.
 
     `read` raises ValueError for a text that it cannot use. `problem` says what is wrong with the
     file as it is now; "" for nothing. Raises ValueError where the file cannot be used at first.
@@ -30,7 +31,7 @@ class Watched(Generic[Content]):
         self.problem = ""
         self._seen = state_of(self._path)
         self.current = self._load()
-        self._looked = time.monotonic()
+        self.due = time.monotonic() + LOOK_EVERY_S
 
     async def fresh(self) -> Content:
         """What is in force: the file as it is, or was a second ago."""
@@ -41,7 +42,7 @@ class Watched(Generic[Content]):
 
     def begin_look(self) -> asyncio.Task[None] | None:
         """The look that it is time for, if it is."""
-        if self._looking is None and time.monotonic() - self._looked >= LOOK_EVERY_S:
+        if self._looking is None and time.monotonic() >= self.due:
             self._looking = asyncio.create_task(self._look())
         return self._looking
 
@@ -49,7 +50,7 @@ class Watched(Generic[Content]):
         try:
             await asyncio.to_thread(self.look)
         finally:
-            self._looked, self._looking = time.monotonic(), None
+            self.due, self._looking = time.monotonic() + LOOK_EVERY_S, None
 
     def look(self) -> None:
         """Read the file if it has changed."""

@@ -98,7 +98,8 @@ class Edge:
         caller.trace = gateway.tracer.begin("GRPC", path, caller.metadata, caller.began)
         try:
             with self._in_flight():
-                if OPERATION_OF[method.verb] is not None:
+                is_open = OPERATION_OF[method.verb] is None
+                if not (is_open or gateway.lets_in(headers, 0, caller)):
                     await gateway.identify(headers, context.peer(), 0, caller)
             data = await self._message(context, caller)
             with self._in_flight():
