@@ -99,7 +99,8 @@ class Asking:
             time_limit.shorten(caller.began + query.timeout_s)
         if not caller.rows:  # else it has paid for them already, and was not answered
             rows = _rows(signature, inputs) or 1
-            await caller.account.spend({ROWS: rows})
+            if not caller.account.pay(ROWS, rows):
+                await caller.account.spend({ROWS: rows})
             caller.rows = rows
         wanted = outputs(query)
         try:

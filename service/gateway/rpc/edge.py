@@ -103,7 +103,8 @@ class Edge:
                     await gateway.identify(headers, context.peer(), 0, caller)
             data = await self._message(context, caller)
             with self._in_flight():
-                await caller.account.spend({BYTES: len(data)})
+                if not caller.account.pay(BYTES, len(data)):
+                    await caller.account.spend({BYTES: len(data)})
                 data = await self._plain(data, method)
                 model, request = method.parse(data)
                 gateway.permit(caller, model.name, method.verb)
