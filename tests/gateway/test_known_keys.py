@@ -175,6 +175,18 @@ def test_what_is_not_good_is_never_known(guard):
     asyncio.run(run())
 
 
+def test_the_worker_looks_before_it_is_due_so_that_no_request_waits(guard, clock):
+    async def run():
+        guard.look()
+        assert guard._file._looking is None
+        clock.now += LOOK_EVERY_S / 2  # the worker's
+        guard.look()
+        await guard._file._looking
+        assert guard._file.due == clock.now + LOOK_EVERY_S
+
+    asyncio.run(run())
+
+
 def test_while_the_file_system_does_not_answer_keys_are_looked_up(guard, clock, monkeypatch):
     answers = threading.Event()
     monkeypatch.setattr(guard._file, "look", answers.wait)

@@ -104,7 +104,7 @@ class Guard:
 
     def look(self) -> None:
         """Begin to see whether the file has changed, in an event loop: also while nobody asks."""
-        self._file.begin_look()
+        self._file.look_ahead()
         self._tokens.look(self._file.current.issuers.values())
         self._store.look()
 

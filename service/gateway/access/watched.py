@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from service.gateway.file_state import state_of
 
 LOOK_EVERY_S = 1.0
+AHEAD_S = 0.75  # before a look is due; whoever looks ahead does so more often than that
 PATIENCE_S = 0.25  # with a file system that does not answer; what was read last is in force then
 
 Content = TypeVar("Content")
@@ -35,14 +36,17 @@ class Watched(Generic[Content]):
 
     async def fresh(self) -> Content:
         """What is in force: the file as it is, or was a second ago."""
-        looking = self.begin_look()
-        if looking is not None:
-            await asyncio.wait({looking}, timeout=PATIENCE_S)
+        if time.monotonic() >= self.due:
+            await asyncio.wait({self._begin_look()}, timeout=PATIENCE_S)
         return self.current
 
-    def begin_look(self) -> asyncio.Task[None] | None:
-        """The look that it is time for, if it is."""
-        if self._looking is None and time.monotonic() >= self.due:
+    def look_ahead(self) -> None:
+        """Begin a look that will soon be due, so that nobody who asks has to wait for it."""
+        if time.monotonic() >= self.due - AHEAD_S:
+            self._begin_look()
+
+    def _begin_look(self) -> asyncio.Task[None]:
+        if self._looking is None:
             self._looking = asyncio.create_task(self._look())
         return self._looking
 
