@@ -78,10 +78,15 @@ def test_a_worker_runs_with_these_settings_unless_others_are_set(
     assert {name: environment[name] for name in MALLOC} == MALLOC | {"MALLOC_ARENA_MAX": "3"}
 
 
-def test_what_is_off_is_not_loaded():
-    """Keys, TLS and Redis have libraries that would make every worker a fifth larger."""
+def test_what_is_off_is_not_loaded(tmp_path):
+    """Tokens, TLS and Redis have libraries that would make every worker a fifth larger."""
+    path = tmp_path / "access.toml"
+    path.write_text(f'[keys.a]\nsha256 = "{"0" * 64}"\nmodels = ["*"]\n')
     script = (
         "import sys, service.gateway.app, service.gateway.front.worker\n"
+        "from service.gateway.access.guard import guard_of\n"
+        "from service.gateway.settings import Settings\n"
+        f"guard_of(Settings(access_file={str(path)!r}))\n"
         "print(*({'cryptography', 'httpx', 'jwt', 'redis', 'tomlkit'} & sys.modules.keys()))"
     )
     loaded = subprocess.run(

@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from service.gateway.access import key_sets
 from service.gateway.access.access_list import read_access
 from service.gateway.access.fields import BadAccessFile
+from service.gateway.access.guard import guard_of
 from service.gateway.access.key_sets import KeySet
 from service.gateway.access.tokens import Tokens
 from service.gateway.errors import Unauthenticated
+from service.gateway.settings import Settings
 from tests.gateway.access import CASES, GRPC, HTTP
 
 ISSUER = "https://login.example"
@@ -322,5 +324,25 @@ def test_a_token_that_held_is_forgotten_with_its_issuer_and_its_time(jwks):
         assert not (await tokens.grant(shown, narrower)).names("affine")
         with pytest.raises(Unauthenticated, match="an issuer that is not known here"):
             await tokens.grant(shown, {})
+
+    asyncio.run(run())
+
+
+def test_an_issuer_may_be_named_later(jwks, tmp_path):
+    path = tmp_path / "access.toml"
+    path.write_text("")
+    guard = guard_of(Settings(access_file=str(path)))
+
+    async def run():
+        shown = {"authorization": f"Bearer {token()}"}
+        with pytest.raises(Unauthenticated, match="The key is not known here"):
+            await guard.identify(shown, b"", "-")
+        path.write_text(FILE.replace("JWKS", str(jwks)))
+        guard._file.look()
+        assert (await guard.identify(shown, b"", "-")).grant.id == "login:joe"
+        path.write_text("[keys]\n")
+        guard._file.look()
+        with pytest.raises(Unauthenticated, match="The key is not known here"):
+            await guard.identify(shown, b"", "-")
 
     asyncio.run(run())

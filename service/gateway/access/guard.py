@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.gateway.access.access_list import AccessList, KeyEntry, read_access
 from service.gateway.access.account import FREE, Account, AnyAccount, unheard
@@ -21,6 +21,9 @@ from service.gateway.errors import Unauthenticated
 from service.gateway.settings import Settings
 from service.gateway.variables import InvalidSetting
 from sluice.wire.hosts import is_loopback
+
+if TYPE_CHECKING:
+    from service.gateway.access.tokens import Tokens
 
 MOST_NAMES = 5  # of a certificate, in a message
 MOST_ACCOUNTS = 10_000  # that are kept at hand; what was spent is in the book
@@ -74,11 +77,9 @@ class Guard:
         asks_clients: bool,
         refused: Callable[[str], None],
     ) -> None:
-        self._file = Watched(path, partial(read_access, asks_clients=asks_clients))
+        self._tokens: Tokens | None = None  # none is taken until the file names an issuer
+        self._file = Watched(path, partial(self._read, asks_clients=asks_clients))
         self._store, self._proxies, self._refused = store, proxies, refused
-        from service.gateway.access.tokens import Tokens  # its libraries take 13 MB
-
-        self._tokens = Tokens()
         self._accounts: dict[str, Holder] = {}  # by their names
         # By keys of `_known_in`, whom nobody has to look up before `_known_until`.
         self._known: dict[str, Holder] = {}
@@ -95,7 +96,8 @@ class Guard:
         """What whoever looks at readiness should know; "" for nothing."""
         if self._file.problem:
             return "the file of keys cannot be used as it is (the log says why); the one before is"
-        if self._tokens.problem(self._file.current.issuers.values()):
+        issuers = self._file.current.issuers.values()
+        if self._tokens is not None and self._tokens.problem(issuers):
             return "the keys of an issuer of tokens cannot be had (the log says why)"
         return self._store.problem
 
@@ -105,7 +107,8 @@ class Guard:
     def look(self) -> None:
         """Begin to see whether the file has changed, in an event loop: also while nobody asks."""
         self._file.look_ahead()
-        self._tokens.look(self._file.current.issuers.values())
+        if self._tokens is not None:
+            self._tokens.look(self._file.current.issuers.values())
         self._store.look()
 
     def known(self, headers: Mapping[str, str]) -> Holder | None:
@@ -126,12 +129,21 @@ class Guard:
         credential = credential_of(headers)
         if not credential:
             return self._holder(_of_certificate(certificate, access), peer, headers)
-        if access.issuers and not credential.startswith(PREFIX):
+        if self._tokens is not None and access.issuers and not credential.startswith(PREFIX):
             grant = await self._tokens.grant(credential, access.issuers)
             return self._holder(grant, peer, headers)
         holder = self._holder(_of_key(credential, access), peer, headers)
         self._remember(credential, holder, access)
         return holder
+
+    def _read(self, text: str, asks_clients: bool) -> AccessList:
+        """In the thread that reads the file: what reads tokens takes a while to load, and 13 MB."""
+        access = read_access(text, asks_clients)
+        if access.issuers and self._tokens is None:
+            from service.gateway.access.tokens import Tokens
+
+            self._tokens = Tokens()
+        return access
 
     def _holder(self, grant: Grant, peer: str, headers: Mapping[str, str]) -> Holder:
         """Counted on the limits of its key, or of its address (`peer`, past the proxies that are
