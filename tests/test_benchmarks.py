@@ -1,5 +1,6 @@
 """Benchmarks: what they write into docs/, each in its own place, and some of them at toy size."""
 
+import asyncio
 import importlib
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_what_the_page_has_no_place_for_is_not_written(measuring, tmp_path):
     with pytest.raises(SystemExit, match=r"docs/page\.md has no place for what is measured"):
         measuring.write_docs("page.md", "b", "new")
     assert page.read_text() == "<!-- a: begin -->\n\nold\n\n<!-- a: end -->\n"
+
+
+def test_steps_of_a_request_are_measured_hot_and_cold(benchmark, monkeypatch, tmp_path, capsys):
+    cold = benchmark("cold")
+    monkeypatch.setattr(cold, "ROUNDS", 3)
+    asyncio.run(cold.measure(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    steps = [line.partition(": ")[0].split(" bytes, ") for line in lines]
+    assert {int(size) for size, _ in steps} == {0, cold.MEGABYTES << 20}
+    assert len({step for _, step in steps}) == len(steps) / 2 > 1
 
 
 @pytest.mark.slow
