@@ -37,7 +37,7 @@ def run(loop, test: Test, folder: Folder | None = None) -> None:
             await test(connection, reader)
 
     with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(asyncio.wait_for(within(), 15))
+        runner.run(asyncio.wait_for(within(), 60))
 
 
 @contextlib.asynccontextmanager
