@@ -5,6 +5,7 @@ without a request that leaves the host.
 import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -38,9 +39,10 @@ LABELS = [f"<img src=x onerror=document.title={number}>" for number in range(100
 
 
 @pytest.fixture(scope="module")
-def repository(published: Path) -> Path:
+def repository(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`digits`, and models of every kind of input and output, untrained."""
-    repository = published.parent
+    repository = tmp_path_factory.mktemp("models")
+    shutil.copytree(published, repository / "digits")
     left, right = (keras.Input((8, 8, 1), name=name) for name in ("left", "right"))
     size = keras.Input((2,), name="size")
     x = layers.Concatenate()([layers.Flatten()(left), layers.Flatten()(right), size])

@@ -29,7 +29,9 @@ REQUESTS = 40
 
 
 @pytest.fixture(scope="session")
-def address(launch_modelserver, made_once, published: Path) -> str:
+def address(
+    launch_modelserver, made_once, published: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """Of a twin that serves every version of make_versions.py."""
     repository = made_once("faulty-versions", [HERE / "make_versions.py", published])
     config = (
@@ -37,7 +39,7 @@ def address(launch_modelserver, made_once, published: Path) -> str:
         'model_platform: "tensorflow" model_version_policy { all {} } '
         'version_labels { key: "sound" value: 1 } } }'
     )
-    path = published.parent.with_name("faulty-versions.config")
+    path = tmp_path_factory.mktemp("faulty-versions") / "models.config"
     path.write_text(config)
     return launch_modelserver(
         f"--model_config_file={path}", "--allow_version_labels_for_unavailable_models=true"
