@@ -1,11 +1,8 @@
 """What several suites need: the recorded models, model servers and gateways, and their order."""
 
-import contextlib
-import fcntl
 import functools
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.making import alone, make_once
 from tests.processes import (
     RUNNING,
     WAYS,
@@ -117,36 +115,21 @@ def launch_modelserver() -> Iterator[LaunchModelServer]:
             server.wait()
 
 
-@contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Within, no other process is that asks with the same file."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 MadeOnce = Callable[[str, Sequence[object]], Path]
 
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
     """`made_once(name, command)` -> the directory that `python *command directory` fills, for all
-    workers: the first to ask makes it while the others wait. It is not to be written to."""
+    workers: the first to ask makes it while the others wait. It is not to be written to.
+
+    SLUICE_TESTS_MADE names the directory of these, for several runs of one checkout.
+    """
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-    def make(name: str, command: Sequence[object]) -> Path:
-        directory, done = shared / name, shared / f"{name}.done"
-        with alone(shared / f"{name}.lock"):
-            if not done.exists():
-                shutil.rmtree(directory, ignore_errors=True)
-                directory.mkdir()
-                command = [sys.executable, "-P", *map(str, command), str(directory)]
-                subprocess.run(command, check=True, capture_output=True)
-                done.touch()
-        return directory
-
-    return make
+    own = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    place = Path(os.environ.get("SLUICE_TESTS_MADE") or own)
+    place.mkdir(parents=True, exist_ok=True)
+    return functools.partial(make_once, place)
 
 
 @pytest.fixture(scope="session")
@@ -252,10 +235,12 @@ def installed(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
         directory = root / f"{requirements.stem}-{digest}"
         done = directory / ".installed"
         pip = [directory / "bin/python", "-m", "pip", "install", "--disable-pip-version-check"]
-        with alone(root / f"{directory.name}.lock"):
+        with alone(root / f"{directory.name}.lock") as held:
             if not done.exists():
-                subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-                subprocess.run([*pip, "--quiet", "-r", requirements], check=True)
+                make = [sys.executable, "-m", "venv", directory]
+                subprocess.run(make, check=True, pass_fds=[held])
+                install = [*pip, "--quiet", "-r", requirements]
+                subprocess.run(install, check=True, pass_fds=[held])
                 done.touch()
         return directory / "bin"
 

@@ -21,6 +21,7 @@ OTHER_VARIABLES = {
     "SLUICE_GPUS": "the least number of GPUs that `sluice train` must see; it ends at once else",
     "SLUICE_VERSION": "tag of the images in `deploy/compose.yaml`",
     "SLUICE_CLIENT_ENVS": "where `make test-marked` keeps other projects' clients",
+    "SLUICE_TESTS_MADE": "where the suites of one `.ci/run` keep the models that all of them take",
 }
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
