@@ -139,6 +139,12 @@ def conformance_models(made_once: MadeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
+def gateway_models(made_once: MadeOnce) -> Path:
+    """The models of gateway/make_models.py."""
+    return made_once("gateway-models", [TESTS / "gateway" / "make_models.py"])
+
+
+@pytest.fixture(scope="session")
 def modelserver(
     launch_modelserver: LaunchModelServer, conformance_models: Path
 ) -> ModelServerProcess:

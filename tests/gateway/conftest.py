@@ -1,7 +1,6 @@
 """A channel to a gateway that answers gRPC, and a model server that waits for the test's word."""
 
-import subprocess
-import sys
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -25,14 +24,12 @@ from tests.gateway.rollouts import Door, copy_versions
 
 
 @pytest.fixture(scope="session")
-def own_models(conformance_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models of make_models.py, and models.config with these and the recorded ones."""
+def own_models(
+    gateway_models: Path, conformance_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Copies of the models of make_models.py, and models.config with these and the recorded."""
     directory = tmp_path_factory.mktemp("own-models")
-    subprocess.run(
-        [sys.executable, Path(__file__).with_name("make_models.py"), directory],
-        check=True,
-        capture_output=True,
-    )
+    shutil.copytree(gateway_models, directory, dirs_exist_ok=True)
     copy_versions(conformance_models, directory, all_of_them=False)
     config = text_format.Parse(
         (conformance_models / "models.config").read_text(), ModelServerConfig()

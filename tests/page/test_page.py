@@ -33,13 +33,14 @@ pytestmark = pytest.mark.root
 
 PATIENCE_S = 120
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-EXPLAINABLE = Path(__file__).parents[1] / "gateway" / "make_models.py"
 ODD = "größe <b> 50% & \"x\" 'y' ?#+"
 LABELS = [f"<img src=x onerror=document.title={number}>" for number in range(1000)]
 
 
 @pytest.fixture(scope="module")
-def repository(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(
+    published: Path, gateway_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """`digits`, and models of every kind of input and output, untrained."""
     repository = tmp_path_factory.mktemp("models")
     shutil.copytree(published, repository / "digits")
@@ -84,7 +85,7 @@ def repository(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             }.get(name)
             training.publish(model, labels=labels, say=lambda _: None, **options)
     (repository / "either/1/metrics.json").unlink()  # as of a repository that nobody may read
-    subprocess.run([sys.executable, EXPLAINABLE, repository], check=True, capture_output=True)
+    shutil.copytree(gateway_models, repository, dirs_exist_ok=True)
     return repository
 
 
