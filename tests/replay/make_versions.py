@@ -45,9 +45,9 @@ FAULTS = {3: turned, 4: dark_is_nan, 5: renamed, 6: picky, 7: hungry}
 
 
 class Faulty(tf.Module):
-    def __init__(self, version, fault):
+    def __init__(self, sound, fault):
         super().__init__()
-        self.sound = tf.saved_model.load(version)
+        self.sound = sound
         self.signature = self.wrapped(self.sound.signatures["serving_default"], fault)
 
     @staticmethod
@@ -65,8 +65,9 @@ def main():
     published, directory = Path(sys.argv[1]), Path(sys.argv[2])
     for number in SOUND:
         shutil.copytree(published / "1", directory / "digits" / str(number))
+    sound = tf.saved_model.load(str(published / "1"))
     for number, fault in FAULTS.items():
-        faulty = Faulty(str(published / "1"), fault)
+        faulty = Faulty(sound, fault)
         version = directory / "digits" / str(number)
         tf.saved_model.save(faulty, str(version), {"serving_default": faulty.signature})
 
