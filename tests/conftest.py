@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.choosing import COLLECTED, can_choose
 from tests.making import alone, make_once
 from tests.processes import (
     RUNNING,
@@ -83,7 +84,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What -m chooses no test of is not imported, which takes half a minute of all the files."""
+    asked, is_file = config.option.markexpr, collection_path.suffix == ".py"
+    return True if asked and is_file and not can_choose(asked, collection_path) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[COLLECTED] = [*items]
+
     def rank(item: pytest.Item) -> int:
         path = item.path.relative_to(TESTS)
         places = [place for place, name in enumerate(LONGEST_FIRST) if path.is_relative_to(name)]
