@@ -254,7 +254,8 @@ def installed(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
             if not done.exists():
                 make = [sys.executable, "-m", "venv", directory]
                 subprocess.run(make, check=True, pass_fds=[held])
-                install = [*pip, "--quiet", "-r", requirements]
+                # Of its thousands of modules a client imports some hundred.
+                install = [*pip, "--quiet", "--no-compile", "-r", requirements]
                 subprocess.run(install, check=True, pass_fds=[held])
                 done.touch()
         return directory / "bin"
