@@ -124,7 +124,7 @@ class Servable:
         """
         with self._idle:
             self._idle.wait_for(lambda: self._running == 0)
-        self._callable.cache_clear()
+        del self._callable  # it holds this, which would wait for the garbage collector
         self._session.close()
 
     def _run_until(self, deadline: float | None, run: Run) -> list[Array]:
