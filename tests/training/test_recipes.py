@@ -21,6 +21,7 @@ from PIL import Image
 
 import models
 import training
+from tests.sharing_out import share_of
 from training import run as running
 from training.data import load as loading
 from training.data.dataset import Dataset, Split
@@ -42,7 +43,7 @@ TOY = {
     "vit_small": {"width": "8", "depth": "1", "heads": "2", "mlp_width": "8"},
     "resnet_small": {"width": "2", "depths": "1,1"},
 }
-FULL_SIZE = {
+FULL_SIZE = {  # another worker's: tests/sharing_out.py
     "vgg16": {"width": "2", "units": "4"},
     "vgg19": {"width": "2", "units": "4"},
     "resnet50": {"width": "2", "depths": "1,1,1,1"},
@@ -64,25 +65,18 @@ ALL_GRAPHS = {"optimize": "bf16,gpu", "optimize_drop": "100", "optimize_margin":
 # test-recipes` asks all of them.
 ONE_GRAPH = ("fashion", "vgg19", "resnet50", "resnet101", "resnet152", "vit_b16")
 
-
-def slow_marks(name):
-    """The large networks are another worker's: all together would be waited for by the others."""
-    large = [pytest.mark.xdist_group("large recipes")] if name in FULL_SIZE else []
-    return [pytest.mark.slow, *large]
-
-
 CASES = [pytest.param((name, False, "serve"), id=name) for name in QUICK]
 CASES += [
     pytest.param(
         (name, True, tags),
         id=f"{name} {tags}",
-        marks=[pytest.mark.load] if name in ONE_GRAPH else slow_marks(name),
+        marks=pytest.mark.load if name in ONE_GRAPH else pytest.mark.slow,
     )
     for name in SIZES
     for tags in GRAPHS
 ]
 CASES += [
-    pytest.param((name, False, "serve"), id=name, marks=slow_marks(name)) for name in ONE_GRAPH
+    pytest.param((name, False, "serve"), id=name, marks=pytest.mark.slow) for name in ONE_GRAPH
 ]
 
 # By model; where one is not listed: image, label, and nothing.
@@ -473,6 +467,14 @@ def test_each_task_asks_its_own_question(tmp_path, monkeypatch):
 def test_every_model_has_a_recipe_and_every_recipe_a_test():
     assert {recipe.model for recipe in RECIPES.values()} == set(models.MODELS)
     assert set(RECIPES) == {*SIZES}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_recipe_of_full_size_is_another_workers(name):
+    file = "tests/training/test_recipes.py"
+    shares = {share_of(f"{file}::test_it[{name}{graph}]") for graph in ("", " serve,bf16")}
+    assert (shares != {file}) == (name in FULL_SIZE)
+    assert len(shares) == 1
 
 
 def test_every_family_is_asked_by_all_its_graphs():
