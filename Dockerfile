@@ -132,6 +132,9 @@ COPY deploy/locks/nvidia.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps \
       --require-hashes --only-binary=:all: --requirement nvidia.txt
+COPY --from=sbom /opt/sbom /opt/sbom
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible \
+      --output-file /opt/sluice/nvidia.cdx.json /opt/sluice/bin/python
 
 FROM training AS training-gpu
 COPY --from=cuda /opt/sluice /opt/sluice

@@ -58,7 +58,7 @@ test-load: $(INSTALLED)  ## Run the tests under full load, for which the machine
 test-recipes: $(INSTALLED)  ## Ask the recipes by their graphs for which CI has no time
 	$(BIN)/python -m pytest tests/training -m "load"
 
-test-images: $(INSTALLED)  ## Build and run the images that CI has no time for: twice from nothing, and for arm64
+test-images: $(INSTALLED)  ## Build and run the images that CI has no time for: large ones, twice from nothing, and for arm64
 	$(BIN)/python -m pytest tests/delivery -m "load" -s
 
 test-remote: $(INSTALLED)  ## Ask the stack at SLUICE_URL (and SLUICE_GRPC) whether it works

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.delivery.conftest import LOCKED, Container, Engine, build_images
+from tests.delivery.conftest import build_images
+from tests.delivery.containers import LOCKED, Container, Engine
 from tests.delivery.layouts import architectures
 from tests.processes import free_port
 

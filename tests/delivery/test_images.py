@@ -14,7 +14,8 @@ import requests
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.delivery.conftest import LOCKED
+from tests.delivery.containers import LOCKED
+from tests.delivery.materials import listed_in, packages_in
 from tests.processes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -210,16 +211,7 @@ def test_they_are_what_they_say(engine, images):
 @pytest.mark.root
 def test_their_lists_of_materials_are_what_is_in_them(files):
     root, _ = files
-    listed = json.loads((root / "opt/sluice/sbom.cdx.json").read_text())
-    assert (listed["bomFormat"], "timestamp" in listed["metadata"]) == ("CycloneDX", True)
-    (packages,) = root.glob("opt/sluice/lib/python3.*/site-packages")
-    found = {
-        tuple(each.name.removesuffix(".dist-info").split("-"))
-        for each in packages.glob("*.dist-info")
-    }
-    assert {
-        (canonicalize_name(each["name"]), each["version"]) for each in listed["components"]
-    } == {(canonicalize_name(name), version) for name, version in found}
+    assert listed_in(root, "sbom.cdx.json") == packages_in(root)
 
 
 @pytest.mark.root
@@ -252,9 +244,8 @@ def test_their_sizes(engine, images):
 @pytest.fixture(params=["gateway", "modelserver"])
 def files(request, engine, images):
     """The root of an image, and the image's name."""
-    image = images[request.param]
-    yield Path(engine.run("podman", "image", "mount", image).stdout.strip()), request.param
-    engine.run("podman", "image", "unmount", image)
+    with engine.mounted(images[request.param]) as root:
+        yield root, request.param
 
 
 @pytest.mark.root
