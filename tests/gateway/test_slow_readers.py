@@ -12,6 +12,7 @@ import uvloop
 
 from service.gateway.front.handshake import SHUTDOWN_S
 from service.gateway.front.protocol import FrontProtocol
+from service.gateway.rpc.server import start as start_grpc
 from service.gateway.settings import Settings
 from service.gateway.tls.server import server_tls
 from tests.gateway.test_late_looks import worker
@@ -104,6 +105,36 @@ def test_over_tls_it_is_too(loop, closes, tmp_path) -> None:
     run(loop, test, Folder(tmp_path))
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_so_it_is_for_an_answer_behind_another(loop, tls, tmp_path) -> None:
+    async def test(connection, reader) -> None:
+        now = time.monotonic()
+        for each in range(6):
+            connection.look(now, SETTINGS)
+            assert not connection.transport.is_closing()
+            if each == 1:
+                connection.transport.write(ANSWER)
+            await reader.readexactly(PIECE)
+            now += PAUSE_S
+
+    run(loop, test, Folder(tmp_path) if tls else None)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_answers_behind_another_are_no_sign_of_a_client_that_reads(loop, tls, tmp_path) -> None:
+    async def test(connection, _) -> None:
+        now = time.monotonic()
+        for _ in range(2):
+            connection.look(now, SETTINGS)
+            assert not connection.transport.is_closing()
+            connection.transport.write(ANSWER)
+            now += PAUSE_S
+        connection.look(now, SETTINGS)
+        assert connection.transport.is_closing()
+
+    run(loop, test, Folder(tmp_path) if tls else None)
+
+
 @pytest.mark.parametrize(
     ("taken", "settings"),
     [
@@ -142,5 +173,17 @@ def test_nor_is_it_waited_for_once_the_connection_is_closed(loop, tls, tmp_path)
             connection.look(now, SETTINGS)
             await asyncio.sleep(0)
             now += PAUSE_S
+
+    run(loop, test, Folder(tmp_path) if tls else None)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_a_stop_waits_no_longer_for_it(loop, tls, tmp_path) -> None:
+    async def test(connection, _) -> None:
+        front = connection.worker
+        front.settings = replace(SETTINGS, body_timeout_s=0.1, drain_timeout_s=3600.0)
+        front._grpc, front._admin = await start_grpc(front.gateway), None
+        await front._drain()
+        assert not front.connections
 
     run(loop, test, Folder(tmp_path) if tls else None)

@@ -133,6 +133,9 @@ class FrontProtocol(ReadingProtocol):
             self._owed_since = self._taken_at = now
         elif unsent < self._unsent:
             self._unsent, self._taken_at = unsent, now
+        else:  # the next answer is behind it, perhaps: over TLS, which has no end of room
+            self._owed += unsent - self._unsent
+            self._unsent = unsent
         took_s, within_s = now - self._owed_since, settings.body_timeout_s
         is_slow = took_s > within_s and self._owed - unsent < settings.min_body_rate * took_s
         if is_slow or now - self._taken_at > within_s:
@@ -166,7 +169,6 @@ class FrontProtocol(ReadingProtocol):
         that an application may have made of a client's text.
         """
         began, self._began = self._began or time.monotonic(), 0.0
-        self._owed_since = 0.0
         self._look_behind()
         found = self.app.route(request.method, request.path)
         if found is None:

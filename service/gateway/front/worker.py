@@ -119,8 +119,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
 
     def _look(self) -> None:
         now = time.monotonic()
-        for connection in list(self.connections):
-            connection.look(now, self.settings)
+        self._look_at_clients(now)
         admission, joining = self.gateway.admission, self.gateway.predictions.joining
         connections = len(self.connections) + len(self.handshakes)
         self.gateway.telemetry.level(admission.in_flight, joining.waiting(), connections)
@@ -133,6 +132,10 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         self._look_at_tls()
         if self._admin is not None:
             self._admin.beat(now)
+
+    def _look_at_clients(self, now: float) -> None:
+        for connection in list(self.connections):
+            connection.look(now, self.settings)
 
     def _look_at_tls(self) -> None:
         """In a thread, as a file system may not answer; what is in force is so until it does."""
@@ -153,6 +156,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
             async with asyncio.timeout(within_s):
                 while (self.connections or self.handshakes) and not self._quick_shutdown:
                     self.notify()
+                    self._look_at_clients(time.monotonic())
                     if time.monotonic() > linger_until:
                         for connection in list(self.connections):
                             if connection.is_idle:
