@@ -19,7 +19,7 @@ from sluice.wire.rollout_files import read_rollout
 from sluice.wire.rollouts import Rollout
 from sluice.wire.versions import (
     find_versions,
-    model_directories,
+    survey,
     withdrawn_name,
     withdrawn_versions,
 )
@@ -227,7 +227,7 @@ def find_version(repository: Path, model: str, version: int | None) -> Version:
 
 def find_model(repository: Path, name: str) -> Path:
     """The directory of a model. Raises VersionError."""
-    models = model_directories(repository)
+    models, _ = survey(repository)
     if name not in models:
         near = nearest(name, models)
         meant = f"; did you mean {near}?" if near else f"; there are: {_listed(models)}"

@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from sluice.wire.labels import labels_in_force
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelConfigList, ModelServerConfig
 from sluice.wire.rollout_files import read_rollout
-from sluice.wire.versions import find_versions, model_directories
+from sluice.wire.versions import find_versions, survey
 
 
 def models_in(repository: Path) -> list[str]:
@@ -23,7 +23,7 @@ def models_in(repository: Path) -> list[str]:
     ...     models_in(Path(repository))
     ['digits']
     """
-    return list(model_directories(repository)) if repository.is_dir() else []
+    return list(survey(repository)[0]) if repository.is_dir() else []
 
 
 def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ was *published* asks for the SavedModel as well. Why a directory is not what it 
 what to do, is said here too.
 """
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -90,7 +91,8 @@ def withdrawn_versions(model_directory: Path) -> dict[int, Path]:
 
 
 def model_directories(repository: Path) -> dict[str, Path]:
-    """The directories that hold at least one version, by name, sorted.
+    """The directories that hold at least one version, by name, sorted: whatever the name, which
+    `survey` holds to what can be asked for.
 
     Hidden ones do not count, nor does what cannot be listed: the `lost+found` of a volume is root's
     alone, and a directory may be taken away meanwhile. Raises OSError where the repository itself
@@ -103,7 +105,12 @@ def model_directories(repository: Path) -> dict[str, Path]:
     ...     list(model_directories(Path(repository)))
     ['digits']
     """
-    return survey(repository)[0]
+    found = {}
+    for entry in sorted(repository.iterdir()):
+        with contextlib.suppress(OSError):
+            if not entry.name.startswith(".") and find_versions(entry):
+                found[entry.name] = entry
+    return found
 
 
 def survey(repository: Path) -> tuple[dict[str, Path], dict[str, str]]:
