@@ -63,6 +63,14 @@ def main() -> None:
 @HTTP_PORT
 @GRPC_PORT
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="Where the model server answers Prometheus, at /monitoring/prometheus/metrics; none "
+    "unless given.",
+)
+@click.option(
     "--allow-reload-config",
     is_flag=True,
     help="Let gRPC clients change what is served (HandleReloadConfigRequest).",
@@ -82,10 +90,11 @@ def main() -> None:
 @click.option("--check", is_flag=True, help="Only look whether it could start: ports, settings.")
 def up(check: bool, **options: Any) -> None:
     """Serve a model repository: a model server and the gateway before it, until stopped."""
-    from service.up import supervisor
+    from service.up import command_lines, supervisor
 
     has_model_server = (
-        shutil.which(supervisor.TENSORFLOW_MODEL_SERVER) is not None and not options["trusted_keys"]
+        shutil.which(command_lines.TENSORFLOW_MODEL_SERVER) is not None
+        and not options["trusted_keys"]
     )
     require("up", "gateway", *([] if has_model_server else ["modelserver"]))
     with _setting_errors():
@@ -95,7 +104,7 @@ def up(check: bool, **options: Any) -> None:
         settings = Settings.from_environment()
         check_settings(replace(settings, http_host=options["host"]))
         _check_tls_of_up(settings, options["tls_self_signed"])
-    given = supervisor.Options(
+    given = command_lines.Options(
         **options,
         other_ports={
             "SLUICE_GRPC_PORT": settings.grpc_port,

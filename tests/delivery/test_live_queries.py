@@ -1,5 +1,5 @@
 """Every query of the dashboard, the alerts and the autoscalers, asked of a real Prometheus that
-scrapes a running stack under a little load: what is healthy is to show figures, not gaps."""
+scrapes a running `sluice up` under load: what is healthy is to show figures, not gaps."""
 
 import itertools
 import json
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ import pytest
 import requests
 import yaml
 
-from tests.processes import RUNNING, START_TIMEOUT_S, GatewayProcess, free_port, leashed
+from tests.processes import START_TIMEOUT_S, free_port, leashed
+from tests.up import READY, Up
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPONENTS = DEPLOY / "kubernetes/components"
 RULES = DEPLOY / "prometheus/rules.yml"
-MONITORING = DEPLOY / "kubernetes/base/monitoring.config"
+CLIENTS = 8
 RATE_INTERVAL = "10s"  # Grafana's $__rate_interval, of a scrape a second
 SELECTOR = re.compile(r"(?<![\w:])((?:sluice_|namespace:|:tensorflow:|up\{)[^\s()\[\]]*)")
 
@@ -81,24 +83,26 @@ def selected():
 
 
 @pytest.fixture(scope="module")
-def stack(launch_modelserver, published):
-    """Addresses of metrics by job, of a gateway and a model server that are asked all the while."""
+def stack(published):
+    """Addresses of metrics by job, of a `sluice up` that is asked all the while."""
     metrics_port, admin_port = free_port(), free_port()
-    server = launch_modelserver(
-        f"--model_repository={published.parent}",
-        f"--rest_api_port={metrics_port}",
-        f"--monitoring_config_file={MONITORING}",
+    running = Up(
+        published.parent,
+        flags=[f"--metrics-port={metrics_port}"],
+        SLUICE_ADMIN_PORT=str(admin_port),
+        SLUICE_MAX_WAIT_S="60",  # a machine that stands still for a while turns nobody away
     )
-    server.wait_for(RUNNING.pattern)
-    gateway = GatewayProcess(server.address, models="digits", admin_port=admin_port)
-    gateway.wait_for(gateway.up)
     ended = threading.Event()
-    clients = threading.Thread(target=ask_on, args=(gateway.url, published, ended))
-    clients.start()
-    yield {"gateway": f"127.0.0.1:{admin_port}", "modelserver": f"127.0.0.1:{metrics_port}"}
-    ended.set()
-    clients.join()
-    gateway.terminate()
+    try:
+        running.wait_for(READY)
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            asked = [clients.submit(ask_on, running.url, published, ended) for _ in range(CLIENTS)]
+            yield {"gateway": f"127.0.0.1:{admin_port}", "modelserver": f"127.0.0.1:{metrics_port}"}
+            ended.set()
+        assert not [each.exception() for each in asked if each.exception()]
+    finally:
+        ended.set()
+        running.stop()
 
 
 def ask_on(url, published, ended):

@@ -18,14 +18,15 @@ from sluice import Client
 from tests.processes import ROOT, needs_make_serve
 
 
+@pytest.mark.parametrize("option", ["--http-port", "--metrics-port"])
 @pytest.mark.parametrize("command", [["up"], ["up", "--check"]])
-def test_a_port_in_use_is_named_before_anything_starts(repository, free_port, command):
+def test_a_port_in_use_is_named_before_anything_starts(repository, free_port, command, option):
     with socket.create_server(("", free_port)):
         outcome = subprocess.run(
             [
                 *(sys.executable, "-m", "service.cli", *command),
                 f"--model-repository={repository}",
-                f"--http-port={free_port}",
+                f"{option}={free_port}",
             ],
             capture_output=True,
             text=True,
@@ -35,7 +36,7 @@ def test_a_port_in_use_is_named_before_anything_starts(repository, free_port, co
     assert outcome.returncode == 1
     assert re.fullmatch(
         rf"(Error: |\[sluice\] )port {free_port} cannot be used at 127.0.0.1 \(Address already in "
-        r"use\): end what listens there, or choose another with --http-port\n",
+        rf"use\): end what listens there, or choose another with {option}\n",
         outcome.stderr,
     )
 

@@ -87,6 +87,16 @@ def check_its_ports(running):
     assert "For this machine alone; --host 0.0.0.0 (or ::) opens both to others" in running.log
 
 
+def test_the_model_servers_metrics_have_a_port_where_one_is_given(up, repository, image, free_port):
+    running = up(repository, flags=[f"--metrics-port={free_port}"])
+    url = f"http://127.0.0.1:{free_port}/monitoring/prometheus/metrics"
+    assert f"The model server's metrics: {url}" in running.log
+    predict = f"{running.url}/v1/models/digits:predict"
+    assert requests.post(predict, image, headers={"Content-Type": PNG}, timeout=30).ok
+    counted = requests.get(url, timeout=30).text
+    assert ':tensorflow:serving:request_count{model_name="digits",status="OK"}' in counted
+
+
 def test_sigterm_under_load_loses_no_accepted_request(up, repository, image, load):
     running = up(repository, **PATIENT)
     family = running.family()
