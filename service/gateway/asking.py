@@ -18,7 +18,8 @@ from service.gateway.decode.images import as_graph_reads, check_content, graph_r
 from service.gateway.errors import RejectedByModel, RequestError
 from service.gateway.query import Query
 from service.gateway.signatures import Signatures, validate
-from service.gateway.traffic import Inputs, Kind, kept_by, kind_of
+from service.gateway.sizes import kept_by
+from service.gateway.traffic import Inputs, Kind, kind_of
 from sluice.wire.contract import TAKE_FILES
 from sluice.wire.explanations import with_best_class
 from sluice.wire.model_ref import ModelRef

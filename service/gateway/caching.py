@@ -26,8 +26,9 @@ from service.gateway.caller import Caller
 from service.gateway.flights import Flights
 from service.gateway.patterns import named_by
 from service.gateway.settings import Settings
+from service.gateway.sizes import bytes_of
 from service.gateway.telemetry import Telemetry
-from service.gateway.traffic import Inputs, Kind, bytes_of
+from service.gateway.traffic import Inputs, Kind
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.tensors import encode_content, encode_header
 

@@ -26,8 +26,9 @@ from service.gateway.capture_files import CaptureFiles, check_directory
 from service.gateway.capture_records import FORWARDED, Records
 from service.gateway.patterns import named_by
 from service.gateway.settings import Settings
+from service.gateway.sizes import kept_by
 from service.gateway.telemetry import Telemetry
-from service.gateway.traffic import Inputs, Kind, kept_by
+from service.gateway.traffic import Inputs, Kind
 from service.gateway.variables import InvalidSetting, environment_variable
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.tfrecords import frame

@@ -27,17 +27,8 @@ from service.gateway.errors import (
 from service.gateway.model_server import ATTEMPTS, BACKOFF_S, CONNECT_S, is_tried_again
 from service.gateway.server import Server
 from service.gateway.servers import Servers
-from service.gateway.traffic import (
-    Call,
-    Inputs,
-    Kind,
-    Part,
-    Sent,
-    Slot,
-    Traffic,
-    bytes_of,
-    call_for,
-)
+from service.gateway.sizes import bytes_of
+from service.gateway.traffic import Call, Inputs, Kind, Part, Sent, Slot, Traffic, call_for
 
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.45  # of the time that the call leaves: how long another waits is a guess

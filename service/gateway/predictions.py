@@ -28,9 +28,9 @@ from service.gateway.query import ExamplesQuery
 from service.gateway.routing import Route
 from service.gateway.settings import Settings
 from service.gateway.signatures import Signatures
+from service.gateway.sizes import bytes_of
 from service.gateway.statistics import NO_VERSION, Statistics
 from service.gateway.threads import Threads
-from service.gateway.traffic import bytes_of
 from service.gateway.trials import Trials
 from service.gateway.witness import Witness
 from sluice.wire.contract import ENCODED_SIGNATURE, NOVELTY

@@ -10,12 +10,11 @@ Traffic   the lines of one model, so that a slow model never takes another's cal
 import asyncio
 import copy
 import math
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,29 +46,6 @@ def kind_of(model: ModelRef, signature: str, outputs: tuple[str, ...], inputs: I
     """The kind of a request whose inputs have their rows first."""
     forms = tuple((name, array.dtype, array.shape[1:]) for name, array in inputs.items())
     return Kind(model, signature, outputs, forms)
-
-
-def bytes_of(arrays: Mapping[str, Array]) -> int:
-    """Their elements', of strings the texts'."""
-    size = 0
-    for array in arrays.values():
-        size += sum(map(len, array.flat)) if array.dtype.hasobject else array.nbytes
-    return size
-
-
-def kept_by(arrays: Mapping[str, Array]) -> int:
-    """What they keep of memory, bytes: a tensor of a message all that the message is."""
-    sizes: dict[int, int] = {}
-    for array in arrays.values():
-        root: Any = array
-        while isinstance(root, np.ndarray) and root.base is not None:
-            root = root.base
-        if isinstance(root, memoryview):
-            root = root.obj
-        whole = root.nbytes if isinstance(root, np.ndarray) else sys.getsizeof(root)
-        sizes[id(root)] = max(sizes.get(id(root), 0), whole, array.nbytes)
-    strings = (each for array in arrays.values() if array.dtype.hasobject for each in array.flat)
-    return sum(sizes.values()) + sum(map(sys.getsizeof, strings))
 
 
 class Call(NamedTuple):
