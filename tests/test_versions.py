@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from service.modelserver.policy import find_models
-from sluice.wire.model_config import models_in
 from sluice.wire.versions import (
     find_versions,
     model_directories,
@@ -74,8 +73,7 @@ def test_a_published_version_holds_a_saved_model(repository):
 
 
 def test_a_model_is_a_directory_that_holds_a_version(repository):
-    assert models_in(repository) == ["digits"]
-    assert models_in(repository / "nowhere") == []
+    assert list(survey(repository)[0]) == list(model_directories(repository)) == ["digits"]
 
 
 def test_a_repository_that_cannot_be_listed_is_an_error_and_not_an_empty_one(tmp_path):
@@ -118,7 +116,7 @@ def test_a_folder_whose_name_is_no_utf_8_is_no_model(repository):
     """As an old archive may hold one. A list of models that had it could not be written."""
     (repository / os.fsdecode(b"caf\xe9") / "1").mkdir(parents=True)
     assert survey(repository)[1]["caf\\udce9"].startswith("its name is no UTF-8")
-    assert list(find_models(repository)[0]) == models_in(repository) == ["digits"]
+    assert list(find_models(repository)[0]) == list(survey(repository)[0]) == ["digits"]
 
 
 def test_links_that_lead_nowhere_are_no_models_and_no_versions(tmp_path):
@@ -169,7 +167,7 @@ def test_what_cannot_be_listed_is_passed_over_by_all_who_look(repository):
     (repository / "digits/10/saved_model.pb").touch()
     (repository / "digits/10/metrics.json").write_text('{"signatures": {}, "heads": {}}')
     assert list(model_directories(repository)) == ["digits"]
-    assert models_in(repository) == ["digits"]
+    assert list(survey(repository)[0]) == ["digits"]
     configs, others = find_models(repository)
     assert list(configs) == ["digits"]
     assert others["lost+found"] == "it cannot be listed: Permission denied"

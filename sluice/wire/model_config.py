@@ -8,22 +8,7 @@ from google.protobuf import text_format
 from sluice.wire.labels import labels_in_force
 from sluice.wire.protos.serving_pb2 import ModelConfig, ModelConfigList, ModelServerConfig
 from sluice.wire.rollout_files import read_rollout
-from sluice.wire.versions import find_versions, survey
-
-
-def models_in(repository: Path) -> list[str]:
-    """The names of the repository's models, sorted; [] where there is no repository yet.
-
-    Raises OSError where it cannot be listed.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as repository:
-    ...     for version in ("digits/1", "digits/2", "photos/draft"):
-    ...         Path(repository, version).mkdir(parents=True)
-    ...     models_in(Path(repository))
-    ['digits']
-    """
-    return list(survey(repository)[0]) if repository.is_dir() else []
+from sluice.wire.versions import find_versions
 
 
 def write_config(path: Path, repository: Path, names: Iterable[str]) -> None:

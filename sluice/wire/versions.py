@@ -106,9 +106,9 @@ def model_directories(repository: Path) -> dict[str, Path]:
     ['digits']
     """
     found = {}
-    for entry in sorted(repository.iterdir()):
+    for entry in _not_hidden(repository):
         with contextlib.suppress(OSError):
-            if not entry.name.startswith(".") and find_versions(entry):
+            if find_versions(entry):
                 found[entry.name] = entry
     return found
 
@@ -124,9 +124,7 @@ def survey(repository: Path) -> tuple[dict[str, Path], dict[str, str]]:
     """
     models: dict[str, Path] = {}
     others: dict[str, str] = {}
-    for entry in sorted(repository.iterdir()):
-        if entry.name.startswith("."):
-            continue
+    for entry in _not_hidden(repository):
         name = entry.name.encode(errors="backslashreplace").decode()  # as it can be told
         try:
             versions = find_versions(entry)
@@ -154,9 +152,8 @@ def why_no_model(directory: Path) -> str | None:
     ...     why_no_model(Path(model))
     'it is empty; a version is a directory in it whose name is a whole number'
     """
-    entries = sorted(directory.iterdir())
-    seen = [entry for entry in entries if not entry.name.startswith(".")]
-    if not entries:
+    seen = _not_hidden(directory)
+    if not seen and not any(directory.iterdir()):
         return "it is empty; a version is a directory in it whose name is a whole number"
     if _holds_saved_model(directory):
         if version_number(directory.name) is not None:
@@ -246,6 +243,10 @@ def model_name_fault(name: str) -> str:
     if len(name.encode()) > _LONGEST_NAME:
         return f"expected {_LONGEST_NAME} bytes at most, not {len(name.encode())}"
     return ""
+
+
+def _not_hidden(directory: Path) -> list[Path]:
+    return [entry for entry in sorted(directory.iterdir()) if not entry.name.startswith(".")]
 
 
 def _holds_saved_model(directory: Path) -> bool:
