@@ -273,20 +273,25 @@ async def test_only_requests_of_one_kind_are_joined():
         assert call.kind.forms == (("x", call.x.dtype, call.x.shape[1:]),)
 
 
-@run
-async def test_the_model_servers_own_limit_is_learnt_from_its_refusal():
-    bench = Bench()
+async def refused(bench, words):
+    """Six requests, joined into a call that the model server refuses, and the one before them."""
     first = await busy(bench)
     waiting = [bench.ask(index) for index in range(6)]
     await settle()
     bench.calls[0].answer()
     await settle()
     assert bench.sizes() == [1, 6]
-    words = "Task size 6 is larger than maximum input batch size 4"
     bench.calls[1].fail(RejectedByModel(words))
-    await bench.drive([first, *waiting])
+    return [first, *waiting]
+
+
+@run
+async def test_the_model_servers_own_limit_is_learnt_from_its_refusal():
+    bench = Bench()
+    asked = await refused(bench, "Task size 6 is larger than maximum input batch size 4")
+    await bench.drive(asked)
     assert bench.sizes() == [1, 6, 4, 2]
-    check([first, *waiting])
+    check(asked)
     first, *more = [bench.ask(index) for index in range(9)]
     await bench.drive([first, *more])
     assert max(bench.sizes()[4:]) <= 4, "remembered"
@@ -296,15 +301,9 @@ async def test_the_model_servers_own_limit_is_learnt_from_its_refusal():
 @run
 async def test_what_a_refusal_quotes_of_a_request_is_no_limit_of_the_model_servers():
     bench = Bench()
-    first = await busy(bench)
-    waiting = [bench.ask(index) for index in range(6)]
-    await settle()
-    bench.calls[0].answer()
-    await settle()
     sent = "Task size 6 is larger than maximum input batch size 1"
     words = f"StringToNumberOp could not correctly convert string: {sent}"
-    bench.calls[1].fail(RejectedByModel(words))
-    await bench.drive([first, *waiting])
+    await bench.drive(await refused(bench, words))
     assert bench.sizes() == [1, 6, *[1] * 6]
     await bench.drive([bench.ask(index) for index in range(20)])
     assert max(bench.sizes()[8:]) > 1

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -71,14 +71,27 @@ async def answered(
             await asyncio.sleep(0)
 
 
+def waited_for(
+    connection: FrontProtocol, looks: int, settings: Settings = SETTINGS
+) -> Iterator[int]:
+    """Between so many looks, each of which finds that the client is to be waited for."""
+    now = time.monotonic()
+    for each in range(looks):
+        connection.look(now + each * PAUSE_S, settings)
+        assert not connection.transport.is_closing()
+        yield each
+
+
+def hung_up_on(connection: FrontProtocol, settings: Settings = SETTINGS) -> bool:
+    """Whether it is at the look after two."""
+    connection.look(time.monotonic() + 2 * PAUSE_S, settings)
+    return connection.transport.is_closing()
+
+
 def test_who_goes_on_reading_is_waited_for(loop) -> None:
     async def test(connection, reader) -> None:
-        now = time.monotonic()
-        for _ in range(6):
-            connection.look(now, SETTINGS)
-            assert not connection.transport.is_closing()
+        for _ in waited_for(connection, 6):
             await reader.readexactly(PIECE)
-            now += PAUSE_S
 
     run(loop, test)
 
@@ -89,15 +102,12 @@ def test_over_tls_it_is_too(loop, closes, tmp_path) -> None:
     that a second."""
 
     async def test(connection, reader) -> None:
-        now = time.monotonic()
         if closes:
             connection._close_transport()
-        for each in range(6):
-            connection.look(now, SETTINGS)
+        for each in waited_for(connection, 6):
             await asyncio.sleep(0 if each else 1.5 * SHUTDOWN_S)
             assert not connection.transport.is_closing()
             await reader.readexactly(PIECE)
-            now += PAUSE_S
         await reader.readexactly(len(ANSWER) - 6 * PIECE)
         if closes:
             assert await reader.read() == b""
@@ -108,14 +118,10 @@ def test_over_tls_it_is_too(loop, closes, tmp_path) -> None:
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_so_it_is_for_an_answer_behind_another(loop, tls, tmp_path) -> None:
     async def test(connection, reader) -> None:
-        now = time.monotonic()
-        for each in range(6):
-            connection.look(now, SETTINGS)
-            assert not connection.transport.is_closing()
+        for each in waited_for(connection, 6):
             if each == 1:
                 connection.transport.write(ANSWER)
             await reader.readexactly(PIECE)
-            now += PAUSE_S
 
     run(loop, test, Folder(tmp_path) if tls else None)
 
@@ -123,14 +129,9 @@ def test_so_it_is_for_an_answer_behind_another(loop, tls, tmp_path) -> None:
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_answers_behind_another_are_no_sign_of_a_client_that_reads(loop, tls, tmp_path) -> None:
     async def test(connection, _) -> None:
-        now = time.monotonic()
-        for _ in range(2):
-            connection.look(now, SETTINGS)
-            assert not connection.transport.is_closing()
+        for _ in waited_for(connection, 2):
             connection.transport.write(ANSWER)
-            now += PAUSE_S
-        connection.look(now, SETTINGS)
-        assert connection.transport.is_closing()
+        assert hung_up_on(connection)
 
     run(loop, test, Folder(tmp_path) if tls else None)
 
@@ -145,14 +146,9 @@ def test_answers_behind_another_are_no_sign_of_a_client_that_reads(loop, tls, tm
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_who_does_not_is_hung_up_on(loop, tls, taken, settings, tmp_path) -> None:
     async def test(connection, reader) -> None:
-        now = time.monotonic()
-        for _ in range(2):
-            connection.look(now, settings)
-            assert not connection.transport.is_closing()
+        for _ in waited_for(connection, 2, settings):
             await reader.readexactly(taken)
-            now += PAUSE_S
-        connection.look(now, settings)
-        assert connection.transport.is_closing()
+        assert hung_up_on(connection, settings)
 
     run(loop, test, Folder(tmp_path) if tls else None)
 
