@@ -35,7 +35,7 @@ from sluice.wire.signing import SigningKey
 WORK = HERE.parent / ".work" / "bench"
 MODEL = "small"
 MEGABYTES = (1, 100)
-LOOK_EVERY_S, WAIT_S = 1.0, 60.0
+LOOK_EVERY_S, WAIT_S = 0.5, 60.0
 TWIN, ADMIT = "the embedded model server", "`sluice admit --follow`"
 REFUSED = {TWIN: "Loading {{name: {0} version: {1}}} failed", ADMIT: "{0} {1} is refused"}
 
@@ -99,7 +99,6 @@ def _twin(home: Path) -> Iterator[Path]:
     port, log = free_port(), home / "log"
     command = [sys.executable, "-m", "service.modelserver", f"--port={port}"]
     command += [f"--model_repository={home}/models", f"--trusted_keys={home}/trusted.pem"]
-    command += [f"--file_system_poll_wait_seconds={LOOK_EVERY_S}"]
     with running(command, {}, log) as process:
         until_serving(process, f"127.0.0.1:{port}", [MODEL], log)
         yield log

@@ -28,7 +28,7 @@ from sluice.wire.versions import find_versions, model_directories
 
 _ADMITTING, _REMOVING = ".admitting-", ".removing-"  # no number: no model server looks
 _LOCK = ".admit.lock"
-_LOOK_S = 1.0
+_LOOK_S = 0.5  # and what 100 MB take to read: within a second
 _BLOCK = 1 << 20
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
@@ -112,7 +112,7 @@ def _called(model: str, number: int) -> str:
 @click.argument("incoming", type=_DIRECTORY)
 @click.option("--model-repository", type=_DIRECTORY, required=True, help="Where they are served.")
 @_TRUSTED
-@click.option("--follow", is_flag=True, help="Go on looking, every second, until SIGTERM.")
+@click.option("--follow", is_flag=True, help="Go on looking, twice a second, until SIGTERM.")
 def admit(incoming: Path, model_repository: Path, trusted_keys: TrustedKeys, follow: bool) -> None:
     """Copy signed versions from INCOMING to where a model server looks, and no others.
 

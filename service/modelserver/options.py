@@ -32,7 +32,7 @@ class Options:
         "models", 0.0, "seconds between looks at --model_config_file; 0: read it once"
     )
     file_system_poll_wait_seconds: float = _flag(
-        "models", 1.0, "seconds between looks at the model directories; 0 or less: look once"
+        "models", 0.5, "seconds between looks at the model directories; 0 or less: look once"
     )
     allow_version_labels_for_unavailable_models: bool = _flag(
         "versions", False, "allow a new label on a version that is not available (yet)"

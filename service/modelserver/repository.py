@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class RepositoryOptions(NamedTuple):
     """How to watch; the flags of the same names say more."""
 
-    poll_s: float = 1.0  # 0 or less: look once
+    poll_s: float = 0.5  # 0 or less: look once
     load_threads: int = 1
     max_load_retries: int = 5
     load_retry_interval_s: float = 60.0
@@ -249,7 +249,7 @@ class Repository:
         self._tell(missing)
 
     def _tell(self, missing: dict[str, str]) -> None:
-        """Log what is new of it: a look is taken every second."""
+        """Log what is new of it: a look is taken twice a second."""
         for name, reason in missing.items():
             if self._missing.get(name) != reason:
                 log.warning("No version of model %s was found: %s", name, reason)

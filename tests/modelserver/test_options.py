@@ -114,6 +114,8 @@ DOCUMENTED = (Path(__file__).parents[2] / "docs" / "modelserver.md").read_text()
 def test_every_flag_is_documented_as_its_help_says(field):
     [row] = [line for line in DOCUMENTED.splitlines() if line.startswith(f"| `--{field.name}` |")]
     assert row.endswith(f"| {field.metadata['help']} |")
+    default = {"grpc_max_threads": "4 × CPUs"}.get(field.name, str(field.default))
+    assert row.split("|")[2].strip().casefold() == default.casefold()
 
 
 @pytest.mark.parametrize("name", IGNORED)
