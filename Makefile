@@ -93,6 +93,7 @@ bench-explain: $(INSTALLED)  ## Measure explanations and how well strange pictur
 	$(BIN)/python benchmarks/novelty.py --docs $(BENCH)
 
 bench-graphs: $(INSTALLED)  ## Measure the graphs of a version beside the unfolded one; write docs/graphs.md
+	$(BIN)/python benchmarks/card.py --docs
 	$(BIN)/python benchmarks/graphs.py --docs $(BENCH)
 
 bench-rollout: $(INSTALLED)  ## Roll sabotaged and sound versions out, and count which are stopped; write docs/operations.md

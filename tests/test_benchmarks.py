@@ -129,6 +129,14 @@ def test_the_page_is_read_as_it_was_written(thresholds, benchmark):
     assert block.strip() == "\n".join(thresholds._table(thresholds._known()))
 
 
+def test_of_a_card_the_page_shows_no_pictures_and_no_settings(benchmark):
+    card = (
+        "# digits\n\n![Loss](training.png)\n\n## How it was made\n\n"
+        "| setting | value |\n| --- | --- |\n| seed | 0 |\n\nTrained in 6 s.\n"
+    )
+    assert benchmark("card").shown(card) == "# digits\n\n## How it was made\n\nTrained in 6 s.\n"
+
+
 @pytest.mark.slow
 def test_what_was_measured_is_kept_where_what_comes_next_fails(thresholds, monkeypatch, tmp_path):
     monkeypatch.setitem(thresholds.LESS, "digits", {"epochs": 1})

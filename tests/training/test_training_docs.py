@@ -1,7 +1,8 @@
-"""docs/training.md and docs/contract.md name what there is."""
+"""docs/training.md, docs/contract.md and the card in docs/graphs.md: they name what there is."""
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,9 @@ def test_the_contract_names_every_key_of_the_metrics(version):
     contract = (DOCS / "contract.md").read_text()
     for key in json.loads((version / "metrics.json").read_text()):
         assert f"`{key}`" in contract, key
+
+
+def test_the_card_that_is_shown_has_the_parts_of_a_card(version):
+    [shown] = re.findall("^```markdown\n(.+?)^```$", (DOCS / "graphs.md").read_text(), re.M | re.S)
+    made = (version / "model-card.md").read_text()
+    assert re.findall("^## .+", shown, re.M) == re.findall("^## .+", made, re.M)
