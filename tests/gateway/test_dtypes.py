@@ -1,7 +1,6 @@
 """Every dtype through every dialect, as an input and as an output: the same values, or a refusal
 that names a dialect which carries it."""
 
-import io
 import json
 
 import ml_dtypes
@@ -28,6 +27,7 @@ from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import PredictRequest, PredictResponse
 from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef
 from sluice.wire.tensors import encode_shape, encode_tensor
+from tests.gateway.numpy_files import npy, npz
 
 MODEL = ModelRef("m")
 UNHOLDABLE = {"DT_INVALID", "DT_RESOURCE", "DT_VARIANT"}  # no array holds them
@@ -123,18 +123,6 @@ THERE_AND_BACK = {
 }
 
 
-def npy(array):
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def npz(array):
-    buffer = io.BytesIO()
-    np.savez(buffer, x=array)
-    return buffer.getvalue()
-
-
 def infer(known, **tensor):
     return decode_infer(json.dumps({"inputs": [{"name": "x", **tensor}]}).encode(), None, known)
 
@@ -149,7 +137,7 @@ def model_infer(known, datatype):
 ASKING_IN_VAIN = {
     "tfs json": [lambda known, _: decode_predict(b'{"inputs": [1]}', known)],
     "npy": [lambda known, _: decode_npy(npy(np.int8([1])), known)],
-    "npz": [lambda known, _: decode_npz(npz(np.int8([1])), known, 1 << 20)],
+    "npz": [lambda known, _: decode_npz(npz(x=np.int8([1])), known, 1 << 20)],
     "oip json": [
         lambda known, name: infer(known, shape=[1], datatype=name, data=[1]),
         lambda known, _: infer(known, shape=[1], datatype="BYTES", data=["1"]),
@@ -241,7 +229,7 @@ def test_many_and_few_are_written_alike(dtype, count):
 def test_a_numpy_file_becomes_the_models_dtype(given, wanted):
     for query in (
         decode_npy(npy(given), signatures(wanted)),
-        decode_npz(npz(given), signatures(wanted), 1 << 20),
+        decode_npz(npz(x=given), signatures(wanted), 1 << 20),
     ):
         assert query.inputs["x"].dtype == wanted.dtype
         assert query.inputs["x"].tolist() == wanted.tolist()

@@ -18,6 +18,7 @@ from service.gateway.errors import MalformedRequest
 from sluice.wire.protos import inference_pb2, inference_pb2_grpc, serving_pb2_grpc
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.tensors import encode_tensor
+from tests.gateway.numpy_files import npy
 
 PNG = "image/png"
 
@@ -40,12 +41,6 @@ def heat(third: int, of: int) -> np.ndarray:
     expected = np.zeros((6, 6), np.float32)
     expected[:, 2 * third : 2 * third + 2] = 1 if third == of else 0.2
     return expected
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")

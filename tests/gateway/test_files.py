@@ -18,23 +18,12 @@ from service.gateway.encode.labels import keep_best
 from service.gateway.encode.numpy_files import encode_npy, encode_npz
 from service.gateway.errors import InvalidInput, MalformedRequest, NotAcceptable
 from sluice.wire.signature import TensorSpec
+from tests.gateway.numpy_files import npy, npz
 
 
 def file_of(image, kind="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def npy(array):
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def npz(**named):
-    buffer = io.BytesIO()
-    np.savez(buffer, **named)
     return buffer.getvalue()
 
 

@@ -43,6 +43,7 @@ from sluice.pictures.gif import MAX_BLOCKS, pixels_of_frames
 from sluice.wire.protos.serving_pb2 import Input, PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
 from sluice.wire.tensors import encode_shape, encode_tensor
+from tests.gateway.numpy_files import npy
 
 FLOATS = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 2]))
 PIXELS = TensorInfo(dtype=1, tensor_shape=encode_shape([-1, 8, 8, 3]))
@@ -57,12 +58,6 @@ SIGNATURES = Signatures(
     }
 )
 LIMIT = 1 << 20
-
-
-def npy(array):
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 def header(descr, shape, order=False):

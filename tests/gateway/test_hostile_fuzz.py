@@ -32,6 +32,7 @@ from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import Input, PredictRequest
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef, TensorInfo
 from sluice.wire.tensors import encode_shape, encode_tensor
+from tests.gateway.numpy_files import npy
 
 LIMIT, PIXELS = 1 << 20, 10_000
 
@@ -54,12 +55,6 @@ SIGNATURES = Signatures(
     }
 )
 NAMES = SIGNATURES.names()
-
-
-def npy(array):
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 def npz(**named):

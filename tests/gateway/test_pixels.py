@@ -20,6 +20,7 @@ from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2_grpc
 from sluice.wire.protos.serving_pb2 import PredictRequest
 from sluice.wire.tensors import decode_tensor, encode_tensor
+from tests.gateway.numpy_files import npz
 
 PICTURE = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1) + 60  # together 246
 ASKED_PIXELS = 1000  # more than `serving_default` answers
@@ -35,12 +36,6 @@ def served(launch_grpc_gateway, own_modelserver):
 @pytest.fixture(scope="module")
 def url(served) -> str:
     return served[0].url
-
-
-def npz(**arrays) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def png() -> bytes:
