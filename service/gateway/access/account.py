@@ -16,6 +16,7 @@ from service.gateway.access.limits import (
     DAY,
     REQUESTS,
     ROWS,
+    Limit,
     Limits,
     Outcome,
     Quota,
@@ -167,7 +168,7 @@ def _standings(spendings: list[Spending], outcome: Outcome) -> tuple[Standing, .
     )
 
 
-def _over(limit: Rate | Quota) -> str:
+def _over(limit: Limit) -> str:
     if isinstance(limit, Quota):
         return f"The {limit.most} requests of this day (UTC) are used up"
     what = _TOO_MANY[limit.kind]

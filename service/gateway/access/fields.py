@@ -5,7 +5,16 @@ from typing import Any
 
 from service.gateway.access.grant import ALL_MODELS, OPERATIONS, Grant
 from service.gateway.access.keys import ID_FORM, ID_IN_WORDS
-from service.gateway.access.limits import BYTES, NO_LIMITS, REQUESTS, ROWS, Limits, Quota, Rate
+from service.gateway.access.limits import (
+    BYTES,
+    NO_LIMITS,
+    REQUESTS,
+    ROWS,
+    Limit,
+    Limits,
+    Quota,
+    Rate,
+)
 from sluice.wire.nearest import nearest
 
 MOST = 1e12  # of any limit, so that sums of them stay numbers
@@ -34,7 +43,7 @@ def limits_of(place: str, table: Mapping[str, Any]) -> Limits:
     burst = number_of(place, table, "burst", 1)
     if burst is not None and per_s[REQUESTS] is None:
         raise BadAccessFile(f"{place}.burst goes with requests_per_s, which is missing")
-    rates: list[Rate | Quota] = [
+    rates: list[Limit] = [
         # At least one request, and of rows and bytes what a second brings.
         Rate(kind, rate, max(rate, 1.0) if burst is None or kind != REQUESTS else burst)
         for kind, rate in per_s.items()

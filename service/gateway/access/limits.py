@@ -16,51 +16,40 @@ DAY_S = 86_400
 _DUST_S = 1e-6  # of rounding: to that a double tells the time of day, which is Redis' clock
 
 
-class Limit(Protocol):
-    """A limit of one kind. `used` is the number that the book has for it, 0 for none; times are on
-    the monotonic clock, which all processes of a machine share."""
-
-    kind: str
-
-    def spend(self, used: float, now: float, cost: float) -> tuple[float, float, float]:
-        """How long until so much may be spent, 0 for now; the number after it is spent; and when
-        that may be forgotten."""
-
-    def left(self, used: float, now: float) -> tuple[int, int]:
-        """How much may be spent now, and in how many seconds all of it may be."""
-
-    @property
-    def quota(self) -> tuple[int, int]:
-        """So much in so many seconds."""
-
-
 @dataclass(frozen=True)
 class Rate:
-    """So much a second, and at most `burst` at once."""
+    """So much a second, and at most `burst` at once.
+
+    `used` is the number that the book has for it, 0 for none; times are on the monotonic clock,
+    which all processes of a machine share."""
 
     kind: str
     per_s: float
     burst: float
 
     def spend(self, used: float, now: float, cost: float) -> tuple[float, float, float]:
+        """How long until so much may be spent, 0 for now; the number after it is spent; and when
+        that may be forgotten."""
         start, burst = (used if used > now else now), self.burst
         wait_s = start - now - (burst - cost) / self.per_s if cost < burst else start - now
         back_at = start + cost / self.per_s
         return (wait_s if wait_s > _DUST_S else 0.0), back_at, back_at
 
     def left(self, used: float, now: float) -> tuple[int, int]:
+        """How much may be spent now, and in how many seconds all of it may be."""
         back_in_s = max(used - now - _DUST_S, 0.0)
         left = int(self.burst - back_in_s * self.per_s)
         return left if left > 0 else 0, math.ceil(back_in_s)
 
     @cached_property
     def quota(self) -> tuple[int, int]:
+        """So much in so many seconds."""
         return int(self.burst), math.ceil(self.burst / self.per_s)
 
 
 @dataclass(frozen=True)
 class Quota:
-    """So many requests from one midnight to the next, UTC."""
+    """So many requests from one midnight to the next, UTC; asked as a `Rate` is."""
 
     most: int
     kind: str = DAY
@@ -78,12 +67,15 @@ class Quota:
         return self.most, DAY_S
 
 
+Limit = Rate | Quota
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one caller is held to. `places` are requests at the same time in one worker, None for
     any number; an empty tuple for no other limit."""
 
-    rates: tuple[Rate | Quota, ...] = ()
+    rates: tuple[Limit, ...] = ()
     places: int | None = None
 
 
@@ -94,7 +86,7 @@ class Spending(NamedTuple):
     """What is to be spent, all of it or nothing: `name` says whose."""
 
     name: str
-    limit: Rate | Quota
+    limit: Limit
     cost: float
 
 
@@ -102,7 +94,7 @@ class Outcome(NamedTuple):
     """`refused` is the first limit that does not allow it, after `wait_s` it may; `used` are the
     numbers of the book for each spending, as they are now."""
 
-    refused: Rate | Quota | None
+    refused: Limit | None
     wait_s: float
     used: list[float]
     now: float

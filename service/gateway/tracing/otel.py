@@ -12,7 +12,7 @@ import asyncio
 import atexit
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from urllib.parse import unquote
 
@@ -37,8 +37,6 @@ SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 _W3C = TraceContextTextMapPropagator()
-
-Attributes = Mapping[str, str | int]
 
 
 class OtelTracer:
