@@ -3,7 +3,7 @@ a TOML file says it or by default.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from service.replay.changes import Kind
-from sluice.wire.nearest import nearest
+from sluice.wire.nearest import unknown_name
 
 SLOWER_PAIRS = "slower"  # a share of the pairs too, beside the kinds of changes
 ERRORS, SLOW, UNSURE, NOVEL = "errors", "slow", "unsure", "novel"
@@ -154,9 +154,6 @@ def _number(
     return float(found)
 
 
-def _check_names(of: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-    for name in given:
-        if name not in known:
-            meant = nearest(name, known)
-            advice = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
-            raise GuardError(f"{of}{name} is not known; {advice}")
+def _check_names(of: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+    if fault := unknown_name(given, known):
+        raise GuardError(f"{of}{fault}")

@@ -1,6 +1,6 @@
 """Which of the known names was meant by one that is not among them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 
 # A client chooses how long its name is, and comparing it takes as long.
@@ -29,6 +29,20 @@ def nearest_first(name: str, known: Iterable[str]) -> list[str]:
     if len(name) > LONGEST:
         return sorted(known)
     return sorted(known, key=lambda each: (-_likeness(name, each), each))
+
+
+def unknown_name(given: Iterable[str], known: Collection[str]) -> str | None:
+    """What to say of the first that is not among the known names; None where all are.
+
+    >>> unknown_name(["image", "lable"], ["image", "label"])
+    'lable is not known; did you mean label?'
+    """
+    for name in given:
+        if name not in known:
+            meant = nearest(name, known)
+            advice = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+            return f"{name} is not known; {advice}"
+    return None
 
 
 def _likeness(name: str, other: str) -> float:

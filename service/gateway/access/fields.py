@@ -15,7 +15,7 @@ from service.gateway.access.limits import (
     Quota,
     Rate,
 )
-from sluice.wire.nearest import nearest
+from sluice.wire.nearest import unknown_name
 
 MOST = 1e12  # of any limit, so that sums of them stay numbers
 LIMITS = ("requests_per_s", "burst", "rows_per_s", "bytes_per_s", "requests_per_day", "places")
@@ -121,11 +121,8 @@ def table_of(place: str, given: object) -> Mapping[str, Any]:
 
 def check_names(place: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """Raises BadAccessFile for a field that there is not, with the nearest."""
-    for name in table:
-        if name not in known:
-            meant = nearest(name, known)
-            advice = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
-            raise BadAccessFile(f"{f'{place}.' if place else ''}{name} is not known; {advice}")
+    if fault := unknown_name(table, known):
+        raise BadAccessFile(f"{f'{place}.' if place else ''}{fault}")
 
 
 def is_a(kind: type) -> Callable[[Any], bool]:
