@@ -148,6 +148,13 @@ class Arrival:
         self._admission.hold(size, self.size)
         self.size += size
 
+    def move(self, model: str) -> None:
+        """It is about this model, which nobody knew when it was given its place. Raises Busy,
+        RateLimited."""
+        self._admission.give_back_place(self._model, self._account)
+        self._model, self.has_place = model, False
+        self.take_place()
+
     def take_place(self) -> None:
         """Its body is there: work on it may begin. Raises Busy, RateLimited."""
         left_s = self._deadline - time.monotonic()

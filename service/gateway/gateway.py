@@ -102,8 +102,9 @@ class Gateway:
         size = min(size, self.settings.max_body_bytes)
         await caller.account.spend({REQUESTS: 1, BYTES: size})
 
-    def permit(self, caller: Caller, model: str, verb: str) -> None:
-        """Raises Forbidden where the caller may not ask that of the model, "" for none."""
+    def permit(self, caller: Caller, model: str | None, verb: str) -> None:
+        """Raises Forbidden where the caller may not ask that of the model, "" for none; None is for
+        one that is not known yet."""
         operation = OPERATION_OF[verb]
         try:
             if operation is not None:

@@ -1,6 +1,7 @@
 """Keys at the door: the same answers in every dialect, over the front, plain WSGI and gRPC."""
 
 import datetime
+import gzip
 import re
 import threading
 import time
@@ -8,16 +9,21 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 import requests
 
 from service.gateway.access.keys import digest_of, new_key
+from sluice.wire.contract import OIP_SERVICE, PREDICTION_SERVICE
+from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.protos.serving_pb2 import (
     GetModelStatusRequest,
     ModelSpec,
     MultiInferenceRequest,
+    PredictRequest,
 )
 from sluice.wire.protos.serving_pb2_grpc import ModelServiceStub, PredictionServiceStub
+from sluice.wire.tensors import encode_tensor
 from tests.gateway.access import CASES, GRPC, HTTP
 
 KEYS = {
@@ -159,6 +165,53 @@ def test_over_grpc_who_may_not_ask_is_told_before_the_message_comes(doors):
         call = ask.future(message(), metadata=[("x-api-key", WRONG)], timeout=30)
         assert call.code() is grpc.StatusCode.UNAUTHENTICATED
         never.set()
+
+
+# What names a model, as the messages of these methods begin.
+BEGINNINGS = {
+    f"{PREDICTION_SERVICE}/Predict": PredictRequest(model_spec=ModelSpec(name="affine")),
+    f"{PREDICTION_SERVICE}/MultiInference": MultiInferenceRequest(
+        tasks=[{"model_spec": ModelSpec(name="affine")}]
+    ),
+    f"{OIP_SERVICE}/ModelInfer": ModelInferRequest(model_name="affine"),
+}
+UNREADABLE = b"\x12\x05..."  # a field 2 that ends too early
+
+
+def code_of(address, method, message, key):
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/{method}")
+        return call.future(message, metadata=[("x-api-key", KEYS[key])], timeout=30).code()
+
+
+@pytest.mark.parametrize("method", BEGINNINGS)
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_over_grpc_who_may_not_ask_is_told_before_the_message_is_read(doors, method, is_packed):
+    """One that cannot be read, packed or not, as who has read it would say."""
+    message = BEGINNINGS[method].SerializeToString() + UNREADABLE
+    if is_packed:
+        message = gzip.compress(message + bytes(1 << 16))[:-1]
+    address = doors[0]["grpc"]
+    assert code_of(address, method, message, "other") is grpc.StatusCode.PERMISSION_DENIED
+    assert code_of(address, method, message, "good") is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_model_that_counts_is_the_one_that_is_asked(doors, pack):
+    """Wherever in the message it is named, and whatever else is."""
+    pair, affine = (
+        PredictRequest(model_spec=ModelSpec(name=name)).SerializeToString()
+        for name in ("pair", "affine")
+    )
+    inputs = PredictRequest(inputs={"x": encode_tensor(np.float32([1, 2]))}).SerializeToString()
+    method, address = f"{PREDICTION_SERVICE}/Predict", doors[0]["grpc"]
+    for message in (affine + inputs, inputs + affine, pair + inputs + affine):
+        message = pack(message)
+        assert code_of(address, method, message, "other") is grpc.StatusCode.PERMISSION_DENIED
+    assert code_of(address, method, pack(inputs + affine), "good") is grpc.StatusCode.OK
+    # The first one that is named is looked at before anything else is.
+    denied = code_of(address, method, pack(pair + inputs + affine), "good")
+    assert denied is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_a_task_about_another_model_is_not_passed_on_with_one_that_the_key_is_for(doors):

@@ -129,6 +129,19 @@ def test_a_body_on_its_way_takes_no_place(admission):
         assert admission.in_flight == 3
 
 
+def test_a_place_is_of_the_model_that_it_turns_out_to_be_for(admission):
+    held = [place(admission) for _ in range(2)]
+    with admission.place("", 10, 5.0) as arrival:
+        arrival.move("m")
+        assert (admission.in_flight, admission._by_model) == (3, {"m": 3})
+        with pytest.raises(Busy), admission.place("", 10, 5.0) as late:
+            late.move("m")
+        assert (admission.in_flight, admission.bytes_in_flight) == (3, 30)
+    for each in held:
+        give_back(each)
+    assert (admission.in_flight, admission.bytes_in_flight) == (0, 0)
+
+
 def test_no_one_waits_where_there_is_no_use_in_it(admission, lines, telemetry):
     lines.full.add("m")
     with pytest.raises(Busy, match="m waits"):

@@ -1,6 +1,7 @@
 """What a gRPC client learns of a bug of the gateway's, and who counts of those it sends away."""
 
 import asyncio
+import gzip
 
 import grpc
 import pytest
@@ -12,9 +13,11 @@ from service.gateway.rpc.arrivals import Arrivals
 from service.gateway.rpc.edge import Edge, Method
 from service.gateway.rpc.oip import Oip
 from service.gateway.rpc.open_services import OpenServices
+from service.gateway.rpc.packing import AS_THEY_CAME
 from service.gateway.settings import Settings
 from sluice.wire.contract import HEALTH_SERVICE, OIP_SERVICE
 from sluice.wire.health import HealthService, add_health
+from sluice.wire.model_ref import ModelRef
 
 
 def told_of(error):
@@ -51,6 +54,43 @@ def test_an_error_of_any_letters_is_told_as_far_as_a_client_takes_it(letter):
     code, details = told_of(MalformedRequest(letter * 10_000))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert set(details) == {letter}
+
+
+def test_a_message_that_is_unpacked_and_read_holds_its_place_and_its_bytes():
+    held = []
+
+    async def test():
+        gateway = Gateway.of(Settings())
+        admission, aside = gateway.admission, gateway.predictions.aside
+        plain = b"\x0a\x01m" + bytes(1 << 20)
+        packed = gzip.compress(plain)
+
+        async def look(work, *arguments):
+            held.append((admission.in_flight, admission.bytes_in_flight))
+            return await aside(work, *arguments)
+
+        def parse(data):
+            if data == plain:
+                held.append((admission.in_flight, admission.bytes_in_flight))
+            return ModelRef("m"), None
+
+        async def answer(*_):
+            return b""
+
+        gateway.predictions.aside = look
+        server = grpc.aio.server(options=[AS_THEY_CAME])
+        edge = Edge(gateway, Arrivals(gateway.settings))
+        methods = {"M": Method("oip-grpc", "infer", parse, answer)}
+        server.add_generic_rpc_handlers((edge.handlers("s", methods),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await channel.unary_unary("/s/M")(packed, timeout=60)
+        await server.stop(None)
+        assert held == [(1, len(packed)), (1, len(plain))]
+        assert (admission.in_flight, admission.bytes_in_flight) == (0, 0)
+
+    asyncio.run(test())
 
 
 class NoRoom(Arrivals):

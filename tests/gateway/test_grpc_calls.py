@@ -1,5 +1,6 @@
 """What a gRPC call carries through the gateway, and what becomes of it when the gateway stops."""
 
+import gzip
 import signal
 import threading
 import time
@@ -79,6 +80,30 @@ def test_a_message_that_does_not_come(launch_grpc_gateway, slow):
         assert late.details() == "The message did not come within 5 s"
         slow[0].go.set()
         predict(channel).result()
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_who_finds_no_place_is_told_before_its_message_is_read(
+    launch_grpc_gateway, slow, is_packed
+):
+    """One that cannot be read, packed or not, and names its model first; one that names it last."""
+    _, address = launch_grpc_gateway(slow[1], model_places=1)
+    begins = PredictRequest(model_spec=ModelSpec(name="slow")).SerializeToString()
+    inputs = PredictRequest(inputs={"x": encode_tensor(np.ones(1, "f4"))}).SerializeToString()
+    unreadable = begins + b"\x12\x05..."
+    if is_packed:
+        unreadable = gzip.compress(unreadable + bytes(1 << 16))[:-1]
+    with grpc.insecure_channel(address) as channel:
+        ask, held = channel.unary_unary(PREDICT), predict(channel)
+        assert slow[0].arrived.wait(30)
+        for message in (unreadable, inputs + begins):
+            call = ask.future(message, timeout=30)
+            assert call.code() is grpc.StatusCode.UNAVAILABLE
+            assert 'All 1 places of the model "slow" are taken' in call.details()
+        slow[0].go.set()
+        held.result()
+        assert ask.future(unreadable, timeout=30).code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert ask(inputs + begins, timeout=30)
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline"])

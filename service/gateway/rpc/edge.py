@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from service.gateway.access.grant import OPERATION_OF, PREDICT
 from service.gateway.access.limits import BYTES
+from service.gateway.admission import Arrival
 from service.gateway.caching import told
 from service.gateway.caller import Caller
 from service.gateway.error_responses import FAILED, grpc_code_of, headers_of
@@ -21,7 +22,7 @@ from service.gateway.exchange import Exchange
 from service.gateway.gateway import Gateway
 from service.gateway.headers import combined
 from service.gateway.rpc.arrivals import Arrivals
-from service.gateway.rpc.packing import is_packed, small, unpack
+from service.gateway.rpc.packing import beginning, is_packed, small, unpack
 from sluice.wire.model_ref import ModelRef
 
 Request = TypeVar("Request")
@@ -36,8 +37,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True)
 class Method(Generic[Request]):
-    """A method of a service: `parse` reads a message and says which model it is about (one without
-    a name where it is about none), `answer` answers it. Both raise GatewayErrors."""
+    """A method of a service: `parse` reads a message, or the beginning of one, and says which model
+    it is about (one without a name where it is about none), `answer` answers it. Both raise
+    GatewayErrors."""
 
     dialect: str
     verb: str
@@ -105,13 +107,17 @@ class Edge:
             with self._in_flight():
                 if not caller.account.pay(BYTES, len(data)):
                     await caller.account.spend({BYTES: len(data)})
-                data = await self._plain(data, method)
-                model, request = method.parse(data)
-                gateway.permit(caller, model.name, method.verb)
+                model, _ = method.parse(beginning(data))
+                gateway.permit(caller, model.name or None, method.verb)
                 with gateway.admission.place(
                     model.name, len(data), caller.time_left_s(), caller.account
-                ):
+                ) as arrival:
                     caller.trace.step("admit", caller.began)
+                    data = await self._plain(data, method, arrival)
+                    began_with, (model, request) = model, method.parse(data)
+                    if not model.name or model.name != began_with.name:
+                        gateway.permit(caller, model.name, method.verb)
+                        arrival.move(model.name)
                     reply = await method.answer(model, request, caller)
         except GatewayError as error:
             ending, reason = ending_of(error), str(error)
@@ -137,14 +143,16 @@ class Edge:
             self._gateway.telemetry.refused(type(error).__name__)
             raise
 
-    async def _plain(self, data: bytes, method: Method[Any]) -> bytes:
-        """What is to be read of a message. Raises PayloadTooLarge, MalformedRequest."""
+    async def _plain(self, data: bytes, method: Method[Any], arrival: Arrival) -> bytes:
+        """What is to be read of a message. Raises PayloadTooLarge, MalformedRequest, Busy."""
         gateway = self._gateway
         if OPERATION_OF[method.verb] != PREDICT:
             return small(data)
         if not is_packed(data):
             return data
-        return await gateway.predictions.aside(unpack, data, gateway.settings.max_body_bytes)
+        plain = await gateway.predictions.aside(unpack, data, gateway.settings.max_body_bytes)
+        arrival.hold(max(len(plain) - len(data), 0))
+        return plain
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
