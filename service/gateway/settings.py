@@ -117,6 +117,12 @@ class Settings:
         least=0,
         most=MOST_PORTS,
     )
+    grpc_max_connections: int = _setting(
+        4096,
+        "gRPC connections of one worker, a quarter of its descriptors at the most; one more is "
+        "closed, and its client tries again",
+        most=1_000_000,
+    )
     grpc_max_connection_age_s: float = _setting(
         300.0,
         "a gRPC connection ends after so long, give or take a tenth, without harm to its calls; "

@@ -30,6 +30,7 @@ def worker() -> FrontWorker:
     config, gateway = Config(), Gateway.of(SETTINGS)
     made = FrontWorker(1, os.getppid(), [], None, config.timeout, config, Logger(config))
     made.loop, made.settings, made.gateway = asyncio.get_running_loop(), SETTINGS, gateway
+    made.max_connections = 10
     made.asgi = Front(gateway, create_app(SETTINGS, gateway, LoopRunner(made.loop)))
     return made
 

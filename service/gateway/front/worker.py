@@ -12,7 +12,6 @@ import contextlib
 import gc
 import logging
 import os
-import resource
 import select
 import time
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from gunicorn.workers.gasgi import ASGIWorker
 
 from service.gateway.app import create_app, set_up_logging
+from service.gateway.descriptors import room_for
 from service.gateway.front.admin import AdminServer
 from service.gateway.front.asgi import Front
 from service.gateway.front.handshake import Handshake
@@ -34,7 +34,6 @@ LOOK_EVERY_S = 0.5
 # For one more request on a kept connection, which is answered with `Connection: close`: one that is
 # closed while the next request is on its way loses that request.
 LINGER_S = 1.0
-SPARE_FILES = 64  # descriptors that are not a client's
 GC_AFTER = 10_000  # new objects; Python's 700 are what some twenty requests in flight hold
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,6 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.connections: set[FrontProtocol] = set()
         self.handshakes: set[Handshake] = set()
-        self.max_connections = _raise_file_limit() - SPARE_FILES
         self._stopping = asyncio.Event()
 
     @classmethod
@@ -57,6 +55,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         self.settings = Settings.from_environment()
         set_up_logging(self.settings)
+        self.max_connections = room_for(self.settings).http
         self.gateway = Gateway.of(self.settings)
         self._looking_at_tls: asyncio.Future[None] = self.loop.create_future()
         self._looking_at_tls.set_result(None)
@@ -197,11 +196,3 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
 
 def _parent() -> int:
     return os.getppid()
-
-
-def _raise_file_limit() -> int:
-    """Descriptors that this process may have: as many as it is allowed to ask for."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted

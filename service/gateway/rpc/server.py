@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from service.gateway.descriptors import room_for
 from service.gateway.gateway import Gateway
 from service.gateway.readiness import readiness
 from service.gateway.rpc import oip, tfs
@@ -87,6 +88,8 @@ class GrpcServer:
                 UNREAD,
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                # What comes beyond it is closed, before a handshake, which counts as well.
+                ("grpc.max_allowed_incoming_connections", room_for(settings).grpc),
                 ("grpc.max_connection_age_ms", int(settings.grpc_max_connection_age_s * 1000)),
                 ("grpc.max_connection_age_grace_ms", int(settings.request_timeout_s * 1000)),
                 ("grpc.server_handshake_timeout_ms", int(settings.head_timeout_s * 1000)),
