@@ -195,7 +195,9 @@ class Settings:
     places: int = _setting(1024, "requests that a worker works on at the same time")
     model_places: int = _setting(512, "of these, for one model")
     max_bytes_in_flight: int = _setting(
-        256 * 2**20, "bodies that a worker holds at the same time, bytes"
+        256 * 2**20,
+        "bodies that a worker holds at the same time, bytes; half as much again of answers that "
+        "their clients have yet to take",
     )
     max_wait_s: float = _setting(
         1.0,

@@ -19,6 +19,7 @@ from service.gateway.error_responses import error_body
 from service.gateway.front.asgi import Body
 from service.gateway.front.handshake import certificate_of
 from service.gateway.front.reading import ReadingProtocol, has_unread
+from service.gateway.front.unsent import LARGE, Owed
 from service.gateway.headers import combined
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
 from service.gateway.settings import Settings
@@ -36,10 +37,7 @@ class FrontProtocol(ReadingProtocol):
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._is_stuck = False  # whether more was answered than the client has taken
-        # What is left of that, bytes, at the first look and at the last, and when those were: the
-        # last at which it had become less. 0: nobody has looked.
-        self._owed = self._unsent = 0
-        self._owed_since = self._taken_at = 0.0
+        self._owed, self._answer_bytes = Owed(), 0
         self._refused = False
 
     def connection_made(self, transport: Any) -> None:
@@ -53,6 +51,7 @@ class FrontProtocol(ReadingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self in self.worker.connections:
             self.worker.connections.discard(self)
+            self.worker.unsent.discard(self)
             super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -60,7 +59,8 @@ class FrontProtocol(ReadingProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._is_stuck, self._owed_since = False, 0.0
+        self._is_stuck = False
+        self._owed.forget()
         super().resume_writing()
 
     @property
@@ -87,7 +87,7 @@ class FrontProtocol(ReadingProtocol):
         if self._closed or self._is_stuck or is_sending:
             self._look_at_answer(now, settings)  # what was answered last may have to go out yet
             return
-        self._owed_since = 0.0
+        self._owed.forget()
         if not self._request_ready.is_set():
             self._look_at_head(now, settings)
         elif (
@@ -125,27 +125,27 @@ class FrontProtocol(ReadingProtocol):
             self._refuse(f"The body did not come within {settings.request_timeout_s:g} s")
 
     def _look_at_answer(self, now: float, settings: Settings) -> None:
-        """Its client may take as long to read as it may to send: it is to go on, and with as much a
-        second."""
-        unsent = self._left()
-        if not self._owed_since:
-            self._owed = self._unsent = unsent
-            self._owed_since = self._taken_at = now
-        elif unsent < self._unsent:
-            self._unsent, self._taken_at = unsent, now
-        else:  # the next answer is behind it, perhaps: over TLS, which has no end of room
-            self._owed += unsent - self._unsent
-            self._unsent = unsent
-        took_s, within_s = now - self._owed_since, settings.body_timeout_s
-        is_slow = took_s > within_s and self._owed - unsent < settings.min_body_rate * took_s
-        if is_slow or now - self._taken_at > within_s:
-            self.transport.abort()
+        self.worker.unsent.add(self)
+        self._owed.look(self._left(), now)
+        if self._owed.has_waited(now, settings):
+            self.hang_up()
 
     def _left(self) -> int:
         """Bytes of answers that the system has not taken yet."""
         below = self.below.get_write_buffer_size() if self.below is not None else 0
         size: int = self.transport.get_write_buffer_size() + below
         return size
+
+    def held(self) -> int:
+        """Bytes of memory: an answer is kept as a whole until the last of it is taken."""
+        left = self._left()
+        return max(self._answer_bytes, left) if left else 0
+
+    def taken(self, now: float) -> tuple[int, float]:
+        return self._owed.taken(self._left(), now)
+
+    def hang_up(self) -> None:
+        self.transport.abort()
 
     def _is_sending(self) -> bool:
         """Over TLS, which takes an answer as a whole, tells of none of it, and is cut off a second
@@ -188,6 +188,7 @@ class FrontProtocol(ReadingProtocol):
             return False
         receiver.expect_continue = False
         closes: bool = self._will_close(request, False)
+        del asked, whole  # while the client takes the answer
         await self._respond(request, response, caller, closes)
         if body is not None and not body.done:
             await body.read_out()
@@ -228,6 +229,10 @@ class FrontProtocol(ReadingProtocol):
         ]
         self._response_buffer = b"".join(lines)
         self._send_body(response.body if request.method != "HEAD" else b"")
+        self._answer_bytes = len(response.body)
+        if self._answer_bytes > LARGE and self._left():
+            self._look_at_answer(time.monotonic(), self.worker.settings)
+            self.worker.make_room()
         if self._flow_control.write_paused:
             await self._flow_control.drain()
 

@@ -24,6 +24,7 @@ from service.gateway.front.admin import AdminServer
 from service.gateway.front.asgi import Front
 from service.gateway.front.handshake import Handshake
 from service.gateway.front.protocol import FrontProtocol
+from service.gateway.front.unsent import SHARE, Unsent
 from service.gateway.gateway import Gateway
 from service.gateway.loops import LoopRunner
 from service.gateway.memory import IdleTrim
@@ -46,6 +47,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.connections: set[FrontProtocol] = set()
         self.handshakes: set[Handshake] = set()
+        self.unsent = Unsent()
         self._stopping = asyncio.Event()
 
     @classmethod
@@ -65,6 +67,11 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
     def is_full(self) -> bool:
         """Whether it has as many connections as it may."""
         return len(self.connections) + len(self.handshakes) >= self.max_connections
+
+    def make_room(self) -> None:
+        """For answers that are still to be taken."""
+        room_bytes = int(self.settings.max_bytes_in_flight * SHARE)
+        self.unsent.make_room(room_bytes, time.monotonic())
 
     def handshake_failed(self, peer: object, error: Exception) -> None:
         self.gateway.telemetry.handshake_failed(type(error).__name__)
@@ -135,6 +142,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
     def _look_at_clients(self, now: float) -> None:
         for connection in list(self.connections):
             connection.look(now, self.settings)
+        self.make_room()
 
     def _look_at_tls(self) -> None:
         """In a thread, as a file system may not answer; what is in force is so until it does."""
