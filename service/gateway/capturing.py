@@ -1,6 +1,6 @@
 """Answered requests, written down: for warm-up files, and to be asked again of another version.
 
-    event loop   is it one of those? → in line                       a few microseconds
+    event loop   is it one of those? → in line; of small ones, some at a time → capture_records.py
     thread       some times a second: the line → capture_records.py → capture_files.py
 
 No request waits for it: where the line is full, or the disk takes no more, what would be written is
@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from service.gateway.capture_files import CaptureFiles, check_directory
 from service.gateway.capture_records import FORWARDED, Records
 from service.gateway.patterns import named_by
 from service.gateway.settings import Settings
-from service.gateway.sizes import kept_by
+from service.gateway.sizes import keep_little, kept_by
 from service.gateway.telemetry import Telemetry
 from service.gateway.traffic import Inputs, Kind
 from service.gateway.variables import InvalidSetting, environment_variable
@@ -35,6 +35,10 @@ from sluice.wire.tfrecords import frame
 
 MOST_IN_LINE, MOST_BYTES_IN_LINE = 4096, 64 << 20
 WRITE_EVERY_S = 0.2
+# Of requests that keep so little, bytes, the event loop makes records, so many at a time: from the
+# second one on all that this takes is in the cache, and what they keep is free again in the thread
+# that made it. In the other thread both would cost more, and either would wait for the interpreter.
+SMALL, AT_A_TIME = 1 << 14, 32
 # Where more than so many are in line they are written at once: the thread would hold up the event
 # loop for as long as it makes records of them.
 WRITE_AT = 128
@@ -45,10 +49,11 @@ log = logging.getLogger(__name__)
 
 
 class _Taken(NamedTuple):
-    """One request in line, which keeps so many bytes; `encode` makes its record."""
+    """One request in line, or some small ones, which keep so many bytes; `frames` makes their
+    records."""
 
     size: int
-    encode: Callable[[], bytes]
+    frames: Callable[[], Sequence[bytes]]
 
 
 class NoCapture:
@@ -79,21 +84,31 @@ class Capture:
         self._all_of_key = named_by(settings.capture_keys)
         self._records = Records(settings.capture_leave_out)
         self._line: deque[_Taken] = deque()
+        self._small: deque[tuple[Kind, Inputs, int]] = deque()  # on their way into it
         self._came, self._went = 0, 0  # bytes in and out of line, each counted by one thread
         self._thread: threading.Thread | None = None
         self._wake, self._closing, self._fails = threading.Event(), False, False
 
     def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
         """A version has answered these inputs."""
-        if self._is_wanted(kind.model.name, caller):
+        if not self._is_wanted(kind.model.name, caller):
+            return
+        if keep_little(inputs, SMALL):
+            self._small.append((kind, inputs, version))
+            if len(self._small) >= AT_A_TIME:
+                frames = [*self._small_frames()]
+                self._put(_Taken(sum(map(len, frames)), lambda: frames), len(frames))
+        else:
             encode = partial(self._records.answered, kind, inputs, version, int(time.time()))
-            self._put(_Taken(kept_by(inputs), encode))
+            self._put(_Taken(kept_by(inputs), lambda: [frame(encode())]))
+        self._begin()
 
     def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
         """A serialized request of "/SERVICE/METHOD" about examples has been answered."""
         if method in FORWARDED and self._is_wanted(model.name, caller):
             encode = partial(self._records.forwarded, method, request, model, int(time.time()))
-            self._put(_Taken(len(request), encode))
+            self._put(_Taken(len(request), lambda: [frame(encode())]))
+            self._begin()
 
     def close(self) -> None:
         """Write what is in line, and end."""
@@ -103,22 +118,22 @@ class Capture:
             self._thread.join(CLOSE_S)
 
     def _is_wanted(self, model: str, caller: Caller) -> bool:
+        if self._share >= 1 or random.random() < self._share or self._all_of_model(model):
+            return True
         key = caller.grant.id
-        return (
-            random.random() < self._share
-            or self._all_of_model(model)
-            or bool(key and self._all_of_key(key))
-        )
+        return bool(key and self._all_of_key(key))
 
-    def _put(self, taken: _Taken) -> None:
+    def _put(self, taken: _Taken, requests: int = 1) -> None:
         held = self._came - self._went + taken.size
         if len(self._line) >= MOST_IN_LINE or held > MOST_BYTES_IN_LINE:
-            self._telemetry.captured("line", 1)
+            self._telemetry.captured("line", requests)
             return
         self._line.append(taken)
         self._came += taken.size
         if len(self._line) % WRITE_AT == 0 or held > MOST_BYTES_IN_LINE // 2:
             self._wake.set()
+
+    def _begin(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
             self._thread.start()
@@ -140,10 +155,7 @@ class Capture:
         frames: list[bytes] = []
         size, most = 0, self._files.most
         at_once = min(CHUNK, most)
-        while self._line:
-            taken = self._line.popleft()
-            framed = frame(taken.encode())
-            self._went += taken.size
+        for framed in self._framed():
             if len(framed) > most:
                 self._telemetry.captured("size", 1)
                 continue
@@ -155,6 +167,23 @@ class Capture:
         self._records.forget()
         if frames:
             yield frames
+
+    def _framed(self) -> Iterator[bytes]:
+        while self._line:
+            taken = self._line.popleft()
+            yield from taken.frames()
+            self._went += taken.size
+        yield from self._small_frames()
+
+    def _small_frames(self) -> Iterator[bytes]:
+        """Of small requests that have none yet; for either thread."""
+        seconds = int(time.time())
+        while self._small:
+            try:
+                kind, inputs, version = self._small.popleft()
+            except IndexError:  # the other thread was faster
+                return
+            yield frame(self._records.answered(kind, inputs, version, seconds))
 
     def _write(self, frames: list[bytes]) -> None:
         if self._try(partial(self._files.append, frames)):

@@ -3,6 +3,7 @@
 import base64
 import subprocess
 import time
+import weakref
 
 import grpc
 import numpy as np
@@ -14,16 +15,17 @@ from hypothesis import strategies as st
 
 from service.captures import Captures
 from service.cli import main
+from service.gateway import capturing
 from service.gateway.access.keys import digest_of, new_key
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
 from service.gateway.capture_files import CaptureFiles
 from service.gateway.capture_records import Records
-from service.gateway.capturing import MOST_BYTES_IN_LINE, Capture
+from service.gateway.capturing import AT_A_TIME, MOST_BYTES_IN_LINE, SMALL, Capture
 from service.gateway.model_server import encode_predict_request
 from service.gateway.settings import Settings
 from service.gateway.telemetry import Telemetry
-from service.gateway.traffic import kind_of
+from service.gateway.traffic import keep_little, kept_by, kind_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import PREDICT_LOG, encode_log, log_about
 from sluice.wire.protos.serving_pb2 import ClassificationRequest
@@ -214,9 +216,19 @@ def counts(telemetry):
 
 def ask(capture, rows=1, model="m"):
     """As if a version had answered so many rows of a kilobyte."""
-    inputs = {"x": np.zeros((rows, 1024), np.uint8)}
+    answer(capture, {"x": np.zeros((rows, 1024), np.uint8)}, model)
+
+
+def answer(capture, inputs, model="m"):
+    """As if a version had answered these."""
     kind = kind_of(ModelRef(model), "serving_default", (), inputs)
     capture.answered(kind, inputs, 1, Caller.within(1))
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """The thread does not look before the end."""
+    monkeypatch.setattr(capturing, "WRITE_EVERY_S", 3600.0)
 
 
 def test_each_record_is_of_its_own_request_whatever_others_have_in_common():
@@ -274,11 +286,78 @@ def test_a_line_that_is_full_takes_no_more_and_counts(capture, tmp_path):
 def test_a_line_is_full_of_the_messages_that_requests_lie_in(capture):
     taken, counted = capture()
     message = memoryview(bytes(MOST_BYTES_IN_LINE))
-    inputs = {"x": np.frombuffer(message[:1024], np.uint8).reshape(1, 1024)}
-    kind = kind_of(ModelRef("m"), "serving_default", (), inputs)
-    taken.answered(kind, inputs, 1, Caller.within(1))
+    answer(taken, {"x": np.frombuffer(message[:1024], np.uint8).reshape(1, 1024)})
     taken.close()
     assert counted() == {'sluice_captures_total{outcome="line"}': 1}
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize(("size", "waits"), [(SMALL, False), (SMALL + 1, True)])
+def test_small_requests_become_records_before_the_thread_looks(capture, tmp_path, size, waits):
+    taken, counted = capture()
+    kept = []
+    for number in range(AT_A_TIME):
+        array = np.full((1, size), number, np.uint8)
+        kept.append(weakref.ref(array))
+        answer(taken, {"x": array})
+    del array
+    assert [each() is not None for each in kept] == [waits] * AT_A_TIME
+    taken.close()
+    assert counted()[WRITTEN] == AT_A_TIME
+    written = [decode_tensor(each.request.inputs["x"]) for each in read(tmp_path)]
+    assert [(each[0, 0], each.shape) for each in written] == [
+        (number, (1, size)) for number in range(AT_A_TIME)
+    ]
+
+
+@pytest.mark.usefixtures("late")
+def test_of_small_requests_that_a_full_line_does_not_take_each_is_counted(
+    capture, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(capturing, "MOST_IN_LINE", 1)
+    taken, counted = capture()
+    for _ in range(3 * AT_A_TIME + 1):
+        ask(taken)
+    taken.close()
+    assert counted()['sluice_captures_total{outcome="line"}'] == 2 * AT_A_TIME
+    assert counted()[WRITTEN] == AT_A_TIME + 1 == len(read(tmp_path))
+
+
+def test_each_small_request_is_written_once_whichever_thread_makes_its_record(
+    capture, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(capturing, "WRITE_EVERY_S", 0.0)
+    taken, counted = capture()
+    for number in range(3000):
+        answer(taken, {"x": np.array([number])})
+    taken.close()
+    written = [int(*decode_tensor(each.request.inputs["x"])) for each in read(tmp_path)]
+    assert sorted(written) == [*range(3000)]
+    assert counted() == {WRITTEN: 3000}
+
+
+def test_what_keeps_little_is_no_view_of_much_no_text_and_not_many():
+    array = np.zeros((10, 100), np.uint8)
+    message = memoryview(bytes(2000))
+    little = [
+        {"x": array},
+        {"x": array.reshape(1, 1000), "y": array[:0]},
+        {"x": np.frombuffer(message[:10], np.uint8)},
+        {},
+    ]
+    for each in little:
+        assert keep_little(each, 4096)
+        assert kept_by(each) <= 4096
+    much = [
+        {"x": np.zeros(4097, np.uint8)},
+        {"x": np.zeros(5000, np.uint8)[:10].reshape(1, 10)},
+        {"x": np.frombuffer(memoryview(bytes(5000))[:10], np.uint8)},
+        {"x": np.broadcast_to(array, (5, 10, 100))},
+        {"x": np.zeros(3000, np.uint8), "y": np.zeros(3000, np.uint8)},
+        {"x": np.array([b"a"], object)},
+        {str(number): array[:0] for number in range(9)},
+    ]
+    assert not any(keep_little(each, 4096) for each in much)
 
 
 def test_a_request_that_is_larger_than_a_file_is_dropped(capture, tmp_path):
