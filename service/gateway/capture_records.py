@@ -42,7 +42,8 @@ _Form = tuple[str, np.dtype[Any], tuple[int, ...], int]  # an input's name, dtyp
 
 
 class Records:
-    """Those of one worker; `leave_out` has the patterns of what is left out. For one thread."""
+    """Those of one worker, made in two of its threads; `leave_out` has the patterns of what is left
+    out."""
 
     def __init__(self, leave_out: str) -> None:
         self._leaves_out, self._leaves_some_out = named_by(leave_out), bool(leave_out.strip())
