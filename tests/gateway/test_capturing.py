@@ -24,8 +24,9 @@ from service.gateway.capture_records import Records
 from service.gateway.capturing import AT_A_TIME, MOST_BYTES_IN_LINE, SMALL, Capture
 from service.gateway.model_server import encode_predict_request
 from service.gateway.settings import Settings
+from service.gateway.sizes import keep_little, kept_by
 from service.gateway.telemetry import Telemetry
-from service.gateway.traffic import keep_little, kept_by, kind_of
+from service.gateway.traffic import kind_of
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.prediction_logs import PREDICT_LOG, encode_log, log_about
 from sluice.wire.protos.serving_pb2 import ClassificationRequest
