@@ -117,8 +117,10 @@ def is_logits(values: Array) -> bool:
 
 
 def is_heat(name: str, values: Array) -> bool:
-    """Whether [N, h, w] says where a model looked: what `explain` answers with."""
-    return bool(IS_HEATMAP.search(name)) and values.ndim == 3 and values.dtype.kind == "f"
+    """Whether [N, h, w] says where a model looked: what `explain` answers with; none of no height
+    or width."""
+    is_map = values.ndim == 3 and values.dtype.kind == "f" and 0 not in values.shape[1:]
+    return is_map and bool(IS_HEATMAP.search(name))
 
 
 def _smaller(values: Array) -> Array:

@@ -257,6 +257,15 @@ ARRAYS = DTYPES.flatmap(
 )
 
 
+@pytest.mark.parametrize("name", ["heatmap", "mask", "picture", "label"])
+@pytest.mark.parametrize("shape", [(1, 0, 0), (1, 0, 5), (1, 5, 0), (1, 0, 5, 3), (1, 5, 0, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_what_has_no_height_or_width_is_told_as_empty(name, shape, dtype):
+    page = page_of({name: np.zeros(shape, dtype)}, {"image": np.zeros((1, 8, 8, 1), np.uint8)})
+    assert "empty" in page.text
+    assert len(page.images) == 1
+
+
 @given(
     outputs=st.dictionaries(st.sampled_from(["a", "heatmap", "mask"]), ARRAYS, max_size=3),
     inputs=st.dictionaries(st.sampled_from(["image", "size"]), ARRAYS, max_size=2),
