@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import ssl
 import time
 
 import psutil
@@ -20,6 +21,7 @@ BODY = b'{"instances": [' + b",".join([b"1.2345678"] * VALUES) + b"]}"  # 10 MB,
 # Of an answer the system takes some 4 MB, of which a worker holds all.
 MANY, MOST_BYTES = 12, 16 << 20
 HOUR_S = 3600
+SOME = 1 << 18  # bytes of an answer, for which its system takes no more from ours
 
 
 class Client:
@@ -52,6 +54,9 @@ class Client:
         ),
         pytest.param(
             [Client(60, 0, SETTLE_S / 2), Client(50, 0, 0.0)], [False, True], id="unless all have"
+        ),
+        pytest.param(
+            [Client(60, 9, SETTLE_S / 2), Client(50, 0, 0.0)], [False, True], id="not by their pace"
         ),
         pytest.param([Client(200)], [True], id="one that is larger than all"),
         pytest.param([Client(40, n) for n in range(5)], [False] * 3 + [True] * 2, id="no more"),
@@ -115,8 +120,40 @@ def test_answers_that_nobody_reads_are_not_kept(launch_gateway, slow, tls):
     workers.check(of="service")
 
 
+def test_who_reads_slowly_outlasts_who_reads_nothing(launch_gateway, slow, tls):
+    """Though the system has taken as much from the one as from the other, and the one came first:
+    of three answers there is room for two."""
+    slow[0].go.set()
+    settings = {} if tls is None else tls.settings()
+    gateway = launch_gateway(
+        slow[1],
+        max_bytes_in_flight=5 * len(BODY),
+        body_timeout_s=HOUR_S,
+        min_body_rate=1,
+        **settings,
+    )
+    port = int(gateway.url.rpartition(":")[2])
+    with contextlib.ExitStack() as stack:
+        reader, other = (ask_and_read_nothing(stack, port, tls) for _ in range(2))
+        assert read_on(reader, SOME) == SOME
+        time.sleep(2 * SETTLE_S)  # nobody has just begun
+        third = ask_and_read_nothing(stack, port, tls)
+        assert read_on(other, 2 * len(BODY)) < len(BODY)
+        assert read_on(reader, len(BODY) - SOME) == len(BODY) - SOME
+        assert read_on(third, len(BODY)) == len(BODY)
+
+
+def read_on(client, size):
+    """So many bytes, or how many there were until the gateway hung up."""
+    left = size
+    with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+        while left and (came := client.recv(min(left, 1 << 16))):
+            left -= len(came)
+    return size - left
+
+
 def ask_and_read_nothing(stack, port, tls):
-    """Up to the first byte of the answer."""
+    """Up to the first byte of the answer. The client."""
     client = stack.enter_context(socket.socket())
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
     client.settimeout(60)
@@ -128,3 +165,4 @@ def ask_and_read_nothing(stack, port, tls):
     head += f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
     client.sendall(head.encode() + BODY)
     assert client.recv(1) == b"H"
+    return client

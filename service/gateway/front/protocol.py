@@ -18,7 +18,7 @@ from service.gateway.caller import Caller
 from service.gateway.error_responses import error_body
 from service.gateway.front.asgi import Body
 from service.gateway.front.handshake import certificate_of
-from service.gateway.front.reading import ReadingProtocol, has_unread
+from service.gateway.front.reading import ReadingProtocol, has_unread, unacknowledged
 from service.gateway.front.unsent import LARGE, Owed
 from service.gateway.headers import combined
 from service.gateway.http import ClientGone, HttpRequest, HttpResponse
@@ -126,7 +126,7 @@ class FrontProtocol(ReadingProtocol):
 
     def _look_at_answer(self, now: float, settings: Settings) -> None:
         self.worker.unsent.add(self)
-        self._owed.look(self._left(), now)
+        self._owed.look(self._untaken(), now)
         if self._owed.has_waited(now, settings):
             self.hang_up()
 
@@ -136,13 +136,18 @@ class FrontProtocol(ReadingProtocol):
         size: int = self.transport.get_write_buffer_size() + below
         return size
 
+    def _untaken(self) -> int:
+        """The same, and what the system has taken that the client's has not: it takes some MB at
+        once and then nothing for seconds, from who reads a MB a second as from who reads none."""
+        return self._left() + unacknowledged(self.transport)
+
     def held(self) -> int:
         """Bytes of memory: an answer is kept as a whole until the last of it is taken."""
         left = self._left()
         return max(self._answer_bytes, left) if left else 0
 
     def taken(self, now: float) -> tuple[int, float]:
-        return self._owed.taken(self._left(), now)
+        return self._owed.taken(self._untaken(), now)
 
     def hang_up(self) -> None:
         self.transport.abort()

@@ -4,8 +4,11 @@ gunicorn's parser takes what comes; what is added keeps requests apart that come
 leads large bodies round it.
 """
 
+import fcntl
 import re
 import select
+import sys
+import termios
 import time
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -33,6 +36,14 @@ def has_unread(transport: Any) -> bool:
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+def unacknowledged(transport: Any) -> int:
+    """Bytes that the system has and the other side's does not; 0 once the connection closes."""
+    if transport.is_closing():
+        return 0
+    descriptor = transport.get_extra_info("socket").fileno()
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 class _Body(BodyReceiver):  # type: ignore[misc]

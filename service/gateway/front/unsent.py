@@ -94,7 +94,9 @@ class Unsent:
 
 
 def _pace(reader: Reader, now: float) -> tuple[bool, float, float]:
-    """Whether it has just begun, bytes a second, and since when."""
+    """Whether it has just begun, bytes a second, and since when. Of two that have just begun the
+    later has taken less, whoever they are."""
     size, since = reader.taken(now)
     took_s = now - since
-    return took_s < SETTLE_S, size / max(took_s, SETTLE_S), since
+    has_begun = took_s < SETTLE_S
+    return has_begun, 0.0 if has_begun else size / took_s, since
