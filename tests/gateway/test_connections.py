@@ -8,8 +8,10 @@ import pytest
 import requests
 
 from service.gateway import descriptors
+from service.gateway.checks import check_settings
 from service.gateway.descriptors import MOST_FILES, SPARE_FILES, room_for
 from service.gateway.settings import Settings
+from service.gateway.variables import InvalidSetting
 from sluice.wire.contract import OIP_SERVICE
 from tests.gateway.hostile import Connection, Workers
 from tests.gateway.test_hostile_grpc import PREFACE, SETTINGS, frame
@@ -75,3 +77,19 @@ def test_descriptors_are_shared_out(monkeypatch, hard, settings, room):
     monkeypatch.setattr(descriptors.resource, "setrlimit", lambda *limit: asked.append(limit))
     assert room_for(Settings(**settings)) == room
     assert asked == [(resource.RLIMIT_NOFILE, (sum(room) + SPARE_FILES, hard))]
+
+
+@pytest.mark.parametrize(
+    ("hard", "settings"),
+    [
+        pytest.param(SPARE_FILES, {}, id="none is left"),
+        pytest.param(SPARE_FILES + 3, {"grpc_port": 1}, id="none of gRPC's"),
+    ],
+)
+def test_descriptors_that_leave_a_port_none_are_told(monkeypatch, hard, settings):
+    """Such a gateway would say that it answers, and close every connection."""
+    given = Settings(http_host="127.0.0.1", **settings)
+    check_settings(given)
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (hard, hard))
+    with pytest.raises(InvalidSetting, match=f"may have {hard} descriptors"):
+        check_settings(given)
