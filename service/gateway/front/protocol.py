@@ -233,8 +233,11 @@ class FrontProtocol(ReadingProtocol):
             b"Connection: close\r\n\r\n" if closes else b"\r\n",
         ]
         self._response_buffer = b"".join(lines)
-        self._send_body(response.body if request.method != "HEAD" else b"")
-        self._answer_bytes = len(response.body)
+        body = response.body if request.method != "HEAD" else b""
+        self._answer_bytes = len(body)
+        if self._answer_bytes > LARGE and not self._left():
+            self._owed.forget()  # the answer before, which no look may have found taken
+        self._send_body(body)
         if self._answer_bytes > LARGE and self._left():
             self._look_at_answer(time.monotonic(), self.worker.settings)
             self.worker.make_room()
