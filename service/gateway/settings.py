@@ -59,8 +59,7 @@ class Settings:
     )
     tls_model_server_key_file: str = _setting("", "PEM file of that certificate's key")
     tls_model_server_name: str = _setting(
-        "",
-        "the name in the model servers' certificates, where SLUICE_MODEL_SERVER has another",
+        "", "the name in the model servers' certificates, where SLUICE_MODEL_SERVER has another"
     )
     models: str = _setting(
         "",

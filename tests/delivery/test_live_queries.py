@@ -97,11 +97,15 @@ def stack(published):
         running.wait_for(READY)
         with ThreadPoolExecutor(CLIENTS) as clients:
             asked = [clients.submit(ask_on, running.url, published, ended) for _ in range(CLIENTS)]
-            yield {"gateway": f"127.0.0.1:{admin_port}", "modelserver": f"127.0.0.1:{metrics_port}"}
-            ended.set()
+            try:
+                yield {
+                    "gateway": f"127.0.0.1:{admin_port}",
+                    "modelserver": f"127.0.0.1:{metrics_port}",
+                }
+            finally:
+                ended.set()
         assert not [each.exception() for each in asked if each.exception()]
     finally:
-        ended.set()
         running.stop()
 
 
