@@ -31,8 +31,14 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class Packed:
-    """All the values of the repeated field `name` of a message of `kind`: the parts that they came
-    in, where they lie, each without its tag and length."""
+    r"""All the values of the repeated field `name` of a message of `kind`: the parts that they came
+    in, where they lie, each without its tag and length.
+
+    >>> from sluice.wire.protos.tensorflow_pb2 import TensorProto
+    >>> packed = Packed(TensorProto, "int64_val", np.dtype("<i8"), (memoryview(b"\xac\x02\x07"),))
+    >>> packed.count(), packed.read(2)
+    (2, array([300,   7]))
+    """
 
     kind: type[Message]
     name: str
@@ -98,7 +104,12 @@ class Packed:
 
 def packed_fields(kind: type[Message]) -> Mapping[int, tuple[str, np.dtype[Any]]]:
     """The fields of a message whose values may come packed and can be read here: by number, the
-    name and the dtype."""
+    name and the dtype.
+
+    >>> from sluice.wire.protos.tensorflow_pb2 import TensorProto
+    >>> packed_fields(TensorProto)[10]
+    ('int64_val', dtype('int64'))
+    """
     return {
         field.number: (field.name, _DTYPES[field.type])
         for field in kind.DESCRIPTOR.fields
