@@ -44,6 +44,7 @@ SMALL, AT_A_TIME = 1 << 14, 32
 WRITE_AT = 128
 CHUNK = 1 << 20  # bytes of one write
 CLOSE_S = 5.0
+TELL_EVERY_S = 60.0  # of the same trouble in the log
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,27 @@ class _Taken(NamedTuple):
 
     size: int
     frames: Callable[[], Sequence[bytes]]
+
+
+class _Trouble:
+    """Of one kind, and when the log was told of it last."""
+
+    def __init__(self) -> None:
+        self._told_at = -TELL_EVERY_S
+        self._is_told = False
+
+    def is_to_be_told(self) -> bool:
+        """Whether it is new, and was not told just before."""
+        now = time.monotonic()
+        if self._is_told or now - self._told_at < TELL_EVERY_S:
+            return False
+        self._is_told, self._told_at = True, now
+        return True
+
+    def is_over(self) -> bool:
+        """Whether that is to be told too."""
+        was_told, self._is_told = self._is_told, False
+        return was_told
 
 
 class NoCapture:
@@ -87,7 +109,8 @@ class Capture:
         self._small: deque[tuple[Kind, Inputs, int]] = deque()  # on their way into it
         self._came, self._went = 0, 0  # bytes in and out of line, each counted by one thread
         self._thread: threading.Thread | None = None
-        self._wake, self._closing, self._fails = threading.Event(), False, False
+        self._wake, self._closing = threading.Event(), False
+        self._disk, self._unmade = _Trouble(), _Trouble()
 
     def answered(self, kind: Kind, inputs: Inputs, version: int, caller: Caller) -> None:
         """A version has answered these inputs."""
@@ -100,14 +123,14 @@ class Capture:
                 self._put(_Taken(sum(map(len, frames)), lambda: frames), len(frames))
         else:
             encode = partial(self._records.answered, kind, inputs, version, int(time.time()))
-            self._put(_Taken(kept_by(inputs), lambda: [frame(encode())]))
+            self._put(_Taken(kept_by(inputs), lambda: self._framed_record(encode)))
         self._begin()
 
     def forwarded(self, method: str, request: bytes, model: ModelRef, caller: Caller) -> None:
         """A serialized request of "/SERVICE/METHOD" about examples has been answered."""
         if method in FORWARDED and self._is_wanted(model.name, caller):
             encode = partial(self._records.forwarded, method, request, model, int(time.time()))
-            self._put(_Taken(len(request), lambda: [frame(encode())]))
+            self._put(_Taken(len(request), lambda: self._framed_record(encode)))
             self._begin()
 
     def close(self) -> None:
@@ -183,30 +206,43 @@ class Capture:
                 kind, inputs, version = self._small.popleft()
             except IndexError:  # the other thread was faster
                 return
-            yield frame(self._records.answered(kind, inputs, version, seconds))
+            encode = partial(self._records.answered, kind, inputs, version, seconds)
+            yield from self._framed_record(encode)
+
+    def _framed_record(self, encode: Callable[[], bytes]) -> list[bytes]:
+        """None where no record can be made, which is a bug of ours: neither the request pays for it
+        nor those in line behind it."""
+        try:
+            return [frame(encode())]
+        except Exception:
+            self._telemetry.captured("record", 1)
+            if self._unmade.is_to_be_told():
+                log.exception(
+                    "No record can be made of a captured request: such ones are dropped, and "
+                    "counted; requests are answered as before"
+                )
+            return []
 
     def _write(self, frames: list[bytes]) -> None:
         if self._try(partial(self._files.append, frames)):
             self._telemetry.captured("written", len(frames))
-            if self._fails:
-                self._fails = False
+            if self._disk.is_over():
                 log.info("Captures are written to %s again", self._files.directory)
         else:
             self._telemetry.captured("disk", len(frames))
 
     def _try(self, work: Callable[[], None]) -> bool:
-        """Whether the disk lets it; that it does not is said once in the log."""
+        """Whether the disk lets it; that it does not is said in the log, once until it does."""
         try:
             work()
         except OSError as error:
-            if not self._fails:
+            if self._disk.is_to_be_told():
                 log.error(
                     "Captures cannot be written to %s (%s): they are dropped, and counted, until "
                     "they can; requests are answered as before",
                     self._files.directory,
                     error.strerror,
                 )
-            self._fails = True
             return False
         return True
 

@@ -63,8 +63,8 @@ class IdleTrim:
 
 
 def give_memory_back() -> None:
-    """What closed connections hold of their requests, in cycles of references that Python looks for
-    seldom, and what malloc keeps."""
+    """What requests have left in rings of references, which Python looks for seldom, and what
+    malloc keeps."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others do not keep so much
     if trim is not None:

@@ -113,6 +113,12 @@ class Telemetry:
             "livemax",
         )
         self._connections = self._gauge("connections", "Open HTTP connections.", "livesum")
+        self._connections_closed = Counter(
+            "sluice_connections_closed",
+            "HTTP connections that the gateway closed on their clients, by why.",
+            ["reason"],
+            registry=registry,
+        )
         self._new: deque[Observed] = deque()
         self._flushing = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
@@ -166,6 +172,10 @@ class Telemetry:
         self._in_flight.set(in_flight)
         self._waiting.set(waiting)
         self._connections.set(connections)
+
+    def connection_closed(self, reason: str) -> None:
+        """On a client that would have had it open: "full", "head", "body", "unread" or "room"."""
+        self._connections_closed.labels(reason).inc()
 
     def access(self, problem: bool) -> None:
         """Whether the keys in force are others than the file of them says now."""

@@ -5,7 +5,9 @@ read; three times when they are written. Its Python package (7.36.2) offers no w
 field always owns its bytes, where C++ has `[ctype = CORD]` and string views. So large contents are
 cut out of a message before it is parsed, and pasted in when the rest has been serialized
 (docs/decisions/0009-large-tensors-go-round-protobuf.md has the figures). Both know one form alone:
-a `map<string, TensorProto>` whose tensors carry `tensor_content`.
+a `map<string, TensorProto>` whose tensors carry `tensor_content`. Numbers that came packed in a
+field of their own are cut out too, of these and of the Open Inference Protocol's (packed.py says
+why).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf.message import Message
 
+from sluice.wire.packed import Packed, packed_fields
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
 from sluice.wire.tensors import Array, encode_content, encode_header
 from sluice.wire.varint import head, read_varint
 
 Buffer = bytes | memoryview
 Contents = Mapping[str, memoryview]  # by the tensor's name
+Values = Mapping[str, Packed]  # of one tensor, by the field's name
 
 LARGE = 1 << 14  # bytes, from which on finding a content costs less than copying it
 MAX_FIELDS = 64  # of one message; where there are more, protobuf reads them faster
@@ -63,6 +67,31 @@ def cut(data: bytes, tensors: int) -> tuple[bytes, Contents]:
         return data, {}
     try:
         return _cut(memoryview(data), tensors)
+    except (_Irregular, ValueError):
+        return data, {}
+
+
+def cut_values(
+    data: bytes, tensors: int, tensor: int, kind: type[Message]
+) -> tuple[bytes, Mapping[str, Values]]:
+    """The message less the many numbers that came packed, and these by the name of their tensor.
+
+    tensors: the number of the message's repeated field whose messages have a name as field 1 and
+    hold their values as field `tensor`, a message of `kind`. Whatever is irregular is left in its
+    place, malformed messages included.
+
+    >>> from sluice.wire.protos.inference_pb2 import InferTensorContents, ModelInferRequest
+    >>> request = ModelInferRequest()
+    >>> request.inputs.add(name="x").contents.int64_contents.extend([7] * LARGE)
+    >>> data = request.SerializeToString()
+    >>> rest, values = cut_values(data, 5, 5, InferTensorContents)
+    >>> len(rest), values["x"]["int64_contents"].read(3)
+    (7, array([7, 7, 7]))
+    """
+    if len(data) < LARGE:
+        return data, {}
+    try:
+        return _cut_values(memoryview(data), tensors, tensor, kind)
     except (_Irregular, ValueError):
         return data, {}
 
@@ -151,6 +180,53 @@ def _cut(data: memoryview, tensors: int) -> tuple[bytes, Contents]:
             _delimited(tensors, _delimited(_KEY, name.encode()) + _delimited(_VALUE, header))
         )
     return b"".join(rest), contents
+
+
+def _cut_values(
+    data: memoryview, tensors: int, tensor: int, kind: type[Message]
+) -> tuple[bytes, Mapping[str, Values]]:
+    rest: list[Buffer] = []
+    found: dict[str, Values] = {}
+    for field in _fields(data):
+        if (field.number, field.wire_type) != (tensors, _DELIMITED):
+            rest.append(data[field.start : field.end])
+            continue
+        entry = data[field.value : field.end]
+        inner = [each for each in _fields(entry) if each.number in (_KEY, tensor)]
+        named = [each for each in inner if each.number == _KEY]
+        holding = [each for each in inner if each.number == tensor]
+        if len(named) != 1 or len(holding) > 1 or any(x.wire_type != _DELIMITED for x in inner):
+            raise _Irregular
+        name = str(entry[named[0].value : named[0].end], "utf-8")
+        if name in found:  # in a map the last one would count
+            raise _Irregular
+        found[name] = {}
+        for each in holding:
+            left, found[name] = _values_of(entry[each.value : each.end], kind)
+            if found[name]:
+                whole = b"".join((entry[: each.start], _delimited(tensor, left), entry[each.end :]))
+                rest.append(_delimited(tensors, whole))
+        if not found[name]:
+            rest.append(data[field.start : field.end])
+    values = {name: each for name, each in found.items() if each}
+    return b"".join(rest), values
+
+
+def _values_of(message: memoryview, kind: type[Message]) -> tuple[bytes, Values]:
+    """A message of `kind` less its many packed numbers, and these."""
+    if len(message) < LARGE:
+        return b"", {}
+    found = list(_fields(message))
+    values = {}
+    for number, (name, dtype) in packed_fields(kind).items():
+        own = [field for field in found if field.number == number]
+        if any(field.wire_type != _DELIMITED for field in own):  # some of them came one by one
+            continue
+        packed = Packed(kind, name, dtype, tuple(message[field.value : field.end] for field in own))
+        if packed.nbytes >= LARGE and packed.is_whole:
+            values[number] = packed
+    left = b"".join(message[f.start : f.end] for f in found if f.number not in values)
+    return left, {packed.name: packed for packed in values.values()}
 
 
 def _entry(entry: memoryview) -> tuple[str, memoryview]:

@@ -10,14 +10,16 @@ ignored. Strings are object arrays of `bytes`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from sluice.wire.data_types import FORMS, Form, TensorError, data_type_of, form_for, form_of
+from sluice.wire.packed import Packed
 from sluice.wire.protos.tensorflow_pb2 import TensorProto, TensorShapeProto
 from sluice.wire.varint import encode_varint, read_varint
 
@@ -34,13 +36,17 @@ _PACKED_FIELDS = {"float_val", "double_val", "bool_val", "scomplex_val", "dcompl
 
 
 def decode_tensor(
-    proto: TensorProto, max_filled_bytes: int = _MAX_FILLED_BYTES, content: memoryview | None = None
+    proto: TensorProto,
+    max_filled_bytes: int = _MAX_FILLED_BYTES,
+    content: memoryview | None = None,
+    values: Mapping[str, Packed] | None = None,
 ) -> Array:
-    """The array of a TensorProto, read-only where it lies in `tensor_content`'s own bytes.
+    """The array of a TensorProto, read-only where it lies in the message's own bytes.
 
-    content: what stood in `tensor_content`, where it was cut out of the message
-    (large_tensors.py). Raises TensorError for a dtype that no array holds, a shape with a size
-    unknown, content of another length than dtype and shape ask for, and more than
+    content: what stood in `tensor_content`, where it was cut out of the message, and
+    values: what stood in other fields, by their names (large_tensors.py).
+    Raises TensorError for a dtype that no array holds, a shape with a size unknown, content of
+    another length than dtype and shape ask for, values that cannot be read, and more than
     `max_filled_bytes` to be filled with the last of too few typed values.
 
     >>> float32 = data_type_of("f4")
@@ -55,8 +61,9 @@ def decode_tensor(
         return _decode_content(raw, form, count).reshape(shape)
     if form.dtype == object:
         return _fill(string_array(proto.string_val[:count]), count, b"", shape, max_filled_bytes)
-    values = _decode_values(proto, form)[:count]
-    return _fill(values, count, np.zeros((), form.dtype)[()], shape, max_filled_bytes)
+    packed = (values or {}).get(form.field)
+    numbers = _decode_values(proto, form) if packed is None else _unpack(packed, form, count)
+    return _fill(numbers[:count], count, np.zeros((), form.dtype)[()], shape, max_filled_bytes)
 
 
 def encode_tensor(array: Array, content: bool = False) -> TensorProto:
@@ -172,10 +179,24 @@ def _decode_values(proto: TensorProto, form: Form) -> Array:
     if isinstance(field, bytes):  # float8_val: one byte an element
         return np.frombuffer(field, form.dtype)
     # Through the field's own width first: values beyond a narrow dtype wrap, as TensorFlow's do.
-    values = np.asarray(field).astype(form.stored)
-    if len(values) * form.stored.itemsize % form.dtype.itemsize:
-        raise TensorError(f"{form.field} holds {len(values)} numbers; a complex element takes two")
-    return values.view(form.dtype)
+    _check_pairs(len(field), form)
+    return np.asarray(field).astype(form.stored).view(form.dtype)
+
+
+def _unpack(packed: Packed, form: Form, count: int) -> Array:
+    """`count` elements, or as many as there are."""
+    numbers = packed.count()
+    _check_pairs(numbers, form)
+    wanted = min(numbers, count * form.dtype.itemsize // form.stored.itemsize)
+    try:
+        return packed.read(wanted).astype(form.stored, copy=False).view(form.dtype)
+    except DecodeError as error:
+        raise TensorError(f"{form.field} cannot be read: {error}") from error
+
+
+def _check_pairs(numbers: int, form: Form) -> None:
+    if numbers * form.stored.itemsize % form.dtype.itemsize:
+        raise TensorError(f"{form.field} holds {numbers} numbers; a complex element takes two")
 
 
 def _fill(values: Array, count: int, empty: object, shape: tuple[int, ...], limit: int) -> Array:

@@ -31,6 +31,7 @@ SELECTOR = re.compile(r"(?<![\w:])((?:sluice_|namespace:|:tensorflow:|up\{)[^\s(
 QUIET = {
     "Turned away A": "nobody was turned away",
     "Turned away B": "nobody was turned away",
+    "Turned away C": "no connection was closed on its client",
     "Calls without an answer A": "every call was answered",
     "Ejections A": "no server was ejected",
     "Loads that failed A": "every version loaded",

@@ -58,6 +58,15 @@ class Workers:
         assert not error, log[error.start() - 200 : error.start() + 3000]
 
 
+def closed_connections(admin_port):
+    """{reason: count} of those that the gateway with this admin port has closed on its clients."""
+    text = requests.get(f"http://127.0.0.1:{admin_port}/metrics", timeout=60).text
+    counts = re.findall(
+        r'^sluice_connections_closed_total{reason="(.+)"} (.+)$', text, re.MULTILINE
+    )
+    return {reason: float(count) for reason, count in counts}
+
+
 def _peak_mb(pid):
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024

@@ -1,6 +1,7 @@
 """Captured requests: which, what of them, and that nothing but the disk waits for the disk."""
 
 import base64
+import shutil
 import subprocess
 import time
 import weakref
@@ -22,7 +23,7 @@ from service.gateway.caller import Caller
 from service.gateway.capture_files import CaptureFiles
 from service.gateway.capture_records import Records
 from service.gateway.capturing import AT_A_TIME, MOST_BYTES_IN_LINE, SMALL, Capture
-from service.gateway.model_server import encode_predict_request
+from service.gateway.model_server import CLASSIFY, encode_predict_request
 from service.gateway.settings import Settings
 from service.gateway.sizes import keep_little, kept_by
 from service.gateway.telemetry import Telemetry
@@ -416,6 +417,50 @@ def test_what_is_too_old_goes_also_while_nobody_asks(capture, tmp_path):
     ask(taken)
     taken.close()
     assert len(read(tmp_path)) == 1
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("rows", [1, SMALL], ids=["small", "large"])
+def test_what_no_record_can_be_made_of_is_dropped_alone_and_told_once(
+    capture, tmp_path, caplog, rows
+):
+    taken, counted = capture()
+    ask(taken)
+    for _ in range(AT_A_TIME):
+        answer(taken, {"x": np.zeros(rows, "datetime64[s]")})  # no dtype of the protocol's
+    taken.forwarded(CLASSIFY, b"no message", ModelRef("m"), Caller.within(1))
+    ask(taken)
+    taken.close()
+    assert counted() == {WRITTEN: 2, 'sluice_captures_total{outcome="record"}': AT_A_TIME + 1}
+    assert len(read(tmp_path)) == 2
+    (told,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert told.exc_info and "No record can be made of a captured request" in told.message
+
+
+def test_a_disk_that_takes_some_by_turns_is_told_of_seldom(capture, tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    disk = tmp_path / "disk"
+    taken, counted = capture(capture_dir=str(disk))
+
+    def ask_until(outcome):
+        name = f'sluice_captures_total{{outcome="{outcome}"}}'
+        before = counted().get(name, 0)
+        ask(taken)
+        eventually(lambda: counted().get(name, 0) == before + 1)
+
+    def by_turns(times):
+        for _ in range(times):
+            disk.mkdir(exist_ok=True)
+            ask_until("written")
+            shutil.rmtree(disk)
+            ask_until("disk")
+
+    by_turns(3)
+    told = ["Captures cannot be written", "Captures are written"]
+    assert [caplog.text.count(each) for each in told] == [1, 1]
+    monkeypatch.setattr(capturing, "TELL_EVERY_S", 0.0)
+    by_turns(2)
+    assert [caplog.text.count(each) for each in told] == [3, 2]
 
 
 @pytest.mark.root

@@ -1,6 +1,7 @@
 """More connections than a worker may have: those that are there go on, and the other port does."""
 
 import asyncio
+import contextlib
 import resource
 
 import grpc
@@ -54,6 +55,27 @@ def test_grpc_takes_so_many_and_closes_what_comes_beyond(launch_grpc_gateway, sl
 
     asyncio.run(attack())
     workers.check(of="service")
+
+
+def test_a_name_with_two_addresses_has_room_for_as_many(launch_grpc_gateway, slow):
+    """gRPC takes localhost for 127.0.0.1 and ::1."""
+    _, address = launch_grpc_gateway(
+        slow[1], http_host="localhost", grpc_max_connections=MOST, head_timeout_s=3600
+    )
+    port = int(address.rpartition(":")[2])
+
+    async def attack():
+        loop, clients = asyncio.get_running_loop(), []
+        for host in ["127.0.0.1", "::1"] * 2 * MOST:
+            with contextlib.suppress(OSError):  # nobody listens there
+                clients.append((await loop.create_connection(Connection, host, port))[1])
+        async with asyncio.timeout(60):
+            while sum(each.is_open for each in clients) > MOST:
+                await asyncio.sleep(0.01)
+        for each in clients:
+            each.abort()
+
+    asyncio.run(attack())
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ HOUR_S = 3600.0  # later than each of the times that a client has
 def worker() -> FrontWorker:
     """Of the running event loop, without a port."""
     config, gateway = Config(), Gateway.of(SETTINGS)
+    config.set("asgi_disconnect_grace_period", 0)  # as in gunicorn.conf.py
     made = FrontWorker(1, os.getppid(), [], None, config.timeout, config, Logger(config))
     made.loop, made.settings, made.gateway = asyncio.get_running_loop(), SETTINGS, gateway
     made.max_connections = 10

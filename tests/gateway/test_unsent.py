@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from service.gateway.front.unsent import SETTLE_S, Unsent
-from tests.gateway.hostile import Workers
+from tests.gateway.hostile import Workers, closed_connections
+from tests.processes import free_port
 from tests.system.certificates import Folder
 
 NOW = 1000.0
@@ -38,7 +39,8 @@ class Client:
     def taken(self, _):
         return self._taken, self._since
 
-    def hang_up(self):
+    def hang_up(self, reason):
+        assert reason == "room"
         self.is_open = False
 
 
@@ -124,9 +126,11 @@ def test_who_reads_slowly_outlasts_who_reads_nothing(launch_gateway, slow, tls):
     """Though the system has taken as much from the one as from the other, and the one came first:
     of three answers there is room for two."""
     slow[0].go.set()
+    admin_port = free_port()
     settings = {} if tls is None else tls.settings()
     gateway = launch_gateway(
         slow[1],
+        admin_port=admin_port,
         max_bytes_in_flight=5 * len(BODY),
         body_timeout_s=HOUR_S,
         min_body_rate=1,
@@ -141,6 +145,7 @@ def test_who_reads_slowly_outlasts_who_reads_nothing(launch_gateway, slow, tls):
         assert read_on(other, 2 * len(BODY)) < len(BODY)
         assert read_on(reader, len(BODY) - SOME) == len(BODY) - SOME
         assert read_on(third, len(BODY)) == len(BODY)
+    assert closed_connections(admin_port) == {"room": 1}
 
 
 def read_on(client, size):

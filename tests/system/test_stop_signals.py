@@ -91,3 +91,23 @@ with StopSignals() as stop:
 """
     )
     assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_what_the_suite_starts_ignores_no_signal(run):
+    outcome = run(
+        """
+import signal
+
+assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+"""
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_nor_does_it_where_the_suite_was_started_so():
+    this = f"{__file__}::test_what_the_suite_starts_ignores_no_signal"
+    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", this]
+    ignoring = ["sh", "-c", 'trap "" HUP INT && exec "$@"', "sh", *suite]
+    outcome = subprocess.run(ignoring, capture_output=True, text=True, timeout=300, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr

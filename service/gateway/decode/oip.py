@@ -169,16 +169,21 @@ def raw_tensor(raw: bytes | memoryview, shape: Any, spec: TensorSpec, pointer: s
 
 def shaped(array: Array, shape: Any, spec: TensorSpec, pointer: str) -> Array:
     """`array` in the shape that the request declares, if it has that many elements."""
+    check_count(array.size, shape, spec, pointer)
+    return array.reshape(shape)
+
+
+def check_count(count: int, shape: Any, spec: TensorSpec, pointer: str) -> None:
+    """Raises InvalidInput where a tensor of so many elements cannot have `shape`."""
     if fault := shape_fault(shape):
         raise InvalidInput(spec.name, "a shape, a list of sizes", fault, pointer)
-    if math.prod(shape) != array.size:
+    if math.prod(shape) != count:
         raise InvalidInput(
             spec.name,
             f"{math.prod(shape)} elements for the shape {shown(str(shape))}",
-            str(array.size),
+            str(count),
             pointer,
         )
-    return array.reshape(shape)
 
 
 def _decode_raw(body: bytes, signatures: Signatures) -> OipQuery:

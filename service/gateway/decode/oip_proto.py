@@ -3,12 +3,15 @@
 Its inputs are either all raw, in `raw_input_contents`, or each in the field of its datatype.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from service.gateway.decode.foreign import door
 from service.gateway.decode.oip import (
+    check_count,
     check_output,
     check_unseen,
     declared,
@@ -21,8 +24,10 @@ from service.gateway.errors import InvalidInput, MalformedRequest
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
+from sluice.wire.large_tensors import Values
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.oip_tensors import CONTENTS, datatype_of
+from sluice.wire.packed import Packed
 from sluice.wire.protos.inference_pb2 import ModelInferRequest
 from sluice.wire.signature import Signature, TensorSpec
 from sluice.wire.tensors import Array, string_array
@@ -40,8 +45,14 @@ def decode_model(name: str, version: str) -> ModelRef:
 
 
 @door("The ModelInferRequest")
-def decode_model_infer(request: ModelInferRequest, signatures: Signatures) -> OipQuery:
+def decode_model_infer(
+    request: ModelInferRequest,
+    signatures: Signatures,
+    values: Mapping[str, Values] = MappingProxyType({}),
+) -> OipQuery:
     """The query; the answer is to be raw if the request is.
+
+    values: what was cut out of the inputs' contents, by the input's name.
 
     Raises UnknownSignature, MalformedRequest, UnknownInput or InvalidInput.
     """
@@ -59,7 +70,7 @@ def decode_model_infer(request: ModelInferRequest, signatures: Signatures) -> Oi
         )
     return OipQuery(
         signature,
-        _decode_inputs(request, signature),
+        _decode_inputs(request, values, signature),
         id=request.id or None,
         outputs=_decode_outputs(request, signature, binary=bool(raw)),
         binary_outputs=bool(raw),
@@ -75,14 +86,16 @@ def _timeout_s(request: ModelInferRequest) -> float | None:
     return timeout_s(getattr(given, choice) if choice else None)
 
 
-def _decode_inputs(request: ModelInferRequest, signature: Signature) -> dict[str, Array]:
+def _decode_inputs(
+    request: ModelInferRequest, values: Mapping[str, Values], signature: Signature
+) -> dict[str, Array]:
     inputs: dict[str, Array] = {}
     for index, tensor in enumerate(request.inputs):
         pointer = f"/inputs/{index}"
         spec = declared(tensor.name, tensor.datatype, signature, pointer)
         check_unseen(spec.name, inputs, pointer)
         if not request.raw_input_contents:
-            inputs[spec.name] = _typed_tensor(tensor, spec, pointer)
+            inputs[spec.name] = _typed_tensor(tensor, values.get(tensor.name, {}), spec, pointer)
         elif tensor.HasField("contents"):
             raise MalformedRequest(f"{pointer}/contents: expected none beside raw_input_contents")
         else:
@@ -92,7 +105,7 @@ def _decode_inputs(request: ModelInferRequest, signature: Signature) -> dict[str
     return inputs
 
 
-def _typed_tensor(tensor: InputTensor, spec: TensorSpec, pointer: str) -> Array:
+def _typed_tensor(tensor: InputTensor, cut: Values, spec: TensorSpec, pointer: str) -> Array:
     field = CONTENTS.get(datatype_of(spec.dtype))
     if field is None:
         raise InvalidInput(
@@ -101,13 +114,25 @@ def _typed_tensor(tensor: InputTensor, spec: TensorSpec, pointer: str) -> Array:
             "none",
             pointer,
         )
-    values = getattr(tensor.contents, field)
-    array = (
-        _strings(values, spec, pointer)
-        if spec.is_string
-        else _numbers(np.asarray(values), spec, f"{pointer}/contents/{field}")
-    )
-    return shaped(array, list(tensor.shape), spec, pointer)
+    shape = list(tensor.shape)
+    if spec.is_string:
+        return shaped(
+            _strings(getattr(tensor.contents, field), spec, pointer), shape, spec, pointer
+        )
+    if field in cut:
+        count = cut[field].count()
+        check_count(count, shape, spec, pointer)
+        values = _unpack(cut[field], count, f"{pointer}/contents/{field}")
+    else:
+        values = np.asarray(getattr(tensor.contents, field))
+    return shaped(_numbers(values, spec, f"{pointer}/contents/{field}"), shape, spec, pointer)
+
+
+def _unpack(packed: Packed, count: int, pointer: str) -> Array:
+    try:
+        return packed.read(count)
+    except DecodeError as error:
+        raise MalformedRequest(f"{pointer}: {error}") from error
 
 
 def _strings(values: Sequence[bytes], spec: TensorSpec, pointer: str) -> Array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from service.gateway.decode.foreign import door
 from service.gateway.decode.shapes import MAX_STRINGS, shape_fault
@@ -10,7 +11,7 @@ from service.gateway.query import Query
 from service.gateway.signatures import Signatures
 from sluice.wire.contract import DEFAULT_SIGNATURE
 from sluice.wire.data_types import TensorError, numpy_dtype
-from sluice.wire.large_tensors import Contents
+from sluice.wire.large_tensors import Contents, Values
 from sluice.wire.protos import serving_pb2 as serving
 from sluice.wire.protos.tensorflow_pb2 import TensorProto
 from sluice.wire.signature import Signature, dtype_name, shape_text
@@ -22,20 +23,30 @@ MAX_FILLED_BYTES = 1 << 20
 
 @door("The PredictRequest")
 def decode_predict(
-    request: serving.PredictRequest, contents: Contents, signatures: Signatures, max_bytes: int
+    request: serving.PredictRequest,
+    contents: Contents,
+    signatures: Signatures,
+    max_bytes: int,
+    values: Mapping[str, Values] = MappingProxyType({}),
 ) -> Query:
-    """The query of a request whose large contents were cut out; no tensor of it takes more than
-    `max_bytes`, and none that too few values are to fill more than MAX_FILLED_BYTES.
+    """The query of a request whose large contents and many values were cut out; no tensor of it
+    takes more than `max_bytes`, and none that too few values are to fill more than
+    MAX_FILLED_BYTES.
 
     Raises UnknownSignature, or InvalidInput for a tensor that contradicts itself or the
     signature's dtype. TensorFlow Serving casts no dtype either (row "predict, wrong dtype").
     """
     signature = signatures.get(request.model_spec.signature_name or DEFAULT_SIGNATURE)
-    return Query(signature, _decode_inputs(request.inputs, contents, signature, max_bytes))
+    inputs = _decode_inputs(request.inputs, contents, values, signature, max_bytes)
+    return Query(signature, inputs)
 
 
 def _decode_inputs(
-    protos: Mapping[str, TensorProto], contents: Contents, signature: Signature, max_bytes: int
+    protos: Mapping[str, TensorProto],
+    contents: Contents,
+    values: Mapping[str, Values],
+    signature: Signature,
+    max_bytes: int,
 ) -> dict[str, Array]:
     inputs = {}
     for name, proto in protos.items():
@@ -44,7 +55,7 @@ def _decode_inputs(
             _check_size(name, proto, max_bytes)
             # No string stands for many rows: it may be a picture, which many would decode.
             most = 0 if spec and spec.is_string else min(max_bytes, MAX_FILLED_BYTES)
-            array = decode_tensor(proto, max_filled_bytes=most, content=contents.get(name))
+            array = decode_tensor(proto, most, contents.get(name), values.get(name))
         except TensorError as error:
             raise InvalidInput(name, str(spec or "a tensor"), str(error)) from None
         if spec and spec.dtype != array.dtype:

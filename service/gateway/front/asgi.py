@@ -58,18 +58,11 @@ class Front:
         except GatewayError as error:
             await _send(send, error_response(error))
             return
-        messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
-
-        async def read() -> Message:
-            message = next(messages, None)
-            return message if message is not None else await receive()
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [_SERVER, *message["headers"]]
-            await send(message)
-
-        await self._flask(scope, read, answer)  # type: ignore[arg-type]
+        asking = _Asking(receive, send)
+        try:
+            await self._flask(scope, asking.receive, asking.send)  # type: ignore[arg-type]
+        finally:
+            asking.let_go()
 
     def _match(self, method: str, path: str) -> tuple[ModelView, ModelRef] | None:
         """The view of a path about models, and which; None where it is Flask's to answer."""
@@ -124,6 +117,27 @@ class Body:
         self.done = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         return piece
+
+
+class _Asking:
+    """Flask's way to the connection. The body has been read; an answer says whose server it is."""
+
+    def __init__(self, receive: ReceiveMessage, send: SendMessage) -> None:
+        self._receive, self._send = receive, send
+        self._messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive(self) -> Message:
+        message = next(self._messages, None)
+        return message if message is not None else await self._receive()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [_SERVER, *message["headers"]]
+        await self._send(message)
+
+    def let_go(self) -> None:
+        """Of the connection, which the traceback of a page's error would keep in a ring."""
+        del self._receive, self._send
 
 
 class _Limit:

@@ -47,9 +47,8 @@ class Handshake(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._peer = transport.get_extra_info("peername")  # one that was reset has none any more
-        if self._worker.is_full():
+        if self._worker.turns_away(transport):
             self._gone = True
-            transport.abort()
             return
         self._worker.handshakes.add(self)
         within_s = self._worker.settings.head_timeout_s

@@ -39,10 +39,12 @@ class LargeBody(asyncio.BufferedProtocol):
         self._came += nbytes
         self._left -= nbytes
         if not self._left:
-            # An empty view keeps all of the room, and uvloop keeps who it has read for.
+            # An empty view keeps all of the room, and uvloop, as TLS, who it has read for.
             self._room = memoryview(b"")
             self._pass_to(self._front)
         self._front.body_came(piece, whole=not self._left)
+        if not self._left:
+            self._front = None
 
     def eof_received(self) -> bool | None:
         ends: bool | None = self._front.eof_received()
@@ -50,6 +52,7 @@ class LargeBody(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.connection_lost(exc)
+        self._front = None  # TLS keeps who it has read for
 
     def pause_writing(self) -> None:
         self._front.pause_writing()

@@ -41,8 +41,7 @@ class FrontProtocol(ReadingProtocol):
         self._refused = False
 
     def connection_made(self, transport: Any) -> None:
-        if self.worker.is_full():
-            transport.abort()
+        if self.worker.turns_away(transport):
             return
         self.worker.connections.add(self)
         self._certificate = certificate_of(transport)
@@ -128,7 +127,7 @@ class FrontProtocol(ReadingProtocol):
         self.worker.unsent.add(self)
         self._owed.look(self._untaken(), now)
         if self._owed.has_waited(now, settings):
-            self.hang_up()
+            self.hang_up("unread")
 
     def _left(self) -> int:
         """Bytes of answers that the system has not taken yet."""
@@ -149,7 +148,9 @@ class FrontProtocol(ReadingProtocol):
     def taken(self, now: float) -> tuple[int, float]:
         return self._owed.taken(self._untaken(), now)
 
-    def hang_up(self) -> None:
+    def hang_up(self, reason: str) -> None:
+        self.worker.unsent.discard(self)
+        self.worker.gateway.telemetry.connection_closed(reason)
         self.transport.abort()
 
     def _is_sending(self) -> bool:
@@ -162,6 +163,8 @@ class FrontProtocol(ReadingProtocol):
         still comes to its timers first (uvloop's does), and it was not the client who was late."""
         if self.has_unread():
             return
+        late = "body" if self._request_ready.is_set() else "head"
+        self.worker.gateway.telemetry.connection_closed(late)
         self._send_error_response(408, message)
         self._close_transport()
         self._request_ready.set()

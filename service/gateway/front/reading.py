@@ -4,6 +4,7 @@ gunicorn's parser takes what comes; what is added keeps requests apart that come
 leads large bodies round it.
 """
 
+import asyncio
 import fcntl
 import re
 import select
@@ -77,6 +78,8 @@ class ReadingProtocol(ASGIProtocol):  # type: ignore[misc]
     """One connection. `worker` is a FrontWorker. Times are on the monotonic clock."""
 
     _closed: bool  # gunicorn's: nothing is read or answered any more
+    _callback_parser: Any
+    _body_receiver: Any
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
@@ -88,6 +91,16 @@ class ReadingProtocol(ASGIProtocol):  # type: ignore[misc]
         self._body_left = 0  # of the announced length, what has not come
         self._went_round = False  # whether the body has gone round the parser, all of it
         self._ahead = b""  # what came of the next request before this one was done with
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        """Of what leads back here, once all is answered: a closed connection and its TLS would stay
+        until Python looks for rings of references, which under load is seldom."""
+        del task
+        self._callback_parser = self._body_receiver = None
 
     def data_received(self, data: bytes) -> None:
         if self._closed:

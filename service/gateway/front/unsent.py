@@ -61,7 +61,8 @@ class Reader(Protocol):
     def taken(self, now: float) -> tuple[int, float]:
         """Bytes that it has taken since it was first looked at, and when that was."""
 
-    def hang_up(self) -> None: ...
+    def hang_up(self, reason: str) -> None:
+        """`reason` is what it is counted by."""
 
 
 class Unsent:
@@ -87,7 +88,7 @@ class Unsent:
             return
         for reader in sorted(self._readers, key=lambda each: _pace(each, now))[:-1]:
             self._readers.discard(reader)
-            reader.hang_up()
+            reader.hang_up("room")
             over -= held[reader]
             if over <= 0:
                 return

@@ -64,9 +64,13 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]
         app = create_app(self.settings, self.gateway, LoopRunner(self.loop))
         self.asgi = Front(self.gateway, app)
 
-    def is_full(self) -> bool:
-        """Whether it has as many connections as it may."""
-        return len(self.connections) + len(self.handshakes) >= self.max_connections
+    def turns_away(self, transport: Any) -> bool:
+        """Whether it has as many connections as it may: then this one more is closed."""
+        is_full = len(self.connections) + len(self.handshakes) >= self.max_connections
+        if is_full:
+            self.gateway.telemetry.connection_closed("full")
+            transport.abort()
+        return is_full
 
     def make_room(self) -> None:
         """For answers that are still to be taken."""

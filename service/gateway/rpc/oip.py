@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -21,11 +21,20 @@ from service.gateway.predictions import Predictions
 from service.gateway.query import OipQuery
 from service.gateway.readiness import readiness
 from service.gateway.rpc.edge import Method, read_message
+from sluice.wire.large_tensors import Values, cut_values
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import inference_pb2 as inference
 
 DIALECT = "oip-grpc"
 AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+class InferCall(NamedTuple):
+    """A ModelInferRequest, and the many values that were cut out of it, by their input's name."""
+
+    request: inference.ModelInferRequest
+    values: Mapping[str, Values]
+    size: int
 
 
 class Oip:
@@ -52,14 +61,13 @@ class Oip:
             ),
         }
 
-    async def _infer(
-        self, model: ModelRef, request: inference.ModelInferRequest, caller: Caller
-    ) -> bytes:
+    async def _infer(self, model: ModelRef, call: InferCall, caller: Caller) -> bytes:
+        request = call.request
         query, answer = await self._predictions.infer(
             model,
-            partial(decode_model_infer, request),
+            partial(decode_model_infer, request, values=call.values),
             caller,
-            size=request.ByteSize() - sum(map(len, request.raw_input_contents)),
+            size=call.size - sum(map(len, request.raw_input_contents)),
             outputs=OipQuery.wanted,
         )
         return await self._predictions.encoded(
@@ -106,9 +114,13 @@ def _encode(answer: Answer, model: ModelRef, query: OipQuery) -> bytes:
     return encode_model_infer(answer.outputs, answer.version, model, query).SerializeToString()
 
 
-def _parse_infer(data: bytes) -> tuple[ModelRef, inference.ModelInferRequest]:
-    request = read_message(inference.ModelInferRequest, data)
-    return decode_model(request.model_name, request.model_version), request
+def _parse_infer(data: bytes) -> tuple[ModelRef, InferCall]:
+    inputs = inference.ModelInferRequest.INPUTS_FIELD_NUMBER
+    contents = inference.ModelInferRequest.InferInputTensor.CONTENTS_FIELD_NUMBER
+    rest, values = cut_values(data, inputs, contents, inference.InferTensorContents)
+    request = read_message(inference.ModelInferRequest, rest)
+    call = InferCall(request, values, len(data))
+    return decode_model(request.model_name, request.model_version), call
 
 
 def _of_server(kind: type[AnyMessage], verb: str, answer: Callable[..., Any]) -> Method[Any]:

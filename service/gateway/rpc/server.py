@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import time
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from service.gateway.rpc.arrivals import UNREAD, Arrivals
 from service.gateway.rpc.edge import QUIET_S, Edge
 from service.gateway.rpc.open_services import OpenServices
 from service.gateway.rpc.packing import AS_THEY_CAME
+from service.gateway.settings import Settings
 from service.gateway.tls.server import ServerTls
 from sluice.wire.contract import HEALTH_SERVICE, MODEL_SERVICE, OIP_SERVICE, PREDICTION_SERVICE
 from sluice.wire.health import HealthService, add_health
@@ -112,7 +114,7 @@ class GrpcServer:
         return server
 
     def _open_port(self, server: grpc.aio.Server) -> None:
-        address, tls = self._gateway.settings.address(self._gateway.settings.grpc_port), self._tls
+        address, tls = _address(self._gateway.settings), self._tls
         if tls is None:
             server.add_insecure_port(address)
         else:
@@ -150,6 +152,17 @@ class GrpcServer:
                 ready = False
             await self._health.set(serving=ready)
             await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _address(settings: Settings) -> str:
+    """Of a name that has several HTTP listens at one, and so does gRPC: by itself it would at each,
+    and take as many connections there. Raises RuntimeError."""
+    if ":" in settings.http_host:
+        return settings.address(settings.grpc_port)
+    try:
+        return f"{socket.gethostbyname(settings.http_host)}:{settings.grpc_port}"
+    except OSError as error:
+        raise RuntimeError(f"{settings.http_host} has no address: {error}") from error
 
 
 async def start(gateway: Gateway) -> RpcServer:

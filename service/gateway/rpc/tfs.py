@@ -19,9 +19,10 @@ from service.gateway.predictions import Predictions
 from service.gateway.query import Query
 from service.gateway.rpc.edge import Method, read_message
 from sluice.wire.contract import PREDICTION_SERVICE
-from sluice.wire.large_tensors import Contents, cut
+from sluice.wire.large_tensors import Contents, Values, cut, cut_values
 from sluice.wire.model_ref import ModelRef
 from sluice.wire.protos import serving_pb2 as serving
+from sluice.wire.protos.tensorflow_pb2 import TensorProto
 
 DIALECT = "tfs-grpc"
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -32,6 +33,7 @@ class PredictCall(NamedTuple):
 
     request: serving.PredictRequest
     contents: Contents
+    values: Mapping[str, Values]
     size: int
 
 
@@ -78,7 +80,8 @@ class Tfs:
         request, settings = call.request, self._predictions.settings
 
         def decode(signatures: Any) -> Query:
-            return decode_predict(request, call.contents, signatures, settings.max_body_bytes)
+            most = settings.max_body_bytes
+            return decode_predict(request, call.contents, signatures, most, call.values)
 
         query, answer = await self._predictions.infer(
             model,
@@ -112,9 +115,12 @@ class Tfs:
 
 
 def _parse_predict(data: bytes) -> tuple[ModelRef, PredictCall]:
-    rest, contents = cut(data, serving.PredictRequest.INPUTS_FIELD_NUMBER)
+    inputs, value = serving.PredictRequest.INPUTS_FIELD_NUMBER, 2  # of a map's entry
+    rest, contents = cut(data, inputs)
+    rest, values = cut_values(rest, inputs, value, TensorProto)
     request = read_message(serving.PredictRequest, rest)
-    return ModelRef.from_proto(request.model_spec), PredictCall(request, contents, len(data))
+    call = PredictCall(request, contents, values, len(data))
+    return ModelRef.from_proto(request.model_spec), call
 
 
 def _parse_multi_inference(data: bytes) -> tuple[ModelRef, PassedOn]:
