@@ -1,6 +1,8 @@
 """sluice.wire.packed: numbers that were cut out of a message are those that protobuf reads, and are
 read in pieces between which other threads run."""
 
+import tracemalloc
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
@@ -15,8 +17,14 @@ from sluice.wire import large_tensors, packed
 from sluice.wire.data_types import FORMS, TensorError, form_of
 from sluice.wire.protos.inference_pb2 import InferTensorContents, ModelInferRequest
 from sluice.wire.protos.serving_pb2 import PredictRequest
-from sluice.wire.protos.tensorflow_pb2 import DataType, SignatureDef, TensorInfo, TensorProto
-from sluice.wire.tensors import decode_tensor, encode_shape
+from sluice.wire.protos.tensorflow_pb2 import (
+    DataType,
+    SignatureDef,
+    TensorInfo,
+    TensorProto,
+    TensorShapeProto,
+)
+from sluice.wire.tensors import decode_shape, decode_tensor, encode_shape
 from sluice.wire.varint import head
 
 MANY = 20 * packed.PIECE_BYTES
@@ -160,6 +168,34 @@ def test_values_that_are_too_many_for_the_shape_are_refused_before_they_are_read
     monkeypatch.setattr(packed.Packed, "read", None)
     with pytest.raises(InvalidInput, match=rf"expected 1 elements .* got {MANY}"):
         decode(head(INT64, MANY) + b"\1" * MANY, 1)
+
+
+@pytest.mark.parametrize("raw", [[], [b""]], ids=["typed", "raw"])
+def test_of_a_shape_with_millions_of_sizes_no_list_is_made(raw):
+    spec = TensorInfo(dtype=DataType.DT_INT64, tensor_shape=encode_shape([-1]))
+    known = Signatures({"serving_default": SignatureDef(inputs={"x": spec}, outputs={"y": spec})})
+    sizes = head(3, MANY) + b"\1" * MANY
+    request = ModelInferRequest(raw_input_contents=raw)
+    request.inputs.add(name="x", datatype="INT64").MergeFromString(sizes)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput, match=f"got {MANY} axes, where 64 is the most"):
+            decode_model_infer(request, known)
+        assert tracemalloc.get_traced_memory()[1] < MANY  # bytes; a list takes eight for each
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_size_is_read_of_a_tensor_shape_with_too_many():
+    many = 1 << 17
+    proto = TensorShapeProto.FromString(b"\x12\0" * many)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TensorError, match=f"{many} dimensions; at most 64"):
+            decode_shape(proto)
+        assert tracemalloc.get_traced_memory()[1] < many
+    finally:
+        tracemalloc.stop()
 
 
 def test_protobuf_is_given_one_piece_at_a_time(monkeypatch):

@@ -141,11 +141,11 @@ def decode_shape(proto: TensorShapeProto) -> tuple[int, ...]:
     >>> decode_shape(encode_shape([2, 3]))
     (2, 3)
     """
+    if len(proto.dim) > MAX_RANK:
+        raise TensorError(f"shape has {len(proto.dim)} dimensions; at most {MAX_RANK} are possible")
     sizes = tuple([dim.size for dim in proto.dim])
     if proto.unknown_rank or min(sizes, default=0) < 0:
         raise TensorError(f"shape {list(sizes)} is not fully known; a tensor needs every size")
-    if len(sizes) > MAX_RANK:
-        raise TensorError(f"shape has {len(sizes)} dimensions; at most {MAX_RANK} are possible")
     if math.prod([size for size in sizes if size]) > _MAX_ELEMENTS:
         raise TensorError(f"shape {list(sizes)} has more than 2^40 elements")
     return sizes

@@ -10,7 +10,8 @@ import psutil
 import pytest
 import requests
 
-from service.gateway.front.unsent import SETTLE_S, Unsent
+from service.gateway.front.unsent import SETTLE_S, Owed, Unsent
+from service.gateway.settings import Settings
 from tests.gateway.hostile import Workers, closed_connections
 from tests.processes import free_port
 from tests.system.certificates import Folder
@@ -70,6 +71,14 @@ def test_the_slowest_make_room(clients, open_ones):
         unsent.add(each)
     unsent.make_room(100, NOW)
     assert [each.is_open for each in clients] == open_ones
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_who_has_taken_all_is_not_waited_for(left):
+    owed, settings = Owed(), Settings(model_server="127.0.0.1:1", body_timeout_s=0.2)
+    for now in (1.0, 1.5, 2.0):
+        owed.look(left, now)
+    assert owed.has_waited(2.0, settings) == bool(left)
 
 
 def test_who_has_taken_all_is_forgotten():

@@ -19,7 +19,7 @@ from service.gateway.decode.oip import (
     shaped,
     timeout_s,
 )
-from service.gateway.decode.shapes import MAX_STRINGS
+from service.gateway.decode.shapes import MAX_STRINGS, rank_fault
 from service.gateway.errors import InvalidInput, MalformedRequest
 from service.gateway.query import OipQuery, RequestedOutput
 from service.gateway.signatures import Signatures
@@ -100,7 +100,7 @@ def _decode_inputs(
             raise MalformedRequest(f"{pointer}/contents: expected none beside raw_input_contents")
         else:
             inputs[spec.name] = raw_tensor(
-                request.raw_input_contents[index], list(tensor.shape), spec, pointer
+                request.raw_input_contents[index], _shape(tensor, spec, pointer), spec, pointer
             )
     return inputs
 
@@ -114,7 +114,7 @@ def _typed_tensor(tensor: InputTensor, cut: Values, spec: TensorSpec, pointer: s
             "none",
             pointer,
         )
-    shape = list(tensor.shape)
+    shape = _shape(tensor, spec, pointer)
     if spec.is_string:
         return shaped(
             _strings(getattr(tensor.contents, field), spec, pointer), shape, spec, pointer
@@ -126,6 +126,14 @@ def _typed_tensor(tensor: InputTensor, cut: Values, spec: TensorSpec, pointer: s
     else:
         values = np.asarray(getattr(tensor.contents, field))
     return shaped(_numbers(values, spec, f"{pointer}/contents/{field}"), shape, spec, pointer)
+
+
+def _shape(tensor: InputTensor, spec: TensorSpec, pointer: str) -> list[int]:
+    """Of more sizes than an array can have no list is made: of 60 million that takes seconds, in
+    which no other thread runs."""
+    if fault := rank_fault(len(tensor.shape)):
+        raise InvalidInput(spec.name, "a shape, a list of sizes", fault, pointer)
+    return list(tensor.shape)
 
 
 def _unpack(packed: Packed, count: int, pointer: str) -> Array:

@@ -11,12 +11,23 @@ MAX_EMPTY = 1 << 20
 MAX_STRINGS = 1 << 20  # in one tensor; a string of one byte is an object of some 50
 
 
+def rank_fault(rank: int) -> str | None:
+    """What is wrong with a shape of so many axes; None where an array can have them.
+
+    >>> rank_fault(65)
+    '65 axes, where 64 is the most'
+    """
+    return f"{rank} axes, where {MAX_RANK} is the most" if rank > MAX_RANK else None
+
+
 def shape_fault(shape: object) -> str | None:
     """What is wrong with a shape, in a few words; None for one that an array can have."""
-    if not isinstance(shape, list | tuple) or not all(type(size) is int for size in shape):
+    if not isinstance(shape, list | tuple):
         return "no list of whole numbers"
-    if len(shape) > MAX_RANK:
-        return f"{len(shape)} axes, where {MAX_RANK} is the most"
+    if fault := rank_fault(len(shape)):
+        return fault
+    if not all(type(size) is int for size in shape):
+        return "no list of whole numbers"
     if min(shape, default=0) < 0:
         return f"{shown(str(list(shape)))}, with a size below 0"
     if 0 in shape:

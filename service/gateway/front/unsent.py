@@ -39,7 +39,10 @@ class Owed:
 
     def has_waited(self, now: float, settings: Settings) -> bool:
         """Whether the client has been waited for long enough at the last look. It may take as long
-        to read as it may to send: it is to go on, and with as much a second."""
+        to read as it may to send: it is to go on, and with as much a second. Not where nothing is
+        left: such a connection is being closed already."""
+        if not self._last:
+            return False
         took_s, within_s = now - self._since, settings.body_timeout_s
         taken = self._first - self._last
         is_slow = took_s > within_s and taken < settings.min_body_rate * took_s
