@@ -32,6 +32,7 @@ from service.gateway.traffic import Call, Inputs, Kind, Part, Sent, Slot, Traffi
 
 WAITED_CALLS = 2  # where a call takes long, more than SLUICE_MAX_WAIT_S may be waited: so many
 WAIT_SHARE = 0.45  # of the time that the call leaves: how long another waits is a guess
+ANSWER_SHARE = 0.6  # of it all, for what is before the answer: the rate may be lower by then
 MAX_MODELS = 1000  # whose traffic is remembered; names come from clients
 # TensorFlow Serving's own words; what a model refuses may quote those of a request.
 _BATCH_LIMIT = re.compile(r"Task size \d+ is larger than maximum input batch size (\d{1,9})\b")
@@ -69,11 +70,16 @@ class Joining:
         bound_s = min(
             max(self._max_wait_s, WAITED_CALLS * usual_s), WAIT_SHARE * (left_s - usual_s)
         )
-        if traffic.wait_s(time.monotonic(), left_s) > bound_s:
-            raise Busy(
-                f'Requests for the model "{model}" wait for more than {max(bound_s, 0):.2g} s; '
-                "try again in a moment",
-            )
+        now = time.monotonic()
+        for takes_s, most_s in (
+            (traffic.wait_s(now, left_s), bound_s),
+            (traffic.answered_s(), ANSWER_SHARE * left_s),
+        ):
+            if takes_s > most_s:
+                raise Busy(
+                    f'Requests for the model "{model}" wait for more than {max(most_s, 0):.2g} s; '
+                    "try again in a moment",
+                )
 
     async def ask(self, kind: Kind, inputs: Inputs, rows: int | None, caller: Caller) -> Answer:
         """The answer for these inputs; `rows` is None where they are not one row an instance.

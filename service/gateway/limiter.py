@@ -71,6 +71,18 @@ class Limiter:
             return 0.0
         return min(rows / self._rate, calls * self.like_s(rows // calls))
 
+    def answered_s(self, rows: int) -> float:
+        """How long it takes until so many rows, in flight and behind that, are answered, seconds; 0
+        where it is not known, or where more rows take no longer. By the rate, not by what calls
+        have taken: at the beginning of an overload they become larger than they ever were."""
+        return 0.0 if not self._rate or self._rows_are_free else rows / self._rate
+
+    @property
+    def _rows_are_free(self) -> bool:
+        """As far as is known: the largest calls are as fast as the fastest."""
+        largest_s = self._shortest_s.get(max(self._shortest_s, default=0), 0.0)
+        return largest_s <= FLAT * self._fastest_s
+
     def like_s(self, rows: int) -> float:
         """How long calls of about so many rows take; any time where there was none."""
         return self._usual_of.get(rows.bit_length(), math.inf)

@@ -127,6 +127,7 @@ class Slot:
 
     server: Server
     began: float
+    rows: int
     company: int
     like_s: float
     used: bool = False
@@ -222,6 +223,11 @@ class Traffic:
             return leaves_s
         return leaves_s + self.limiter.drain_s(self.rows, len(self._lines))
 
+    def answered_s(self) -> float:
+        """Until all that is in flight and in line is answered, seconds; 0: it cannot be told."""
+        in_flight = sum(slot.rows for slot in self._slots if slot.rows <= self._joined_rows)
+        return self.limiter.answered_s(in_flight + self.rows)
+
     def _large_s(self) -> float:
         """How long the large parts in line take, of the sizes that are known: by Little's law, as
         many at once as there are calls in flight."""
@@ -254,7 +260,7 @@ class Traffic:
         small ones come, which take no longer than before it, whatever all calls took lately."""
         like_s = math.inf if self or self._slots else self.limiter.like_s(rows)
         count = self.in_flight[server] = self.calls_at(server) + 1
-        slot = Slot(server, now, count, like_s)
+        slot = Slot(server, now, rows, count, like_s)
         self._slots.append(slot)
         return slot
 
@@ -265,15 +271,8 @@ class Traffic:
         self.limiter.count_from(now if is_spoilt else self._standstill.ended(now))
         if is_spoilt:
             return
-        company = max(slot.company, self.in_flight[slot.server])
-        self.limiter.record(
-            call.rows,
-            now - slot.began,
-            company,
-            now,
-            time_s=call.time_s,
-            waiting=bool(self),
-        )
+        company, took_s = max(slot.company, self.in_flight[slot.server]), now - slot.began
+        self.limiter.record(call.rows, took_s, company, now, time_s=call.time_s, waiting=bool(self))
 
     def give_up(self, slot: Slot, call: Call, *, is_late: bool) -> float:
         """For how much longer a server works at a call that nobody waits for any more, seconds:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import selectors
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -158,6 +159,7 @@ def rates(outcomes, kind):
 
 
 SERIAL = Speed(0.020, 0.032)  # rows cost what they cost, together or alone
+SMALL_CALL = Speed(0.005, 0.008)
 COSTLY_CALL = Speed(1.0, 0.0)  # rows cost nothing, so only full calls are worth their time
 WINDOW_S, WINDOWS = 15, 5  # the first is for finding out what the model server can
 
@@ -183,6 +185,28 @@ def test_what_it_delivers_does_not_sink_however_long_it_lasts(
     outcomes = simulated(overload(gateways, speed, times, deadline_s))
     good, late = (rates(outcomes, kind) for kind in ("answered", "late"))
     assert min(good[1:]) > 0.8 * speed.capacity, (good, late)
+
+
+@pytest.mark.parametrize(("gateways", "most_late"), [(1, 0.01), (2, 0.01), (4, 0.02)])
+def test_whoever_is_let_in_is_answered_in_time_from_the_first_moment_of_an_overload(
+    simulated, gateways, most_late
+):
+    """Before it calls were smaller, and took no longer than those of others let them."""
+
+    async def outcomes():
+        server = ModelServer(SMALL_CALL)
+        doors = [Gateway(server) for _ in range(gateways)]
+
+        async def client(door):
+            while time.monotonic() < WINDOW_S:
+                assert await door.ask(30.0) == "answered"
+
+        await asyncio.gather(*(client(doors[each % gateways]) for each in range(MOST_ROWS)))
+        crowd = Crowd(doors, 3 * SMALL_CALL.capacity, 2.0)
+        return Counter(outcome for _, outcome in await crowd.ask(WINDOW_S * WINDOWS))
+
+    found = simulated(outcomes())
+    assert found["late"] < most_late * found["answered"], found
 
 
 @pytest.mark.slow
