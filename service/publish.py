@@ -229,6 +229,14 @@ def _preprocess(_context: click.Context, _option: click.Parameter, given: str | 
     help="How far ahead, of 1, a class may be where such a graph names another.",
 )
 @click.option(
+    "--batch-encoded",
+    type=click.IntRange(0, 1024),
+    default=0,
+    show_default=True,
+    metavar="ROWS",
+    help="Rows of several calls of `encoded` that the network takes at once; 0: of one alone.",
+)
+@click.option(
     "--custom-objects",
     metavar="MODULE",
     help="The module, by name or file, that defines the model's own layers and functions.",

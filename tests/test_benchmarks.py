@@ -95,6 +95,18 @@ def test_resizing_bytes_shows_the_same_picture_and_is_measured():
     assert rows == ["resized", "bytes", "floats"]
 
 
+@pytest.mark.slow
+def test_calls_joined_in_the_graph_are_measured_beside_the_flag():
+    script = ROOT / "benchmarks" / "encoded_batching.py"
+    command = [sys.executable, str(script), "--rounds=2", "--seconds=0.3", "--clients=2"]
+    command += ["--rows=1", "--models=small", "--threads=0"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
+    names = ["", "as it is", "--enable_batching", "in the graph, 0 threads"]
+    assert [row[1].strip() for row in rows] == names * 4  # 2 clients and 1, gRPC and HTTP
+    assert all(row[-2].strip().startswith("0 of ") for row in rows if row[1].strip())
+
+
 @pytest.fixture
 def thresholds(benchmark, monkeypatch, tmp_path):
     """The script, with files of its own."""

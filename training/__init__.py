@@ -94,6 +94,7 @@ def publish(
     optimize: str = "none",
     optimize_drop: float = 0.2,
     optimize_margin: float = 0.1,
+    batch_encoded: int = 0,
     custom_objects: str | None = None,
     allow_code: bool = False,
     allow_breaking: bool = False,
@@ -124,6 +125,8 @@ def publish(
         GPUs, "bf16,gpu" for both, where it answers as the first does: on labelled samples it may be
         worse by `optimize_drop` points of 100, and name another class where the best one is ahead
         by `optimize_margin` of 1 at most.
+    batch_encoded: rows of several calls of `encoded` that the network takes at once; 0: a call's
+        own alone.
     custom_objects: the module, by name or file, that defines the model's own layers.
     allow_code: run the Python code that Lambda layers keep in the file.
     novelty: say of each picture how unlike the samples it is, where there are enough.
@@ -153,6 +156,7 @@ def publish(
             _known(optimize),
             Limits(optimize_drop, optimize_margin),
             outputs or {},
+            batch_encoded,
         )
         return adopting.publish(
             source,

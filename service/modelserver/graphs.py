@@ -1,4 +1,5 @@
-"""A model's graph as TensorFlow writes it: what its outputs need, and whether they take a loop.
+"""A model's graph as TensorFlow writes it: what its outputs need, and whether a run for them can be
+ended.
 
 Not tf.Graph, which has the functions' bodies only as messages too.
 """
@@ -12,6 +13,7 @@ Node = Any  # NodeDef
 GraphDef = Any
 
 _LOOPS = frozenset({"LoopCond", "MapDefun", "StatelessWhile", "While"})
+_JOINING = frozenset({"Batch", "BatchFunction"})
 
 
 class Body:
@@ -48,19 +50,26 @@ class Body:
         return len(node.attr["value"].tensor.tensor_shape.dim)
 
 
-def takes_loop(graph: GraphDef, tensor: str) -> bool:
-    """Whether there is a loop among what is computed for `tensor`, functions included."""
+def can_end_early(graph: GraphDef, tensor: str) -> bool:
+    """Whether a run for `tensor` may end before it is through: it takes a loop, and joins no other
+    run in the graph, which would end with it."""
+    operations = _operations(graph, tensor)
+    return not operations.isdisjoint(_LOOPS) and operations.isdisjoint(_JOINING)
+
+
+def _operations(graph: GraphDef, tensor: str) -> set[str]:
+    """The types of those that are computed for `tensor`, in functions too."""
     functions = {function.signature.name: function for function in graph.library.function}
+    found: set[str] = set()
     seen: set[str] = set()
     waiting = [Body(graph.node, [tensor])]
     while waiting:
         for node in waiting.pop().needed():
-            if node.op in _LOOPS:
-                return True
+            found.add(node.op)
             for name in {*_called_by(node), node.op} & functions.keys() - seen:
                 seen.add(name)
                 waiting.append(Body.of_function(functions[name]))
-    return False
+    return found
 
 
 def _called_by(node: Node) -> Iterable[str]:

@@ -7,7 +7,6 @@ session's callable costs less a call than a signature function does.
 import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -16,8 +15,9 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions, RunOptions
 
 from service.modelserver.batching_options import BatchingOptions
 from service.modelserver.errors import DataLoss, InvalidArgument, NotFound, status_of
-from service.modelserver.graphs import takes_loop
+from service.modelserver.graphs import can_end_early
 from service.modelserver.input_shapes import expected_inputs
+from service.modelserver.once import Once
 from service.modelserver.session import Session, SessionCallable
 from service.modelserver.tags import why_no_graph
 from sluice.wire.protos.tensorflow_pb2 import SignatureDef
@@ -53,7 +53,7 @@ class Servable:
     """A session and the signatures it can run. Thread-safe.
 
     `batching`: how its runs may be joined; None: not at all. `expected`: by the tensor that is fed,
-    what it must be; nothing is known of the others. `looped`: the outputs that take a loop.
+    what it must be; nothing is known of the others. `ending`: the outputs whose runs may end early.
     `in_callers_thread`: whether a run's ops follow one another in the thread that asks for it. To
     hand them to TensorFlow's threads and back takes a fifth of the time of a small run; each op is
     still shared out to all cores.
@@ -65,15 +65,14 @@ class Servable:
         signatures: Mapping[str, SignatureDef],
         batching: BatchingOptions | None = None,
         expected: Mapping[str, TensorSpec] | None = None,
-        looped: Container[str] = (),
+        ending: Container[str] = (),
         in_callers_thread: bool = False,
     ) -> None:
         self.signatures, self.batching = signatures, batching
-        self._expected, self._looped = expected or {}, looped
+        self._expected, self._ending = expected or {}, ending
         self._in_callers_thread = in_callers_thread
         self._session = session
-        # Two threads may both make one, and either will do.
-        self._callable = lru_cache(_MAX_CALLABLES)(self._make_callable)
+        self._callable = Once(self._make_callable, _MAX_CALLABLES)
         self._running = 0
         self._idle = threading.Condition()  # guards _running
 
@@ -94,14 +93,14 @@ class Servable:
     def run(self, run: Run, deadline: float | None = None) -> Tensors:
         """The fetched tensors by name. The GIL is released while TensorFlow computes.
 
-        A run that takes a loop ends at its `deadline`, on the monotonic clock: TensorFlow looks
+        A run that may end early does at its `deadline`, on the monotonic clock: TensorFlow looks
         whether it may go on only between two rounds of a loop.
         Raises tf.errors.OpError as TensorFlow does, InvalidArgument where it fails to.
         """
         with self._idle:
             self._running += 1
         try:
-            if any(name in self._looped for name in run.fetches):
+            if any(name in self._ending for name in run.fetches):
                 outputs = self._run_until(deadline, run)
             else:
                 # Files and tf.Examples, which are strings, are decoded side by side.
@@ -179,10 +178,10 @@ def load_servable(
         {info.name for each in signatures.values() for info in getattr(each, side).values()}
         for side in ("inputs", "outputs")
     )
-    looped = {name for name in outputs if takes_loop(meta_graph.graph_def, name)}
+    ending = {name for name in outputs if can_end_early(meta_graph.graph_def, name)}
     in_callers_thread = not (session_config and session_config.inter_op_parallelism_threads)
     bare = Session(session, inputs | outputs)
-    return Servable(bare, signatures, batching, expected, looped, in_callers_thread)
+    return Servable(bare, signatures, batching, expected, ending, in_callers_thread)
 
 
 def _is_torn(error: BaseException) -> bool:

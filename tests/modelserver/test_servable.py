@@ -1,6 +1,8 @@
 """Where a run's ops run, and what is prepared for the next."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -39,6 +41,43 @@ class Counting(Session):
     def make_callable(self, options):
         self.made += 1
         return super().make_callable(options)
+
+
+def test_what_many_ask_for_first_is_prepared_once():
+    with tf.Graph().as_default() as graph:
+        given = tf.compat.v1.placeholder(tf.float32, [1])
+        output = tf.identity(given).name
+
+    class Slowly(Counting):
+        def make_callable(self, options):
+            everybody.wait(60)
+            return super().make_callable(options)
+
+    session = Slowly(tf.compat.v1.Session(graph=graph), [given.name, output])
+    servable, everybody = Servable(session, {}), threading.Event()
+    run = Run({given.name: np.ones(1, np.float32)}, (output,))
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(servable.run, run) for _ in range(8)]
+        while servable._running < len(answers):
+            time.sleep(0.01)
+        everybody.set()
+        assert [answer.result()[output].tolist() for answer in answers] == [[1]] * len(answers)
+    servable.close()
+    assert session.made == 1
+
+
+def test_what_cannot_be_prepared_is_tried_anew(monkeypatch):
+    with tf.Graph().as_default() as graph:
+        given = tf.compat.v1.placeholder(tf.float32, [1])
+        output = tf.identity(given).name
+    session = Session(tf.compat.v1.Session(graph=graph), [given.name, output])
+    servable = Servable(session, {})
+    run = Run({given.name: np.ones(1, np.float32)}, (output,))
+    with monkeypatch.context() as broken, pytest.raises(MemoryError):
+        broken.setattr(session, "make_callable", lambda _: (_ for _ in ()).throw(MemoryError))
+        servable.run(run)
+    assert servable.run(run)[output].tolist() == [1]
+    servable.close()
 
 
 def test_what_was_asked_last_stays_prepared(monkeypatch):

@@ -34,6 +34,7 @@ class Wishes:
     samples: image files and folders, or `.npz` files.
     explain_layer: whose maps `explain` looks at, by name; "": a last convolution's, or tokens.
     optimize: which more graphs there are to be, one of OPTIMIZE; limits: what they may differ by.
+    batch_encoded: rows of several calls of `encoded` that the network takes at once.
 
     >>> Wishes(labels=("cat", "dog")).preprocess is None
     True
@@ -48,6 +49,7 @@ class Wishes:
     optimize: str = "none"
     limits: Limits = field(default_factory=Limits)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    batch_encoded: int = 0
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def _publish_adopted(
             wishes.explain_layer,
             found if isinstance(found, Novelty) else None,
             _half(wishes, held_out.of(dataset) if dataset else HeldOut(rows, {}, {})),
+            wishes.batch_encoded,
         ).write(staging, say)
         checks.check_alone(staging)
         _finish(staging, exported.asked, directory, allow_breaking, exported.more_rows)

@@ -210,6 +210,7 @@ def _refuse_wishes(wishes: Wishes) -> None:
             ("--resize", wishes.resize),
             ("--explain-layer", wishes.explain_layer),
             ("--optimize", wishes.optimize != "none"),
+            ("--batch-encoded", wishes.batch_encoded),
         )
         if value
     ]

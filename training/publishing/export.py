@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from training.optimising.folding import Folded, fold
 from training.optimising.lowering import lowered_layers
 from training.optimising.pairs import find_pairs
 from training.optimising.rewriting import Rewriting
-from training.publishing import checks, half_precision, saved_model, warmup
+from training.publishing import batching, checks, half_precision, saved_model, warmup
 from training.publishing.half_precision import HalfPrecision
 from training.publishing.signatures import ImageShapes, image_inputs
 from training.publishing.trials import Trials, trials
@@ -33,7 +33,8 @@ _First = tuple[list[Folded], Trials, Explainer | None]
 class Export:
     """What is published of a model. rows: held-out samples, [N, ...] by input name, on which every
     signature must answer as Keras does. images, explain_layer: as `SignatureGraphs` takes them.
-    half: what is asked of more graphs; None: there are to be none.
+    half: what is asked of more graphs; None: there are to be none. batch_encoded: as
+    `SignatureGraphs` takes it, where the model can.
 
     >>> Export(keras.Sequential(), {}, {}).explain_layer
     ''
@@ -46,13 +47,17 @@ class Export:
     explain_layer: str = ""
     novelty: Novelty | None = None
     half: HalfPrecision | None = None
+    batch_encoded: int = 0
 
     def write(self, staging: Path, say: Callable[[str], None]) -> "Exported":
-        """The SavedModel in `staging`. say: told in a line where it is not folded after all, or
-        lacks a graph that was asked for.
+        """The SavedModel in `staging`. say: told in a line where it is not folded after all, joins
+        no calls, or lacks a graph that was asked for.
 
         Raises WrongAnswers where it does not answer as Keras does.
         """
+        if self.batch_encoded and (why := batching.why_not(self.model, self._images(), self.rows)):
+            say(f"`encoded` joins no calls: {why}")
+            return replace(self, batch_encoded=0).write(staging, say)
         folded, asked, explainer = self._write_first(staging, say)
         graphs: dict[str, dict[str, Any]] = {SERVING_TAG: {"folded": len(folded)}}
         if self.half:
@@ -60,6 +65,9 @@ class Export:
             for tags, facts in graphs.items():
                 if "absent" in facts:
                     say(f"No graph {tags}: {facts['absent']}")
+        if self.batch_encoded:
+            for facts in graphs.values():
+                facts |= {} if "absent" in facts else {"batch_encoded": self.batch_encoded}
         signatures = read_signatures(staging)
         return Exported(signatures, asked, looked_at(explainer), graphs)
 
@@ -120,11 +128,14 @@ class Export:
             self.novelty.spread if self.novelty else None,
             rewriting,
             weights,
+            self.batch_encoded,
         ).explainer
 
     def _explainer(self) -> Explainer | None:
-        images = image_inputs(answering(self.model).inputs) if self.images is None else self.images
-        return explainer_of(self.model, self.heads, images, self.explain_layer)
+        return explainer_of(self.model, self.heads, self._images(), self.explain_layer)
+
+    def _images(self) -> ImageShapes:
+        return image_inputs(answering(self.model).inputs) if self.images is None else self.images
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ def table(repository: Path) -> str:
     lines += [
         f"{each.model} {each.version}, graph {line}"
         for each in found
-        if len(each.graphs) > 1
+        if len(each.graphs) > 1 or any("batch_encoded" in graph for graph in each.graphs.values())
         for line in graph_lines(each.graphs)
     ]
     models, others = survey(repository) if repository.is_dir() else ({}, {})
@@ -258,6 +258,8 @@ def _said(graph: Mapping[str, Any]) -> Iterator[str]:
         return
     if folded := graph.get("folded"):
         yield f"{folded:,} normalisations folded"
+    if rows := graph.get("batch_encoded"):
+        yield f"`encoded` joins calls, up to {rows:,} rows"
     if precision := graph.get("precision"):
         instead_of = graph.get("instead_of", {}).items()
         yield f"in {precision}" + "".join(f" (in {name} {why})" for name, why in instead_of)

@@ -60,6 +60,7 @@ def publish(
             explain_layer=run.recipe.explain_layer,
             novelty=novelty if isinstance(novelty, Novelty) else None,
             half=_half(run.recipe, kept),
+            batch_encoded=run.recipe.batch_encoded,
         )
         exported = export.write(staging, say=lambda line: print(line, flush=True))
         if live and not allow_breaking:

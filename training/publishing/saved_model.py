@@ -40,10 +40,11 @@ def write(
     spread: Spread | None = None,
     rewriting: Rewriting | None = None,
     weights: str = "weights",
+    batch_encoded: int = 0,
 ) -> SignatureGraphs:
     """The model's signatures as a SavedModel in `directory`, of a model in float32.
 
-    images, explain_layer, spread: as `SignatureGraphs` takes them.
+    images, explain_layer, spread, batch_encoded: as `SignatureGraphs` takes them.
     rewriting: what of the model is another for the graph; None: nothing.
     weights: what they are called in the file, which two graphs may share.
     Raises PublishError where a part of the model cannot be saved.
@@ -58,7 +59,7 @@ def write(
         if isinstance(value, _RESOURCES)
     ]
     with rewriting.applied():
-        traced = SignatureGraphs(model, heads, images, explain_layer, spread)
+        traced = SignatureGraphs(model, heads, images, explain_layer, spread, batch_encoded)
         functions = traced.by_name()
     root.spread = traced.spread
     # Not the model itself: Keras's variables would be saved as copies, which a TF1 loader (TF

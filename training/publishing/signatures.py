@@ -26,6 +26,7 @@ from training.explaining.explainer import explainer_of
 from training.inference import answering, call
 from training.novelty.features import features
 from training.novelty.spread import Spread, distance
+from training.publishing import batching
 
 GENERATE = "generate"  # a GAN's
 TOP = 5  # classes named in an answer, where the head has that many
@@ -46,14 +47,18 @@ class SignatureGraphs:
         images: ImageShapes | None = None,
         explain_layer: str = "",
         spread: Spread | None = None,
+        batch_encoded: int = 0,
     ) -> None:
         """images: of the inputs that files are decoded for, [H, W, C]; None: all that look it.
         explain_layer: whose maps `explain` looks at; "": a last convolution's, or tokens.
         spread: of the features in training, in units of the threshold; None: `novelty` is left out.
+        batch_encoded: rows of several calls of `encoded` that the network takes at once; 0: a
+        call's own alone.
         """
         self._model, self._inputs = model, answering(model).inputs
         self.images = image_inputs(self._inputs) if images is None else images
         self._naming = naming(heads)
+        self._batch_encoded = batch_encoded
         self.explainer = explainer_of(model, heads, self.images, explain_layer)
         # Variables, for TensorFlow Serving optimizes constants, and keeps copies.
         self.spread = {
@@ -102,6 +107,13 @@ class SignatureGraphs:
 
     def _predict_encoded(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = self._decode(inputs)
+        if not self._batch_encoded:
+            return self._encoded_answer(**pixels)
+        return batching.joined(
+            self._encoded_answer, pixels, self._batch_encoded, name=ENCODED_SIGNATURE
+        )
+
+    def _encoded_answer(self, **pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         answer = self._predict_labelled(**pixels)
         if self.spread:
             found = features([answer[name] for name in self._naming], pixels.values())

@@ -78,6 +78,11 @@ BOUNDS: dict[str, Bounds] = {
     "optimize_margin": Bounds(
         "lead of the best class, of 1, up to which such a graph may name another", 0, 1
     ),
+    "batch_encoded": Bounds(
+        "rows of several calls of `encoded` that the network takes at once; 0: of one alone",
+        0,
+        1024,
+    ),
     "explain_layer": Bounds(
         "the layer whose maps `explain` looks at, by name; not set: a last convolution, or tokens"
     ),
