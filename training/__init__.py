@@ -94,6 +94,7 @@ def publish(
     optimize: str = "none",
     optimize_drop: float = 0.2,
     optimize_margin: float = 0.1,
+    optimize_constants: int = 0,
     custom_objects: str | None = None,
     allow_code: bool = False,
     allow_breaking: bool = False,
@@ -124,6 +125,8 @@ def publish(
         GPUs, "bf16,gpu" for both, where it answers as the first does: on labelled samples it may be
         worse by `optimize_drop` points of 100, and name another class where the best one is ahead
         by `optimize_margin` of 1 at most.
+    optimize_constants: MB of memory that a model server may hold more where bf16's weights are
+        constants, which is measured, and done where batch 1 is faster for it; 0: variables.
     custom_objects: the module, by name or file, that defines the model's own layers.
     allow_code: run the Python code that Lambda layers keep in the file.
     novelty: say of each picture how unlike the samples it is, where there are enough.
@@ -153,6 +156,7 @@ def publish(
             _known(optimize),
             Limits(optimize_drop, optimize_margin),
             outputs or {},
+            optimize_constants,
         )
         return adopting.publish(
             source,

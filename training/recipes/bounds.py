@@ -78,6 +78,12 @@ BOUNDS: dict[str, Bounds] = {
     "optimize_margin": Bounds(
         "lead of the best class, of 1, up to which such a graph may name another", 0, 1
     ),
+    "optimize_constants": Bounds(
+        "MB of memory that a model server may hold more for bf16's weights as constants; 0: they "
+        "are variables",
+        0,
+        1_000_000,
+    ),
     "explain_layer": Bounds(
         "the layer whose maps `explain` looks at, by name; not set: a last convolution, or tokens"
     ),
