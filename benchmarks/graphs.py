@@ -1,7 +1,8 @@
 """What each graph of a version costs beside the unfolded one: the table of docs/graphs.md.
 
     python benchmarks/graphs.py [--rounds 5] [--seconds 1] [--batches 1,8,16,32]
-                                [--models NAMES] [--no-bfloat16] [--starts 3] [--docs]
+                                [--models NAMES] [--no-bfloat16] [--constants] [--starts 3]
+                                [--docs]
 
 Each model has random weights and the statistics of a normalisation that learnt something. Its
 graphs are written as a version has them, loaded as the twin loads them, and asked in turn. A second
@@ -56,6 +57,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "cnn_functional": {"input_shape": (28, 28, 1), "classes": 10},
 }
 UNFOLDED, FOLDED, BFLOAT16 = "unfolded", "`serve`", "`serve,bf16`"
+CONSTANTS = f"{BFLOAT16}, constants"
 PAGE = "graphs.md"
 
 Cost = tuple[float, float]  # ms of CPU an image, and of the clock a call
@@ -83,7 +85,7 @@ def _tables(options: argparse.Namespace) -> Iterator[str]:
         written: dict[str, dict[str, Path]] = {}
         for name in options.models:
             model = learnt(models.build(name, **FAMILIES[name]))
-            written[name] = _written(model, Path(folder, name), options.bfloat16)
+            written[name] = _written(model, Path(folder, name), options)
         yield from _table(written, options)
         if options.starts:
             yield ""
@@ -118,11 +120,13 @@ def _rows(name: str, graphs: Mapping[str, Path], options: argparse.Namespace) ->
         servable.close()
 
 
-def _written(model: keras.Model, folder: Path, bfloat16: bool) -> dict[str, Path]:
+def _written(model: keras.Model, folder: Path, options: argparse.Namespace) -> dict[str, Path]:
     folded = [fold(pair) for pair in find_pairs(model)]
     graphs = {UNFOLDED: Rewriting(model), FOLDED: Rewriting(model, folded)}
-    if bfloat16:
+    if options.bfloat16:
         graphs[BFLOAT16] = Rewriting(model, folded, lowered_layers(model))
+    if options.constants:
+        graphs[CONSTANTS] = Rewriting(model, folded, lowered_layers(model), constants=True)
     for number, rewriting in enumerate(graphs.values()):
         weights = f"weights{number}"  # so that two of them can be joined
         saved_model.write(model, {}, folder / str(number), {}, rewriting=rewriting, weights=weights)
@@ -251,6 +255,9 @@ def _options() -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         default=computes_bfloat16(),
         help=f"measure {BFLOAT16}; if not said, where the CPU has instructions for it",
+    )
+    parser.add_argument(
+        "--constants", action="store_true", help="measure it with its weights as constants too"
     )
     parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--docs", action="store_true", help=f"write them into {PAGE}")

@@ -94,6 +94,7 @@ def publish(
     optimize: str = "none",
     optimize_drop: float = 0.2,
     optimize_margin: float = 0.1,
+    optimize_constants: int = 0,
     batch_encoded: int = 0,
     custom_objects: str | None = None,
     allow_code: bool = False,
@@ -125,6 +126,8 @@ def publish(
         GPUs, "bf16,gpu" for both, where it answers as the first does: on labelled samples it may be
         worse by `optimize_drop` points of 100, and name another class where the best one is ahead
         by `optimize_margin` of 1 at most.
+    optimize_constants: MB of memory that a model server may hold more where bf16's weights are
+        constants, which is measured, and done where batch 1 is faster for it; 0: variables.
     batch_encoded: rows of several calls of `encoded` that the network takes at once; 0: a call's
         own alone.
     custom_objects: the module, by name or file, that defines the model's own layers.
@@ -156,6 +159,7 @@ def publish(
             _known(optimize),
             Limits(optimize_drop, optimize_margin),
             outputs or {},
+            optimize_constants,
             batch_encoded,
         )
         return adopting.publish(

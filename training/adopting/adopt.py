@@ -33,7 +33,8 @@ class Wishes:
     resize: (height, width) that files are brought to where the model takes any size.
     samples: image files and folders, or `.npz` files.
     explain_layer: whose maps `explain` looks at, by name; "": a last convolution's, or tokens.
-    optimize: which more graphs there are to be, one of OPTIMIZE; limits: what they may differ by.
+    optimize: which more graphs there are to be, one of OPTIMIZE; limits: what they may differ by;
+    optimize_constants: MB that a model server may hold more for bf16's weights as constants.
     batch_encoded: rows of several calls of `encoded` that the network takes at once.
 
     >>> Wishes(labels=("cat", "dog")).preprocess is None
@@ -49,6 +50,7 @@ class Wishes:
     optimize: str = "none"
     limits: Limits = field(default_factory=Limits)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    optimize_constants: int = 0
     batch_encoded: int = 0
 
 

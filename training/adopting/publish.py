@@ -141,7 +141,9 @@ def _trying(given: Sequence[Path]) -> Iterator[None]:
 
 def _half(wishes: Wishes, samples: HeldOut) -> HalfPrecision | None:
     tags = tags_asked(wishes.optimize)
-    return HalfPrecision(tags, samples, wishes.limits) if tags else None
+    if not tags:
+        return None
+    return HalfPrecision(tags, samples, wishes.limits, wishes.optimize_constants)
 
 
 def _samples(adopted: Adopted, wishes: Wishes, *, novelty: bool) -> tuple[Arrays, Novelty | str]:

@@ -43,12 +43,15 @@ class Rewriting:
         folded: Sequence[Folded] = (),
         lowered: Sequence[keras.Layer] = (),
         precision: str = "bfloat16",
+        *,
+        constants: bool = False,
     ) -> None:
         """folded: the normalisations that go into the layer before them.
         lowered: the layers that compute in `precision`, bfloat16 or float16, and keep their weights
-        in it."""
+        in it.
+        constants: whether those weights, and the folded ones, are constants of the graph."""
         self._model, self._folded, self._lowered = model, folded, lowered
-        self._precision = precision
+        self._precision, self._constants = precision, constants
         self._unread = {
             id(each)
             for one in folded
@@ -59,23 +62,24 @@ class Rewriting:
         changed = {id(each.weights): each.weights for each in folded}
         half = {id(each): each for layer in lowered for each in _own_weights(layer)}
         self._values = {
-            key: (variable, self._variable(kernels.get(key, variable.value), half=key in half))
+            key: (variable, self._weight(kernels.get(key, variable.value), half=key in half))
             for key, variable in (changed | half).items()
             if key not in self._unread
         }
         self._biases = [
-            self._variable(each.bias, half=id(each.pair.normalisation) in low) for each in folded
+            self._weight(each.bias, half=id(each.pair.normalisation) in low) for each in folded
         ]
 
-    def _variable(self, array: Any, *, half: bool) -> tf.Variable:
-        # No constant, of which TensorFlow Serving keeps a copy for every signature.
-        return tf.Variable(tf.cast(array, self._precision if half else tf.float32), trainable=False)
+    def _weight(self, array: Any, *, half: bool) -> tf.Variable | tf.Tensor:
+        value = tf.cast(array, self._precision if half else tf.float32)
+        # TensorFlow keeps a copy of a constant for every signature, and lays it out once.
+        return tf.identity(value) if self._constants else tf.Variable(value, trainable=False)
 
     def variables(self) -> list[tf.Variable]:
-        """All that the rewritten model reads."""
+        """All that the rewritten model reads and that are no constants."""
         with self.applied():
             kept = [each.value for each in self._model.variables if id(each) not in self._unread]
-        return [*kept, *self._biases]
+        return [each for each in (*kept, *self._biases) if isinstance(each, tf.Variable)]
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -79,8 +79,8 @@ class Export:
             absent = {half_precision.key(tag): {"absent": _NOTHING_LOWERED} for tag in wanted.tags}
             return {SERVING_TAG: {"folded": len(folded)}, **absent}
 
-        def write(directory: Path, precision: str, weights: str) -> None:
-            rewriting = Rewriting(self.model, folded, lowered, precision)
+        def write(directory: Path, precision: str, weights: str, constants: bool) -> None:
+            rewriting = Rewriting(self.model, folded, lowered, precision, constants=constants)
             self._write_graph(directory, rewriting, weights)
 
         found = half_precision.add(staging, write, self.heads, asked, wanted)

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,32 +15,31 @@ from sluice.wire.processor import computes_bfloat16
 from sluice.wire.saved_model import read_signatures
 from training.data.dataset import Arrays
 from training.data.heads import Head
-from training.publishing import joining
+from training.publishing import constants, joining
 from training.publishing.agreement import Limits, agreement, enough
 from training.publishing.checks import described
 from training.publishing.held_out import HeldOut
 from training.publishing.saved_model import Session
+from training.publishing.speed import BATCHES, batch_of, images_per_s
 from training.publishing.trials import Trials
 from training.surroundings.disk import is_full
 
 # What each computes in; the second is taken where the first does not answer as float32 does.
 PRECISIONS = {BFLOAT16_TAG: ("bfloat16",), GPU_TAG: ("float16", "bfloat16")}
-BATCHES = (1, 8, 32)  # that images a second are said of
 _STAGING = ".half"
-_ROUNDS = 5
-_ROUNDS_SECONDS = 10  # of a batch: two calls at the least
 _ASKING_SECONDS = 300  # of a graph: how many rows it is held against the first on
 _ROWS = 32  # asked at once
 
 Facts = dict[str, Any]
-Write = Callable[[Path, str, str], object]
+Write = Callable[[Path, str, str, bool], object]
 
 
 @dataclass(frozen=True)
 class HalfPrecision:
     """What is asked of them. tags: of PRECISIONS, which ones there are to be. samples: the rows
     that each is asked about, with true answers where they are known. limits: what they may differ
-    by.
+    by. constants_mb: MB of memory that a model server may hold more where the one in bfloat16 has
+    its weights as constants; 0: it has them in variables.
 
     >>> HalfPrecision(["gpu"], HeldOut({"image": np.zeros((2, 8, 8, 1))}, {}, {})).limits.drop
     0.2
@@ -49,6 +48,7 @@ class HalfPrecision:
     tags: Sequence[str]
     samples: HeldOut
     limits: Limits = field(default_factory=Limits)
+    constants_mb: int = 0
 
 
 def tags_asked(optimize: str) -> list[str]:
@@ -74,7 +74,8 @@ def add(
 ) -> dict[str, Facts]:
     """Those of `wanted.tags` into the SavedModel in `staging` that answer as the graph there does.
 
-    write: puts one into a directory, given that, its precision and what its weights are called.
+    write: puts one into a directory, given that, its precision, what its weights are called, and
+    whether they are constants.
     asked: requests for each signature.
     Gives what metrics.json says of each, the first one too: of one that is left out, why it is
     `absent`.
@@ -84,7 +85,7 @@ def add(
         answers = _answers(session, samples)
         own = {"bytes": joining.bytes_of(staging)} | _measured(session, samples)
     first = _First(staging, heads, asked, _cut(samples, answers), answers, moved)
-    others = {key(tag): _first_that_agrees(first, tag, write, wanted.limits) for tag in wanted.tags}
+    others = {key(tag): _first_that_agrees(first, tag, write, wanted) for tag in wanted.tags}
     return {SERVING_TAG: own, **others}
 
 
@@ -100,11 +101,11 @@ class _First:
     moved: bool
 
 
-def _first_that_agrees(first: _First, tag: str, write: Write, limits: Limits) -> Facts:
+def _first_that_agrees(first: _First, tag: str, write: Write, wanted: HalfPrecision) -> Facts:
     """Of its precisions; in `instead_of` why those before it do not."""
     refused: dict[str, str] = {}
     for precision in PRECISIONS[tag]:
-        facts = _try(first, tag, precision, write, limits)
+        facts = _try(first, tag, precision, write, wanted)
         if "absent" not in facts:
             break
         refused[precision] = facts["absent"]
@@ -113,20 +114,33 @@ def _first_that_agrees(first: _First, tag: str, write: Write, limits: Limits) ->
     return {"precision": precision} | ({"instead_of": refused} if refused else {}) | facts
 
 
-def _try(first: _First, tag: str, precision: str, write: Write, limits: Limits) -> Facts:
+def _try(first: _First, tag: str, precision: str, write: Write, wanted: HalfPrecision) -> Facts:
     """What is known of another graph, which is then one of the SavedModel, unless it is absent."""
+
+    def written(directory: Path, *, constant: bool = False) -> Facts:
+        try:
+            write(directory, precision, f"{tag}_weights", constant)
+            return _held_against(first, directory, tag, wanted.limits)
+        except (AttributeError, TypeError, ValueError, tf.errors.OpError) as error:
+            if is_full(error):
+                raise
+            return {"absent": f"the model cannot compute in it ({_first_line(error)})"}
+
     second = first.staging / _STAGING
-    try:
-        write(second, precision, f"{tag}_weights")
-        facts = _held_against(first, second, tag, limits)
-    except (TypeError, ValueError, tf.errors.OpError) as error:
-        if is_full(error):
-            raise
-        facts = {"absent": f"the model cannot compute in it ({_first_line(error)})"}
+    facts = written(second)
     if "absent" in facts:
         joining.remove(second)
-    else:
-        joining.join(first.staging, second, (SERVING_TAG, tag))
+        return facts
+    if tag == BFLOAT16_TAG and wanted.constants_mb:
+        facts = constants.choose(
+            second,
+            facts,
+            partial(written, constant=True),
+            first.asked,
+            first.samples.inputs,
+            wanted.constants_mb,
+        )
+    joining.join(first.staging, second, (SERVING_TAG, tag))
     return facts
 
 
@@ -172,7 +186,7 @@ def _why_not_measured(tag: str) -> str | None:
     if tag == GPU_TAG:
         return "it is for GPUs, and was tried on the CPU"
     if not computes_bfloat16():
-        return "the machine that published it has no bfloat16 instructions"
+        return constants.UNMEASURED
     return None
 
 
@@ -205,29 +219,11 @@ def _answers_refusal(session: Session, asked: Trials) -> str | None:
 
 def _measured(session: Session, samples: HeldOut, unless: str | None = None) -> Facts:
     """The memory of a call, and images a second, by batch, of `serving_default` on this machine."""
-    batches = {
-        batch: {
-            name: np.resize(array, (batch, *array.shape[1:]))
-            for name, array in samples.inputs.items()
-        }
-        for batch in BATCHES
-    }
-    memory = {"memory": session.memory(batches[BATCHES[-1]])}
+    memory = {"memory": session.memory(batch_of(samples.inputs, BATCHES[-1]))}
     if unless:
         return memory | {"unmeasured": unless}
-    speeds = {str(batch): _images_a_second(session, batch, rows) for batch, rows in batches.items()}
+    [speeds] = images_per_s([session], samples.inputs)
     return memory | {"images_per_s": speeds}
-
-
-def _images_a_second(session: Session, batch: int, rows: Arrays) -> float:
-    """The median of some calls."""
-    session.predict(rows)  # the graph's own start
-    seconds: list[float] = []
-    while len(seconds) < _ROUNDS and sum(seconds) < _ROUNDS_SECONDS:
-        began = time.perf_counter()
-        session.predict(rows)
-        seconds.append(time.perf_counter() - began)
-    return round(batch / median(seconds), 1)
 
 
 def _first_line(error: Exception) -> str:

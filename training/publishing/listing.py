@@ -268,8 +268,9 @@ def _said(graph: Mapping[str, Any]) -> Iterator[str]:
     if "memory" in graph:
         yield f"{graph['memory'] / 1e6:,.0f} MB of memory"
     if speeds := graph.get("images_per_s"):
-        by_batch = ", ".join(f"{speed:,.0f} at {batch}" for batch, speed in speeds.items())
-        yield f"images a second: {by_batch}"
+        yield _speeds_said(speeds)
+    if weights := graph.get("weights"):
+        yield _weights_said(weights)
     if why := graph.get("unmeasured"):
         yield f"speed not measured: {why}"
     for head, share in graph.get("agreement", {}).items():
@@ -277,3 +278,19 @@ def _said(graph: Mapping[str, Any]) -> Iterator[str]:
         yield f"the same {head} as serve for {share:.2%} of {rows}"
     for head, found in graph.get("measures", {}).items():
         yield f"{head} {found['measure']} {found['this']:.2%} where serve has {found['serve']:.2%}"
+
+
+def _speeds_said(speeds: Mapping[str, float]) -> str:
+    by_batch = ", ".join(f"{speed:,.0f} at {batch}" for batch, speed in speeds.items())
+    return f"images a second: {by_batch}"
+
+
+def _weights_said(weights: Mapping[str, Any]) -> str:
+    figures = "; ".join(
+        f"{name} {found['bytes'] / 1e6:,.1f} MB, in a model server {found['held'] / 1e6:,.0f} MB, "
+        f"{_speeds_said(found['images_per_s'])}"
+        for name in ("variables", "constants")
+        if (found := weights.get(name))
+    )
+    where = "as constants" if weights["in"] == "constants" else "in variables"
+    return f"weights {where}, as {weights['because']}" + (f" ({figures})" if figures else "")

@@ -79,7 +79,8 @@ def publish(
     if isinstance(novelty, Novelty):
         needed += sum(array.nbytes for array in novelty.spread.arrays().values())
     if tags := tags_asked(run.recipe.optimize):
-        needed += needed * (len(tags) + 1) // 2  # while the last one is joined it is there twice
+        copies = len(tags) + 1 + bool(run.recipe.optimize_constants)
+        needed += needed * copies // 2  # while the last one is joined it is there twice
     needed += held_out.stored_bytes(kept) + _GRAPHS_AND_PICTURES
     return publish_directory(model_directory, write, needed, key)
 
@@ -87,7 +88,7 @@ def publish(
 def _half(recipe: Recipe, samples: HeldOut) -> HalfPrecision | None:
     tags = tags_asked(recipe.optimize)
     limits = Limits(recipe.optimize_drop, recipe.optimize_margin)
-    return HalfPrecision(tags, samples, limits) if tags else None
+    return HalfPrecision(tags, samples, limits, recipe.optimize_constants) if tags else None
 
 
 def _compare(model: keras.Model, dataset: Dataset, live: Path, margin: float | None) -> None:

@@ -45,6 +45,7 @@ class Recipe:
     optimize: str = "none"  # bf16, gpu or both: more graphs, where they answer as the first does
     optimize_drop: float = 0.2  # points, of 100, that such a graph may be worse on held-out images
     optimize_margin: float = 0.1  # how far ahead a class may be where such a graph names another
+    optimize_constants: int = 0  # MB that a server may hold more for bf16's weights as constants
     batch_encoded: int = 0  # rows of several calls that the network takes at once; 0: one call's
     explain_layer: str = ""  # whose maps `explain` looks at; else a last convolution's, or tokens
 

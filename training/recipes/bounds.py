@@ -78,6 +78,12 @@ BOUNDS: dict[str, Bounds] = {
     "optimize_margin": Bounds(
         "lead of the best class, of 1, up to which such a graph may name another", 0, 1
     ),
+    "optimize_constants": Bounds(
+        "MB of memory that a model server may hold more for bf16's weights as constants; 0: they "
+        "are variables",
+        0,
+        1_000_000,
+    ),
     "batch_encoded": Bounds(
         "rows of several calls of `encoded` that the network takes at once; 0: of one alone",
         0,
