@@ -151,19 +151,12 @@ class Servers:
         self.twin = stack.enter_context(running(command, {}, self.log))
         names = [each.name for each in (home / "models").iterdir()]
         until_serving(self.twin, self.grpc, names, self.log)
-        settings = {
-            "SLUICE_MODEL_SERVER": self.grpc,
-            "SLUICE_HTTP_HOST": "127.0.0.1",
-            "SLUICE_HTTP_PORT": str(http),
-            "SLUICE_ADMIN_PORT": "0",
-            "SLUICE_ACCESS_LOG": "off",
-            "SLUICE_MAX_WAIT_S": "30",  # a refusal is no answer to be measured
-        }
+        settings = {"SLUICE_MODEL_SERVER": self.grpc, "SLUICE_ADMIN_PORT": "0"}
+        settings |= {"SLUICE_HTTP_HOST": "127.0.0.1", "SLUICE_HTTP_PORT": str(http)}
+        settings |= {"SLUICE_ACCESS_LOG": "off"}
+        settings |= {"SLUICE_MAX_WAIT_S": "30"}  # a refusal is no answer to be measured
         command = [sys.executable, "-m", "service.cli", "gateway"]
         self.gateway = stack.enter_context(running(command, settings, self.log))
-
-    def url(self, model: str) -> str:
-        return f"{self.http}/v1/models/{model}:predict"
 
 
 def in_turn(
@@ -178,7 +171,7 @@ def in_turn(
 
     def measure(contender: Contender, seconds: float) -> Figures:
         server, model = servers[contender.flag], f"{asked.size}-{contender.export}"
-        address = server.url(model) if asked.by_http else server.grpc
+        address = f"{server.http}/v1/models/{model}:predict" if asked.by_http else server.grpc
         if asked.by_http:
             until_answered(server.gateway, address, calls / "01.good", JSON, server.log)
         both = [server.twin, server.gateway]
@@ -219,11 +212,9 @@ def table(asked: Asked, found: dict[str, list[Figures]]) -> Iterator[str]:
         )
 
 
-def _in_a_process(address: str, model: str, calls: Path, clients: int, seconds: float) -> Figures:
-    command = [sys.executable, __file__, "--load", address, model, str(calls)]
-    done = subprocess.run(
-        [*command, str(clients), str(seconds)], check=True, stdout=subprocess.PIPE
-    )
+def _in_a_process(*load: object) -> Figures:
+    command = [sys.executable, __file__, "--load", *map(str, load)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     figures: Figures = json.loads(done.stdout)
     return figures
 
@@ -251,11 +242,8 @@ async def _load(address: str, model: str, calls: str, clients: str, seconds: str
 
     asking = [await _connected(address, lane % 4) for lane in range(int(clients))]
     await asyncio.gather(*map(keep_asking, asking))
-    return summary(latencies, time.perf_counter() - started) | {
-        "requests": turn,
-        "lost": lost,
-        "good": len(latencies),
-    }
+    counts = {"requests": turn, "lost": lost, "good": len(latencies)}
+    return summary(latencies, time.perf_counter() - started) | counts
 
 
 async def _connected(address: str, lane: int) -> Callable[[bytes], Awaitable[bool]]:
