@@ -20,8 +20,9 @@ from sluice.wire.tfrecords import SUFFIX
 PARTS = 8
 AT_ONCE = 1024  # pieces that the system takes in one call
 LOOK_EVERY_S = 60.0
-_NAME = re.compile(rf"(\d{{8}}T\d{{6}}Z)-[0-9a-f]{{8}}{re.escape(SUFFIX)}")
-_BEGUN = "%Y%m%dT%H%M%SZ"
+# To the microsecond, so that they sort as they were begun: a busy worker begins several a second.
+_BEGUN = "%Y%m%dT%H%M%S.%fZ"
+_NAME = re.compile(rf"(\d{{8}}T\d{{6}}(?:\.\d{{6}})?Z)-[0-9a-f]{{8}}{re.escape(SUFFIX)}")
 
 
 class _Open(NamedTuple):
@@ -109,8 +110,8 @@ class CaptureFiles:
             if name is None:
                 continue
             try:
-                begun = datetime.strptime(name[1], _BEGUN).replace(tzinfo=UTC)
-                found = begun.timestamp(), path.stat().st_size, path
+                begun = datetime.fromisoformat(name[1]).timestamp()
+                found = begun, path.stat().st_size, path
             except ValueError:  # no date, so it is none of ours
                 continue
             except FileNotFoundError:  # another worker was faster

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.captures import Captures
 from service.cli import main
-from service.gateway import capturing
+from service.gateway import capture_files, capturing
 from service.gateway.access.keys import digest_of, new_key
 from service.gateway.access_log import AccessLog
 from service.gateway.caller import Caller
@@ -386,6 +386,18 @@ def test_files_keep_to_their_bytes_whoever_writes_them(tmp_path_factory, writers
         assert 0 < sum(written) - 50_000 <= 10_000
     for each in files:
         each.close()
+
+
+def test_of_those_begun_in_one_second_the_oldest_go_first(tmp_path, monkeypatch):
+    now = 1_800_000_000.0
+    monkeypatch.setattr(capture_files.time, "time", lambda: now)
+    files = CaptureFiles(tmp_path, 8000, 1000, 1)
+    for number in range(40):
+        now += 1e-4
+        files.append([b"%04d" % number * 250])
+    files.close()
+    numbers = [int(path.read_bytes()[:4]) for path in sorted(tmp_path.iterdir())]
+    assert numbers == [*range(32, 40)]
 
 
 def test_a_file_that_somebody_deletes_is_begun_anew(tmp_path):
